@@ -1,0 +1,71 @@
+# Everything starts here: `make repro`, `make test`, `make lab`, `make clean`. Each sets up .venv
+# when needed; nothing has to be installed or activated before, but Python 3.11 or newer and git.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help repro test lab clean
+
+PYTHON ?= python3
+READY := .venv/ready
+# DVC starts `python` from PATH: with .venv first, nobody needs to activate it.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONNOUSERSITE := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help:
+	@echo "make repro          environment, data, every stage; then open results/index.html"
+	@echo "make repro STUDY=x  the same for studies/x.yaml (default, smoke, paper, ...)"
+	@echo "make test           the tests"
+	@echo "make lab            JupyterLab on the notebooks"
+	@echo "make clean          free what can be made again; with ALL=1 also .venv and downloads"
+
+# The stamp comes last, so an interrupted installation is taken up again.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
+	  f"Python 3.11 or newer is needed; $(PYTHON) is {v[0]}.{v[1]}. Try: make PYTHON=python3.11 ...")'
+	@echo "Setting up .venv: a few minutes, once."
+	@rm -f $(READY)
+	@$(PYTHON) -m venv .venv
+	@python -m pip install -q -c constraints.txt \
+	  -e '.[notebooks,dvc,corruptions,lab,dev]'
+	@# On its own and without its dependencies: its pins cannot be met beside JupyterLab 4.
+	@python -m pip install --no-deps torchattacks==3.5.1 -q
+	@touch $(READY)
+
+repro: $(READY)
+	@git rev-parse --git-dir >/dev/null 2>&1 || python -m dvc config -q --local core.no_scm true
+	@if [ -n "$(STUDY)" ]; then python -m iaside.run --use "$(STUDY)"; fi
+	@python data/fetch.py --check params.yaml
+	@if python -m dvc status -q 2>/dev/null; then \
+	  echo "Everything is up to date: nothing was run."; \
+	else \
+	  python -m dvc repro importance && python -m dvc repro; \
+	fi
+	@echo "Open results/index.html in a browser."
+
+test: $(READY)
+	@OMP_NUM_THREADS=1 python -m pytest -q -n 2   # two processes, and no threads to get in their way
+
+lab: $(READY)
+	@python -m jupyterlab
+
+# Downloads are what data/sources.yaml lists, so one's own files in data/ are never touched.
+DOWNLOADS = $(shell grep -oE '(weights|images)/[A-Za-z0-9_./-]+' data/sources.yaml | sed 's|^|data/|')
+FREED = .build .partial .dvc/cache .dvc/tmp $(if $(ALL),.venv $(DOWNLOADS))
+
+# Kept: whatever git holds, the small numbers of reports, and results/recorded.
+clean:
+	@made=$$(find results -type f ! -path 'results/recorded/*' ! -name .gitignore \
+	    ! -name '*metrics.json' ! -name claims.json 2>/dev/null \
+	  | grep -vxF -f <(git ls-files results 2>/dev/null; echo results) || true); \
+	total() { du -csh --files0-from=- 2>/dev/null | tail -n 1 | cut -f 1; }; \
+	if [ -n "$$made" ]; then \
+	  echo "freed $$(tr '\n' '\0' <<< "$$made" | total) in results/ ($$(wc -l <<< "$$made") files)"; \
+	  tr '\n' '\0' <<< "$$made" | xargs -0 rm -f; \
+	  find results -mindepth 1 -type d -empty -delete; \
+	fi; \
+	for path in $(FREED); do \
+	  if [ -e "$$path" ]; then echo "freed $$(du -sh "$$path" | cut -f 1) in $$path"; rm -rf "$$path"; fi; \
+	done; \
+	echo "Kept: what git holds, and results/recorded$(if $(ALL),,; also .venv and downloads (ALL=1 frees them))."
