@@ -1,0 +1,269 @@
+"""The one-call path: a model and images in, values and scores with intervals out."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from iaside.score import (
+    Interval,
+    interval,
+    normalisation_noise,
+    paired_interval,
+    robustness_score,
+    spectral_importance,
+)
+from iaside.shapley import shapley_values
+from iaside.spectral import Masks, band_masks
+from iaside.worths import Worths, coalition_worths
+
+MIN_IMAGES_PER_CLASS = 5
+SCORES = {  # name -> how robustness_score is asked for it
+    "paper": {"signed": False, "norm": "paper"},
+    "tight": {"signed": False, "norm": "tight"},
+    "signed": {"signed": True, "norm": "tight"},
+}
+
+
+@dataclass
+class Explanation:
+    """Which frequency bands a model lives on, with intervals; computed from a worths table.
+
+    values (M, N): Shapley value of every band for every image, in the unit of the worths.
+    psi, sid, score: ``Interval`` (estimate, se, low, high) of the mean values (M,), of the
+    spectral importance distribution (M,) and of the spectral robustness score.
+    labels: (N,) class indices, needed by ``per_class`` only. score_kind: "paper" as printed
+    in the seeds, "tight" with the reachable maximum 1, "signed" also with the sign kept.
+
+    Errors: ValueError for an unknown score_kind, and those of ``iaside.score``.
+    Source: seed 002 Eqs. 3, 10 and 11.
+
+    >>> w = Worths({"log_likelihood": np.random.default_rng(0).normal(size=(4, 9))}, {})
+    >>> Explanation(w).psi.estimate.shape
+    (2,)
+    """
+
+    worths: Worths
+    normalise: str = "minmax"
+    beta: float = 0.75
+    score_kind: str = "paper"
+    level: float = 0.95
+    labels: np.ndarray | None = None
+    values: np.ndarray = field(init=False, repr=False)
+    psi: Interval = field(init=False, repr=False)
+    sid: Interval = field(init=False, repr=False)
+    score: Interval = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_settings(self.normalise, self.beta, self.score_kind, self.level)
+        self.values = shapley_values(self.worths.table)
+        self.psi = interval(self.values, lambda mean: mean, self.level)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # too few images: said for psi
+            self.sid = self._within(interval(self.values, self._sid, self.level), 0, 1)
+            self.score = self.src()
+        if self.normalise == "minmax" and self.values.shape[1] > 1:
+            normalisation_noise(self.values)
+
+    def _sid(self, mean: np.ndarray) -> np.ndarray:
+        return spectral_importance(mean, self.normalise)
+
+    def _score(self, mean: np.ndarray) -> np.ndarray:
+        return robustness_score(self._sid(mean), self.beta, **SCORES[self.score_kind])
+
+    def src(self, kind: str | None = None, beta: float | np.ndarray | None = None) -> Interval:
+        """The score of another kind or at another beta, (); at several betas, (betas,)."""
+        how = SCORES[kind or self.score_kind]
+        beta = np.asarray(self.beta if beta is None else beta)
+
+        def score(mean: np.ndarray) -> np.ndarray:
+            sid = self._sid(mean)
+            scores = np.stack([robustness_score(sid, b, **how) for b in beta.ravel()])
+            return scores.reshape(*beta.shape, -1)
+
+        # All importance in one band: no distribution scores beyond these.
+        corners = np.eye(len(self.values))
+        ends = np.stack([robustness_score(corners, b, **how) for b in beta.ravel()])
+        lowest = ends.min(1) if how["signed"] else np.zeros(len(ends))
+        return self._within(interval(self.values, score, self.level),
+                            lowest.reshape(beta.shape), ends.max(1).reshape(beta.shape))
+
+    def _within(self, quantity: Interval, lowest, highest) -> Interval:
+        """Cut limits where shares cannot lead: resampling does not know what is possible."""
+        if self.normalise == "share":
+            return quantity
+        return quantity._replace(low=np.clip(quantity.low, lowest, highest),
+                                 high=np.clip(quantity.high, lowest, highest))
+
+    def sid_per_image(self) -> np.ndarray:
+        """The SID of every single image, (M, N); without intervals."""
+        return spectral_importance(self.values, self.normalise)
+
+    def per_class(self) -> dict[int, Interval]:
+        """The SID of every class that has at least 5 images, with intervals over its images.
+
+        Errors: ValueError when the explanation has no labels.
+        """
+        if self.labels is None:
+            raise ValueError("this explanation has no labels; pass labels=(N,) class indices")
+        labels = np.asarray(self.labels)
+        classes, counts = np.unique(labels, return_counts=True)
+        return {
+            int(c): self._within(interval(self.values[:, labels == c], self._sid, self.level), 0, 1)
+            for c in classes[counts >= MIN_IMAGES_PER_CLASS]
+        }
+
+    def to_frame(self):
+        """A tidy table with one row per band and its values, SID and intervals."""
+        import pandas as pd
+
+        columns = {"band": np.arange(len(self.values))}
+        for name, quantity in (("psi", self.psi), ("sid", self.sid)):
+            columns[name] = quantity.estimate
+            columns |= {f"{name}_{part}": getattr(quantity, part) for part in ("se", "low", "high")}
+        return pd.DataFrame(columns)
+
+    def __str__(self) -> str:
+        about = self.worths.provenance
+        setting = [f"{self.values.shape[1]} images", f"{len(self.values)} bands"]
+        setting += [str(about[k]) for k in ("precision",) if k in about]
+        value = next(iter(self.worths.tables))
+        whole = float(self.psi.estimate.sum())
+        lines = [
+            f"{', '.join(setting)}; v(all) = {whole:.3g} ({value})",
+            f"band     psi  [{self.level:.0%} interval]      SID  [{self.level:.0%} interval]",
+        ]
+        for i, row in enumerate(zip(*self.psi, *self.sid, strict=True)):
+            psi, _, psi_low, psi_high, sid, _, sid_low, sid_high = row
+            lines.append(
+                f"{i:4d} {psi:7.3f}  [{psi_low:6.3f}, {psi_high:6.3f}]    "
+                f"{sid:6.3f}  [{sid_low:6.3f}, {sid_high:6.3f}]"
+            )
+        score, _, low, high = self.score
+        lines.append(
+            f"SRC ({self.score_kind}, beta {self.beta}, SID {self.normalise}) "
+            f"{score:.3f}  [{low:.3f}, {high:.3f}]"
+        )
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def plot(self, value: str = "sid"):
+        """Draw the SID (or ``value="psi"``) with its intervals; returns the Axes."""
+        from iaside import plots
+
+        return plots.importance(self.to_frame().assign(model=""), value)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the worths to ``path`` (npz) and the tidy table beside it (csv), each whole.
+
+        ``Explanation(Worths.load(path), ...)`` with the same settings brings it back.
+        """
+        path = Path(path).with_suffix(".npz")
+        self.worths.save(path)
+        csv = path.with_suffix(".csv")
+        temporary = csv.with_name(f".{csv.name}")
+        self.to_frame().to_csv(temporary, index=False)
+        os.replace(temporary, csv)
+
+
+def explain(
+    model: Callable[[Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor | None,
+    n_bands: int = 8,
+    metric: str = "linf",
+    spacing: str = "linear",
+    masks: Masks | None = None,
+    normalise: str = "minmax",
+    beta: float = 0.75,
+    score_kind: str = "paper",
+    level: float = 0.95,
+    **settings,
+) -> Explanation:
+    """Explain by frequency bands what a model's predictions rest on.
+
+    Shapes: images (N, C, H, W) in [0, 1]; labels (N,) class indices or (N, classes). ``settings``
+    go to ``coalition_worths`` (value, absence, precision, device, batch_size, resume, ...);
+    ``masks`` replaces the partition that n_bands, metric and spacing would make.
+
+    Errors: as ``band_masks`` and ``coalition_worths``.
+    Source: seed 002 sections 3.1 to 3.4.
+
+    >>> import torch
+    >>> brightness = lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x[:, 0, 0, 0]], 1)
+    >>> e = explain(brightness, torch.rand(9, 3, 16, 16), torch.zeros(9).long(), n_bands=3,
+    ...             batch_size=8, progress=False)
+    >>> e.sid.estimate.round(3).tolist()
+    [1.0, 0.0, 0.0]
+    """
+    _check_settings(normalise, beta, score_kind, level)
+    if masks is None:
+        masks = band_masks(n_bands, tuple(images.shape[-2:]), metric, spacing, images)
+    worths = coalition_worths(model, images, labels, masks, **settings)
+    hard = None if labels is None or labels.ndim == 2 else labels.cpu().numpy()
+    return Explanation(worths, normalise, beta, score_kind, level, hard)
+
+
+def _check_settings(normalise: str, beta: float, score_kind: str, level: float) -> None:
+    """Refuse what the scores would refuse, before anything is measured."""
+    if score_kind not in SCORES:
+        raise ValueError(
+            f"score_kind={score_kind!r} is not known; choose one of {', '.join(SCORES)}"
+        )
+    if normalise == "none":
+        raise ValueError("normalise='none' gives no distribution; the raw values are always in psi")
+    if not 0 < level < 1:
+        raise ValueError(f"level={level} must lie between 0 and 1, both excluded")
+    robustness_score(spectral_importance(np.array([2.0, 1.0]), normalise), beta)
+
+
+class Comparison(NamedTuple):
+    """Paired differences, first minus second explanation, with intervals over the images."""
+
+    psi: Interval
+    sid: Interval
+    score: Interval
+
+
+def compare(first: Explanation, second: Explanation) -> Comparison:
+    """Compare two models on the same images, image by image.
+
+    Returns the differences of mean values (M,), SID (M,) and score, first minus second; each
+    resample draws the same images for both, so what the images have in common cancels.
+    Errors: ValueError when the value, the absence, labels or score settings of the two differ.
+
+    >>> w = Worths({"v": np.random.default_rng(0).normal(size=(4, 9))}, {})
+    >>> compare(Explanation(w), Explanation(w)).score.estimate
+    np.float64(0.0)
+    """
+    for what in ("normalise", "beta", "score_kind", "level"):
+        if getattr(first, what) != getattr(second, what):
+            raise ValueError(
+                f"{what} is {getattr(first, what)!r} in one explanation and "
+                f"{getattr(second, what)!r} in the other; make both with the same"
+            )
+    names = [list(e.worths.tables)[0] for e in (first, second)]
+    if names[0] != names[1]:
+        raise ValueError(f"worths are {names[0]} and {names[1]}; compare the same value")
+    fills = [e.worths.provenance.get("absence") for e in (first, second)]
+    if fills[0] != fills[1]:
+        raise ValueError(f"absent bands are {fills[0]} and {fills[1]}; compare the same absence")
+    if first.worths.provenance.get("labels") != second.worths.provenance.get("labels"):
+        raise ValueError(
+            "the two explanations were made with different labels, so not on the same images; "
+            "use load_images with the same source, n and seed for both"
+        )
+    pair = first.values, second.values
+    return Comparison(
+        paired_interval(*pair, lambda mean: mean, first.level),
+        paired_interval(*pair, first._sid, first.level),
+        paired_interval(*pair, first._score, first.level),
+    )

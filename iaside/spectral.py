@@ -1,0 +1,259 @@
+"""Partition the spectrum, split images into bands that add up to them, measure spectra.
+
+Everything lives in the layout of ``torch.fft.rfft2``: H rows of signed frequencies, W//2 + 1
+columns of non-negative ones. A mask that depends on |frequency| alone is then exactly Hermitian,
+so every band of a real image is a real image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+METRICS = ("linf", "l2", "l2_corner")
+SPACINGS = ("linear", "log2", "equal_cells", "equal_energy")
+Masks = Tensor | Callable[[Tensor], Tensor]
+
+
+def band_masks(
+    n_bands: int,
+    size: tuple[int, int],
+    metric: str = "linf",
+    spacing: str = "linear",
+    images: Tensor | None = None,
+) -> Tensor:
+    """Cut the spectrum of an image into bands, lowest frequencies first.
+
+    The radius r of a frequency is 0 at DC and 1 at the Nyquist frequency of an axis:
+    ``linf`` max(|u|, |v|), ``l2`` the Euclidean norm with the corners (r > 1) in the last band,
+    ``l2_corner`` the Euclidean norm over sqrt(2), so that 1 is the corner. Bands are
+    ``linear`` [i/M, (i+1)/M), ``log2`` octaves, ``equal_cells`` (as equal a number of
+    frequencies as whole shells allow) or ``equal_energy`` (the same for the mean spectral energy
+    of ``images`` without DC). All comparisons are made in integers.
+
+    Shapes: images (B, C, H, W), for ``equal_energy`` only; returns (M, H, W//2 + 1) of 0.0 and
+    1.0, with sum 1 everywhere.
+    Errors: ValueError for an unknown name, n_bands < 1, a side shorter than 2 * n_bands pixels,
+    or a band that would stay empty.
+    Source: seed 002 section 3.2, Fig. 14; partition as methods 1.2 (not the published boxes).
+
+    >>> band_masks(8, (32, 32)).shape
+    torch.Size([8, 32, 17])
+    >>> cells_per_band(band_masks(8, (32, 32)), 32).tolist()
+    [9, 40, 72, 104, 136, 168, 200, 295]
+    """
+    if metric not in METRICS:
+        raise ValueError(f"metric={metric!r} is not known; choose one of {', '.join(METRICS)}")
+    if spacing not in SPACINGS:
+        raise ValueError(f"spacing={spacing!r} is not known; choose one of {', '.join(SPACINGS)}")
+    height, width = size
+    if n_bands < 1:
+        raise ValueError(f"n_bands={n_bands} must be at least 1")
+    if min(height, width) < 2 * n_bands:
+        raise ValueError(
+            f"n_bands={n_bands} needs images of at least {2 * n_bands} pixels a side, "
+            f"got {height}x{width}; take fewer bands or larger images"
+        )
+    if spacing == "equal_energy" and images is None:
+        raise ValueError("spacing='equal_energy' needs images=, whose mean energy it divides")
+
+    shell = _shell_key(height, width, metric)
+    if spacing in ("linear", "log2"):
+        band = sum(
+            (_reaches(shell, p, q, height * width, metric).long()
+             for p, q in _inner_edges(n_bands, spacing)),
+            torch.zeros_like(shell),
+        )
+    else:
+        weight = _multiplicity(height, width)
+        if spacing == "equal_energy":
+            power = torch.fft.rfft2(images.double()).abs().square().mean(dim=(0, 1)).cpu()
+            weight = weight * power
+            weight[0, 0] = 0  # DC would outweigh all the rest together
+        band = _equal_shares(shell, weight, n_bands)
+    masks = torch.nn.functional.one_hot(band, n_bands).movedim(-1, 0).float()
+    empty = [i for i in range(n_bands) if not masks[i].any()]
+    if empty:
+        raise ValueError(
+            f"{n_bands} {spacing} bands of a {height}x{width} image leave band {empty[0]} empty; "
+            "take fewer bands or larger images"
+        )
+    return masks
+
+
+def _shell_key(height: int, width: int, metric: str) -> Tensor:
+    """An integer that orders the frequencies by radius; equal radius, equal integer."""
+    rows = torch.arange(height)
+    ky = torch.minimum(rows, height - rows)[:, None] * width
+    kx = torch.arange(width // 2 + 1)[None] * height
+    if metric == "linf":
+        return torch.maximum(ky, kx)  # r = 2 key / (H W)
+    return ky**2 + kx**2  # r = 2 sqrt(key) / (H W), and over sqrt(2) for l2_corner
+
+
+def _inner_edges(n_bands: int, spacing: str) -> list[tuple[int, int]]:
+    """The M - 1 radii p/q at which a new band begins."""
+    if spacing == "linear":
+        return [(i, n_bands) for i in range(1, n_bands)]
+    return [(1, 2 ** (n_bands - i)) for i in range(1, n_bands)]
+
+
+def _reaches(key: Tensor, p: int, q: int, area: int, metric: str) -> Tensor:
+    """Whether a radius is at least p/q, without leaving the integers."""
+    if metric == "linf":
+        return key >= -(-p * area // (2 * q))
+    scale = 4 if metric == "l2" else 2
+    return key >= -(-((p * area) ** 2) // (scale * q * q))
+
+
+def _equal_shares(shell: Tensor, weight: Tensor, n_bands: int) -> Tensor:
+    """Fill band after band with whole shells, each to an equal share of what is left by then.
+
+    A shell that outweighs a share fills a band alone, so that no band stays empty.
+    """
+    keys, index = torch.unique(shell, return_inverse=True)
+    per_shell = torch.bincount(index.flatten(), weights=weight.flatten().double()).tolist()
+    left, held, band, of_shell = sum(per_shell), 0.0, 0, []
+    for k, w in enumerate(per_shell):
+        full = held > 0 and held + w / 2 > left / (n_bands - band)
+        needed = len(keys) - k <= n_bands - 1 - band  # one shell for each band still to come
+        if band < n_bands - 1 and (full or needed):
+            left, held, band = left - held, 0.0, band + 1
+        held += w
+        of_shell.append(band)
+    return torch.tensor(of_shell)[index]
+
+
+def _multiplicity(height: int, width: int) -> Tensor:
+    """How many cells of the full spectrum each cell of the half spectrum stands for."""
+    weight = torch.full((height, width // 2 + 1), 2.0, dtype=torch.float64)
+    weight[:, 0] = 1
+    if width % 2 == 0:
+        weight[:, -1] = 1
+    return weight
+
+
+def cells_per_band(masks: Tensor, width: int) -> Tensor:
+    """Count the frequencies of the full spectrum in each band.
+
+    Shapes: masks (M, H, W//2 + 1); returns (M,) integers that sum to H * width.
+
+    >>> cells_per_band(band_masks(2, (4, 4)), 4).tolist()
+    [1, 15]
+    """
+    return (masks.double().cpu() * _multiplicity(masks.shape[1], width)).sum(dim=(1, 2)).long()
+
+
+def split_bands(x: Tensor, masks: Masks) -> Tensor:
+    """Split images into frequency bands that add up to the images again.
+
+    ``masks`` may be any callable x -> (M, B, C, H, W) whose result sums to x (wavelet levels,
+    colour channels, image patches ...): the game is the same.
+
+    Shapes: x (B, C, H, W) float32 or float64; masks (M, H, W//2 + 1); returns (M, B, C, H, W).
+    Errors: TypeError for another dtype, ValueError for masks of another image size or bands
+    that do not sum to x.
+    Source: seed 002 Eq. 5 with one band present; it is linear, so coalitions are sums of bands.
+
+    >>> x = torch.rand(2, 3, 32, 32)
+    >>> bands = split_bands(x, band_masks(8, (32, 32)))
+    >>> torch.allclose(bands.sum(0), x, atol=1e-5)
+    True
+    """
+    if x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"images are {x.dtype}; split them as float32 or float64")
+    if callable(masks):
+        bands = masks(x)
+        if bands.shape[1:] != x.shape or not torch.allclose(bands.sum(0), x, atol=1e-4):
+            raise ValueError(
+                f"the callable given as masks returned shape {tuple(bands.shape)} for images of "
+                f"shape {tuple(x.shape)}; it must return (M, B, C, H, W) bands that sum to x"
+            )
+        return bands
+    half = (x.shape[-2], x.shape[-1] // 2 + 1)
+    if masks.shape[1:] != half:
+        raise ValueError(
+            f"masks of shape {tuple(masks.shape)} do not fit images of "
+            f"{x.shape[-2]}x{x.shape[-1]} pixels; "
+            f"make them with band_masks(n_bands, ({x.shape[-2]}, {x.shape[-1]}))"
+        )
+    spectrum = torch.fft.rfft2(x) * masks[:, None, None].to(x)
+    return torch.fft.irfft2(spectrum, s=x.shape[-2:])
+
+
+def esd(x: Tensor) -> Tensor:
+    """Radial energy spectral density of images, averaged over channels.
+
+    With the unitary DFT, so that white noise of variance s^2 has density s^2 at every radius.
+
+    Shapes: x (B, C, H, W); returns (B, R), entry r the mean energy of the frequencies whose
+    Euclidean distance from DC rounds to r cycles per shorter side, r = 0 ... min(H, W) // 2.
+    Source: seed 002 Eq. 2, with the number of lattice points as circumference.
+
+    >>> esd(torch.ones(1, 1, 8, 8))[0].tolist()
+    [64.0, 0.0, 0.0, 0.0, 0.0]
+    """
+    height, width = x.shape[-2:]
+    side = min(height, width)
+    rows = torch.arange(height)
+    ky = torch.minimum(rows, height - rows)[:, None] * (side / height)
+    kx = torch.arange(width // 2 + 1)[None] * (side / width)
+    radius = (ky**2 + kx**2).sqrt().round().long()
+    n_radii = side // 2 + 1
+    inside = radius < n_radii
+    weight = _multiplicity(height, width)[inside]
+    shells = torch.nn.functional.one_hot(radius[inside], n_radii).double() * weight[:, None]
+    shells = (shells / shells.sum(0)).to(x)
+    power = torch.fft.rfft2(x, norm="ortho").abs().square().mean(dim=1)
+    return power[:, inside.to(x.device)] @ shells
+
+
+def spectral_snr(x: Tensor, y: Tensor) -> Tensor:
+    """Signal-to-noise ratio of perturbed images at each radial frequency.
+
+    Shapes: x, y (B, C, H, W), clean and perturbed; returns (R,), the mean ESD of x over the mean
+    ESD of y - x (a plain ratio; ``10 * log10`` of it is dB), infinite where nothing was changed.
+    Errors: ValueError when the shapes differ.
+    Source: seed 002 Eq. 1 and Fig. 2.
+
+    >>> x = torch.rand(4, 3, 16, 16)
+    >>> spectral_snr(x, 1.5 * x).allclose(torch.full((9,), 4.0))
+    True
+    """
+    if x.shape != y.shape:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)} and y {tuple(y.shape)}; "
+            "they must be the same images, clean and perturbed"
+        )
+    return esd(x).mean(0) / esd(y - x).mean(0)
+
+
+def decay_fits(profile: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Fit a power law and an exponential to radial profiles, by least squares on their logarithm.
+
+    Radius 0 (DC) takes no part. Both models have two parameters, so the difference of their
+    Akaike criteria compares them fairly.
+
+    Shapes: profile (..., R) positive; returns exponents a of r^-a (...), rates b of e^-br per
+    cycle (...), and AIC(exponential) - AIC(power law) (...), positive where the power law fits.
+    Source: seed 002 Figs. 1 and 2 ("power-law-like", "exponentially").
+
+    >>> a, b, gain = decay_fits(torch.arange(0.0, 65.0).clamp(min=1) ** -2)
+    >>> round(a.item(), 3), bool(gain > 0)
+    (2.0, True)
+    """
+    radius = torch.arange(1, profile.shape[-1], dtype=torch.float64)
+    y = profile[..., 1:].double().cpu().log()
+
+    def line(x: Tensor) -> tuple[Tensor, Tensor]:
+        dx, dy = x - x.mean(), y - y.mean(-1, keepdim=True)
+        slope = (dy * dx).sum(-1) / dx.square().sum()
+        return slope, (dy - slope[..., None] * dx).square().sum(-1)
+
+    power, rss_power = line(radius.log())
+    exponential, rss_exponential = line(radius)
+    tiny = torch.finfo(torch.float64).tiny
+    gain = len(radius) * (rss_exponential.clamp(min=tiny) / rss_power.clamp(min=tiny)).log()
+    return -power, -exponential, gain

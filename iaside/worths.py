@@ -1,0 +1,495 @@
+"""The one hot loop: images x coalitions of bands -> worths, for any callable model.
+
+Filtering is linear, so an image is split into M bands once and each coalition is a sum of bands:
+all coalitions of an image come from one (2^M x M) by (M x pixels) matrix product, made in pieces
+of one batch. Bands are kept channels-last, the layout in which convolutions are fastest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from iaside.machine import arithmetic, device_of, fastest_batch_size, replacing, resolve_precision
+from iaside.shapley import coalitions
+from iaside.spectral import Masks, split_bands
+
+ABSENCES = ("zero", "gaussian", "replacement", "mean")
+VALUES = ("log_likelihood", "probability", "accuracy", "margin", "embedding")
+MAX_BANDS = 14
+Value = str | Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass
+class Worths:
+    """The game of every image: one row per coalition, one column per image.
+
+    tables: value name -> (2**M, N) float64; row k is the coalition whose binary code is k (bit i
+    = band i), row 0 the empty one. provenance: content hashes of model, images and masks, and all
+    settings; no time, so that equal runs are equal bytes. forwards: passes made for it this time.
+
+    >>> w = Worths({"log_likelihood": np.zeros((4, 3))}, {"n_bands": 2})
+    >>> w.table.shape
+    (4, 3)
+    """
+
+    tables: dict[str, np.ndarray]
+    provenance: dict
+    forwards: int = 0
+    partial: Path | None = field(default=None, repr=False)
+
+    @property
+    def table(self) -> np.ndarray:
+        """The table of the first value that was asked for, (2**M, N) float64."""
+        return next(iter(self.tables.values()))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write all tables and the provenance to one npz, whole or not at all.
+
+        Only then is the unfinished measurement that it came from given up.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        note = json.dumps(self.provenance, sort_keys=True)
+        with replacing(path) as file:
+            np.savez(file, provenance=np.array(note), **self.tables)
+        if self.partial is not None:
+            self.partial.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Worths:
+        """Read what ``save`` wrote. Errors: FileNotFoundError, or ValueError for another file."""
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no worths table at {path}; measure it first (20_worths)")
+        with np.load(path, allow_pickle=False) as data:
+            if "provenance" not in data:
+                raise ValueError(f"{path} is not a worths table: it has no provenance")
+            provenance = json.loads(str(data["provenance"]))
+            return cls({name: data[name] for name in provenance["values"]}, provenance)
+
+
+def coalition_worths(
+    model: Callable[[Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor | None,
+    masks: Masks,
+    value: Value | Sequence[Value] = "log_likelihood",
+    absence: str = "zero",
+    precision: str = "float32",
+    device: str | torch.device | None = None,
+    batch_size: int | None = None,
+    resume: str | os.PathLike | None = None,
+    progress: bool = True,
+    temperature: float = 1.0,
+    sigma: float = 0.25,
+    seed: int = 0,
+    subset: Sequence[int] | None = None,
+) -> Worths:
+    """Evaluate a model on every coalition of frequency bands of every image.
+
+    Shapes: images (N, C, H, W) in [0, 1]; labels (N,) class indices or (N, classes)
+    probabilities (None if ``embedding`` is the only value); masks (M, H, W//2 + 1) or a callable
+    x -> (M, B, C, H, W); returns ``Worths`` with tables (2**M, N).
+
+    value: ``log_likelihood`` log Q(y|x) in nats, ``probability`` Q(y|x) at ``temperature``,
+    ``accuracy`` 0 or 1, ``margin`` logit of y minus the largest other, ``embedding`` cosine of
+    the output to that of the clean image, or a function (outputs (B, ...), labels) -> (B,);
+    several in a list cost one pass.
+    absence: what stands in a missing band: ``zero`` nothing, ``gaussian`` the same band of white
+    noise with standard deviation ``sigma`` (seeded per image), ``replacement`` of another image
+    of the set (seeded, the same for all coalitions), ``mean`` of the set's mean colour.
+    precision: ``float32``, ``bfloat16`` (autocast) or ``auto``, bfloat16 where the hardware
+    computes in it; what ran is in the provenance. batch_size: images per forward pass, or None
+    for the fastest, measured once per machine and remembered.
+    device: where to compute; None is where the model is. seed: of noise and donors.
+    subset: indices of the images to measure; what stands in absent bands (mean colour, donors,
+    noise) is still that of the whole set, so a column is the same as in the whole table.
+    progress: say what it will cost before, then show a bar, on stderr.
+    resume: a folder for the unfinished measurement; a later call with the same model, images
+    and settings computes only what is missing there.
+
+    Errors: ValueError/TypeError before any long computation for images outside [0, 1], labels
+    that do not fit, more than 14 bands, a model in training mode, or outputs of a wrong shape;
+    nan or infinite outputs end the run.
+    Source: seed 002 Eqs. 5, 7 and 8 (the constant C is row 0 of the table, not subtracted).
+
+    >>> from iaside.spectral import band_masks
+    >>> brightness = lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x[:, 0, 0, 0]], 1)
+    >>> w = coalition_worths(brightness, torch.rand(5, 3, 16, 16), torch.zeros(5).long(),
+    ...                      band_masks(2, (16, 16)), value="margin", batch_size=4, progress=False)
+    >>> w.table.shape
+    (4, 5)
+    """
+    _check_images(images)
+    _check_model(model)
+    images = images if images.dtype == torch.float64 else images.float()
+    device = device_of(model, device)
+    precision = resolve_precision(precision, device)
+    values = _value_functions(value, temperature)
+    _check_labels(labels, len(images), values)
+    fill = _fill_images(images, absence, sigma, seed)
+    if resume is not None and (own := [name for name in values if name not in VALUES]):
+        raise ValueError(
+            f"resume= cannot tell one version of the function {own[0]!r} from another; "
+            f"use resume=None with functions, or one of {', '.join(VALUES)}"
+        )
+    everything = fingerprint(images) if fill is not None else None
+    index = torch.arange(len(images))
+    if subset is not None:
+        index = index[torch.as_tensor(subset)]
+        images, labels = images[index], None if labels is None else labels[index]
+    first = split_bands(images[:1], masks)
+    n_bands = len(first)
+    if n_bands > MAX_BANDS:
+        raise ValueError(
+            f"{n_bands} bands make 2**{n_bands} = {2**n_bands:,} coalitions of every image; "
+            f"take at most {MAX_BANDS} bands"
+        )
+
+    scorer = _Scorer(model, values, device, precision)
+    outputs = scorer.outputs(images[:1].to(device))
+    _check_outputs(outputs, labels, values)
+    if batch_size is None:
+        batch_size = fastest_batch_size(scorer.seconds, model, images[:1].to(device), precision)
+    elif batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} must be at least 1, or None to measure it")
+
+    bands_hash = masks if isinstance(masks, Tensor) else first
+    provenance = {
+        "model": fingerprint_model(model, outputs),
+        "images": fingerprint(images),
+        "labels": fingerprint(labels) if labels is not None else None,
+        "masks": fingerprint(bands_hash),
+        "n_bands": n_bands,
+        "n_images": len(images),
+        "values": list(values),
+        "temperature": temperature,
+        "absence": absence,
+        "absence_from": everything,
+        "sigma": sigma if absence == "gaussian" else None,
+        "seed": seed,
+        "precision": precision,
+        "device": device.type,
+    }
+    key = hashlib.sha256(json.dumps(provenance, sort_keys=True).encode()).hexdigest()[:20]
+    partial = None if resume is None else Path(resume) / f"worths-{key}.npy"
+    tables = _open_tables(partial, (len(values), 2**n_bands, len(images)))
+    missing = int(np.isnan(tables).any(axis=0).sum())
+    if progress and missing:
+        batch = images[:1].to(device).expand(batch_size, *images.shape[1:])
+        seconds = min(scorer.seconds(batch) for _ in range(3)) / batch_size * missing
+        _announce(tables.shape[1:], missing, precision, device, batch_size, seconds)
+
+    members = torch.from_numpy(coalitions(n_bands)).float().to(device)
+    group = max(1, batch_size // len(members))  # several images a batch only when games are small
+    chunk = max(1, min(len(members), batch_size // group))
+    with tqdm(total=missing, disable=not progress, unit="pass", smoothing=0.1) as bar:
+        for start in range(0, len(images), group):
+            here = slice(start, min(start + group, len(images)))
+            if not np.isnan(tables[:, :, here]).any():
+                continue
+            x = images[here].to(device)
+            game = _Assembler(x, None if fill is None else fill(index[here]).to(device), masks)
+            targets = None if labels is None else labels[here].to(device)
+            reference = scorer.outputs(x) if "embedding" in values else None
+            for row in range(0, len(members), chunk):
+                rows = slice(row, row + chunk)
+                todo = np.isnan(tables[:, rows, here]).any(axis=0).sum()
+                if todo:
+                    batch = game.coalitions(members[rows])
+                    scores = scorer.scores(batch, targets, reference).cpu().double().numpy()
+                    if not np.isfinite(scores).all():
+                        raise ValueError(
+                            f"the model returned nan or infinite worths for images {start} to "
+                            f"{here.stop - 1}; check its weights, and try precision='float32'"
+                        )
+                    tables[:, rows, here] = scores.reshape(len(values), -1, len(x))
+                    bar.update(int(todo))
+    if isinstance(tables, np.memmap):
+        tables.flush()
+    return Worths(
+        dict(zip(values, np.array(tables), strict=True)), provenance, forwards=missing,
+        partial=partial,
+    )
+
+
+class _Assembler:
+    """Sums of the bands of a few images, channels-last, with the fill in the absent bands."""
+
+    def __init__(self, x: Tensor, fill: Tensor | None, masks: Masks) -> None:
+        self.shape = x.shape
+        bands = self._flat(split_bands(x, masks))
+        self.base = None
+        if fill is not None:
+            fill_bands = self._flat(split_bands(fill, masks))
+            bands = bands - fill_bands
+            self.base = fill_bands.sum(0, keepdim=True)
+        self.bands = bands
+        self.buffer: Tensor | None = None
+
+    @staticmethod
+    def _flat(bands: Tensor) -> Tensor:
+        return bands.permute(0, 1, 3, 4, 2).reshape(len(bands), -1)
+
+    def coalitions(self, members: Tensor) -> Tensor:
+        """(k, M) of 0.0 and 1.0 -> (k * B, C, H, W), coalition by coalition."""
+        n, c, h, w = self.shape
+        if self.buffer is None or len(self.buffer) != len(members):
+            self.buffer = self.bands.new_empty(len(members), self.bands.shape[1])
+        members = members.to(self.bands)
+        if self.base is None:
+            torch.mm(members, self.bands, out=self.buffer)
+        else:
+            torch.addmm(self.base, members, self.bands, out=self.buffer)
+        return self.buffer.view(-1, h, w, c).permute(0, 3, 1, 2)
+
+
+class _Scorer:
+    """Batch of pixels -> one score per value and image, in the chosen precision."""
+
+    def __init__(self, model, values, device, precision) -> None:
+        self.model, self.values, self.device, self.precision = model, values, device, precision
+
+    @torch.no_grad()
+    def outputs(self, x: Tensor) -> Tensor:
+        with arithmetic(self.precision, self.device):
+            return self.model(x.contiguous(memory_format=torch.channels_last))
+
+    def scores(self, x: Tensor, labels: Tensor | None, reference: Tensor | None) -> Tensor:
+        """x (k * B, C, H, W), labels and reference of B images -> (values, k * B)."""
+        outputs = self.outputs(x).float()
+        repeats = len(outputs) // len(labels if labels is not None else reference)
+        labels, reference = (
+            None if t is None else t.repeat(repeats, *[1] * (t.ndim - 1))
+            for t in (labels, reference)
+        )
+        scores = torch.stack([
+            f(outputs, reference if name == "embedding" else labels)
+            for name, f in self.values.items()
+        ])
+        # An accuracy, say, would not show it.
+        broken = ~outputs.flatten(1).isfinite().all(1)
+        return scores.masked_fill(broken, torch.nan)
+
+    def seconds(self, batch: Tensor) -> float:
+        """Time of one forward pass."""
+        start = time.perf_counter()
+        self.outputs(batch).flatten()[:1].cpu()  # the copy waits for the device
+        return time.perf_counter() - start
+
+
+# -- value functions -----------------------------------------------------------------------------
+
+
+def _value_functions(value: Value | Sequence[Value], temperature: float) -> dict[str, Callable]:
+    if not temperature > 0:
+        raise ValueError(f"temperature={temperature} must be positive")
+
+    def probability(outputs: Tensor, labels: Tensor) -> Tensor:
+        return _expected((outputs / temperature).softmax(-1), labels)
+
+    known = {
+        "log_likelihood": lambda outputs, labels: _expected(outputs.log_softmax(-1), labels),
+        "probability": probability,
+        "accuracy": _accuracy,
+        "margin": _margin,
+        "embedding": lambda outputs, clean: torch.cosine_similarity(
+            outputs.flatten(1), clean.float().flatten(1)
+        ),
+    }
+    functions = {}
+    for v in [value] if isinstance(value, str) or callable(value) else value:
+        if not callable(v) and v not in known:
+            raise ValueError(
+                f"value={v!r} is not known; choose from {', '.join(VALUES)}, "
+                "or give a function (outputs, labels) -> (B,)"
+            )
+        name = getattr(v, "__name__", "") if callable(v) else v
+        if not name or name in functions or (callable(v) and name in known):
+            raise ValueError(
+                f"value function {v!r} would be recorded as {name!r}; "
+                "give every function a __name__ of its own, other than the built-in ones"
+            )
+        functions[name] = v if callable(v) else known[v]
+    if not functions:
+        raise ValueError("value=[] names nothing to record; give at least one value function")
+    return functions
+
+
+def _expected(scores: Tensor, labels: Tensor) -> Tensor:
+    """The score of the label, or its mean under a soft label."""
+    if labels.ndim == 2:
+        return (scores * labels.to(scores)).sum(-1)
+    return scores.gather(-1, labels[:, None]).squeeze(-1)
+
+
+def _accuracy(outputs: Tensor, labels: Tensor) -> Tensor:
+    predicted = torch.nn.functional.one_hot(outputs.argmax(-1), outputs.shape[-1]).to(outputs)
+    return _expected(predicted, labels)
+
+
+def _margin(outputs: Tensor, labels: Tensor) -> Tensor:
+    others = outputs.scatter(-1, labels[:, None], -torch.inf)
+    return _expected(outputs, labels) - others.amax(-1)
+
+
+# -- absence -------------------------------------------------------------------------------------
+
+
+def _fill_images(images: Tensor, absence: str, sigma: float, seed: int):
+    """None for ``zero``, else a function: indices (B,) -> fill images (B, C, H, W)."""
+    if absence not in ABSENCES:
+        raise ValueError(f"absence={absence!r} is not known; choose one of {', '.join(ABSENCES)}")
+    if absence == "zero":
+        return None
+    if absence == "mean":
+        colour = images.double().mean(dim=(0, 2, 3)).to(images).view(1, -1, 1, 1)
+        return lambda index: colour.expand(len(index), *images.shape[1:])
+    if absence == "replacement":
+        if len(images) < 2:
+            raise ValueError("absence='replacement' takes bands of other images: give at least 2")
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+        donor = torch.empty_like(order)
+        donor[order] = order.roll(-1)  # one cycle: nobody is his own donor
+        return lambda index: images[donor[index]]
+    if not sigma > 0:
+        raise ValueError(f"sigma={sigma} must be positive for absence='gaussian'")
+
+    def noise(index: Tensor) -> Tensor:
+        draws = [
+            torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(seed + 7919 * i))
+            for i in index.tolist()
+        ]
+        return sigma * torch.stack(draws).to(images)
+
+    return noise
+
+
+# -- checks --------------------------------------------------------------------------------------
+
+
+def _check_images(images: Tensor) -> None:
+    if not isinstance(images, Tensor) or images.ndim != 4:
+        shape = tuple(images.shape) if hasattr(images, "shape") else type(images).__name__
+        raise TypeError(f"images must be a tensor (N, C, H, W), got {shape}")
+    if len(images) == 0:
+        raise ValueError("images is empty; give at least one image")
+    if not images.is_floating_point():
+        raise TypeError(f"images are {images.dtype}; divide by 255 to get pixels in [0, 1]")
+    low, high = images.min().item(), images.max().item()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"images range from {low:.4g} to {high:.4g}; pixels must be in [0, 1], "
+            "with any normalisation inside the model"
+        )
+
+
+def _check_model(model: object) -> None:
+    if not callable(model):
+        raise TypeError(f"model is a {type(model).__name__}; give a callable pixels -> outputs")
+    if getattr(model, "training", False):
+        raise ValueError("the model is in training mode; call model.eval() first")
+
+
+def _check_labels(labels: Tensor | None, n: int, values: dict) -> None:
+    if labels is None:
+        if set(values) != {"embedding"}:
+            raise ValueError("labels=None is possible for value='embedding' only; give labels")
+        return
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels are a {type(labels).__name__}; use torch.as_tensor(labels)")
+    if len(labels) != n:
+        raise ValueError(f"{len(labels)} labels for {n} images; give one label per image")
+    if labels.ndim == 1 and labels.is_floating_point():
+        raise TypeError(f"labels are {labels.dtype}; class indices must be integers")
+    if labels.ndim == 2:
+        sums = labels.double().sum(1)
+        if labels.min() < 0 or (sums - 1).abs().max() > 1e-3:
+            raise ValueError("soft labels must be probabilities: non-negative, each row sums to 1")
+        if "margin" in values:
+            raise ValueError("value='margin' needs one class per image; give hard labels")
+
+
+def _check_outputs(outputs: Tensor, labels: Tensor | None, values: dict) -> None:
+    if not isinstance(outputs, Tensor) or outputs.ndim < 1 or len(outputs) != 1:
+        shape = tuple(outputs.shape) if hasattr(outputs, "shape") else type(outputs).__name__
+        raise ValueError(f"the model returned {shape} for one image; it must return (1, classes)")
+    if not outputs.isfinite().all():
+        raise ValueError("the model returned nan or inf for the first image; check its weights")
+    if labels is None or not set(values) & {"log_likelihood", "probability", "accuracy", "margin"}:
+        return
+    if outputs.ndim != 2:
+        raise ValueError(
+            f"the model returned shape {tuple(outputs.shape)}; it must return (B, classes) logits, "
+            "or use value='embedding'"
+        )
+    classes = outputs.shape[1]
+    if labels.ndim == 2 and labels.shape[1] != classes:
+        raise ValueError(
+            f"soft labels have {labels.shape[1]} classes and the model {classes}; they must agree"
+        )
+    if labels.ndim == 1 and not (0 <= labels.min() and labels.max() < classes):
+        raise ValueError(
+            f"labels range from {labels.min().item()} to {labels.max().item()}, but the model has "
+            f"{classes} classes, 0 to {classes - 1}; give the labels this model was trained with"
+        )
+
+
+# -- fingerprints and the unfinished table -------------------------------------------------------
+
+
+def fingerprint(tensor: Tensor) -> str:
+    """Content hash of a tensor: shape, dtype and bytes.
+
+    >>> fingerprint(torch.zeros(3)) == fingerprint(torch.zeros(3))
+    True
+    """
+    data = tensor.detach().cpu().contiguous()
+    digest = hashlib.sha256(f"{tuple(data.shape)} {data.dtype}".encode())
+    digest.update(data.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def fingerprint_model(model: Callable, outputs: Tensor) -> str:
+    """Content hash of a model: its outputs for an image and, of a module, structure and weights."""
+    digest = hashlib.sha256(fingerprint(outputs).encode())
+    if not isinstance(model, torch.nn.Module):
+        return digest.hexdigest()[:16]
+    digest.update(str(model).encode())
+    # Not the state dict: it leaves out buffers such as a normalisation's mean.
+    for name, tensor in sorted([*model.named_parameters(), *model.named_buffers()]):
+        digest.update(f"{name} {fingerprint(tensor)}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _open_tables(path: Path | None, shape: tuple[int, ...]) -> np.ndarray:
+    """Tables in which a worth not measured yet is nan; on disk, so that a kill loses nothing."""
+    if path is None:
+        return np.full(shape, np.nan)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            np.lib.format.write_array(file, np.full(shape, np.nan), allow_pickle=False)
+    return np.lib.format.open_memmap(path, mode="r+")
+
+
+def _announce(shape, missing, precision, device, batch_size, seconds) -> None:
+    done = shape[0] * shape[1] - missing
+    took = f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
+    print(
+        f"{shape[0]} coalitions x {shape[1]} images = {shape[0] * shape[1]:,} forward passes, "
+        f"{done:,} already done; {precision} on {device.type}, {batch_size} images a pass: "
+        f"about {took}",
+        file=sys.stderr, flush=True,
+    )
