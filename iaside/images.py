@@ -1,0 +1,369 @@
+"""Name or path -> a fixed, ordered, seeded set of labelled images, pixels in [0, 1]."""
+
+from __future__ import annotations
+
+import csv
+import math
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision.transforms.functional as F
+from PIL import Image
+from torch import Tensor
+from torchvision import datasets
+
+PROJECT = Path(__file__).resolve().parents[1]
+PACKAGED = {"photographs": "data/images/photographs", "mnist_5k": "data/images/mnist_5k.npz"}
+
+# The torchvision data sets that are recognised by what lies in their folder; always the test split.
+_TORCHVISION = {
+    "cifar-10-batches-py": lambda root: datasets.CIFAR10(root, train=False),
+    "cifar-100-python": lambda root: datasets.CIFAR100(root, train=False),
+    "stl10_binary": lambda root: datasets.STL10(root, split="test"),
+    "MNIST/raw": lambda root: datasets.MNIST(root, train=False),
+    "test_32x32.mat": lambda root: datasets.SVHN(root, split="test"),
+}
+
+
+def load_images(
+    source,
+    like=None,
+    n: int | None = None,
+    seed: int = 0,
+    input_size: int | tuple[int, int] | None = None,
+    skip_unreadable: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Load labelled images: the same ones, in the same order, for the same arguments.
+
+    source: one of
+        a packaged set: "photographs" (70 ImageNet photographs) or "mnist_5k" (5,000 digits);
+        a folder of images with labels.csv (columns file,label; others are ignored);
+        a folder with one folder per class (label = place in sorted order, or the usual ImageNet
+        index where every folder is an ImageNet id such as n01440764);
+        an .npz with `images` (N, H, W) or (N, H, W, 3), uint8 or in [0, 1], and `labels` (N,);
+        a folder as torchvision lays out CIFAR-10, CIFAR-100, STL10, MNIST, SVHN (their test split)
+        or Caltech101 (all, without BACKGROUND_Google);
+        a torch Dataset of (PIL image or (C, H, W) tensor in [0, 1], int).
+        A relative path is looked for here, then in the project's folder.
+    like: a Classifier (or anything with .recipe): resize and centre crop by its recipe.
+    n: how many, spread over the labels as evenly as they allow; None for all. Whatever n, images
+        are drawn in one seeded order, so that a larger n contains the smaller; they are returned in
+        the order of the source, and only they are decoded.
+    input_size: (H, W) or a side; overrides the recipe's size, or without `like` resizes the shorter
+        side to fit and crops the centre. With neither, all images must be of one size already.
+    skip_unreadable: leave damaged images out, with a warning that names them, and draw the next.
+    Returns images float32 (N, 3, H, W) in [0, 1] and labels int64 (N,).
+
+    Grey images get three equal channels, and 28-pixel ones (MNIST) two black pixels on each side:
+    the corruption library takes nothing below 32.
+
+    Raises FileNotFoundError (no such source) and ValueError (nothing in it, more asked for than
+    exist, a damaged image, labels that do not match the files, images of different sizes).
+
+    >>> source = [(torch.full((3, 8, 8), k / 10), k % 2) for k in range(10)]
+    >>> images, labels = load_images(source, n=4)
+    >>> images.shape, labels.bincount().tolist()
+    (torch.Size([4, 3, 8, 8]), [2, 2])
+    """
+    if like is not None and not hasattr(like, "recipe"):
+        raise TypeError(
+            f"like must be a Classifier or have a .recipe, got {type(like).__name__}; "
+            "for any other model give input_size=(H, W)."
+        )
+    read, labels, names = _listing(source)
+    total = len(labels)
+    if n is not None and not 1 <= n <= total:
+        raise ValueError(
+            f"n={n} images asked of {_called(source)}, which holds {total}: "
+            f"take n between 1 and {total}, or None for all."
+        )
+    fit = _fitter(like.recipe if like is not None else None, input_size)
+
+    pixels: dict[int, Tensor] = {}
+    skipped = []
+    for k in _drawing_order(labels, seed) if n is not None else range(total):
+        try:
+            pixels[k] = fit(read(k))
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            # PIL's errors for damaged files (SyntaxError: a broken PNG)
+            if not skip_unreadable:
+                raise ValueError(
+                    f"{names(k)} cannot be read ({error}). Repair or remove it, or leave "
+                    "damaged images out with skip_unreadable=True."
+                ) from error
+            skipped.append(names(k))
+        if len(pixels) == n:
+            break
+    if skipped:
+        warnings.warn(
+            f"{len(skipped)} unreadable images left out: {', '.join(skipped)}", stacklevel=2
+        )
+    if not pixels or (n is not None and len(pixels) < n):
+        raise ValueError(
+            f"{_called(source)}: n={n} asked, but only {len(pixels)} of {total} images can be read."
+        )
+    chosen = sorted(pixels)
+    sizes = sorted({tuple(pixels[k].shape[-2:]) for k in chosen})
+    if len(sizes) > 1:
+        raise ValueError(
+            f"{_called(source)} has images of {len(sizes)} sizes ({sizes[0]} to {sizes[-1]}, "
+            "height x width): give like=model or input_size=(H, W)."
+        )
+    return torch.stack([pixels[k] for k in chosen]), torch.tensor([labels[k] for k in chosen])
+
+
+def _called(source) -> str:
+    return repr(str(source)) if isinstance(source, str | Path) else f"this {type(source).__name__}"
+
+
+def _drawing_order(labels: list[int], seed: int) -> list[int]:
+    """All indices in the order in which they are drawn: one of each label, then a second, ..."""
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(len(labels))
+    rank = dict.fromkeys(labels, -1)  # how many of this label came before
+    keys = []
+    for place, k in enumerate(shuffled.tolist()):
+        rank[labels[k]] += 1
+        keys.append((rank[labels[k]], place, k))
+    return [k for _, _, k in sorted(keys)]
+
+
+# --- what a source holds: a reader of the k-th image, all labels, a name for the k-th ------------
+
+Listing = tuple[Callable[[int], Image.Image | Tensor], list[int], Callable[[int], str]]
+
+
+def _listing(source) -> Listing:
+    if not isinstance(source, str | Path):
+        if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
+            raise TypeError(
+                "source must be a name, a path or a Dataset with a length and items, "
+                f"got {type(source).__name__}."
+            )
+        return _from_dataset(source, _called(source))
+    path = _found(source)
+    if path.is_file():
+        if path.suffix != ".npz":
+            raise ValueError(
+                f"{path} is a file, but not .npz: give the folder of images, or an .npz with "
+                "`images` and `labels`."
+            )
+        return _from_npz(path)
+    if (path / "labels.csv").is_file():
+        return _from_files(*_labelled_files(path))
+    for marker, dataset in _TORCHVISION.items():
+        first = Path(marker).parts[0]
+        root = path if (path / marker).exists() else path.parent if path.name == first else None
+        if root is not None and (root / marker).exists():
+            try:
+                return _from_dataset(dataset(root), str(root))
+            except RuntimeError as error:
+                raise ValueError(f"torchvision cannot read {root / marker}: {error}") from error
+    for folder in (path / "101_ObjectCategories", path / "caltech101" / "101_ObjectCategories"):
+        path = folder if folder.is_dir() else path
+    return _from_files(*_class_folders(path))
+
+
+def _found(source: str | Path) -> Path:
+    path = Path(PACKAGED.get(str(source), source))
+    for candidate in (path, PROJECT / path):
+        if candidate.exists():
+            return candidate
+    if str(source) in PACKAGED:
+        raise FileNotFoundError(
+            f"the packaged images {source!r} are not there yet (looked for "
+            f"{PROJECT / path}): run `python data/fetch.py`."
+        )
+    raise FileNotFoundError(
+        f"no images at {str(source)!r} (looked in {Path.cwd()} and {PROJECT}). Give the "
+        f"path of a folder or .npz, or a packaged set: {', '.join(PACKAGED)}."
+    )
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in datasets.folder.IMG_EXTENSIONS and path.is_file()
+
+
+def _labelled_files(folder: Path) -> tuple[list[Path], list[int]]:
+    with open(folder / "labels.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"file", "label"} <= set(rows[0]):
+        raise ValueError(
+            f"{folder / 'labels.csv'} must have a header with the columns file,label and at "
+            f"least one row; its columns are {', '.join(rows[0]) if rows else 'none'}."
+        )
+    label_of = {}
+    for row in rows:
+        try:
+            label_of[folder / row["file"]] = int(row["label"])
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"{folder / 'labels.csv'}: the label of {row['file']!r} is {row['label']!r}, "
+                "it must be a class index (0, 1, ...)."
+            ) from None
+    if len(label_of) < len(rows):
+        raise ValueError(f"{folder / 'labels.csv'} names some file twice: keep one row per file.")
+    if absent := [p.name for p in label_of if not p.is_file()]:
+        raise FileNotFoundError(
+            f"{folder / 'labels.csv'} names {len(absent)} files that are not there: "
+            f"{', '.join(absent[:3])}. Add them or remove their rows."
+        )
+    if unlabelled := sorted(
+        p.name for p in folder.rglob("*") if _is_image(p) and p not in label_of
+    ):
+        raise ValueError(
+            f"{len(unlabelled)} images in {folder} have no row in labels.csv: "
+            f"{', '.join(unlabelled[:3])}. Add file,label rows or remove the files."
+        )
+    files = sorted(label_of)
+    return files, [label_of[p] for p in files]
+
+
+def _class_folders(folder: Path) -> tuple[list[Path], list[int]]:
+    classes = sorted(
+        p.name
+        for p in folder.iterdir()
+        if p.is_dir() and p.name != "BACKGROUND_Google" and not p.name.startswith(".")
+    )
+    index = {name: k for k, name in enumerate(classes)}
+    if all(name[:1] == "n" and name[1:].isdigit() for name in classes):
+        from timm.data import ImageNetInfo
+
+        known = ImageNetInfo().label_names()
+        if set(classes) <= set(
+            known
+        ):  # also right for a folder with only some of the 1,000 classes
+            index = {name: known.index(name) for name in classes}
+    files = [p for name in classes for p in sorted((folder / name).rglob("*")) if _is_image(p)]
+    if not files:
+        raise ValueError(
+            f"no images in {folder}: it needs a labels.csv (file,label) beside its images, or "
+            "one folder of images per class."
+        )
+    return files, [index[p.relative_to(folder).parts[0]] for p in files]
+
+
+def _from_files(files: list[Path], labels: list[int]) -> Listing:
+    def read(k):
+        with Image.open(files[k]) as image:
+            if image.mode[:1] in "IF":
+                raise OSError(
+                    f"{image.mode} pixels have more than 8 bits; convert them to 8-bit RGB"
+                )
+            # Grey stays grey, so that _as_rgb can tell 28-pixel digits from small pictures.
+            return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+
+    return read, labels, lambda k: str(files[k])
+
+
+def _from_npz(path: Path) -> Listing:
+    with np.load(path, allow_pickle=False) as arrays:
+        if missing := {"images", "labels"} - set(arrays.files):
+            raise ValueError(
+                f"{path} lacks {', '.join(sorted(missing))}; it has {', '.join(arrays.files)}."
+            )
+        images, labels = arrays["images"], arrays["labels"]
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3):
+        raise ValueError(f"{path}: images must be (N, H, W) or (N, H, W, 3), got {images.shape}.")
+    if (
+        labels.shape != images.shape[:1]
+        or not np.issubdtype(labels.dtype, np.integer)
+        or not len(labels)
+    ):
+        raise ValueError(
+            f"{path}: labels must be {len(images)} whole numbers (at least one), got "
+            f"{labels.dtype} {labels.shape}."
+        )
+
+    def read(k):
+        if images.dtype == np.uint8:
+            return Image.fromarray(images[k])
+        return torch.from_numpy(
+            images[k][None] if images.ndim == 3 else images[k].transpose(2, 0, 1).copy()
+        )
+
+    return read, labels.tolist(), lambda k: f"image {k} of {path}"
+
+
+def _from_dataset(dataset, called: str) -> Listing:
+    # Labels that the data set keeps in a list cost no decoding; otherwise every item is read once.
+    kept = next(
+        (
+            v
+            for v in (getattr(dataset, a, None) for a in ("targets", "labels"))
+            if v is not None and len(v) == len(dataset)
+        ),
+        None,
+    )
+    labels = [
+        int(y) for y in (kept if kept is not None else (dataset[k][1] for k in range(len(dataset))))
+    ]
+    if not labels:
+        raise ValueError(f"{called} holds no images.")
+    return lambda k: dataset[k][0], labels, lambda k: f"item {k} of {called}"
+
+
+# --- from what was read to pixels of the right size ----------------------------------------------
+
+
+def _fitter(recipe: dict | None, input_size) -> Callable[[Image.Image | Tensor], Tensor]:
+    """A function from an image to float32 (3, H, W) in [0, 1], sized by the recipe."""
+    if recipe is None and input_size is None:
+        return lambda image: _pixels(_as_rgb(image))
+    if input_size is None:
+        size = recipe["input_size"][-2:]
+    else:
+        size = [input_size] * 2 if isinstance(input_size, int) else input_size
+    size = [int(side) for side in size]
+    recipe = recipe or {"crop_pct": 1.0, "interpolation": "bicubic"}
+    mode = recipe.get("crop_mode", "center")
+    if mode not in ("center", "squash"):
+        raise ValueError(f"crop_mode {mode!r} of the recipe must be 'center' or 'squash'.")
+    # 1e-6: a quotient such as 299 / (299 / 342) must not fall below the whole number it stands for
+    scaled = [math.floor(side / recipe["crop_pct"] + 1e-6) for side in size]
+    how = F.InterpolationMode(recipe["interpolation"])
+
+    def fit(image):
+        image = _as_rgb(image)
+        width, height = image.size if isinstance(image, Image.Image) else image.shape[:-3:-1]
+        if mode == "squash":
+            target = scaled
+        elif (
+            scaled[0] == scaled[1]
+        ):  # timm and torchvision: the shorter side, the longer in proportion
+            target = scaled[0]
+        else:
+            ratio = max(scaled[0] / height, scaled[1] / width)
+            target = [round(height * ratio), round(width * ratio)]
+        # Antialiased, as both libraries' evaluation; cropped before conversion, so that a PIL image
+        # is resized in 8 bits as they do it.
+        return _pixels(F.center_crop(F.resize(image, target, how, antialias=True), size))
+
+    return fit
+
+
+def _as_rgb(image):
+    """A PIL image or (C, H, W) tensor in [0, 1] in three channels; 28-pixel grey squares padded."""
+    if isinstance(image, Image.Image):
+        grey, square = image.mode == "L", image.size == (28, 28)
+        image = image.convert("RGB")
+    else:
+        image = torch.as_tensor(image).float()
+        if image.ndim != 3 or len(image) not in (1, 3) or not 0 <= image.min() <= image.max() <= 1:
+            raise ValueError(
+                "an image must be (3, H, W) or (1, H, W) with pixels in [0, 1], got "
+                f"{tuple(image.shape)} in [{image.min():g}, {image.max():g}]: divide "
+                "by 255, and leave normalisation to the model."
+            )
+        grey, square = len(image) == 1, image.shape[-2:] == (28, 28)
+        image = image.expand(3, -1, -1)
+    return F.pad(image, [2, 2, 2, 2]) if grey and square else image
+
+
+def _pixels(image) -> Tensor:
+    if isinstance(image, Image.Image):
+        return F.pil_to_tensor(image).float() / 255
+    return image.clamp(0, 1)  # bicubic overshoots; PIL cuts that off in the same way

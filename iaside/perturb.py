@@ -1,0 +1,521 @@
+"""Noise, blur, attacks and ImageNet-C corruptions of images, all asked for in one form.
+
+Every image has its own random numbers, drawn from ``seed`` and from its place in the set, and an
+attack treats every image for itself: what becomes of an image does not depend on its batch, but
+for the rounding of the model, which the signs in fgsm and pgd make visible. Where every byte must
+be independent of it, give fgsm and pgd one image at a time; on a CPU that costs nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torchvision.transforms.functional import gaussian_blur
+
+from iaside.spectral import Masks, split_bands
+
+CORRUPTIONS = (  # the 15 of ImageNet-C, in the order of its papers
+    "gaussian_noise", "shot_noise", "impulse_noise",
+    "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",
+    "snow", "frost", "fog", "brightness",
+    "contrast", "elastic_transform", "pixelate", "jpeg_compression",
+)  # fmt: skip
+ATTACKS = ("fgsm", "pgd", "sparsefool", "pixle")
+NOISES = ("white_noise", "poisson", "salt_and_pepper", "gaussian_blur")
+NAMES = (*NOISES, *ATTACKS, *CORRUPTIONS)
+
+_TAKES = {  # name -> (options it needs, options it may have besides)
+    "white_noise": ((), ("sigma", "band", "masks")),
+    "poisson": (("photons",), ()),
+    "salt_and_pepper": (("amount",), ()),
+    "gaussian_blur": (("kernel",), ("sigma",)),
+    "fgsm": (("model", "labels", "eps"), ()),
+    "pgd": (("model", "labels"), ("eps", "steps", "band", "masks")),
+    "sparsefool": (("model", "labels"), ()),
+    "pixle": (("model", "labels"), ()),
+    **{name: (("severity",), ()) for name in CORRUPTIONS},
+}
+
+
+def _is(kind: type, value: object) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_ALLOWED = {  # option -> (what is allowed, in words and as a test)
+    "seed": ("an integer from 0", lambda v: _is(Integral, v) and v >= 0),
+    "first": ("an integer from 0", lambda v: _is(Integral, v) and v >= 0),
+    "sigma": ("a number from 0, in pixels", lambda v: _is(Real, v) and v >= 0),
+    "photons": ("a number above 0", lambda v: _is(Real, v) and v > 0),
+    "amount": ("a share of the pixels, from 0 to 1", lambda v: _is(Real, v) and 0 <= v <= 1),
+    "kernel": ("an odd integer", lambda v: _is(Integral, v) and v > 0 and v % 2 == 1),
+    "severity": ("1, 2, 3, 4 or 5", lambda v: _is(Integral, v) and 1 <= v <= 5),
+    "eps": ("from 0 to 1, as pixels are: 4/255, not 4", lambda v: _is(Real, v) and 0 <= v <= 1),
+    "steps": ("an integer from 1", lambda v: _is(Integral, v) and v >= 1),
+    "energy": ("a number above 0, as a share of the image's", lambda v: _is(Real, v) and v > 0),
+}
+
+
+def perturb(
+    x: Tensor,
+    name: str,
+    *,
+    seed: int = 0,
+    first: int = 0,
+    sigma: float | None = None,
+    photons: float | None = None,
+    amount: float | None = None,
+    kernel: int | None = None,
+    severity: int | None = None,
+    model: Callable[[Tensor], Tensor] | None = None,
+    labels: Tensor | None = None,
+    eps: float | None = None,
+    steps: int | None = None,
+    band: int | None = None,
+    masks: Masks | None = None,
+    energy: float | None = None,
+    clamp: bool | None = None,
+) -> Tensor:
+    """Perturb images.
+
+    Shapes: x (B, C, H, W) float32 or float64 in [0, 1]; labels (B,) class indices; returns the
+    perturbed images, of the shape, dtype and device of x.
+
+    ``white_noise``: sigma, the standard deviation. ``poisson``: photons, the mean count at pixel
+    value 1. ``salt_and_pepper``: amount, the share of pixels that turn white or black, all
+    channels together. ``gaussian_blur``: kernel, the side in pixels, and sigma unless it follows
+    from that as in torchvision (3, 5, 7: 0.8, 1.1, 1.4). The names in ``CORRUPTIONS``: severity
+    1 to 5; three channels, at least 32 pixels a side; they compute in 8 bits, as published.
+
+    ``fgsm``, ``pgd`` (``steps``, else 10, of eps/4, random start), ``sparsefool``, ``pixle``:
+    model and labels, through torchattacks; eps is the largest change of a pixel. The model takes
+    pixels in [0, 1] and is in eval mode; it is left as it was found. SparseFool is shown the ten
+    likeliest classes of each image only; it leaves an image alone that is misclassified already.
+
+    band, masks: confine ``white_noise`` or ``pgd`` to one frequency band of ``band_masks``.
+    sigma is then exactly the root mean square of the perturbation of each image, and eps the
+    largest that the attack may reach (an L2 ball), so that bands are compared at equal energy.
+
+    energy: scale the perturbation of each image so that its squared norm is this fraction of the
+    image's; ``white_noise`` then needs no sigma and a confined ``pgd`` no eps.
+    clamp: whether pixels are brought back into [0, 1]; by default they are, except with energy
+    or band, which clipping would undo. With band, clamp=True never clips but shrinks the
+    perturbation of each image as a whole until it fits. One saturated pixel can forbid that, and
+    most photographs have some: hence not by default.
+
+    seed, first: image i draws from (seed, first + i). When a set is perturbed in pieces, let
+    ``first`` count the images before the piece: the result is that of the whole set.
+
+    Errors: ValueError/TypeError for images outside [0, 1], an unknown name, an option missing,
+    out of range or not taken by that name, labels that do not fit, a model in training mode, or a
+    perturbation that cannot be scaled; ImportError with the line that installs what is missing.
+    Source: seed 002 Figs. 2, 8 and 9; energy as methods 1.10, strengths as methods 1.12.
+
+    >>> x = torch.rand(2, 3, 32, 32)
+    >>> y = perturb(x, "white_noise", sigma=0.1, seed=0)
+    >>> y.shape, bool(y.equal(perturb(x, "white_noise", sigma=0.1, seed=0)))
+    (torch.Size([2, 3, 32, 32]), True)
+    >>> y = perturb(x, "salt_and_pepper", amount=0.05, energy=0.1)
+    >>> round((((y - x) ** 2).sum() / (x ** 2).sum()).item(), 4)
+    0.1
+    """
+    given = {
+        "sigma": sigma, "photons": photons, "amount": amount, "kernel": kernel,
+        "severity": severity, "model": model, "labels": labels, "eps": eps, "steps": steps,
+        "band": band, "masks": masks, "energy": energy,
+    }  # fmt: skip
+    given = {option: value for option, value in given.items() if value is not None}
+    _check_images(x)
+    _check_options(name, given)
+    _check_values(given | {"seed": seed, "first": first})
+    if band is not None:
+        _check_band(x, band, masks)
+    if name in ATTACKS:
+        labels = _check_attack(x, model, labels)
+    x = x.detach()
+    seeds = [
+        int(np.random.SeedSequence((seed, first + i)).generate_state(1)[0]) for i in range(len(x))
+    ]
+
+    match name:
+        case "white_noise":
+            y = x + _white_noise(x, seeds, sigma, band, masks)
+        case "poisson":
+            y = _poisson(x, seeds, photons)
+        case "salt_and_pepper":
+            y = _salt_and_pepper(x, seeds, amount)
+        case "gaussian_blur":
+            y = _gaussian_blur(x, kernel, sigma)
+        case "pgd" if band is not None:
+            radius = eps * x[0].numel() ** 0.5 if energy is None else math.sqrt(energy) * _norm(x)
+            with _attackable(model):
+                y = _confined_pgd(x, seeds, model, labels, radius, steps or 10, band, masks)
+        case "fgsm" | "pgd" | "sparsefool" | "pixle":
+            with _attackable(model):
+                y = _attack(name, x, seeds, model, labels, eps, steps or 10)
+        case _:
+            y = _corrupt(x, name, seeds, severity)
+
+    broken = (~y.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+    if broken:
+        raise ValueError(
+            f"{name} made nan or inf of images {broken}: where the gradients of a model are zero "
+            "or nan an attack has no direction to follow, and noise has none in an empty band"
+        )
+    if energy is not None:
+        y = match_energy(x, y, energy)
+    if clamp is None:
+        clamp = energy is None and band is None
+    if clamp:
+        y = y.clamp(0, 1) if band is None else _shrink_to_fit(x, y)
+    return y
+
+
+def match_energy(x: Tensor, y: Tensor, energy: float) -> Tensor:
+    """Scale the perturbation y - x of each image to a fraction of the energy of the image.
+
+    Nothing is clamped afterwards.
+
+    Shapes: x, y (B, C, H, W), clean and perturbed; returns (B, C, H, W).
+    Errors: ValueError for an energy that is not positive, and for images that are black or were
+    not changed, whose numbers it names.
+    Source: seed 002 Fig. 2 (10 % of the energy), methods 1.10.
+
+    >>> x = torch.rand(2, 3, 8, 8)
+    >>> match_energy(x, 0.9 * x, 0.25).allclose(0.5 * x)
+    True
+    """
+    _check_values({"energy": energy})
+    change, clean = _norm(y - x), _norm(x)
+    for norm, what in ((clean, "black"), (change, "unchanged by the perturbation")):
+        if not norm.all():
+            raise ValueError(
+                f"images {(norm.flatten() == 0).nonzero().flatten().tolist()} are {what}, so "
+                "no perturbation has a given fraction of their energy; leave them out (an attack "
+                "leaves alone what is misclassified: give the model's own predictions as labels)"
+            )
+    return x + (y - x) * (math.sqrt(energy) * clean / change)
+
+
+# -- noise and blur --------------------------------------------------------------------------------
+
+
+def _white_noise(x: Tensor, seeds: list[int], sigma: float | None, band, masks) -> Tensor:
+    noise = _normal(x, seeds)
+    if band is not None:
+        noise = _confined(noise, band, masks)
+        noise = noise / _norm(noise) * x[0].numel() ** 0.5
+    return noise if sigma is None else sigma * noise  # without sigma, energy sets the size
+
+
+def _poisson(x: Tensor, seeds: list[int], photons: float) -> Tensor:
+    counts = [
+        torch.poisson(image * photons, generator=g)
+        for image, g in zip(x.cpu(), _generators(seeds), strict=True)
+    ]
+    return (torch.stack(counts) / photons).to(x)
+
+
+def _salt_and_pepper(x: Tensor, seeds: list[int], amount: float) -> Tensor:
+    size = (1, *x.shape[2:])
+    u = torch.stack([torch.rand(size, generator=g) for g in _generators(seeds)]).to(x.device)
+    return x.masked_fill(u < amount / 2, 0).masked_fill(u >= 1 - amount / 2, 1)
+
+
+def _gaussian_blur(x: Tensor, kernel: int, sigma: float | None) -> Tensor:
+    side = min(x.shape[2:])
+    if kernel // 2 >= side:
+        raise ValueError(
+            f"kernel={kernel} is too large for images of {side} pixels a side; "
+            f"take at most {2 * side - 1}"
+        )
+    if sigma == 0:
+        raise ValueError("sigma=0 is no blur; give a number above 0, or none at all")
+    return gaussian_blur(x, kernel, sigma)
+
+
+def _corrupt(x: Tensor, name: str, seeds: list[int], severity: int) -> Tensor:
+    """One of the ImageNet-C corruptions, which know bytes and numpy's global generator only."""
+    try:
+        from imagecorruptions import corrupt
+    except ImportError as error:
+        raise ImportError(
+            f"{name} needs imagecorruptions-imaug; run: pip install 'iaside[corruptions]'"
+        ) from error
+    if x.shape[1] != 3 or min(x.shape[2:]) < 32:
+        raise ValueError(
+            f"{name} takes images of 3 channels and at least 32 pixels a side, "
+            f"got {x.shape[1]} channels and {x.shape[2]}x{x.shape[3]} pixels"
+        )
+    images = (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    done = []
+    for image, seed in zip(images, seeds, strict=True):
+        # These two do not look at numpy's global generator.
+        own = {"seed": seed} if name in ("impulse_noise", "glass_blur") else {}
+        with _numpy_seeded(seed):
+            done.append(corrupt(image, severity, name, **own))
+    return torch.from_numpy(np.stack(done)).permute(0, 3, 1, 2).to(x) / 255
+
+
+# -- attacks ---------------------------------------------------------------------------------------
+
+
+def _attack(name: str, x: Tensor, seeds, model, labels, eps, steps) -> Tensor:
+    """One of the attacks of torchattacks."""
+    try:
+        import torchattacks
+    except ImportError as error:
+        raise ImportError(
+            f"{name} needs torchattacks; run: pip install --no-deps torchattacks==3.5.1"
+        ) from error
+    if name == "pixle" and x.shape[2] != x.shape[3]:
+        raise ValueError(
+            f"pixle takes square images, got {x.shape[2]}x{x.shape[3]} pixels "
+            "(torchattacks takes rows for columns); crop them"
+        )
+    logits = _Logits(model, x.device)
+    if name == "fgsm":
+        return torchattacks.FGSM(logits, eps)(x, labels)
+    if name == "pgd":
+        with _UniformPerImage(seeds):
+            return torchattacks.PGD(logits, eps, eps / 4, steps)(x, labels)
+    done = []
+    for i, seed in enumerate(seeds):
+        image, label = x[i : i + 1], labels[i : i + 1]
+        if name == "pixle":
+            with _numpy_seeded(seed):
+                done.append(torchattacks.Pixle(logits)(image, label))
+        else:
+            done.append(_sparsefool(torchattacks, model, image, label))
+    return torch.cat(done)
+
+
+def _sparsefool(torchattacks, model, image: Tensor, label: Tensor) -> Tensor:
+    """SparseFool among the ten likeliest classes of one image.
+
+    Each of its steps takes the gradient of every class: minutes an image with 1,000 of them. The
+    authors' code stops at ten as well. What fools among ten of them fools among all.
+    """
+    with torch.no_grad():
+        scores = model(image)[0]
+    likeliest = scores.topk(min(10, len(scores))).indices
+    if likeliest[0] != label[0]:
+        return image
+    among = _Logits(model, image.device, likeliest)
+    with warnings.catch_warnings():  # it hands numpy a tensor, at every step
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torchattacks.SparseFool(among)(image, torch.zeros_like(label))
+
+
+class _Logits(nn.Module):
+    """A model as torchattacks wants it, optionally with some of its classes only.
+
+    The model stays out of the module tree, so that no train() or eval() reaches it. The empty
+    parameter is where torchattacks looks for the device; without one it prints a complaint.
+    """
+
+    def __init__(self, model: Callable, device: torch.device, classes: Tensor | None = None):
+        super().__init__()
+        self.here = nn.Parameter(torch.empty(0, device=device), requires_grad=False)
+        self.eval()
+        self.call = (lambda x: model(x)) if classes is None else (lambda x: model(x)[:, classes])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.call(x)
+
+
+class _UniformPerImage(TorchFunctionMode):
+    """Inside, the first ``batch.uniform_(low, high)`` fills each image from its own seed.
+
+    PGD of torchattacks draws its start so, from the global generator and for the whole batch.
+    """
+
+    def __init__(self, seeds: list[int]):
+        super().__init__()
+        self.seeds = seeds
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is not torch.Tensor.uniform_ or not self.seeds:
+            return func(*args, **(kwargs or {}))
+        batch, low, high = args
+        for image, g in zip(batch, _generators(self.seeds), strict=True):
+            start = torch.empty(image.shape, dtype=image.dtype)
+            image.copy_(start.uniform_(low, high, generator=g))
+        self.seeds = []  # what a model may draw later is its own
+        return batch
+
+
+def _confined_pgd(x, seeds, model, labels, radius, steps: int, band: int, masks: Masks) -> Tensor:
+    """PGD whose perturbation stays in one band, in the L2 ball of a given radius per image.
+
+    Signs and clipping to an L-infinity ball would leave the band; the direction of the projected
+    gradient and shrinking as a whole do not. Steps of a quarter of the radius, random start.
+    """
+    x, labels = x.clone(), labels.clone()  # autograd refuses tensors made in inference mode
+    delta = _confined(_normal(x, seeds), band, masks)
+    delta = delta / _norm(delta) * (radius / 2)
+    for _ in range(steps):
+        delta = delta.detach().requires_grad_()
+        # The sum: in a mean, the rounding of a gradient would depend on the number of images.
+        loss = nn.functional.cross_entropy(model(x + delta), labels, reduction="sum")
+        slope = _confined(torch.autograd.grad(loss, delta)[0], band, masks)
+        tiny = torch.finfo(x.dtype).tiny
+        slope = slope / slope.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=tiny)
+        step = slope / _norm(slope).clamp(min=tiny) * (radius / 4)
+        delta = _confined(delta.detach() + step, band, masks)
+        delta = delta * (radius / _norm(delta).clamp(min=tiny)).clamp(max=1)
+    return x + delta
+
+
+@contextlib.contextmanager
+def _attackable(model: Callable) -> Iterator[None]:
+    """Gradients with respect to pixels, whatever the caller's mode, and to nothing else.
+
+    SparseFool calls backward(), which would leave gradients in the parameters.
+    """
+    parameters = model.parameters() if isinstance(model, nn.Module) else ()
+    trained = [p for p in parameters if p.requires_grad]
+    try:
+        for p in trained:
+            p.requires_grad_(False)
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        for p in trained:
+            p.requires_grad_(True)
+
+
+# -- small tools -----------------------------------------------------------------------------------
+
+
+def _generators(seeds: list[int]) -> Iterator[torch.Generator]:
+    """On the CPU, so that every device sees the same numbers."""
+    return (torch.Generator().manual_seed(seed) for seed in seeds)
+
+
+def _normal(x: Tensor, seeds: list[int]) -> Tensor:
+    return torch.stack([torch.randn(x.shape[1:], generator=g) for g in _generators(seeds)]).to(x)
+
+
+@contextlib.contextmanager
+def _numpy_seeded(seed: int) -> Iterator[None]:
+    """numpy's global generator, seeded inside and as it was afterwards."""
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+def _norm(d: Tensor) -> Tensor:
+    """Euclidean norm of each image, (B, 1, 1, 1)."""
+    return torch.linalg.vector_norm(d, dim=(1, 2, 3), keepdim=True)
+
+
+def _confined(d: Tensor, band: int, masks: Masks) -> Tensor:
+    """What of each image lies in one band."""
+    if callable(masks):
+        return split_bands(d, masks)[band]
+    return split_bands(d, masks[band : band + 1])[0]
+
+
+def _shrink_to_fit(x: Tensor, y: Tensor) -> Tensor:
+    """Scale the perturbation of each image down, as a whole, until all pixels are in [0, 1]."""
+    delta = y - x
+    room = torch.where(delta > 0, 1 - x, x)
+    factor = (room / delta.abs()).nan_to_num(nan=1).amin(dim=(1, 2, 3), keepdim=True).clamp(max=1)
+    if not factor.all():
+        raise ValueError(
+            f"images {(factor.flatten() == 0).nonzero().flatten().tolist()} have pixels at 0 or 1 "
+            "that a perturbation confined to one band would push further, so none fits; leave "
+            "clamp out, or give all images room first: 0.5 + 0.9 * (x - 0.5)"
+        )
+    return (x + factor * delta).clamp(0, 1)  # for the last rounding
+
+
+# -- checks ----------------------------------------------------------------------------------------
+
+
+def _check_images(x: Tensor) -> None:
+    if not isinstance(x, Tensor) or x.ndim != 4:
+        what = tuple(x.shape) if hasattr(x, "shape") else type(x).__name__
+        raise TypeError(f"images must be a tensor (B, C, H, W), got {what}")
+    if x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"images are {x.dtype}; give float32 or float64 pixels in [0, 1]")
+    if len(x) == 0:
+        raise ValueError("there are no images; give at least one")
+    low, high = x.min().item(), x.max().item()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"images range from {low:.4g} to {high:.4g}; pixels must be in [0, 1], "
+            "with any normalisation inside the model"
+        )
+
+
+def _check_options(name: str, given: dict) -> None:
+    if name not in _TAKES:
+        raise ValueError(f"name={name!r} is not known; choose one of {', '.join(NAMES)}")
+    needs, may = _TAKES[name]
+    allowed = f"{name} takes {', '.join((*needs, *may))}, and seed, first, energy, clamp"
+    for option in given:
+        if option not in (*needs, *may, "energy"):
+            raise ValueError(f"{option}= means nothing to {name}; {allowed}")
+    for option in needs:
+        if option not in given:
+            raise ValueError(f"{name} needs {option}=; {allowed}")
+    if ("band" in given) != ("masks" in given):
+        raise ValueError(f"band= and masks= go together; {allowed}")
+    if name == "white_noise" and ("sigma" in given) == ("energy" in given):
+        raise ValueError("white_noise needs either sigma= or energy=, which both set its size")
+    if name == "pgd" and "band" in given and ("eps" in given) == ("energy" in given):
+        raise ValueError("pgd in a band needs either eps= or energy=, which both set its size")
+    if name == "pgd" and "band" not in given and "eps" not in given:
+        raise ValueError(f"pgd needs eps=; {allowed}")
+
+
+def _check_values(given: dict) -> None:
+    for option, (words, allowed) in _ALLOWED.items():
+        if option in given and not allowed(given[option]):
+            raise ValueError(f"{option}={given[option]!r} is not possible; it must be {words}")
+
+
+def _check_band(x: Tensor, band: int, masks: Masks) -> None:
+    n_bands = len(split_bands(x[:1].detach(), masks))
+    if not _is(Integral, band) or not 0 <= band < n_bands:
+        raise ValueError(f"band={band!r} is not possible; masks has bands 0 to {n_bands - 1}")
+
+
+def _check_attack(x: Tensor, model: Callable, labels: Tensor) -> Tensor:
+    """The labels as int64 beside the images, when model and labels fit the images."""
+    if not callable(model):
+        raise TypeError(f"model is a {type(model).__name__}; give a callable pixels -> logits")
+    if isinstance(model, nn.Module) and any(m.training for m in model.modules()):
+        raise ValueError("the model is in training mode; call model.eval() first")
+    labels = torch.as_tensor(labels)
+    if labels.shape != x.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(
+            f"labels are {labels.dtype} of shape {tuple(labels.shape)} for {len(x)} images; "
+            "give one integer class index per image"
+        )
+    with torch.no_grad():
+        logits = model(x[:1])
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
+        what = tuple(logits.shape) if hasattr(logits, "shape") else type(logits).__name__
+        raise ValueError(f"the model returned {what} for one image; it must return (1, classes)")
+    if not logits.isfinite().all():
+        raise ValueError("the model returned nan or inf for the first image; check its weights")
+    low, high, classes = labels.min().item(), labels.max().item(), logits.shape[1]
+    if not (low >= 0 and high < classes):
+        raise ValueError(
+            f"labels range from {low} to {high}, but the model has {classes} classes, "
+            f"0 to {classes - 1}; give the labels this model was trained with"
+        )
+    return labels.to(x.device, torch.int64)

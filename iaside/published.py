@@ -1,0 +1,95 @@
+"""What the published I-ASIDE code computes, for comparison only.
+
+Its boxes are not symmetric about DC, it takes the magnitude of the (therefore complex) result and
+stretches the contrast over the whole batch: an image's worth depends on its batch mates, and the
+bands it was scored on are not quite the bands that were asked for (methods 1.2 and 1.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from iaside.shapley import coalitions
+
+BATCH = 10  # the published batch, over which contrast is stretched
+
+
+def published_mask(members: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """The published transfer function of a coalition, DC in the middle of the plane.
+
+    Shapes: members (M,) bool; returns (H, W) of 0.0 and 1.0.
+    Errors: ValueError for sides below 16 pixels, which the published code refuses.
+    Source: the authors' published code, methods 1.2.
+
+    >>> int(published_mask(np.eye(8, dtype=bool)[0], (224, 224)).sum())
+    784
+    """
+    side = min(size)
+    if side < 16:
+        raise ValueError(f"images of {size[0]}x{size[1]} pixels: the published code needs 16")
+    mask = torch.zeros(size)
+    for band in reversed(range(len(members))):
+        if members[band]:
+            for radius, inside in ((side * (band + 1) // len(members), 1.0),
+                                   (side * band // len(members), 0.0)):
+                low = (side - radius) // 2
+                mask[low : low + radius, low : low + radius] = inside
+    return mask
+
+
+def published_filter(x: Tensor, members: np.ndarray, spectrum: Tensor | None = None) -> Tensor:
+    """The published filtering of a batch: boxes, magnitude, contrast stretched over the batch.
+
+    Shapes: x (B, C, H, W), members (M,) bool; returns (B, C, H, W) in [0, 1]. spectrum: the full
+    transform of x where it is known already.
+    Source: the authors' published code, methods 1.3.
+
+    >>> published_filter(torch.rand(2, 3, 16, 16), np.array([True, False])).max().item()
+    1.0
+    """
+    if not members.any():
+        return torch.zeros_like(x)
+    spectrum = torch.fft.fft2(x) if spectrum is None else spectrum
+    mask = torch.fft.ifftshift(published_mask(members, x.shape[-2:])).to(x)
+    y = torch.fft.ifft2(spectrum * mask).abs()
+    y = y - y.min()
+    return y / y.max() if y.max() > 0 else y
+
+
+@torch.no_grad()
+def published_worths(
+    model: Callable[[Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor,
+    n_bands: int,
+    precision: str = "float32",
+) -> np.ndarray:
+    """Log-likelihood of every coalition under the published filter, in batches of ten images.
+
+    The same images serve all coalitions (the published sampler draws others for each), so that
+    the difference to ``coalition_worths`` is the filter's alone.
+
+    Shapes: images (N, C, H, W) in [0, 1], labels (N,); returns (2**M, N) float64.
+    precision: float32 or bfloat16, as in ``coalition_worths``.
+    Source: the authors' published code, methods 1.2 and 1.3; zero absence, as in both seeds.
+
+    >>> brightness = lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x[:, 0, 0, 0]], 1)
+    >>> published_worths(brightness, torch.rand(3, 3, 16, 16), torch.zeros(3).long(), 2).shape
+    (4, 3)
+    """
+    low = precision == "bfloat16"
+    columns = []
+    for x, y in zip(images.split(BATCH), labels.split(BATCH), strict=True):
+        spectrum = torch.fft.fft2(x)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=low):
+            rows = [
+                model(published_filter(x, members, spectrum)).float().log_softmax(-1)
+                .gather(1, y[:, None])
+                for members in coalitions(n_bands)
+            ]
+        columns.append(torch.cat(rows, dim=1))
+    return torch.cat(columns).T.cpu().double().numpy()
