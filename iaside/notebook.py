@@ -1,0 +1,132 @@
+"""What notebooks import besides the method: where they are, how they save, how they end."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+
+def project_root(start: str | Path = ".") -> Path:
+    """The nearest folder, from `start` upwards, that holds params.yaml.
+
+    Raises FileNotFoundError when there is none.
+
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = pathlib.Path(folder, "params.yaml").write_text("seed: 0")
+    ...     pathlib.Path(folder, "notebooks").mkdir()
+    ...     project_root(folder + "/notebooks") == pathlib.Path(folder).resolve()
+    True
+    """
+    start = Path(start).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "params.yaml").is_file():
+            return folder
+    raise FileNotFoundError(
+        f"no params.yaml in {start} or any folder above it: start from inside the project, or "
+        "copy studies/default.yaml to params.yaml"
+    )
+
+
+def enter_project() -> Path:
+    """Change to the project root: a notebook then works alike in JupyterLab and in the runner."""
+    root = project_root()
+    os.chdir(root)
+    return root
+
+
+def save_json(path: str | Path, obj) -> None:
+    """Write small results as JSON that gives the same bytes for the same numbers.
+
+    Keys are sorted, floats rounded to 6 significant digits, NaN and infinities written as null,
+    numpy values as plain ones; a reader never sees half a file.
+
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_json(folder + "/metrics.json", {"b": 1 / 3, "a": float("nan")})
+    ...     print(pathlib.Path(folder, "metrics.json").read_text(), end="")
+    {
+     "a": null,
+     "b": 0.333333
+    }
+    """
+
+    def plain(value):
+        if hasattr(value, "tolist"):  # numpy scalars and arrays
+            value = value.tolist()
+        if isinstance(value, dict):
+            return {str(key): plain(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        if isinstance(value, float):
+            return float(f"{value:.6g}") if math.isfinite(value) else None
+        return value
+
+    text = json.dumps(plain(obj), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    write_text(Path(path), text)
+
+
+def footer(*, n: int, precision: str, device: str = "cpu"):
+    """The last output of a report: n, precision, device, versions and commit, as Markdown.
+
+    device: where the numbers were computed, which is not where a report is made.
+
+    Only what is the same in an equal run is named: no time and no path.
+    """
+    from importlib.metadata import PackageNotFoundError, version
+
+    import torch
+    from IPython.display import Markdown
+
+    def installed(name):
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return "not installed"
+
+    device = torch.device(device)
+    hardware = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else torch.backends.cpu.get_cpu_capability()
+    )
+    versions = [f"Python {sys.version.split()[0]}"]
+    versions += [f"{name} {installed(name)}" for name in ("torch", "torchvision", "timm", "iaside")]
+    return Markdown(
+        f"---\n*n = {n} · {precision} · {device.type} ({hardware}) · "
+        f"{' · '.join(versions)} · commit {_commit()}*"
+    )
+
+
+def _commit() -> str:
+    """Short commit, and whether anything that decides results differs from it."""
+    # A run itself rewrites results/ and dvc.lock: they say nothing about what was run.
+    changed = git("status", "--porcelain", "-uno", "--", ".", ":!results", ":!dvc.lock")
+    commit = git("rev-parse", "--short=10", "HEAD")
+    if commit is None or changed is None:
+        return "unknown"
+    return commit.strip() + (" + uncommitted changes" if changed.strip() else "")
+
+
+def git(*words: str, cwd: str | Path | None = None) -> str | None:
+    """The output of a git command, or None when git cannot answer."""
+    try:
+        return subprocess.run(
+            ["git", *words], cwd=cwd, capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
+        file.write(text)
+    os.chmod(file.name, 0o644)  # temporary files are private, results are not
+    os.replace(file.name, path)

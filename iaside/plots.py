@@ -1,0 +1,168 @@
+"""Figures: each takes a tidy DataFrame (or images) and returns the Axes it drew.
+
+Colours are safe for colour-blind readers, and everything that was estimated is drawn with its
+interval. Columns named `<y>_low` and `<y>_high` hold the limits of column `<y>`.
+"""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+LABELS = {
+    "psi": "Shapley value (nats)",
+    "sid": "spectral importance (share)",
+    "band": "frequency band (0 = lowest)",
+    "score": "spectral robustness score",
+    "accuracy": "top-1 accuracy",
+    "esd": "energy spectral density",
+    "radius": "radial frequency (cycles per image side)",
+    "cells": "frequencies in the band",
+    "density": "frequencies / area of the ring",
+    "energy": "share of the energy without DC",
+    "beta": "beta",
+    "prefix": "bands kept, lowest first",
+}
+
+sns.set_theme(style="whitegrid", palette="colorblind", context="notebook")
+plt.rcParams.update({
+    "figure.dpi": 110, "savefig.bbox": "tight", "figure.constrained_layout.use": True,
+})
+
+
+def importance(frame: pd.DataFrame, value: str = "sid", hue: str | None = None) -> np.ndarray:
+    """Bars per band with intervals, one panel per model.
+
+    frame: columns band, model, <value>, and <value>_low, <value>_high; hue: a column that puts
+    several bars side by side. Returns the Axes of the panels, (models,).
+    """
+    models = list(dict.fromkeys(frame["model"]))
+    figure, axes = panels(len(models), width=4.2, height=2.9, sharey=True)
+    for axis, model in zip(axes, models, strict=True):
+        part = frame[frame["model"] == model]
+        groups = [None] if hue is None else list(dict.fromkeys(frame[hue]))
+        width = 0.8 / len(groups)
+        for k, group in enumerate(groups):
+            rows = part if group is None else part[part[hue] == group]
+            x = rows["band"] + (k - (len(groups) - 1) / 2) * width
+            axis.bar(x, rows[value], width, label=group, color=sns.color_palette()[k])
+            _whiskers(axis, x, rows, value)
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.set(title=model, xlabel=LABELS["band"], xticks=sorted(frame["band"].unique()))
+        axis.grid(axis="x", visible=False)
+    for axis in axes[:: figure.axes[0].get_gridspec().ncols]:
+        axis.set_ylabel(LABELS.get(value, value))
+    if hue is not None:
+        axes[-1].legend(title=None, frameon=True)
+    return axes
+
+
+def estimates(frame: pd.DataFrame, value: str, by: str = "model", hue: str | None = None) -> Axes:
+    """Points with intervals, one line of the figure per `by`, groups of `hue` in colours."""
+    names = list(dict.fromkeys(frame[by]))
+    groups = [None] if hue is None else list(dict.fromkeys(frame[hue]))
+    _, axis = plt.subplots(figsize=(7, 1.2 + 0.22 * len(names) * (len(groups) + 0.5)))
+    for k, group in enumerate(groups):
+        rows = frame if group is None else frame[frame[hue] == group]
+        y = np.array([names.index(n) for n in rows[by]]) + 0.6 * (
+            (k + 0.5) / len(groups) - 0.5
+        )
+        spread = np.abs(rows[[f"{value}_low", f"{value}_high"]].to_numpy().T
+                        - rows[value].to_numpy())
+        axis.errorbar(rows[value], y, xerr=spread, fmt="o", markersize=5, capsize=3, label=group)
+    axis.set(yticks=range(len(names)), yticklabels=names, xlabel=LABELS.get(value, value))
+    axis.invert_yaxis()
+    if hue is not None:
+        axis.legend(title=hue, bbox_to_anchor=(1.01, 1), loc="upper left")
+    return axis
+
+
+def curves(frame: pd.DataFrame, x: str, y: str, hue: str = "model", log: bool = False) -> Axes:
+    """Lines over `x`, one per `hue`, with their intervals as a band where the frame has them."""
+    _, axis = plt.subplots(figsize=(7, 4))
+    for k, (name, rows) in enumerate(frame.groupby(hue, sort=False)):
+        marker = "osv^D"[k // 10 % 5]  # ten colours; more lines than that differ in their marks
+        style = dict(color=sns.color_palette()[k % 10], marker=None if len(rows) > 20 else marker)
+        axis.plot(rows[x], rows[y], label=name, **style)
+        if f"{y}_low" in rows:
+            axis.fill_between(rows[x], rows[f"{y}_low"], rows[f"{y}_high"], alpha=0.15,
+                              color=style["color"], linewidth=0)
+    if log:
+        axis.set(xscale="log", yscale="log")
+    axis.set(xlabel=LABELS.get(x, x), ylabel=LABELS.get(y, y))
+    many = frame[hue].nunique() > 6
+    axis.legend(title=None, **(dict(bbox_to_anchor=(1.01, 1), loc="upper left") if many else {}))
+    return axis
+
+
+def mosaic(images, titles: list[str], columns: int = 8, size: float = 1.35) -> np.ndarray:
+    """Small pictures in a grid: images (n, C, H, W), clipped to [0, 1], or (n, H, W) as maps."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(size * columns, (size + 0.25) * rows), squeeze=False
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, image, title in zip(axes.flat, images, titles, strict=False):
+        picture = np.asarray(image)
+        if picture.ndim == 3:
+            axis.imshow(np.clip(picture.transpose(1, 2, 0), 0, 1))
+        else:
+            axis.imshow(picture, cmap="cividis", interpolation="nearest")
+        axis.set_title(title, fontsize=9)
+    return axes
+
+
+def bars(frame: pd.DataFrame, x: str, y: str, panel: str) -> np.ndarray:
+    """Plain bars, one panel per value of `panel`; with whiskers where the frame has limits."""
+    names = list(dict.fromkeys(frame[panel]))
+    _, axes = panels(len(names), width=3.1, height=2.5, sharey=True)
+    for axis, name in zip(axes, names, strict=True):
+        rows = frame[frame[panel] == name]
+        axis.bar(rows[x], rows[y], color=sns.color_palette()[0])
+        if f"{y}_low" in rows:
+            _whiskers(axis, rows[x], rows, y)
+        axis.set(title=name, xlabel=LABELS.get(x, x))
+        axis.grid(axis="x", visible=False)
+    axes[0].set_ylabel(LABELS.get(y, y))
+    return axes
+
+
+def card(bands: pd.DataFrame, prefix: pd.DataFrame, title: str) -> np.ndarray:
+    """One network at a glance: values, SID, and the share of v(all) that low-pass prefixes reach.
+
+    bands: columns band, psi and sid with limits; prefix: columns prefix and "share of v(all)".
+    """
+    figure, axes = panels(3, width=4.2, height=2.7)
+    for axis, value in zip(axes, ("psi", "sid"), strict=False):
+        axis.bar(bands["band"], bands[value], color=sns.color_palette()[0])
+        _whiskers(axis, bands["band"], bands, value)
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.set(xlabel=LABELS["band"], ylabel=LABELS[value], xticks=bands["band"])
+        axis.grid(axis="x", visible=False)
+    axes[2].plot(prefix["prefix"], prefix["share of v(all)"], marker="o")
+    axes[2].axhline(0.9, color="black", linewidth=0.8, linestyle="--")
+    axes[2].set(xlabel=LABELS["prefix"], ylabel="share of v(all)", xticks=prefix["prefix"])
+    figure.suptitle(title)
+    return axes
+
+
+def panels(n: int, width: float, height: float, sharey: bool = False, columns: int = 4):
+    """A figure with n panels in rows of at most four; returns it and the n Axes."""
+    rows = -(-n // columns)
+    columns = -(-n // rows)
+    width = min(width, 12.5 / columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width * columns, height * rows), sharey=sharey, squeeze=False
+    )
+    for axis in axes.flat[n:]:
+        axis.axis("off")
+    return figure, axes.flat[:n]
+
+
+def _whiskers(axis: Axes, x, rows: pd.DataFrame, value: str) -> None:
+    spread = np.abs(rows[[f"{value}_low", f"{value}_high"]].to_numpy().T - rows[value].to_numpy())
+    axis.errorbar(x, rows[value], yerr=spread, fmt="none", ecolor="black", elinewidth=1, capsize=2)

@@ -1,0 +1,245 @@
+"""Run one notebook with the parameters of params.yaml, strictly: python -m iaside.run NN_noun.
+
+Also the chores around notebooks: --strip, --index, --use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from iaside import report
+from iaside.notebook import enter_project, footer, git, project_root, save_json, write_text
+from iaside.parameters import (
+    UsageError,
+    closest,
+    read_parameters,
+    read_yaml,
+    resolve_parameters,
+)
+
+# Notebooks may import these from here; a stage that measures imports them from iaside.notebook,
+# so that it does not depend on the runner's code.
+__all__ = ["enter_project", "footer", "main", "project_root", "run", "save_json"]
+
+
+@contextmanager
+def _end_with_parent():
+    """Let SIGTERM, and on Linux the death of the parent, end this process like Ctrl-C."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    parent, before = os.getppid(), signal.signal(signal.SIGTERM, stop)
+    if sys.platform == "linux":  # else a killed `dvc repro` leaves runner and kernel writing on
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            raise KeyboardInterrupt
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def execute(notebook: dict, name: str, values: dict, root: Path, partial: Path):
+    """Execute a notebook at the project root; returns the executed notebook, not yet normalised.
+
+    While it runs, and when it fails, the notebook as far as it ran lies in `partial`.
+    Raises RuntimeError with three lines of text when a cell or the kernel fails.
+    """
+    import nbformat
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
+
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("TQDM_MININTERVAL", "2")  # a line per tick would fill logs
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # bars are text here
+    shown = partial.relative_to(root)
+    with tempfile.TemporaryDirectory(prefix="ia-") as runtime:
+        config = Config()
+        # Files as sockets: no port for others to reach, no warning. Such paths must be short.
+        config.KernelManager.transport = "ipc" if len(runtime) < 80 else "tcp"
+        # A kernel asked politely to end in the middle of a cell prints a page about its sockets.
+        config.NotebookClient.shutdown_kernel = "immediate"
+        config.KernelManager.connection_file = os.path.join(runtime, "kernel.json")
+        try:
+            return papermill.execute_notebook(
+                nbformat.from_dict(notebook),
+                partial,
+                parameters=values,
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+                cwd=root,
+                config=config,
+                coalesce_streams=True,
+            )
+        except PapermillExecutionError as error:
+            start = error.source.strip().partition("\n")[0][:80]
+            raise RuntimeError(
+                f"{name} failed in the cell In [{error.exec_count}], which starts: {start}\n"
+                f"  {error.ename}: {' '.join(error.evalue.split())}\n"
+                f"  The notebook as far as it ran, with the traceback: {shown}"
+            ) from None
+        except DeadKernelError:
+            raise RuntimeError(
+                f"{name} failed: its kernel died\n"
+                "  The usual cause is too little memory: lower `batch_size` under `runtime:`\n"
+                f"  The notebook as far as it ran: {shown}"
+            ) from None
+
+
+def run(
+    name: str,
+    item: str | None = None,
+    take: dict[str, str] | None = None,
+    given: dict | None = None,
+    params_file: str | Path = "params.yaml",
+    notebooks: str | Path = ".build/notebooks",
+) -> Path:
+    """Run notebook `name` (NN_noun) and write its report; returns the path of the HTML page.
+
+    Writes results/<noun>/report.ipynb and report.html, or <item>.ipynb and <item>.html.
+    Relative paths count from the project root. Raises UsageError before any kernel starts, or
+    RuntimeError when a cell fails; then nothing is written to results/.
+    """
+    root = project_root()
+    folder, params_file = root / notebooks, root / params_file
+    paths = {path.stem: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+    if not paths:
+        raise UsageError(
+            f"no notebooks in {notebooks}: run `dvc repro strip`, or give --notebooks notebooks"
+        )
+    if name not in paths:
+        raise UsageError(f"no notebook {name!r} in {notebooks}; {closest(name, paths)}")
+    if not params_file.is_file():
+        raise UsageError(f"no file {params_file}")
+    if item is not None and (not item or "/" in item or item.startswith(".")):
+        raise UsageError(f"--item {item!r} is to name a file: no slash, no leading dot")
+    params = read_yaml(params_file.read_text(encoding="utf-8"), params_file.name)
+    if not isinstance(params, dict):
+        raise UsageError(f"{params_file.name} holds no sections")
+    nouns = [stem.partition("_")[2] for stem in paths]
+    noun = name.partition("_")[2]
+    notebook = json.loads(paths[name].read_text(encoding="utf-8"))
+    defaults = read_parameters(notebook, name)
+    values = resolve_parameters(noun, defaults, params, nouns, item, take, given)
+
+    partial = root / ".partial" / f"{noun}{f'-{item}' if item else ''}.ipynb"
+    with _end_with_parent():
+        executed = report.normalise(execute(notebook, name, values, root, partial), root)
+        out = root / "results" / noun / f"{item or 'report'}.html"
+        page = report.to_html(executed)
+        write_text(out.with_suffix(".ipynb"), report.to_text(executed))
+        write_text(out, page)
+    partial.unlink()
+    return out
+
+
+# ---------------------------------------------------------------- chores
+
+
+def use(study: str) -> str:
+    """Make studies/<study>.yaml the params.yaml; returns what was done, in one sentence.
+
+    Refuses (UsageError) when that would lose work: a params.yaml that is neither committed nor
+    the same as one of the studies.
+    """
+    root = Path.cwd() if Path("studies").is_dir() else project_root()
+    params, source = root / "params.yaml", root / "studies" / f"{study}.yaml"
+    studies = {path.stem: path.read_bytes() for path in sorted((root / "studies").glob("*.yaml"))}
+    if study not in studies:
+        raise UsageError(f"no study {study!r} in studies/; {closest(study, studies)}")
+    if params.exists():
+        if params.read_bytes() == studies[study]:
+            return f"params.yaml is already the study {study!r}."
+        tracked = git("ls-files", "params.yaml", cwd=root)
+        changes = git("status", "--porcelain", "--", "params.yaml", cwd=root)
+        committed = bool(tracked) and changes == ""
+        if params.read_bytes() not in studies.values() and not committed:
+            raise UsageError(
+                "params.yaml has edits that are neither committed nor in studies/: they would be "
+                "lost. Keep them as a study of their own (cp params.yaml studies/mine.yaml), or "
+                "commit them, or drop them (git checkout params.yaml); then try again"
+            )
+    temporary = params.with_suffix(".new")
+    shutil.copyfile(source, temporary)
+    os.replace(temporary, params)
+    return f"params.yaml is now the study {study!r}."
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit code: 0, 1 for a failed notebook, 2 for a wrong request."""
+    parser = argparse.ArgumentParser(prog="python -m iaside.run", description=__doc__)
+    parser.add_argument("notebook", nargs="?", metavar="NN_noun", help="the notebook to run")
+    parser.add_argument("--item", help="run for this item; names the report, sets `item`")
+    parser.add_argument(
+        "--take",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "PATH"),
+        help="set NAME to what params.yaml holds at the dotted PATH",
+    )
+    parser.add_argument(
+        "-p",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "YAML"),
+        help="set NAME to a value, over everything else",
+    )
+    parser.add_argument("--params", default="params.yaml", help="another file of parameters")
+    parser.add_argument("--notebooks", default=".build/notebooks", help="where notebooks lie")
+    parser.add_argument("--strip", nargs=2, metavar=("SRC", "DST"), help="copy without outputs")
+    parser.add_argument("--index", action="store_true", help="write results/index.html")
+    parser.add_argument(
+        "--prune", action="store_true", help="remove results that only an earlier study made"
+    )
+    parser.add_argument("--use", metavar="STUDY", help="make studies/STUDY.yaml the params.yaml")
+    a = parser.parse_args(argv)
+    if sum(map(bool, (a.notebook, a.strip, a.index, a.prune, a.use))) != 1:
+        parser.error("give exactly one of NN_noun, --strip, --index, --prune, --use")
+    start = time.perf_counter()
+    try:
+        if a.strip:
+            report.strip(*a.strip)
+        elif a.use:
+            print(use(a.use))
+        elif a.prune:
+            for path in report.prune(project_root()):
+                print(f"{path} belongs to an earlier study: removed")
+        elif a.index:
+            root = project_root()
+            write_text(root / "results" / "index.html", report.index_html(root))
+        else:
+            given = {name: read_yaml(value, f"-p {name}") for name, value in a.p}
+            out = run(a.notebook, a.item, dict(a.take), given, a.params, a.notebooks)
+            print(f"{out.relative_to(Path.cwd())} ({time.perf_counter() - start:.0f} s)")
+    except (UsageError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; run it again and it goes on where it can", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
