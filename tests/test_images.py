@@ -1,0 +1,320 @@
+import csv
+import struct
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from torch.utils.data import Dataset
+
+from iaside import images as module
+from iaside.images import load_images
+
+
+def square(value, side=40):
+    """An 8-bit RGB picture of one grey, so that a loaded image tells which file it was."""
+    return Image.new("RGB", (side, side), (value,) * 3)
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """12 pictures of labels 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2; picture k has grey 10 k."""
+    labels = [0] * 6 + [1] * 4 + [2] * 2
+    rows = ["file,label,note"]
+    for k, label in enumerate(labels):
+        square(10 * k).save(tmp_path / f"{k:02d}.png")
+        rows.append(f"{k:02d}.png,{label},ignored")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    return tmp_path
+
+
+def greys(images):
+    return (images[:, 0, 0, 0] * 25.5).round().int().tolist()
+
+
+def test_labels_csv_gives_files_in_order_with_their_labels(labelled):
+    images, labels = load_images(labelled)
+    assert images.shape == (12, 3, 40, 40) and images.dtype == torch.float32
+    assert labels.tolist() == [0] * 6 + [1] * 4 + [2] * 2 and labels.dtype == torch.int64
+    assert greys(images) == list(range(12))
+
+
+@pytest.mark.parametrize(
+    "n, counts", [(3, [1, 1, 1]), (6, [2, 2, 2]), (8, [3, 3, 2]), (12, [6, 4, 2])]
+)
+def test_drawing_is_even_over_labels_as_far_as_they_go(labelled, n, counts):
+    images, labels = load_images(labelled, n=n)
+    found = labels.bincount(minlength=3)
+    assert sorted(found.tolist(), reverse=True) == counts
+    assert greys(images) == sorted(greys(images)) and len(set(greys(images))) == n
+
+
+def test_drawing_is_seeded_and_nested(labelled):
+    five, again, other = (load_images(labelled, n=5, seed=s)[0] for s in (1, 1, 2))
+    assert torch.equal(five, again) and not torch.equal(five, other)
+    assert set(greys(five)) < set(greys(load_images(labelled, n=9, seed=1)[0]))
+
+
+def test_every_image_of_a_label_is_equally_likely(labelled):
+    drawn = np.zeros(12)
+    for seed in range(300):
+        order = module._drawing_order([0] * 6 + [1] * 4 + [2] * 2, seed)
+        drawn[order[:3]] += 1
+    # binomial, 300 draws of 1/6, 1/4, 1/2: five standard deviations
+    for k, p in enumerate([1 / 6] * 6 + [1 / 4] * 4 + [1 / 2] * 2):
+        assert abs(drawn[k] - 300 * p) < 5 * (300 * p * (1 - p)) ** 0.5
+
+
+def test_only_the_drawn_images_are_decoded(labelled):
+    order = module._drawing_order([0] * 6 + [1] * 4 + [2] * 2, 0)
+    for k in order[4:]:
+        (labelled / f"{k:02d}.png").write_bytes(b"never opened")
+    assert greys(load_images(labelled, n=4)[0]) == sorted(order[:4])
+
+
+def test_damaged_images_are_named_and_skipped_only_if_asked(labelled):
+    order = module._drawing_order([0] * 6 + [1] * 4 + [2] * 2, 0)
+    bad = labelled / f"{order[1]:02d}.png"
+    bad.write_bytes(bad.read_bytes()[:60])  # a real header, then nothing
+    with pytest.raises(ValueError, match=rf"{bad.name} cannot be read.*skip_unreadable=True"):
+        load_images(labelled, n=4)
+    with pytest.warns(UserWarning, match=f"1 unreadable images left out: .*{bad.name}"):
+        images, labels = load_images(labelled, n=4, skip_unreadable=True)
+    assert greys(images) == sorted([order[0], *order[2:5]])  # the next in line takes its place
+    with (
+        pytest.warns(UserWarning),
+        pytest.raises(ValueError, match="only 11 of 12 images can be read"),
+    ):
+        load_images(labelled, n=12, skip_unreadable=True)
+    with pytest.warns(UserWarning):
+        assert len(load_images(labelled, skip_unreadable=True)[0]) == 11
+
+
+def test_sixteen_bit_images_are_refused(labelled):
+    Image.fromarray(np.full((40, 40), 40000, np.uint16)).save(labelled / "00.png")
+    with pytest.raises(ValueError, match="00.png cannot be read .*more than 8 bits"):
+        load_images(labelled)
+
+
+def test_image_folder_labels_are_places_in_sorted_order(tmp_path):
+    for name, value in (("zebra", 30), ("ant", 10), ("bee", 20)):
+        (tmp_path / name).mkdir()
+        square(value).save(tmp_path / name / "x.png")
+    images, labels = load_images(tmp_path)
+    assert labels.tolist() == [0, 1, 2] and greys(images) == [1, 2, 3]
+    theirs = torchvision.datasets.ImageFolder(tmp_path)
+    assert [y for _, y in theirs.samples] == labels.tolist()
+
+
+def test_imagenet_ids_keep_the_usual_index(tmp_path):
+    for wnid in ("n01443537", "n15075141", "n02123045"):  # goldfish 1, toilet tissue 999, tabby 281
+        (tmp_path / wnid).mkdir()
+        square(0).save(tmp_path / wnid / "x.JPEG")
+    assert load_images(tmp_path)[1].tolist() == [1, 281, 999]
+
+
+def test_resize_and_crop_follow_a_non_square_size():
+    # a picture whose left half is black and right half white stays so under a centre crop
+    picture = np.zeros((60, 100, 3), np.uint8)
+    picture[:, 50:] = 255
+    images, _ = load_images([(Image.fromarray(picture), 0)], input_size=(32, 48))
+    assert images.shape == (1, 3, 32, 48)
+    assert images[..., :22].max() < 0.01 and images[..., 26:].min() > 0.99
+
+
+def test_npz_and_28_pixel_digits(tmp_path):
+    digits = np.arange(4 * 784, dtype=np.uint32).reshape(4, 28, 28).astype(np.uint8)
+    np.savez(tmp_path / "digits.npz", images=digits, labels=np.array([3, 1, 3, 1]))
+    images, labels = load_images(tmp_path / "digits.npz")
+    assert images.shape == (4, 3, 32, 32) and labels.tolist() == [3, 1, 3, 1]
+    np.testing.assert_array_equal((images[:, 1, 2:-2, 2:-2] * 255).round().numpy(), digits)
+    assert not images[..., :2].any() and not images[:, :, -2:].any()
+    np.savez(tmp_path / "small.npz", images=np.full((2, 9, 11, 3), 0.25), labels=np.array([0, 1]))
+    images, _ = load_images(tmp_path / "small.npz")
+    assert images.shape == (2, 3, 9, 11) and (images == 0.25).all()
+    np.savez(tmp_path / "bare.npz", pictures=digits)
+    with pytest.raises(ValueError, match="lacks images, labels; it has pictures"):
+        load_images(tmp_path / "bare.npz")
+    np.savez(tmp_path / "odd.npz", images=digits, labels=np.arange(3))
+    with pytest.raises(ValueError, match="labels must be 4 whole numbers"):
+        load_images(tmp_path / "odd.npz")
+
+
+@pytest.mark.parametrize("mode, padded", [("L", 1), ("LA", 1), ("1", 1), ("RGB", 0)])
+def test_28_pixel_grey_files_are_padded_too(tmp_path, mode, padded):
+    white = Image.new("L", (28, 28), 255).convert(mode)
+    white.save(tmp_path / "digit.png")
+    (tmp_path / "labels.csv").write_text("file,label\ndigit.png,7")
+    images, _ = load_images(tmp_path)
+    side = 28 + 4 * padded
+    assert images.shape == (1, 3, side, side) and images.sum() == 3 * 28 * 28
+    if padded:
+        assert (images[..., 2:-2, 2:-2] == 1).all()
+    Image.new("L", (30, 30), 9).save(tmp_path / "digit.png")
+    assert load_images(tmp_path)[0].shape == (1, 3, 30, 30)  # only 28-pixel squares
+
+
+class Lazy(Dataset):
+    """A data set that keeps its labels beside, and counts what is decoded."""
+
+    def __init__(self, kept):
+        self.decoded = []
+        if kept:
+            self.targets = [0, 1] * 5
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, k):
+        if k >= 10:
+            raise IndexError(k)
+        self.decoded.append(k)
+        return torch.full((1, 8, 8), k / 10), k % 2
+
+
+def test_torch_data_sets():
+    dataset = Lazy(kept=True)
+    images, labels = load_images(dataset, n=4)
+    assert images.shape == (4, 3, 8, 8) and labels.bincount().tolist() == [2, 2]
+    assert sorted(dataset.decoded) == [round(float(x[0, 0, 0] * 10)) for x in images]
+    assert torch.equal(load_images(Lazy(kept=False), n=4)[0], images)
+
+
+def test_shrinking_does_not_alias():
+    stripes = torch.zeros(3, 64, 64)
+    stripes[..., ::2] = 1  # the finest there are: gone after halving, not turned into coarse ones
+    picture = torchvision.transforms.functional.to_pil_image(stripes)
+    for image in (stripes, picture):
+        small = load_images([(image, 0)], input_size=24)[0][..., 2:-2]
+        assert small.min() > 0.35 and small.max() < 0.65
+
+
+def test_resized_tensors_stay_in_range_and_normalised_ones_are_refused():
+    step = torch.zeros(3, 20, 20)
+    step[..., 10:] = 1
+    images, _ = load_images([(step, 0)], input_size=37)  # bicubic overshoots at a step
+    assert images.min() == 0 and images.max() == 1
+    with pytest.raises(ValueError, match=r"pixels in \[0, 1\], got \(3, 20, 20\) in \[0, 2\]"):
+        load_images([(2 * step, 0)], input_size=37)
+    with pytest.raises(ValueError, match=r"pixels in \[0, 1\]"):
+        load_images([(step - 0.5, 0)])
+
+
+# --- torchvision's layouts ------------------------------------------------------------------------
+
+
+def write_idx(path, array):
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+def test_mnist_in_torchvisions_layout(tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    digits = np.random.default_rng(0).integers(0, 256, (5, 28, 28))
+    for part, count in (("train", 2), ("t10k", 5)):
+        write_idx(raw / f"{part}-images-idx3-ubyte", digits[:count])
+        write_idx(raw / f"{part}-labels-idx1-ubyte", np.arange(count) % 10)
+    images, labels = load_images(tmp_path)
+    assert labels.tolist() == [0, 1, 2, 3, 4]  # the test split
+    np.testing.assert_array_equal((images[:, 0, 2:-2, 2:-2] * 255).round().numpy(), digits)
+    assert torch.equal(load_images(tmp_path / "MNIST")[0], images)
+
+
+def test_caltech101_equals_torchvisions(tmp_path):
+    folder = tmp_path / "caltech101" / "101_ObjectCategories"
+    for name in ("Faces", "BACKGROUND_Google", "ant"):
+        (folder / name).mkdir(parents=True)
+        for k in (1, 2):
+            square(len(name) * 10 + k).save(folder / name / f"image_{k:04d}.jpg")
+    theirs = torchvision.datasets.Caltech101(tmp_path)
+    for source in (tmp_path, tmp_path / "caltech101", folder):
+        images, labels = load_images(source)
+        assert labels.tolist() == theirs.y
+        by_hand = [torchvision.transforms.functional.to_tensor(theirs[k][0]) for k in range(4)]
+        assert torch.equal(images, torch.stack(by_hand))
+
+
+def test_a_damaged_torchvision_set_is_reported(tmp_path):
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    for source in (tmp_path, tmp_path / "cifar-10-batches-py"):
+        with pytest.raises(ValueError, match="torchvision cannot read .*cifar-10-batches-py"):
+            load_images(source)
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+def test_missing_sources_are_named(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="no images at 'nowhere'.*photographs, mnist_5k"):
+        load_images("nowhere")
+    monkeypatch.setattr(module, "PROJECT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        FileNotFoundError, match="'photographs' are not there yet.*python data/fetch.py"
+    ):
+        load_images("photographs")
+    with pytest.raises(ValueError, match="no images in .*labels.csv"):
+        load_images(tmp_path)
+    with pytest.raises(TypeError, match="source must be a name, a path or a Dataset"):
+        load_images(7)
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(ValueError, match="is a file, but not .npz"):
+        load_images("a.txt")
+
+
+@pytest.mark.parametrize("n", [0, -1, 13])
+def test_asking_for_more_than_exist(labelled, n):
+    with pytest.raises(
+        ValueError, match=rf"n={n} images asked of .*, which holds 12: take n between"
+    ):
+        load_images(labelled, n=n)
+
+
+def test_labels_that_do_not_match_the_files(labelled):
+    table = labelled / "labels.csv"
+    text = table.read_text()
+    square(0).save(labelled / "stray.png")
+    with pytest.raises(ValueError, match="1 images in .* have no row in labels.csv: stray.png"):
+        load_images(labelled)
+    (labelled / "stray.png").unlink()
+    table.write_text(text + "\ngone.png,1,")
+    with pytest.raises(FileNotFoundError, match="names 1 files that are not there: gone.png"):
+        load_images(labelled)
+    table.write_text(text + "\n00.png,1,")
+    with pytest.raises(ValueError, match="names some file twice"):
+        load_images(labelled)
+    table.write_text(text.replace("00.png,0", "00.png,cat"))
+    with pytest.raises(ValueError, match="the label of '00.png' is 'cat'"):
+        load_images(labelled)
+    table.write_text("name,class\n00.png,1")
+    with pytest.raises(ValueError, match="columns file,label .*its columns are name, class"):
+        load_images(labelled)
+
+
+def test_images_of_different_sizes_need_a_size(labelled):
+    square(0, side=50).save(labelled / "00.png")
+    with pytest.raises(ValueError, match=r"images of 2 sizes \(\(40, 40\) to \(50, 50\)"):
+        load_images(labelled)
+    assert load_images(labelled, input_size=32)[0].shape == (12, 3, 32, 32)
+
+
+def test_like_must_carry_a_recipe(labelled):
+    with pytest.raises(TypeError, match="like must be a Classifier .*got Linear; .*input_size"):
+        load_images(labelled, like=torch.nn.Linear(2, 2))
+
+
+# --- the packaged sets ----------------------------------------------------------------------------
+
+
+def test_packaged_photographs_and_digits(data):
+    with open(data / "images" / "photographs" / "labels.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["file", "label", "set"]
+    assert [r["set"] for r in rows].count("foolbox") == 20 and len(rows) == 70
+    images, labels = load_images("photographs", n=3, input_size=64)
+    assert torch.equal(load_images(data / "images" / "photographs", n=3, input_size=64)[0], images)
+    digits, labels = load_images("mnist_5k", n=50)
+    assert digits.shape == (50, 3, 32, 32) and labels.bincount().tolist() == [5] * 10
+    assert 0.05 < digits.mean() < 0.2  # ink on black

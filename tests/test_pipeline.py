@@ -1,0 +1,165 @@
+"""The pipeline cannot rot: dependencies follow the imports, parameters follow the notebooks."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from iaside.parameters import read_parameters, read_yaml, resolve_parameters
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
+STAGES = read_yaml((ROOT / "dvc.yaml").read_text(), "params")["stages"]
+# How a notebook is run, where it is and how its report looks; no number depends on these.
+MACHINERY = {"__init__", "notebook", "parameters", "report", "run"}
+WITHOUT_NOTEBOOK = {"data", "strip", "index"}
+
+
+def load(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def code(path):
+    cells = [c for c in load(path)["cells"] if c["cell_type"] == "code"]
+    return "\n".join("".join(c["source"]) for c in cells)
+
+
+def imported(source):
+    """Names of the iaside modules that some Python text imports."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "iaside":
+            _, _, module = node.module.partition(".")
+            names |= {module} if module else {a.name for a in node.names}
+        if isinstance(node, ast.Import):
+            names |= {a.name.partition(".")[2] for a in node.names if a.name.startswith("iaside")}
+    return names - {""}
+
+
+def needed(source):
+    found, new = set(), imported(source)
+    while new:
+        found |= new
+        new = {m for f in new for m in imported((ROOT / f"iaside/{f}.py").read_text())} - found
+    return found - MACHINERY
+
+
+def stage_body(stage):
+    return stage.get("do", stage)
+
+
+def notebook_stages():
+    bodies = {name: stage_body(s) for name, s in STAGES.items() if name not in WITHOUT_NOTEBOOK}
+    return [(name, re.search(r"iaside.run (\S+)", b["cmd"])[1], b) for name, b in bodies.items()]
+
+
+each_notebook_stage = pytest.mark.parametrize(
+    ("name", "notebook", "body"), notebook_stages(), ids=[n for n, *_ in notebook_stages()]
+)
+
+
+@each_notebook_stage
+def test_a_stage_depends_on_what_its_notebook_imports(name, notebook, body):
+    listed = {Path(d).stem for d in body["deps"] if d.startswith("iaside/")}
+    assert listed == needed(code(ROOT / "notebooks" / f"{notebook}.ipynb"))
+    assert f".build/notebooks/{notebook}.ipynb" in body["deps"]
+    assert not [d for d in body["deps"] if d.startswith("notebooks")]
+
+
+@each_notebook_stage
+def test_a_stage_tracks_its_section_and_writes_to_its_folder(name, notebook, body):
+    noun = notebook.partition("_")[2]
+    assert name == noun or name.startswith(f"{noun}_")
+    sections = {p.split(".")[0] for p in body["params"]}
+    assert noun in sections and "runtime" not in sections
+    outs = [next(iter(o)) if isinstance(o, dict) else o
+            for o in body["outs"] + body.get("metrics", [])]
+    assert all(o.startswith(f"results/{noun}/") for o in outs)
+    declared = read_parameters(load(ROOT / "notebooks" / f"{notebook}.ipynb"), notebook)
+    assert ("seed" in declared) == ("seed" in sections)
+    tracked = {p for p in body["params"] if p.startswith(f"{noun}.")}
+    if tracked:  # single keys: all but those that say how many controls there are
+        study = read_yaml((ROOT / "params.yaml").read_text(), "params")[noun]
+        assert {p.partition(".")[2] for p in tracked} == set(study) - {"n_control"}
+
+
+def test_every_notebook_has_a_stage_and_its_own_number():
+    in_stages = {notebook for _, notebook, _ in notebook_stages()}
+    assert in_stages == {p.stem for p in NOTEBOOKS}
+    assert len({p.stem[:2] for p in NOTEBOOKS}) == len(NOTEBOOKS)
+
+
+def test_reports_never_read_an_executed_notebook():
+    for name, _, body in notebook_stages():
+        assert not [d for d in body["deps"] if d.endswith((".ipynb", ".html"))
+                    and not d.startswith(".build/")], name
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_every_study_sets_every_parameter_of_every_notebook(path, study):
+    params = read_yaml(study.read_text(), "params")
+    nouns = [p.stem.partition("_")[2] for p in NOTEBOOKS]
+    defaults = read_parameters(load(path), path.stem)
+    item, take, given = None, {}, {}
+    if "item" in defaults:
+        key = next(iter(params["models"]))
+        item, take, given = f"{key}-trained", {"model": f"models.{key}"}, {"variants": ["trained"]}
+    values = resolve_parameters(path.stem.partition("_")[2], defaults, params, nouns, item, take,
+                                given)
+    assert set(values) == set(defaults)
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda p: p.stem)
+def test_every_model_of_a_study_names_its_weights(study):
+    params = read_yaml(study.read_text(), "params")
+    for key, model in params["models"].items():
+        assert re.fullmatch(r"[A-Za-z0-9_-]+", key), "keys are names of files and stages"
+        assert set(model) == {"name", "weights", "recipe"}
+        assert model["recipe"] == model["weights"].replace(".safetensors", ".json")
+
+
+def test_params_is_the_default_study():
+    assert (ROOT / "params.yaml").read_bytes() == (ROOT / "studies/default.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_are_committed_clean_and_hold_no_logic(path):
+    notebook = load(path)
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"] and cell["execution_count"] is None
+            assert not re.search(r"(?m)^\s*[!%]", "".join(cell["source"])), "no shell, no magic"
+    for node in ast.walk(ast.parse(code(path))):
+        assert not isinstance(node, ast.ClassDef)
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 5, node.name
+    first = "".join(notebook["cells"][0]["source"])
+    assert first.startswith("# ") and "**Question.**" in first
+    assert "footer(" in "".join(notebook["cells"][-1]["source"])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_parameters_carry_a_comment(path):
+    cell = next(c for c in load(path)["cells"] if "parameters" in c["metadata"].get("tags", []))
+    assert all("#" in line for line in "".join(cell["source"]).splitlines())
+
+
+def test_modules_import_only_what_they_may():
+    """DESIGN: nothing below worths knows what a model is; nothing but run knows what DVC is."""
+    allowed = {
+        "spectral": set(), "shapley": set(), "claims": set(), "plots": set(),
+        "score": set(), "machine": set(), "published": {"shapley"}, "perturb": {"spectral"},
+        "worths": {"machine", "spectral", "shapley"},
+        "explain": {"spectral", "worths", "shapley", "score", "plots"},
+        "models": set(), "images": set(),
+    }
+    for module, may in allowed.items():
+        assert imported((ROOT / f"iaside/{module}.py").read_text()) <= may, module
+    for path in (ROOT / "iaside").glob("*.py"):
+        if path.stem not in MACHINERY:
+            assert not re.search(r"import (papermill|dvc|nbformat|nbconvert)", path.read_text())

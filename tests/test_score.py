@@ -1,0 +1,371 @@
+"""Scores against closed forms, and intervals against what they promise: coverage."""
+
+import warnings
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from iaside.score import (
+    accuracy_interval,
+    centroid,
+    entropy,
+    interval,
+    nonuniformity,
+    normalisation_noise,
+    paired_interval,
+    robustness_score,
+    spectral_importance,
+    standard_errors,
+)
+from iaside.shapley import coalitions, shapley_values
+
+VERTICES = np.eye(8)  # column k: all mass in band k
+RAMP = np.arange(7.0, -1, -1) / 28
+MEANS = np.array([3, 2, 1, 0.6, 0.4, 0.3, 0.2, 0.1])
+
+
+def skewed_population(n_images, rng, means=MEANS, spread=1.5):
+    """Per-image values with the given means: log-normal, correlated between near bands."""
+    bands = np.arange(len(means))
+    correlation = 0.5 ** np.abs(bands[:, None] - bands)
+    z = np.linalg.cholesky(correlation) @ rng.normal(size=(len(means), n_images))
+    noise = (np.exp(0.8 * z) - np.exp(0.32)) / np.sqrt((np.exp(0.64) - 1) * np.exp(0.64))
+    return means[:, None] + spread * noise
+
+
+def all_scores(mean):
+    sid = spectral_importance(mean)
+    return np.vstack([sid, robustness_score(sid), robustness_score(sid, signed=True)])
+
+
+# --- normalisations ------------------------------------------------------------------------------
+
+
+def test_normalisations_by_hand():
+    psi = np.array([3.0, 1.0, -1.0])
+    np.testing.assert_allclose(spectral_importance(psi), [4 / 6, 2 / 6, 0])
+    np.testing.assert_allclose(spectral_importance(psi, "share"), psi / 3)
+    np.testing.assert_allclose(spectral_importance(psi, "positive"), [0.75, 0.25, 0])
+    weight = np.exp(psi / 2)
+    np.testing.assert_allclose(spectral_importance(psi, "softmax", 2), weight / weight.sum())
+    np.testing.assert_array_equal(spectral_importance(psi, "none"), psi)
+
+
+@pytest.mark.parametrize("normalise", ["minmax", "share", "positive", "softmax"])
+def test_shares_sum_to_one_column_by_column(normalise):
+    psi = np.random.default_rng(0).normal(size=(8, 5, 3))
+    sid = spectral_importance(psi, normalise)
+    np.testing.assert_allclose(sid.sum(0), 1)
+    np.testing.assert_allclose(sid[:, 4, 2], spectral_importance(psi[:, 4, 2], normalise))
+
+
+def test_softmax_survives_large_values():
+    np.testing.assert_allclose(spectral_importance([1e4, 0.0], "softmax"), [1, 0])
+
+
+@pytest.mark.parametrize(("psi", "normalise"), [
+    (np.zeros(8), "minmax"), (np.full(8, 0.3), "minmax"), (-np.ones(8), "positive"),
+])
+def test_nothing_to_tell_bands_apart_warns_and_is_uniform(psi, normalise):
+    with pytest.warns(RuntimeWarning, match="no difference between the bands"):
+        sid = spectral_importance(psi, normalise)
+    np.testing.assert_array_equal(sid, 1 / 8)
+
+
+def test_one_flat_column_leaves_the_others_alone():
+    with pytest.warns(RuntimeWarning):
+        sid = spectral_importance(np.array([[1.0, 3.0], [1.0, 1.0]]))
+    np.testing.assert_array_equal(sid, [[0.5, 1], [0.5, 0]])
+
+
+# --- scores --------------------------------------------------------------------------------------
+
+
+def test_score_of_all_mass_in_one_band():
+    paper = [0.5217, 0.2846, 0.1068, 0.0266, 0.1267, 0.2017, 0.2580, 0.3002]
+    tight = [1, 0.5455, 0.2046, -0.0510, -0.2428, -0.3866, -0.4944, -0.5753]
+    np.testing.assert_allclose(robustness_score(VERTICES), paper, atol=5e-5)
+    signed = robustness_score(VERTICES, signed=True, norm="tight")
+    np.testing.assert_allclose(signed, tight, atol=5e-5)
+    np.testing.assert_allclose(robustness_score(VERTICES, norm="tight"), np.abs(signed))
+    np.testing.assert_allclose(np.abs(signed) / paper, 1.0543189 / 0.5500565, rtol=2e-3)
+
+
+def test_paper_score_is_the_printed_formula():
+    sid = np.random.default_rng(0).dirichlet(np.ones(8))
+    beta = 0.75 ** np.arange(8)
+    eta = beta.sum() / (8 * np.linalg.norm(beta))
+    assert beta.mean() == pytest.approx(0.4499435, abs=1e-7)
+    assert eta == pytest.approx(0.2991124, abs=1e-7)
+    printed = abs((beta @ sid / np.linalg.norm(beta) - eta) / (1 - eta))
+    assert robustness_score(sid) == pytest.approx(printed, abs=1e-14)
+
+
+def test_uniform_scores_zero_and_the_sign_is_lost_unless_asked_for():
+    assert robustness_score(np.full(8, 1 / 8)) == pytest.approx(0, abs=1e-15)
+    assert robustness_score(RAMP) == pytest.approx(0.16949, abs=5e-6)
+    assert robustness_score(RAMP[::-1]) == pytest.approx(0.16949, abs=5e-6)
+    assert robustness_score(RAMP, signed=True) == pytest.approx(0.16949, abs=5e-6)
+    assert robustness_score(RAMP[::-1], signed=True) == pytest.approx(-0.16949, abs=5e-6)
+
+
+def test_scores_of_pure_noise_are_those_of_the_specification():
+    sid = spectral_importance(np.random.default_rng(0).normal(size=(8, 100_000)))
+    score = robustness_score(sid)
+    assert np.abs(sid - 1 / 8).sum(0).mean() == pytest.approx(0.55, abs=0.01)
+    assert score.mean() == pytest.approx(0.056, abs=0.001)
+    assert np.quantile(score, [0.5, 0.95]) == pytest.approx([0.048, 0.134], abs=0.002)
+
+
+def test_beta_decides_how_far_low_bands_count():
+    betas = [0.5, 0.75, 0.95]
+    tight = [robustness_score(VERTICES[0], beta, signed=True, norm="tight") for beta in betas]
+    assert tight == pytest.approx([1, 1, 1])
+    second = [robustness_score(VERTICES[1], beta, signed=True, norm="tight") for beta in betas]
+    assert second == sorted(second)
+
+
+def test_centroid_and_entropy():
+    np.testing.assert_allclose(centroid(VERTICES), np.arange(8) / 7)
+    np.testing.assert_allclose(entropy(VERTICES), 0)
+    assert entropy(np.full(5, 0.2)) == pytest.approx(1)
+    assert entropy([0.5, 0.5, 0, 0]) == pytest.approx(0.5)
+
+
+# --- sampling ------------------------------------------------------------------------------------
+
+
+def test_standard_error_is_that_of_the_linear_map():
+    """Noise of variance 1 per worth, independent over coalitions, gives sqrt(0.0762 / N)."""
+    worths = np.random.default_rng(0).normal(size=(256, 4000))
+    expected = np.sqrt(0.0761905 / 4000)
+    np.testing.assert_allclose(standard_errors(shapley_values(worths)), expected, rtol=0.05)
+
+
+def test_the_same_images_for_all_coalitions_beat_other_images_for_each():
+    rng, n_images, n_drawn = np.random.default_rng(0), 400, 40
+    members = coalitions(5).astype(float)
+    difficulty = rng.normal(size=n_images)  # shifts all worths of an image: should cancel
+    worths = members @ rng.gamma(2, 0.2, size=(5, n_images)) + difficulty
+    truth = shapley_values(worths).mean(1)
+    paired, unpaired = [], []
+    for _ in range(100):
+        same = rng.choice(n_images, n_drawn)
+        paired.append(shapley_values(worths[:, same]).mean(1) - truth)
+        other = rng.choice(n_images, (32, n_drawn))
+        unpaired.append(shapley_values(np.take_along_axis(worths, other, 1).mean(1)) - truth)
+    assert np.std(paired) < 0.8 * np.std(unpaired)
+
+
+@pytest.mark.filterwarnings("error")
+def test_noise_in_the_normalisation_is_named():
+    rng = np.random.default_rng(0)
+    psi = skewed_population(70, rng)
+    assert normalisation_noise(psi) > 3
+    with pytest.warns(RuntimeWarning, match=r"standard errors from 0 \(n = 24\): .* noise"):
+        ratio = normalisation_noise(rng.normal(size=(8, 24)) + 0.1)
+    assert 0 < ratio < 3
+    with pytest.warns(RuntimeWarning):
+        assert normalisation_noise(np.zeros((8, 6))) == 0
+    assert normalisation_noise(np.arange(16.0).reshape(8, 2) // 2) == np.inf
+    assert np.isnan(normalisation_noise(psi[:, :1]))
+    values = psi.sum(0) - 8 * psi[psi.mean(1).argmin()]
+    expected = values.mean() / (values.std(ddof=1) / np.sqrt(70))
+    assert normalisation_noise(psi) == pytest.approx(expected)
+
+
+# --- intervals -----------------------------------------------------------------------------------
+
+
+def test_interval_of_the_mean_has_the_textbook_standard_error():
+    psi = skewed_population(24, np.random.default_rng(0))
+    result = interval(psi, lambda mean: mean)
+    np.testing.assert_allclose(result.estimate, psi.mean(1))
+    np.testing.assert_allclose(result.se, standard_errors(psi))
+
+
+def test_interval_of_normal_means_is_students():
+    psi = np.random.default_rng(0).normal(size=(2, 1000)) + 5
+    low, high = np.transpose(interval(psi, lambda mean: mean, n_resamples=5000)[2:])[0]
+    center, half = psi[0].mean(), 1.96 * standard_errors(psi)[0]
+    assert [low, high] == pytest.approx([center - half, center + half], abs=0.05 * half)
+
+
+def test_delta_standard_error_of_the_sid_agrees_with_the_jackknife():
+    psi = skewed_population(200, np.random.default_rng(2), means=MEANS - 3 * (MEANS < 0.15))
+    leave_one = (psi.sum(1, keepdims=True) - psi) / 199
+    jackknife = np.sqrt(199 * all_scores(leave_one).var(1))
+    result = interval(psi, all_scores)
+    np.testing.assert_allclose(result.se[jackknife > 0], jackknife[jackknife > 0], rtol=0.05)
+
+
+def test_coverage_at_24_images():
+    """95 % intervals hold the truth about 95 % of the time, where plain percentiles do not."""
+    rng, repeats = np.random.default_rng(0), 250
+    truth = all_scores(MEANS[:, None])[:, 0]
+    held, held_by_percentiles = [], []
+    for repeat in range(repeats):
+        psi = skewed_population(24, rng)
+        result = interval(psi, all_scores, n_resamples=500, seed=repeat)
+        held.append((result.low <= truth + 1e-12) & (truth <= result.high))
+        drawn = rng.multinomial(24, np.full(24, 1 / 24), 500).T / 24
+        low, high = np.quantile(all_scores(psi @ drawn), [0.025, 0.975], axis=1)
+        held_by_percentiles.append((low <= truth) & (truth <= high))
+    held, by_percentiles = np.mean(held, 0), np.mean(held_by_percentiles, 0)
+    assert held.min() > 0.87 and 0.92 < held.mean() < 0.985
+    assert by_percentiles[8:].max() < 0.83  # SRC, paper and signed
+    assert by_percentiles.mean() < 0.90
+
+
+def test_coverage_of_a_paired_difference_and_its_gain():
+    rng, repeats = np.random.default_rng(0), 150
+    means = MEANS - 0.5 * (np.arange(8) == 0)
+    truth = all_scores(MEANS[:, None])[:, 0] - all_scores(means[:, None])[:, 0]
+    held, gain = [], []
+    for repeat in range(repeats):
+        psi_a = skewed_population(24, rng)
+        psi_b = psi_a + (means - MEANS)[:, None] + 0.1 * rng.normal(size=psi_a.shape)
+        result = paired_interval(psi_a, psi_b, all_scores, n_resamples=300, seed=repeat)
+        held.append((result.low <= truth + 1e-12) & (truth <= result.high + 1e-12))
+        apart = [interval(psi, all_scores, n_resamples=100).se[0] for psi in (psi_a, psi_b)]
+        gain.append(np.hypot(*apart) / result.se[0])
+    assert np.mean(held, 0)[[0, 1, 8, 9]].min() > 0.88
+    assert np.median(gain) > 2
+
+
+def test_paired_interval_of_a_model_with_itself_is_zero():
+    psi = skewed_population(24, np.random.default_rng(0))
+    for field in paired_interval(psi, psi, all_scores):
+        np.testing.assert_allclose(field, 0, atol=1e-8)
+
+
+def test_paired_interval_keeps_the_order_of_its_models():
+    psi = skewed_population(24, np.random.default_rng(0))
+    there = paired_interval(psi, psi[::-1], robustness_of)
+    back = paired_interval(psi[::-1], psi, robustness_of)
+    assert there.estimate == robustness_of(psi.mean(1)) - robustness_of(psi[::-1].mean(1))
+    assert there.low == pytest.approx(-back.high) and there.low <= there.estimate <= there.high
+
+
+def robustness_of(mean):
+    return robustness_score(spectral_importance(mean), signed=True)
+
+
+def test_limits_of_the_negative_are_the_negative_limits():
+    psi = skewed_population(24, np.random.default_rng(0))
+    there, back = interval(psi, all_scores), interval(psi, lambda mean: -all_scores(mean))
+    np.testing.assert_allclose(back.low, -there.high, atol=1e-10)
+    np.testing.assert_allclose(back.high, -there.low, atol=1e-10)
+    assert (there.low <= there.estimate).all() and (there.estimate <= there.high).all()
+
+
+def test_shapes_levels_and_seeds():
+    psi = skewed_population(30, np.random.default_rng(0))
+    sweep = interval(psi, lambda mean: np.stack([
+        [robustness_score(spectral_importance(mean), beta, norm=norm) for beta in (0.5, 0.75, 0.9)]
+        for norm in ("paper", "tight")
+    ]))
+    assert sweep.low.shape == (2, 3)
+    one = interval(psi, robustness_of)
+    assert np.ndim(one.estimate) == 0
+    assert interval(psi, lambda mean: robustness_score(spectral_importance(mean))).low \
+        == pytest.approx(sweep.low[0, 1])
+    assert one == interval(psi, robustness_of)
+    assert one.low != interval(psi, robustness_of, seed=1).low
+    narrow = interval(psi, robustness_of, level=0.5)
+    assert one.low < narrow.low < narrow.high < one.high
+    scaled = interval(psi * 1000, lambda mean: mean)  # the unit of the worths does not matter
+    np.testing.assert_allclose(scaled, 1000 * np.array(interval(psi, lambda mean: mean)))
+
+
+@pytest.mark.filterwarnings("error")
+def test_identical_images_leave_no_doubt_and_no_warning():
+    psi = np.repeat(MEANS[:, None], 10, axis=1)
+    result = interval(psi, all_scores)
+    for limit in (result.low, result.high):
+        np.testing.assert_allclose(limit, result.estimate, atol=1e-12)
+
+
+def test_a_constant_classifier_warns_once_and_ends_in_uniform():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = interval(np.zeros((8, 10)), spectral_importance)
+    assert len(caught) == 1
+    np.testing.assert_array_equal(np.stack(result[2:]), 1 / 8)
+
+
+@pytest.mark.parametrize("n_images", [1, 2, 4])
+def test_too_few_images_have_an_estimate_but_no_limits(n_images):
+    psi = skewed_population(n_images, np.random.default_rng(0))
+    with pytest.warns(RuntimeWarning, match=f"at least 5 images, got {n_images}"):
+        result = interval(psi, spectral_importance)
+    np.testing.assert_allclose(result.estimate, spectral_importance(psi.mean(1)))
+    assert np.isnan(result.low).all() and np.isnan(result.high).all()
+    assert np.isnan(result.se).all() == (n_images == 1)
+
+
+def test_one_image_has_no_standard_error():
+    with pytest.warns(RuntimeWarning, match="one image"):
+        assert np.isnan(standard_errors(np.ones((3, 1)))).all()
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+def errors_of(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_errors_name_the_value():
+    sid, psi = np.full(8, 1 / 8), np.random.default_rng(0).normal(size=(8, 10))
+    errors_of(lambda: spectral_importance([1.0]), r"at least 2 bands .* got \(1,\)")
+    errors_of(lambda: spectral_importance([1.0, np.nan]), "psi must be finite")
+    errors_of(lambda: spectral_importance(psi, "max"), "minmax, share, .* got 'max'")
+    errors_of(lambda: spectral_importance(psi, "softmax", 0), "tau must be above 0, got 0")
+    errors_of(lambda: spectral_importance([1.0, -1.0], "share"), "do not add up to 0")
+    errors_of(lambda: spectral_importance(np.zeros(8), "share"), "do not add up to 0")
+    for beta in (0, 1, -0.5, np.nan):
+        errors_of(lambda b=beta: robustness_score(sid, b), f"beta must lie .* got {beta}")
+    errors_of(lambda: robustness_score(sid, norm="loose"), "'paper' or 'tight', got 'loose'")
+    for score in (robustness_score, centroid, entropy):
+        errors_of(lambda s=score: s(2 * sid), "sum to 1, but these are off by 1;")
+    errors_of(lambda: entropy([1.5, -0.5]), "at least 0, got -0.5")
+    for function in (standard_errors, normalisation_noise):
+        errors_of(lambda f=function: f(psi[:, 0]), r"one column per image, got \(8,\)")
+    errors_of(lambda: interval(psi[:, :0], robustness_of), r"got \(8, 0\)")
+    for level in (0, 1, 95):
+        errors_of(lambda x=level: interval(psi, robustness_of, x), f"level .* got {level}")
+    errors_of(lambda: interval(psi, robustness_of, n_resamples=50), "at least 100, got 50")
+    errors_of(lambda: interval(psi, lambda mean: mean.T), r"\(8, 1\) into \(1, 8\)")
+    errors_of(lambda: interval(psi, np.sum), r"into \(\)")
+    errors_of(lambda: paired_interval(psi, psi[:, :9], robustness_of), r"\(8, 10\) and \(8, 9\)")
+
+
+def test_nonuniformity_is_held_by_its_interval_and_zero_for_equal_bands():
+    rng = np.random.default_rng(0)
+    mean = np.array([3.0, 1.0, 1.0, 1.0])
+    truth = (3 - 1.5) / 6
+    inside = equal = 0
+    for _ in range(200):
+        noise = rng.standard_t(4, size=(4, 24))
+        low, high = nonuniformity(mean[:, None] + noise)[2:]
+        inside += low <= truth <= high
+        equal += nonuniformity(1.5 + noise).low == 0
+    assert inside >= 185 and equal >= 185
+    far = nonuniformity(10 * mean[:, None] + rng.normal(size=(4, 24)))
+    assert far.low > 0.2 and abs(far.estimate - truth) < 0.03
+    with pytest.raises(ValueError, match="at least 2 images"):
+        nonuniformity(np.ones((4, 1)))
+
+
+def test_accuracy_interval_is_wilsons():
+    for right in (0, 1, 20, 40):
+        correct = np.arange(40) < right
+        expected = stats.binomtest(right, 40).proportion_ci(method="wilson")
+        found = accuracy_interval(np.stack([correct, ~correct]))
+        assert np.allclose([found.low[0], found.high[0]], [expected.low, expected.high])
+        assert np.allclose(found.low[1], 1 - expected.high) and found.estimate[0] == right / 40
+    with pytest.raises(ValueError, match="zeros and ones only"):
+        accuracy_interval([0.5])

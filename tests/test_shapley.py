@@ -1,0 +1,174 @@
+"""Values of bands: axioms, closed forms and independent oracles."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from iaside.shapley import (
+    banzhaf_values,
+    coalitions,
+    least_squares_values,
+    leave_one_out,
+    non_additivity,
+    only_one_in,
+    shapley_values,
+)
+
+VALUES = [shapley_values, banzhaf_values, least_squares_values, leave_one_out, only_one_in]
+
+
+def random_table(n_bands, n_images=3, seed=0):
+    return np.random.default_rng(seed).normal(size=(2**n_bands, n_images))
+
+
+def additive_table(worths):
+    return coalitions(len(worths)).astype(float) @ np.asarray(worths)
+
+
+def by_permutations(table):
+    """Mean marginal gain over all orders in which the bands can arrive."""
+    n_bands = len(table).bit_length() - 1
+    orders = list(permutations(range(n_bands)))
+    psi = np.zeros((n_bands, *table.shape[1:]))
+    for order in orders:
+        code = 0
+        for band in order:
+            psi[band] += table[code | 1 << band] - table[code]
+            code |= 1 << band
+    return psi / len(orders)
+
+
+def test_coalitions_are_binary_codes():
+    rows = coalitions(4)
+    assert rows.shape == (16, 4) and rows.dtype == bool
+    assert (rows @ 2 ** np.arange(4)).tolist() == list(range(16))
+
+
+@pytest.mark.parametrize("n_bands", [1, 2, 3, 4])
+def test_shapley_is_the_mean_over_all_orders(n_bands):
+    table = random_table(n_bands)
+    np.testing.assert_allclose(shapley_values(table), by_permutations(table), atol=1e-12)
+
+
+def test_shapley_agrees_with_shapiq():
+    shapiq = pytest.importorskip("shapiq")
+    table = random_table(8, n_images=1)[:, 0]
+
+    def game(rows):
+        return table[np.asarray(rows) @ 2 ** np.arange(8)]
+
+    oracle = shapiq.ExactComputer(game, 8)("SV", 1)
+    expected = [oracle[(i,)] for i in range(8)]
+    np.testing.assert_allclose(shapley_values(table), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("n_bands", [1, 5, 8])
+def test_efficiency(n_bands):
+    table = random_table(n_bands) + 7.0
+    np.testing.assert_allclose(shapley_values(table).sum(0), table[-1] - table[0], atol=1e-12)
+
+
+def test_symmetry_bands_swapped_in_the_game_swap_their_values():
+    table, rows = random_table(5), coalitions(5)
+    order = np.array([3, 0, 4, 1, 2])
+    renamed = table[rows[:, order] @ 2 ** np.arange(5)]  # band order[i] now plays band i's part
+    for values in VALUES:
+        np.testing.assert_allclose(values(renamed)[order], values(table), atol=1e-12)
+
+
+def test_dummy_a_band_that_never_helps_is_worth_exactly_nothing():
+    small = random_table(4)
+    table = np.concatenate([small, small])  # band 4 changes nothing
+    for values in (shapley_values, banzhaf_values, leave_one_out, only_one_in):
+        assert (values(table)[4] == 0).all()
+    np.testing.assert_allclose(shapley_values(table)[:4], shapley_values(small), atol=1e-12)
+
+
+def test_linearity_and_a_constant_has_no_value():
+    a, b = random_table(6, seed=1), random_table(6, seed=2)
+    for values in VALUES:
+        np.testing.assert_allclose(
+            values(2 * a - 3 * b + 5), 2 * values(a) - 3 * values(b), atol=1e-11
+        )
+        assert (values(np.full((8, 2), -4.2)) == 0).all()
+
+
+def test_norm_of_the_linear_map():
+    matrix = shapley_values(np.eye(256))  # row i holds the weights of psi_i
+    np.testing.assert_allclose((matrix**2).sum(1), 0.0761905, atol=5e-8)
+    np.testing.assert_allclose(np.abs(matrix).sum(1), 2.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_bands", [1, 3, 8])
+def test_least_squares_closed_form_is_the_fit(n_bands):
+    table = random_table(n_bands)
+    design, gain = coalitions(n_bands)[1:].astype(float), (table - table[0])[1:]
+    fit = np.linalg.lstsq(design, gain, rcond=None)[0]
+    np.testing.assert_allclose(least_squares_values(table), fit, atol=1e-12)
+    expected = ((design @ fit - gain) ** 2).sum(0) / (gain**2).sum(0)
+    np.testing.assert_allclose(non_additivity(table), expected, atol=1e-12)
+
+
+def test_least_squares_is_banzhaf_plus_one_constant_and_not_efficient():
+    table = random_table(8)
+    difference = least_squares_values(table) - banzhaf_values(table)
+    np.testing.assert_allclose(difference, np.broadcast_to(difference[0], (8, 3)), atol=1e-12)
+    assert (np.abs(difference[0]) > 1e-4).all()
+    assert (np.abs(least_squares_values(table).sum(0) - (table[-1] - table[0])) > 1e-3).all()
+
+
+def test_additive_game_every_value_finds_the_contributions():
+    worths = np.array([3.0, -1.0, 0.5, 0.0, 2.0])
+    for values in VALUES:
+        np.testing.assert_allclose(values(additive_table(worths) - 9), worths, atol=1e-12)
+    assert non_additivity(additive_table(worths)) < 1e-25
+
+
+def test_xor_game_shares_equally_and_is_far_from_additive():
+    rows = coalitions(3)
+    table = (rows[:, 0] ^ rows[:, 1]).astype(float)  # band 2 is a bystander
+    np.testing.assert_allclose(shapley_values(table), 0, atol=1e-15)
+    np.testing.assert_allclose(only_one_in(table), [1, 1, 0])
+    np.testing.assert_allclose(leave_one_out(table), [-1, -1, 0])
+    assert non_additivity(table) > 0.5
+    both = shapley_values((rows[:, 0] & rows[:, 1]).astype(float))
+    np.testing.assert_allclose(both, [0.5, 0.5, 0], atol=1e-15)
+
+
+def test_one_image_gives_a_vector_and_the_empty_game_is_additive():
+    table = random_table(4)
+    for values in VALUES:
+        np.testing.assert_allclose(values(table[:, 0]), values(table)[:, 0], atol=1e-14)
+        assert values(table.astype(np.float32)).dtype == np.float64
+    assert non_additivity(np.zeros((8, 2))).tolist() == [0, 0]
+
+
+def test_fourteen_bands():
+    table = random_table(14, n_images=2)
+    np.testing.assert_allclose(shapley_values(table).sum(0), table[-1] - table[0], atol=1e-10)
+
+
+@pytest.mark.parametrize("values", [*VALUES, non_additivity])
+@pytest.mark.parametrize(
+    ("table", "error", "message"),
+    [
+        (np.zeros((6, 2)), ValueError, "power of two .* got 6 rows"),
+        (np.zeros((1, 2)), ValueError, "got 1 rows"),
+        (np.zeros(2**21, dtype=np.float32), ValueError, "got 2097152 rows"),
+        (np.zeros((8, 0)), ValueError, r"N >= 1, got \(8, 0\)"),
+        (np.zeros((4, 2, 2)), ValueError, r"got \(4, 2, 2\)"),
+        (np.array([0, 1, np.nan, 2]), ValueError, "coalition 2 holds NaN"),
+        (np.array([[0, 1], [0, -np.inf]]), ValueError, "coalition 1 holds NaN"),
+        (np.array(["a", "b"]), TypeError, "dtype <U1"),
+    ],
+)
+def test_errors_name_the_value(values, table, error, message):
+    with pytest.raises(error, match=message):
+        values(table)
+
+
+@pytest.mark.parametrize("n_bands", [0, 21, 2.0, "8"])
+def test_coalitions_errors(n_bands):
+    with pytest.raises(ValueError, match="from 1 to 20"):
+        coalitions(n_bands)
