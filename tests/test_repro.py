@@ -39,8 +39,10 @@ def smoke_again(project):
 
 
 def environment(root):
+    """Without SHELL, as under cron or CI: DVC then takes sh, which may stay as a parent of its own."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return os.environ | {"PATH": path, "PYTHONPATH": str(root)}
+    plain = {name: value for name, value in os.environ.items() if name != "SHELL"}
+    return plain | {"PATH": path, "PYTHONPATH": str(root)}
 
 
 def run(root, *command, code=0):
