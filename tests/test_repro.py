@@ -39,7 +39,7 @@ def smoke_again(project):
 
 
 def environment(root):
-    """Without SHELL, as under cron or CI: DVC then takes sh, which may stay as a parent of its own."""
+    """Without SHELL, as under cron: DVC then takes sh, which may stay between it and a stage."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     plain = {name: value for name, value in os.environ.items() if name != "SHELL"}
     return plain | {"PATH": path, "PYTHONPATH": str(root)}
