@@ -16,7 +16,7 @@ import time
 
 import torch
 
-from iaside.machine import pick_device, resolve_precision
+from iaside.machine import arithmetic, pick_device, resolve_precision
 from iaside.models import load_model
 from iaside.spectral import band_masks
 from iaside.worths import coalition_worths
@@ -36,7 +36,7 @@ def fastest_batch(net, x, labels, masks, precision, device) -> int:
 
 @torch.no_grad()
 def bare_per_second(net, batch, passes: int, precision: str) -> float:
-    with torch.autocast(batch.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+    with arithmetic(precision, batch.device):
         start = time.perf_counter()
         for _ in range(passes // len(batch)):
             outputs = net(batch)

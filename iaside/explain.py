@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from iaside.machine import replacing
 from iaside.score import (
     Interval,
     interval,
@@ -19,10 +20,11 @@ from iaside.score import (
     paired_interval,
     robustness_score,
     spectral_importance,
+    within,
 )
 from iaside.shapley import shapley_values
 from iaside.spectral import Masks, band_masks
-from iaside.worths import Worths, coalition_worths
+from iaside.worths import Worths, check_images, coalition_worths
 
 MIN_IMAGES_PER_CLASS = 5
 SCORES = {  # name -> how robustness_score is asked for it
@@ -96,11 +98,8 @@ class Explanation:
                             lowest.reshape(beta.shape), ends.max(1).reshape(beta.shape))
 
     def _within(self, quantity: Interval, lowest, highest) -> Interval:
-        """Cut limits where shares cannot lead: resampling does not know what is possible."""
-        if self.normalise == "share":
-            return quantity
-        return quantity._replace(low=np.clip(quantity.low, lowest, highest),
-                                 high=np.clip(quantity.high, lowest, highest))
+        """Cut limits where shares cannot lead; signed shares can lead anywhere."""
+        return quantity if self.normalise == "share" else within(quantity, lowest, highest)
 
     def sid_per_image(self) -> np.ndarray:
         """The SID of every single image, (M, N); without intervals."""
@@ -166,12 +165,10 @@ class Explanation:
 
         ``Explanation(Worths.load(path), ...)`` with the same settings brings it back.
         """
-        path = Path(path).with_suffix(".npz")
-        self.worths.save(path)
-        csv = path.with_suffix(".csv")
-        temporary = csv.with_name(f".{csv.name}")
-        self.to_frame().to_csv(temporary, index=False)
-        os.replace(temporary, csv)
+        stem = str(path).removesuffix(".npz")  # a name such as resnet18.a1_in1k keeps its tag
+        self.worths.save(f"{stem}.npz")
+        with replacing(Path(f"{stem}.csv")) as file:
+            file.write(self.to_frame().to_csv(index=False).encode())
 
 
 def explain(
@@ -205,10 +202,13 @@ def explain(
     [1.0, 0.0, 0.0]
     """
     _check_settings(normalise, beta, score_kind, level)
+    check_images(images)
     if masks is None:
         masks = band_masks(n_bands, tuple(images.shape[-2:]), metric, spacing, images)
     worths = coalition_worths(model, images, labels, masks, **settings)
     hard = None if labels is None or labels.ndim == 2 else labels.cpu().numpy()
+    if hard is not None and settings.get("subset") is not None:
+        hard = hard[np.asarray(settings["subset"])]
     return Explanation(worths, normalise, beta, score_kind, level, hard)
 
 

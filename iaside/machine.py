@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -143,3 +144,14 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def unfinished(path: Path | None, shape: tuple[int, ...]) -> np.ndarray:
+    """A table in which what is not measured yet is nan; on disk, so that a kill loses nothing."""
+    if path is None:
+        return np.full(shape, np.nan)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            np.lib.format.write_array(file, np.full(shape, np.nan), allow_pickle=False)
+    return np.lib.format.open_memmap(path, mode="r+")

@@ -92,7 +92,7 @@ def footer(*, n: int, precision: str, device: str = "cpu"):
     device = torch.device(device)
     hardware = (
         torch.cuda.get_device_name(device)
-        if device.type == "cuda"
+        if device.type == "cuda" and torch.cuda.is_available()  # a report may be made elsewhere
         else torch.backends.cpu.get_cpu_capability()
     )
     versions = [f"Python {sys.version.split()[0]}"]

@@ -52,7 +52,7 @@ def _is(kind: type, value: object) -> bool:
 _ALLOWED = {  # option -> (what is allowed, in words and as a test)
     "seed": ("an integer from 0", lambda v: _is(Integral, v) and v >= 0),
     "first": ("an integer from 0", lambda v: _is(Integral, v) and v >= 0),
-    "sigma": ("a number from 0, in pixels", lambda v: _is(Real, v) and v >= 0),
+    "sigma": ("a number from 0", lambda v: _is(Real, v) and v >= 0),
     "photons": ("a number above 0", lambda v: _is(Real, v) and v > 0),
     "amount": ("a share of the pixels, from 0 to 1", lambda v: _is(Real, v) and 0 <= v <= 1),
     "kernel": ("an odd integer", lambda v: _is(Integral, v) and v > 0 and v % 2 == 1),

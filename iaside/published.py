@@ -7,13 +7,18 @@ bands it was scored on are not quite the bands that were asked for (methods 1.2 
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from iaside.machine import arithmetic, resolve_precision, unfinished
 from iaside.shapley import coalitions
+from iaside.worths import fingerprint, fingerprint_model
 
 BATCH = 10  # the published batch, over which contrast is stretched
 
@@ -67,6 +72,7 @@ def published_worths(
     labels: Tensor,
     n_bands: int,
     precision: str = "float32",
+    resume: str | os.PathLike | None = None,
 ) -> np.ndarray:
     """Log-likelihood of every coalition under the published filter, in batches of ten images.
 
@@ -74,22 +80,32 @@ def published_worths(
     the difference to ``coalition_worths`` is the filter's alone.
 
     Shapes: images (N, C, H, W) in [0, 1], labels (N,); returns (2**M, N) float64.
-    precision: float32 or bfloat16, as in ``coalition_worths``.
+    precision: float32, bfloat16 or auto, as in ``coalition_worths``. resume: a folder for the
+    measurement in progress, as in ``coalition_worths``.
     Source: the authors' published code, methods 1.2 and 1.3; zero absence, as in both seeds.
 
     >>> brightness = lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x[:, 0, 0, 0]], 1)
     >>> published_worths(brightness, torch.rand(3, 3, 16, 16), torch.zeros(3).long(), 2).shape
     (4, 3)
     """
-    low = precision == "bfloat16"
-    columns = []
-    for x, y in zip(images.split(BATCH), labels.split(BATCH), strict=True):
+    device, precision = images.device, resolve_precision(precision, images.device)
+    path = None
+    if resume is not None:
+        with arithmetic(precision, device):
+            about = [fingerprint_model(model, model(images[:1]))]
+        about += [fingerprint(images), fingerprint(labels), str(n_bands), precision, device.type]
+        key = hashlib.sha256(" ".join(about).encode()).hexdigest()[:20]
+        path = Path(resume) / f"published-{key}.npy"
+    table = unfinished(path, (2**n_bands, len(images)))
+    for start in range(0, len(images), BATCH):
+        here = slice(start, start + BATCH)
+        x, y = images[here], labels[here, None]
         spectrum = torch.fft.fft2(x)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=low):
-            rows = [
-                model(published_filter(x, members, spectrum)).float().log_softmax(-1)
-                .gather(1, y[:, None])
-                for members in coalitions(n_bands)
-            ]
-        columns.append(torch.cat(rows, dim=1))
-    return torch.cat(columns).T.cpu().double().numpy()
+        for row, members in enumerate(coalitions(n_bands)):
+            if np.isnan(table[row, here]).any():
+                shown = published_filter(x, members, spectrum)
+                with arithmetic(precision, device):
+                    outputs = model(shown)
+                log_p = outputs.float().log_softmax(-1).gather(1, y)[:, 0]
+                table[row, here] = log_p.cpu().double().numpy()
+    return np.array(table)

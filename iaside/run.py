@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from iaside import report
-from iaside.notebook import enter_project, footer, git, project_root, save_json, write_text
+from iaside.notebook import git, project_root, write_text
 from iaside.parameters import (
     UsageError,
     closest,
@@ -26,10 +26,6 @@ from iaside.parameters import (
     read_yaml,
     resolve_parameters,
 )
-
-# Notebooks may import these from here; a stage that measures imports them from iaside.notebook,
-# so that it does not depend on the runner's code.
-__all__ = ["enter_project", "footer", "main", "project_root", "run", "save_json"]
 
 
 @contextmanager
@@ -112,7 +108,8 @@ def run(
 ) -> Path:
     """Run notebook `name` (NN_noun) and write its report; returns the path of the HTML page.
 
-    Writes results/<noun>/report.ipynb and report.html, or <item>.ipynb and <item>.html.
+    Writes results/<noun>/report.ipynb and report.html, or <item>.ipynb and <item>.html. Only then
+    is .partial/<noun>-<item>/ removed, where a measurement in progress keeps what it has.
     Relative paths count from the project root. Raises UsageError before any kernel starts, or
     RuntimeError when a cell fails; then nothing is written to results/.
     """
@@ -146,6 +143,7 @@ def run(
         write_text(out.with_suffix(".ipynb"), report.to_text(executed))
         write_text(out, page)
     partial.unlink()
+    shutil.rmtree(partial.with_suffix(""), ignore_errors=True)
     return out
 
 
@@ -228,7 +226,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             given = {name: read_yaml(value, f"-p {name}") for name, value in a.p}
             out = run(a.notebook, a.item, dict(a.take), given, a.params, a.notebooks)
-            print(f"{out.relative_to(Path.cwd())} ({time.perf_counter() - start:.0f} s)")
+            print(f"{os.path.relpath(out)} ({time.perf_counter() - start:.0f} s)")
     except (UsageError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -6,7 +6,7 @@ columns: a profile is (M,), a profile per image or per resample (M, R).
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -192,6 +192,42 @@ def accuracy_interval(correct: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(p, np.sqrt(p * (1 - p) / n), centre - reach, centre + reach)
 
 
+def accuracy_difference(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Interval:
+    """Return accuracy of `first` minus accuracy of `second` on the same images, each (N,).
+
+    Agresti and Min's interval for paired zeros and ones, which adds half an image to each of the
+    four outcomes: resampling would find no spread where all images agree.
+
+    Raises ValueError for anything but zeros and ones, or unequal lengths.
+
+    >>> d = accuracy_difference([1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0])
+    >>> float(d.estimate), bool(0.2 < d.low < d.high <= 1)
+    (1.0, True)
+    """
+    first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if first.shape != second.shape or first.ndim != 1:
+        raise ValueError(f"both need one number per image, got {first.shape} and {second.shape}")
+    if not (np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all()):
+        raise ValueError("both must hold zeros and ones only, one per image")
+    n, d = len(first), first - second
+    lost, won = (d > 0).sum() + 0.5, (d < 0).sum() + 0.5
+    centre = (lost - won) / (n + 2)
+    se = np.sqrt((lost + won) - (lost - won) ** 2 / (n + 2)) / (n + 2)
+    reach = stats.norm.ppf((1 + level) / 2) * se
+    own = d.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
+    return Interval(d.mean(), own, max(-1.0, centre - reach), min(1.0, centre + reach))
+
+
+def within(quantity: Interval, lowest: ArrayLike, highest: ArrayLike) -> Interval:
+    """Cut limits where the quantity cannot lead: resampling does not know what is possible.
+
+    >>> within(Interval(0.9, 0.1, 0.7, 1.1), 0, 1).high
+    np.float64(1.0)
+    """
+    low, high = (np.clip(limit, lowest, highest) for limit in (quantity.low, quantity.high))
+    return quantity._replace(low=low, high=high)
+
+
 def nonuniformity(psi: ArrayLike, level: float = 0.95) -> Interval:
     """Return how far the most unusual band lies from the mean band, as a share of v(all).
 
@@ -199,7 +235,8 @@ def nonuniformity(psi: ArrayLike, level: float = 0.95) -> Interval:
     all worth the same, and its interval says so: each band gets an interval at 1 - (1 - level)/M,
     and the limits are the largest that all of them together allow.
 
-    Raises ValueError for fewer than two bands or images, or if v(all) is zero.
+    Raises ValueError for fewer than two bands, or if v(all) is zero. With fewer than 5 images the
+    limits are NaN.
 
     >>> round(float(nonuniformity([[3.0, 4.0, 5.0], [1.0, 0.0, 1.0]]).estimate), 3)
     0.357
@@ -207,12 +244,13 @@ def nonuniformity(psi: ArrayLike, level: float = 0.95) -> Interval:
     psi = _per_image(psi)
     n_bands, n = psi.shape
     whole = psi.sum(0).mean()
-    if n < 2:
-        raise ValueError("the spread between bands needs at least 2 images for an interval, got 1")
     if whole == 0:
         raise ValueError("v(all) is 0: the whole image is worth no more than the empty one")
     distance = (psi - psi.mean(0)) / whole
-    far, se = np.abs(distance.mean(1)), standard_errors(distance)
+    far = np.abs(distance.mean(1))
+    if n < MIN_IMAGES:
+        return Interval(far.max(), np.nan, np.nan, np.nan)
+    se = standard_errors(distance)
     reach = stats.t.ppf(1 - (1 - level) / (2 * n_bands), n - 1) * se
     low, high = max(0.0, (far - reach).max()), (far + reach).max()
     return Interval(far.max(), se[far.argmax()], low, high)
@@ -305,18 +343,37 @@ def paired_interval(
     >>> paired_interval(psi + 1, psi, lambda mean: mean).low.round(6)
     array([1., 1.])
     """
-    psi_a, psi_b = _per_image(psi_a), _per_image(psi_b)
-    if psi_a.shape != psi_b.shape:
-        raise ValueError(
-            f"a paired comparison needs the same bands and images for both models, "
-            f"got {psi_a.shape} and {psi_b.shape}"
+    return lead_interval(psi_a, [psi_b], statistic, level, n_resamples, seed)
+
+
+def lead_interval(
+    psi: ArrayLike, others: Sequence[ArrayLike], statistic: Callable, level: float = 0.95,
+    n_resamples: int = 2000, seed: int = 0,
+) -> Interval:
+    """Return statistic(one model) minus its mean over other models, paired over the images.
+
+    The rest as in `paired_interval`, which is the case of one other model.
+
+    >>> psi = np.random.default_rng(0).normal(size=(2, 50))
+    >>> lead_interval(psi + 1, [psi, psi + 2], lambda mean: mean).low.round(6)
+    array([-0., -0.])
+    """
+    psi, others = _per_image(psi), [_per_image(other) for other in others]
+    for other in others:
+        if other.shape != psi.shape:
+            raise ValueError(
+                f"a paired comparison needs the same bands and images for both models, "
+                f"got {psi.shape} and {other.shape}"
+            )
+    n_bands = len(psi)
+
+    def lead(mean):
+        own, *theirs = (
+            np.asarray(statistic(mean[k : k + n_bands])) for k in range(0, len(mean), n_bands)
         )
-    n_bands = len(psi_a)
+        return own - sum(theirs) / len(theirs)
 
-    def difference(mean):
-        return np.asarray(statistic(mean[:n_bands])) - np.asarray(statistic(mean[n_bands:]))
-
-    return interval(np.concatenate([psi_a, psi_b]), difference, level, n_resamples, seed)
+    return interval(np.concatenate([psi, *others]), lead, level, n_resamples, seed)
 
 
 def _delta_se(statistic, mean, covariance, step):

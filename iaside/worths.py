@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from iaside.machine import arithmetic, device_of, fastest_batch_size, replacing, resolve_precision
+from iaside.machine import (
+    arithmetic,
+    device_of,
+    fastest_batch_size,
+    replacing,
+    resolve_precision,
+    unfinished,
+)
 from iaside.shapley import coalitions
 from iaside.spectral import Masks, split_bands
 
@@ -47,7 +54,6 @@ class Worths:
     tables: dict[str, np.ndarray]
     provenance: dict
     forwards: int = 0
-    partial: Path | None = field(default=None, repr=False)
 
     @property
     def table(self) -> np.ndarray:
@@ -55,17 +61,12 @@ class Worths:
         return next(iter(self.tables.values()))
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write all tables and the provenance to one npz, whole or not at all.
-
-        Only then is the unfinished measurement that it came from given up.
-        """
+        """Write all tables and the provenance to one npz, whole or not at all."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         note = json.dumps(self.provenance, sort_keys=True)
         with replacing(path) as file:
             np.savez(file, provenance=np.array(note), **self.tables)
-        if self.partial is not None:
-            self.partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Worths:
@@ -104,8 +105,8 @@ def coalition_worths(
 
     value: ``log_likelihood`` log Q(y|x) in nats, ``probability`` Q(y|x) at ``temperature``,
     ``accuracy`` 0 or 1, ``margin`` logit of y minus the largest other, ``embedding`` cosine of
-    the output to that of the clean image, or a function (outputs (B, ...), labels) -> (B,);
-    several in a list cost one pass.
+    the output to that of the clean image (one more pass per image), or a function (outputs
+    (B, ...), labels) -> (B,); several in a list cost one pass.
     absence: what stands in a missing band: ``zero`` nothing, ``gaussian`` the same band of white
     noise with standard deviation ``sigma`` (seeded per image), ``replacement`` of another image
     of the set (seeded, the same for all coalitions), ``mean`` of the set's mean colour.
@@ -116,8 +117,8 @@ def coalition_worths(
     subset: indices of the images to measure; what stands in absent bands (mean colour, donors,
     noise) is still that of the whole set, so a column is the same as in the whole table.
     progress: say what it will cost before, then show a bar, on stderr.
-    resume: a folder for the unfinished measurement; a later call with the same model, images
-    and settings computes only what is missing there.
+    resume: a folder for the measurement in progress; a later call with the same model, images
+    and settings computes only what is missing there. It may go when the result has been kept.
 
     Errors: ValueError/TypeError before any long computation for images outside [0, 1], labels
     that do not fit, more than 14 bands, a model in training mode, or outputs of a wrong shape;
@@ -131,13 +132,15 @@ def coalition_worths(
     >>> w.table.shape
     (4, 5)
     """
-    _check_images(images)
+    check_images(images)
     _check_model(model)
-    images = images if images.dtype == torch.float64 else images.float()
+    images = (images if images.dtype == torch.float64 else images.float()).detach()
     device = device_of(model, device)
     precision = resolve_precision(precision, device)
     values = _value_functions(value, temperature)
     _check_labels(labels, len(images), values)
+    if labels is not None and labels.ndim == 1:
+        labels = labels.long()
     fill = _fill_images(images, absence, sigma, seed)
     if resume is not None and (own := [name for name in values if name not in VALUES]):
         raise ValueError(
@@ -147,6 +150,8 @@ def coalition_worths(
     everything = fingerprint(images) if fill is not None else None
     index = torch.arange(len(images))
     if subset is not None:
+        if len(subset) == 0:
+            raise ValueError("subset=[] leaves no image; name at least one, or None for all")
         index = index[torch.as_tensor(subset)]
         images, labels = images[index], None if labels is None else labels[index]
     first = split_bands(images[:1], masks)
@@ -183,8 +188,8 @@ def coalition_worths(
         "device": device.type,
     }
     key = hashlib.sha256(json.dumps(provenance, sort_keys=True).encode()).hexdigest()[:20]
-    partial = None if resume is None else Path(resume) / f"worths-{key}.npy"
-    tables = _open_tables(partial, (len(values), 2**n_bands, len(images)))
+    path = None if resume is None else Path(resume) / f"worths-{key}.npy"
+    tables = unfinished(path, (len(values), 2**n_bands, len(images)))
     missing = int(np.isnan(tables).any(axis=0).sum())
     if progress and missing:
         batch = images[:1].to(device).expand(batch_size, *images.shape[1:])
@@ -194,34 +199,32 @@ def coalition_worths(
     members = torch.from_numpy(coalitions(n_bands)).float().to(device)
     group = max(1, batch_size // len(members))  # several images a batch only when games are small
     chunk = max(1, min(len(members), batch_size // group))
+    forwards = 0
     with tqdm(total=missing, disable=not progress, unit="pass", smoothing=0.1) as bar:
         for start in range(0, len(images), group):
             here = slice(start, min(start + group, len(images)))
-            if not np.isnan(tables[:, :, here]).any():
+            todo = np.flatnonzero(np.isnan(tables[:, :, here]).any(axis=(0, 2)))
+            if len(todo) == 0:
                 continue
             x = images[here].to(device)
             game = _Assembler(x, None if fill is None else fill(index[here]).to(device), masks)
             targets = None if labels is None else labels[here].to(device)
             reference = scorer.outputs(x) if "embedding" in values else None
-            for row in range(0, len(members), chunk):
-                rows = slice(row, row + chunk)
-                todo = np.isnan(tables[:, rows, here]).any(axis=0).sum()
-                if todo:
-                    batch = game.coalitions(members[rows])
-                    scores = scorer.scores(batch, targets, reference).cpu().double().numpy()
-                    if not np.isfinite(scores).all():
-                        raise ValueError(
-                            f"the model returned nan or infinite worths for images {start} to "
-                            f"{here.stop - 1}; check its weights, and try precision='float32'"
-                        )
-                    tables[:, rows, here] = scores.reshape(len(values), -1, len(x))
-                    bar.update(int(todo))
+            for first_row in range(0, len(todo), chunk):
+                rows = todo[first_row : first_row + chunk]
+                batch = game.coalitions(members[rows])
+                scores = scorer.scores(batch, targets, reference).cpu().double().numpy()
+                if not np.isfinite(scores).all():
+                    raise ValueError(
+                        f"the model returned nan or infinite worths for images {start} to "
+                        f"{here.stop - 1}; check its weights, and try precision='float32'"
+                    )
+                tables[:, rows, here] = scores.reshape(len(values), -1, len(x))
+                forwards += len(rows) * len(x)
+                bar.update(len(rows) * len(x))
     if isinstance(tables, np.memmap):
         tables.flush()
-    return Worths(
-        dict(zip(values, np.array(tables), strict=True)), provenance, forwards=missing,
-        partial=partial,
-    )
+    return Worths(dict(zip(values, np.array(tables), strict=True)), provenance, forwards)
 
 
 class _Assembler:
@@ -379,7 +382,7 @@ def _fill_images(images: Tensor, absence: str, sigma: float, seed: int):
 # -- checks --------------------------------------------------------------------------------------
 
 
-def _check_images(images: Tensor) -> None:
+def check_images(images: Tensor) -> None:
     if not isinstance(images, Tensor) or images.ndim != 4:
         shape = tuple(images.shape) if hasattr(images, "shape") else type(images).__name__
         raise TypeError(f"images must be a tensor (N, C, H, W), got {shape}")
@@ -398,7 +401,8 @@ def _check_images(images: Tensor) -> None:
 def _check_model(model: object) -> None:
     if not callable(model):
         raise TypeError(f"model is a {type(model).__name__}; give a callable pixels -> outputs")
-    if getattr(model, "training", False):
+    modules = model.modules() if isinstance(model, torch.nn.Module) else ()
+    if any(module.training for module in modules):
         raise ValueError("the model is in training mode; call model.eval() first")
 
 
@@ -446,7 +450,7 @@ def _check_outputs(outputs: Tensor, labels: Tensor | None, values: dict) -> None
         )
 
 
-# -- fingerprints and the unfinished table -------------------------------------------------------
+# -- fingerprints --------------------------------------------------------------------------------
 
 
 def fingerprint(tensor: Tensor) -> str:
@@ -471,17 +475,6 @@ def fingerprint_model(model: Callable, outputs: Tensor) -> str:
     for name, tensor in sorted([*model.named_parameters(), *model.named_buffers()]):
         digest.update(f"{name} {fingerprint(tensor)}".encode())
     return digest.hexdigest()[:16]
-
-
-def _open_tables(path: Path | None, shape: tuple[int, ...]) -> np.ndarray:
-    """Tables in which a worth not measured yet is nan; on disk, so that a kill loses nothing."""
-    if path is None:
-        return np.full(shape, np.nan)
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
-            np.lib.format.write_array(file, np.full(shape, np.nan), allow_pickle=False)
-    return np.lib.format.open_memmap(path, mode="r+")
 
 
 def _announce(shape, missing, precision, device, batch_size, seconds) -> None:

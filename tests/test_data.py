@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,12 @@ def test_fetch_makes_exactly_what_is_pinned_and_only_once(one_package):
     ]
     shutil.rmtree(one_package.wheels)  # from here on a download would fail
     assert one_package() == []
+
+
+def test_two_processes_fetch_one_after_the_other(one_package):
+    with ThreadPoolExecutor(2) as pool:  # each call opens the folder anew, as a process would
+        made = list(pool.map(lambda _: one_package(), range(2)))
+    assert sorted(made) == [[], ["pictures"]]
 
 
 def test_a_changed_output_is_made_again_and_a_strangers_file_beside_it_stays(one_package):

@@ -66,6 +66,28 @@ def test_saving_brings_everything_back(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.csv", "mine.npz"]
 
 
+def test_names_with_a_dot_do_not_overwrite_each_other(tmp_path):
+    for name in ("resnet18.a1_in1k", "resnet18.tv_in1k"):
+        planted().save(tmp_path / name)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_subset_keeps_its_labels():
+    net, labels = Net().eval(), torch.arange(12) % 2
+    e = ia.explain(net, some_images(12), labels, **ARGS, subset=list(range(0, 12, 2)))
+    assert list(e.per_class()) == [0] and e.values.shape[1] == 6
+    with pytest.raises(TypeError, match="images must be a tensor"):
+        ia.explain(net, [1, 2], labels, **ARGS)
+
+
+def test_a_numpy_model_needs_two_lines():
+    """The wrapper of the README, around something that knows nothing of torch."""
+    weight = np.random.default_rng(0).normal(size=(3, 2)).astype("float32")
+    model = lambda x: torch.from_numpy(x.numpy().mean((2, 3)) @ weight)  # noqa: E731
+    e = ia.explain(model, some_images(6), some_labels(6), **ARGS)
+    assert np.isfinite(e.values).all()
+
+
 def test_plotting_returns_axes_with_one_bar_per_band():
     axes = planted().plot()
     assert len(axes[0].patches) == 3

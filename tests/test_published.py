@@ -54,6 +54,25 @@ def test_an_image_depends_on_its_batch_mates():
     assert among.min() >= 0 and among.max() <= 1
 
 
+def test_a_killed_measurement_goes_on(tmp_path):
+    x, y, seen = torch.rand(12, 3, 16, 16), torch.arange(12) % 3, []
+
+    def model(t):
+        seen.append(len(t))
+        if len(seen) == 7:
+            raise KeyboardInterrupt
+        return 5 * t.mean((2, 3))
+
+    with pytest.raises(KeyboardInterrupt):
+        published_worths(model, x, y, 2, resume=tmp_path)
+    done = len(seen)
+    table = published_worths(model, x, y, 2, resume=tmp_path)
+    assert len(seen) - done == 8 + 1 - (done - 2), "the rest, and one look at the model"
+    assert np.array_equal(table, published_worths(lambda t: 5 * t.mean((2, 3)), x, y, 2))
+    with pytest.raises(ValueError, match="precision='bf16' is not known"):
+        published_worths(model, x, y, 2, precision="bf16")
+
+
 def test_worths_are_the_log_likelihood_in_batches_of_ten():
     x = torch.rand(12, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     y = torch.arange(12) % 3

@@ -7,10 +7,12 @@ import pytest
 from scipy import stats
 
 from iaside.score import (
+    accuracy_difference,
     accuracy_interval,
     centroid,
     entropy,
     interval,
+    lead_interval,
     nonuniformity,
     normalisation_noise,
     paired_interval,
@@ -356,8 +358,7 @@ def test_nonuniformity_is_held_by_its_interval_and_zero_for_equal_bands():
     assert inside >= 185 and equal >= 185
     far = nonuniformity(10 * mean[:, None] + rng.normal(size=(4, 24)))
     assert far.low > 0.2 and abs(far.estimate - truth) < 0.03
-    with pytest.raises(ValueError, match="at least 2 images"):
-        nonuniformity(np.ones((4, 1)))
+    assert np.isnan(nonuniformity(noise[:, :4]).low), "four images decide nothing"
 
 
 def test_accuracy_interval_is_wilsons():
@@ -369,3 +370,33 @@ def test_accuracy_interval_is_wilsons():
         assert np.allclose(found.low[1], 1 - expected.high) and found.estimate[0] == right / 40
     with pytest.raises(ValueError, match="zeros and ones only"):
         accuracy_interval([0.5])
+
+
+def test_accuracy_difference_covers_and_stays_possible():
+    rng = np.random.default_rng(0)
+    for chance in (0.05, 0.5, 0.95):
+        held = 0
+        for _ in range(400):
+            first, u = rng.random(12) < 0.8, rng.random(12)
+            second = np.where(u < chance, first, rng.random(12) < 0.3)
+            found = accuracy_difference(first, second)
+            held += found.low <= (1 - chance) * 0.5 <= found.high
+            assert -1 <= found.low <= found.estimate <= found.high <= 1
+        assert held >= 0.93 * 400, chance
+    with pytest.raises(ValueError, match="one number per image"):
+        accuracy_difference([1, 0], [1])
+    with pytest.raises(ValueError, match="zeros and ones only"):
+        accuracy_difference([1, 0], [1, 0.5])
+
+
+def test_a_lead_over_one_other_is_the_paired_difference_and_over_two_their_mean():
+    rng = np.random.default_rng(0)
+    psi, other, third = rng.normal(size=(3, 4, 20))
+    statistic = lambda mean: mean.max(0)  # noqa: E731
+    one = lead_interval(psi, [other], statistic)
+    assert np.array_equal(one, paired_interval(psi, other, statistic))
+    two = lead_interval(psi, [other, third], statistic)
+    mean = [p.mean(1).max() for p in (psi, other, third)]
+    assert np.isclose(two.estimate, mean[0] - (mean[1] + mean[2]) / 2)
+    with pytest.raises(ValueError, match="same bands and images"):
+        lead_interval(psi, [other, third[:, :5]], statistic)

@@ -1,5 +1,8 @@
 """Planted answers, invariances and every error of the hot loop."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -216,9 +219,52 @@ def test_a_killed_measurement_goes_on_where_it_was(tmp_path):
     assert w.forwards == 32 - 20 and net.seen == 12 + 1
     assert np.array_equal(w.table, measure(net, batch_size=4).table)
     assert np.allclose(w.table, whole, atol=1e-6)
-    assert len(list(tmp_path.glob("worths-*.npy"))) == 1
     w.save(tmp_path / "w.npz")
-    assert not list(tmp_path.glob("worths-*.npy")), "saved whole, the partial table goes"
+    assert len(list(tmp_path.glob("worths-*.npy"))) == 1, "whoever keeps the result clears it away"
+    assert measure(net, resume=tmp_path).forwards == 0
+
+
+def test_resuming_with_another_batch_size_makes_only_what_is_missing(tmp_path):
+    net = Net().eval()
+
+    def interrupt(module, args):
+        if module.seen >= 7:
+            raise KeyboardInterrupt
+
+    hook = net.register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        measure(net, resume=tmp_path, batch_size=2)
+    hook.remove()
+    done, net.seen = net.seen - 1, 0
+    w = measure(net, resume=tmp_path, batch_size=8)
+    assert w.forwards == 32 - done and net.seen == w.forwards + 1
+
+
+def test_labels_of_any_integer_kind_and_images_with_gradients_will_do():
+    net = Net().eval()
+    for labels in (some_labels().byte(), some_labels().bool()):
+        w = coalition_worths(net, some_images().requires_grad_(), labels, MASKS, batch_size=8,
+                             progress=False)
+        assert np.array_equal(w.table, measure(net).table)
+
+
+def test_memory_does_not_grow_with_the_number_of_images():
+    """At 224 px and M = 8, beyond the photographs themselves: below 2 GiB whatever K is."""
+    script = """
+import resource, torch
+from iaside.spectral import band_energy, band_masks
+from iaside.worths import coalition_worths
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+x = torch.rand(200, 3, 224, 224)
+net = lambda x: x.mean((2, 3))
+coalition_worths(net, x, torch.zeros(200).long(), band_masks(8, (224, 224)), batch_size=16,
+                 progress=False, subset=range(0, 200, 50))
+masks = band_masks(8, (224, 224), spacing="equal_energy", images=x)
+assert band_energy(x, masks).shape == (8, 200)
+assert peak() < 2, peak()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_resuming_never_mixes_settings_models_or_images(tmp_path):
@@ -339,6 +385,9 @@ def bad(match, error=ValueError, model=None, images=None, labels=None, masks=MAS
         bad("soft labels must be probabilities", labels=torch.ones(4, 2)),
         bad("soft labels have 5 classes and the model 2", labels=torch.eye(5)[:4]),
         bad("training mode; call model.eval", model=Net()),
+        bad("training mode; call model.eval",
+            model=nn.Sequential(Net().eval(), nn.Dropout()).train(False).append(nn.Dropout())),
+        bad("subset=\\[\\] leaves no image", subset=[]),
         bad("give a callable", TypeError, model="resnet18"),
         bad("nan or inf for the first image", model=lambda x: x.mean((2, 3)) * torch.nan),
         bad("must return \\(1, classes\\)", model=lambda x: x.mean()),
