@@ -18,6 +18,7 @@ _HOME = {  # public name -> its module
     "band_masks": "spectral",
     "cells_per_band": "spectral",
     "split_bands": "spectral",
+    "band_energy": "spectral",
     "esd": "spectral",
     "spectral_snr": "spectral",
     "coalitions": "shapley",
@@ -39,6 +40,12 @@ _HOME = {  # public name -> its module
     "published_worths": "published",
     "perturb": "perturb",
     "match_energy": "perturb",
+    "responses": "robustness",
+    "Responses": "robustness",
+    "Condition": "robustness",
+    "mean_prediction_error": "robustness",
+    "mean_corruption_error": "robustness",
+    "correlation": "robustness",
 }
 __all__ = list(_HOME)
 

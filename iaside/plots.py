@@ -116,6 +116,67 @@ def mosaic(images, titles: list[str], columns: int = 8, size: float = 1.35) -> n
     return axes
 
 
+def scatter(frame: pd.DataFrame, x: str, y: str, panel: str, label: str = "model") -> np.ndarray:
+    """Points with intervals in both directions, one panel per value of `panel`.
+
+    frame: columns `x`, `y` with their limits, `panel`, `label`; limits that are NaN are not drawn.
+    """
+    names = list(dict.fromkeys(frame[panel]))
+    _, axes = panels(len(names), width=4.2, height=3.4, columns=3)
+    points = list(dict.fromkeys(frame[label]))
+    for axis, name in zip(axes, names, strict=True):
+        for k, point in enumerate(points):
+            rows = frame[(frame[panel] == name) & (frame[label] == point)]
+            spread = [np.abs(rows[[f"{v}_low", f"{v}_high"]].to_numpy().T - rows[v].to_numpy())
+                      for v in (x, y)]
+            axis.errorbar(rows[x], rows[y], xerr=spread[0], yerr=spread[1], label=point,
+                          fmt="osv^D"[k // 10 % 5], color=sns.color_palette()[k % 10], capsize=2,
+                          linewidth=1)
+        axis.set(title=name, xlabel=LABELS.get(x, x), ylabel=LABELS.get(y, y))
+    axes[len(names) - 1].legend(title=None, bbox_to_anchor=(1.01, 1), loc="upper left", fontsize=9)
+    return axes
+
+
+def projections(maps: dict, names: list[str], kinds: list[str]) -> np.ndarray:
+    """Points of the plane, one panel per map; colours are names, marks are kinds.
+
+    maps: title -> (n, 2), or (n + n * k, 2) with k faint points after it for each of the n names.
+    """
+    _, axes = panels(len(maps), width=4.2, height=3.6, columns=3)
+    marks = dict(zip(dict.fromkeys(kinds), "os^D", strict=False))
+    for axis, (title, points) in zip(axes, maps.items(), strict=True):
+        clouds = points[len(names) :].reshape(len(names), -1, 2)
+        for k, (name, kind) in enumerate(zip(names, kinds, strict=True)):
+            colour = sns.color_palette()[k % 10]
+            axis.scatter(*clouds[k].T, s=8, alpha=0.2, color=colour, linewidths=0)
+            axis.scatter(*points[k], s=60, color=colour, marker=marks[kind],
+                         label=f"{name} ({kind})")
+        axis.set(title=title, xticks=[], yticks=[])
+    axes[len(maps) - 1].legend(bbox_to_anchor=(1.01, 1), loc="upper left", fontsize=9)
+    return axes
+
+
+def matrix(frame: pd.DataFrame, label: str) -> Axes:
+    """Coefficients from -1 to 1 as a coloured table with the rows and columns of the frame."""
+    height, width = frame.shape
+    _, axis = plt.subplots(figsize=(2.5 + 0.75 * width, 1 + 0.32 * height))
+    sns.heatmap(frame.astype(float), cmap="PuOr", vmin=-1, vmax=1, annot=True, fmt=".1f", ax=axis,
+                annot_kws={"size": 8}, cbar_kws={"label": label})
+    axis.set(xlabel="", ylabel="")
+    return axis
+
+
+def heat_map(values, x, y, label: str) -> Axes:
+    """A square map with its colour bar: values (G, G), the numbers along its sides, a label."""
+    _, axis = plt.subplots(figsize=(5.2, 4.4))
+    sns.heatmap(values, cmap="cividis", vmin=0, vmax=1, square=True, ax=axis, xticklabels=x,
+                yticklabels=y, cbar_kws={"label": label})
+    axis.set(xlabel="horizontal frequency (cycles per image)",
+             ylabel="vertical frequency (cycles per image)")
+    axis.tick_params(labelsize=8)
+    return axis
+
+
 def bars(frame: pd.DataFrame, x: str, y: str, panel: str) -> np.ndarray:
     """Plain bars, one panel per value of `panel`; with whiskers where the frame has limits."""
     names = list(dict.fromkeys(frame[panel]))

@@ -107,7 +107,9 @@ def test_every_study_sets_every_parameter_of_every_notebook(path, study):
     item, take, given = None, {}, {}
     if "item" in defaults:
         key = next(iter(params["models"]))
-        item, take, given = f"{key}-trained", {"model": f"models.{key}"}, {"variants": ["trained"]}
+        item, take = key, {"model": f"models.{key}"}
+    if "variants" in defaults:
+        given = {"variants": ["trained"]}
     values = resolve_parameters(path.stem.partition("_")[2], defaults, params, nouns, item, take,
                                 given)
     assert set(values) == set(defaults)
@@ -153,10 +155,12 @@ def test_modules_import_only_what_they_may():
     """DESIGN: nothing below worths knows what a model is; nothing but run knows what DVC is."""
     allowed = {
         "spectral": set(), "shapley": set(), "claims": set(), "plots": set(),
-        "score": set(), "machine": set(), "published": {"shapley"}, "perturb": {"spectral"},
+        "score": set(), "machine": set(), "published": {"machine", "shapley", "worths"},
+        "perturb": {"spectral"},
         "worths": {"machine", "spectral", "shapley"},
-        "explain": {"spectral", "worths", "shapley", "score", "plots"},
+        "explain": {"machine", "spectral", "worths", "shapley", "score", "plots"},
         "models": set(), "images": set(),
+        "robustness": {"machine", "perturb", "score", "spectral", "worths"},
     }
     for module, may in allowed.items():
         assert imported((ROOT / f"iaside/{module}.py").read_text()) <= may, module

@@ -86,7 +86,7 @@ def test_a_killed_repro_loses_no_forward_pass(project):
     assert re.search(rf"\b{384 - done}/{384 - done}\b", text), "only the missing ones were made"
     with np.load(project / "results/worths/tables/squeezenet1_1-trained.npz") as table:
         assert np.isfinite(table["log_likelihood"]).all()
-    assert not list(project.glob(".partial/worths-*")), "nothing unfinished is left"
+    assert not (project / ".partial/worths-squeezenet1_1-trained").exists(), "nothing is left"
     run(project, sys.executable, "-m", "iaside.run", "--use", "default", code=2)
 
 
@@ -100,13 +100,13 @@ def settled(project):
 
 
 def measured(project):
-    files = list(project.glob(".partial/worths-*.npy"))
+    files = list(project.glob(".partial/worths-*/worths-*.npy"))
     return int(np.isfinite(np.load(files[0])).all(axis=0).sum()) if files else 0
 
 
 def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project):
     dvc(project, "repro")
-    for noun in ("bands", "importance", "claims"):
+    for noun in ("bands", "importance", "correlation", "architecture", "match", "claims"):
         assert (project / f"results/{noun}/report.html").stat().st_size > 10_000
         assert json.loads((project / f"results/{noun}/claims.json").read_text())
     index = (project / "results/index.html").read_text()
@@ -120,9 +120,11 @@ def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project):
 
 
 def test_equal_runs_are_equal_bytes(project):
+    dvc(project, "repro")
     small = [p for p in (project / "results").rglob("*") if p.suffix in (".npz", ".json")]
     before = {p: p.read_bytes() for p in small}
-    dvc(project, "repro", "-f", "-s", "worths@squeezenet1_1")
+    shutil.rmtree(project / ".partial", ignore_errors=True)
+    dvc(project, "repro", "-f")
     assert len(before) > 8
     for path, content in before.items():
         assert path.read_bytes() == content, path
@@ -137,6 +139,8 @@ def test_a_colour_measures_nothing_and_a_band_measures_again(project):
     edit(project, n_control=1)
     status = dvc(project, "status")
     assert "worths_controls@" in status and "worths@" not in status
+    edit(project, n_bands=2)
+    assert "worths@" in dvc(project, "status")
     shutil.copy(project / "studies/smoke.yaml", project / "params.yaml")
     edit(project, device="cpu")
     assert "up to date" in dvc(project, "status"), "runtime: belongs to no stage"
@@ -160,6 +164,27 @@ def test_switching_studies_and_back_leaves_no_stale_row(project):
     assert len(list((project / "results/worths/tables").iterdir())) == 4
     index = (project / "results/index.html").read_text()
     assert "other-trained" not in index and "squeezenet1_1-trained" in index
+
+
+def test_bfloat16_at_a_measured_batch_size_is_equal_bytes_too(project):
+    edit(project, precision="bfloat16", batch_size="null")
+    table = project / "results/worths/tables/squeezenet1_1-trained.npz"
+    dvc(project, "repro", "worths@squeezenet1_1")
+    before = table.read_bytes()
+    dvc(project, "repro", "-f", "-s", "worths@squeezenet1_1")
+    assert table.read_bytes() == before
+
+
+def test_a_late_failure_loses_no_forward_pass(project):
+    path = project / "notebooks/20_worths.ipynb"
+    whole = path.read_text()
+    edit(project, n_images=3)
+    notebook = json.loads(whole)
+    notebook["cells"][-1]["source"] = ["raise OSError('disk full')"]
+    path.write_text(json.dumps(notebook))
+    assert "disk full" in dvc(project, "repro", "worths@squeezenet1_1", code=255)
+    path.write_text(whole)
+    assert "24 forward passes" not in dvc(project, "repro", "worths@squeezenet1_1")
 
 
 def test_a_wrong_name_in_params_stops_before_anything_runs(project):

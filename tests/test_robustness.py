@@ -1,0 +1,442 @@
+"""Planted answers, invariances, independent oracles and every error of robustness."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+from torch._subclasses import FakeTensorMode
+
+from iaside import robustness
+from iaside.robustness import (
+    ALEXNET,
+    CLEAN,
+    CORRUPTIONS,
+    FOURIER,
+    Condition,
+    Responses,
+    _answerer,
+    band_survival,
+    coefficient,
+    correlation,
+    corruption_error,
+    fourier_noise,
+    groups_apart,
+    heat_cells,
+    heat_frequencies,
+    heat_map,
+    mean_corruption_error,
+    mean_prediction_error,
+    measure,
+    over_models,
+    predicted_loss,
+    responses,
+)
+from iaside.spectral import band_energy, band_masks, split_bands
+
+SIDE, M = 32, 4
+MASKS = band_masks(M, (SIDE, SIDE))
+
+
+def some_images(n=4, seed=0):
+    x = torch.rand(n, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
+    return 0.25 + 0.5 * x
+
+
+def some_labels(n=4):
+    return torch.arange(n) % 3
+
+
+class Linear(nn.Module):
+    """A linear classifier of pixels, as smooth as an attack may wish."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.weight = nn.Parameter(torch.randn(3, 3 * SIDE * SIDE, generator=generator) / 30)
+        self.eval()
+        self.passes = 0
+
+    def forward(self, x):
+        self.passes += len(x)
+        return (x.flatten(1) - 0.5) @ self.weight.T
+
+
+# -- the two means ---------------------------------------------------------------------------------
+
+
+def test_identical_images_have_no_prediction_error():
+    p = np.random.default_rng(0).random((2, 5))
+    assert mean_prediction_error(p, p).tolist() == [0, 0]
+    assert mean_prediction_error([1.0, 0.0], [0.0, 1.0]) == 1
+    with pytest.raises(ValueError, match="same images"):
+        mean_prediction_error([0.5], [0.5, 0.5])
+    with pytest.raises(ValueError, match="p_perturbed must hold probabilities"):
+        mean_prediction_error([0.5], [1.5])
+
+
+def test_alexnet_has_an_mce_of_100_and_half_its_errors_50():
+    own = dict(zip(CORRUPTIONS, ALEXNET, strict=True))
+    assert mean_corruption_error(own) == pytest.approx(100)
+    assert mean_corruption_error({c: [e / 2] * 5 for c, e in own.items()}) == pytest.approx(50)
+    assert robustness.CORRUPTIONS[0] == "gaussian_noise" and ALEXNET[10] == 0.564592  # brightness
+    with pytest.raises(ValueError, match="missing: fog; unknown: mist"):
+        mean_corruption_error({("mist" if c == "fog" else c): e for c, e in own.items()})
+    with pytest.raises(ValueError, match="errors under snow must lie between 0 and 1"):
+        mean_corruption_error(own | {"snow": 42.0})
+
+
+# -- the measurement -------------------------------------------------------------------------------
+
+SOME = [
+    Condition("white_noise", 0.1), Condition("gaussian_blur", 3), Condition("fgsm", 0.05),
+    Condition("pgd", 0.05), Condition("white_noise", 0.05, 1), Condition("pgd", 0.05, 0),
+    Condition(FOURIER, 2.0, 3),
+]  # fmt: skip
+
+
+def ask(model, conditions=SOME, n=4, **settings):
+    settings = dict(heat_grid=3, progress=False) | settings
+    return responses(model, some_images(n), some_labels(n), conditions, MASKS, **settings)
+
+
+def test_rows_are_the_answers_of_the_model():
+    model, x, y = Linear(), some_images(), some_labels()
+    r = ask(model)
+    assert r.conditions[0] == CLEAN and len(r.conditions) == len(SOME) + 1
+    log_p = model(x).log_softmax(-1).detach()
+    own = log_p.gather(1, y[:, None])[:, 0].double()
+    assert np.allclose(r.tables["log_likelihood"][0], own, atol=1e-6)
+    at_t2 = (model(x).detach() / 2).softmax(-1).gather(1, y[:, None])[:, 0]
+    assert np.allclose(r.tables["probability_t2"][0], at_t2, atol=1e-6)
+    assert np.array_equal(r.tables["correct"][0], (log_p.argmax(1) == y).double())
+    assert np.allclose(r.tables["confidence"][0], log_p.exp().amax(1), atol=1e-6)
+
+
+def test_energies_are_those_of_the_change_and_stay_in_their_band():
+    r = ask(Linear())
+    assert np.allclose(r.clean_energy, band_energy(some_images(), MASKS))
+    assert not r.change_energy[0].any()
+    for source, band in (("white_noise", 1), ("pgd", 0)):
+        [row] = r.rows(source, place=band)
+        energy = r.change_energy[row].sum(1)
+        assert energy[band] > 0 and np.delete(energy, band).max() < 1e-6 * energy[band]
+    [noise] = r.rows("white_noise", place=1)
+    # rms 0.05, and no DC in band 1
+    assert np.allclose(r.change_energy[noise][1], 0.05**2 * 3 * SIDE**2, rtol=1e-4)
+
+
+def test_neither_batch_size_nor_the_other_conditions_matter():
+    model = Linear()
+    whole, parts = ask(model, batch_size=8), ask(model, SOME[::-1], batch_size=3)
+    for c in SOME:
+        for t in robustness.TABLES:
+            a, b = whole.tables[t][whole.row(c)], parts.tables[t][parts.row(c)]
+            assert np.allclose(a, b, atol=1e-6), (c, t)
+    subset = ask(model, subset={"white_noise": [1, 3]})
+    row = subset.row(SOME[0])
+    assert subset.asked(row).tolist() == [1, 3]
+    assert np.allclose(subset.tables["log_likelihood"][row][[1, 3]],
+                       whole.tables["log_likelihood"][whole.row(SOME[0])][[1, 3]], atol=1e-6)
+
+
+def test_attacks_do_harm_and_pgd_is_the_stronger():
+    r = ask(Linear(), [Condition(s, 0.02) for s in ("fgsm", "pgd")], n=8)
+    clean, fgsm, pgd = r.tables["log_likelihood"]
+    assert (fgsm < clean).all() and (pgd < clean).all()
+    assert pgd.mean() <= fgsm.mean() + 1e-6  # a linear model: one step is already the best
+
+
+def test_an_interrupted_measurement_goes_on_and_the_same_bytes_come_out(tmp_path):
+    class Dies(Linear):
+        budget = 60
+
+        def forward(self, x):
+            if self.passes > self.budget:
+                raise KeyboardInterrupt
+            return super().forward(x)
+
+    whole = Linear()
+    ask(whole).save(tmp_path / "whole.npz")
+    with pytest.raises(KeyboardInterrupt):
+        ask(Dies(), resume=tmp_path)
+    [folder] = tmp_path.glob("robustness-*")
+    done = len(list(folder.iterdir()))
+    assert 1 < done < len(SOME) + 1
+
+    class Goes(Linear):
+        pass
+
+    Goes.__name__ = Goes.__qualname__ = "Dies"  # the same model by content
+    again = Goes()
+    r = ask(again, resume=tmp_path)
+    assert again.passes < whole.passes
+    for t in robustness.TABLES:
+        assert np.array_equal(Responses.load(tmp_path / "whole.npz").tables[t], r.tables[t],
+                              equal_nan=True)
+
+
+def test_a_table_survives_saving(tmp_path):
+    r = ask(Linear())
+    r.save(tmp_path / "r.npz")
+    back = Responses.load(tmp_path / "r.npz")
+    assert back.conditions == r.conditions and back.provenance == r.provenance
+    assert np.array_equal(back.change_energy, r.change_energy, equal_nan=True)
+    first = (tmp_path / "r.npz").read_bytes()
+    ask(Linear()).save(tmp_path / "r.npz")
+    assert (tmp_path / "r.npz").read_bytes() == first, "equal runs are equal bytes"
+
+
+def test_corrupted_images_are_made_once_for_all_models(tmp_path, monkeypatch):
+    wanted = [Condition(c, 1) for c in ("brightness", "contrast")]
+    fresh = ask(Linear(), wanted, n=2)
+    kept = ask(Linear(), wanted, n=2, cache=tmp_path, workers=2)
+    for t in robustness.TABLES:
+        assert np.allclose(fresh.tables[t], kept.tables[t], atol=1e-6)
+
+    def never(*_, **__):
+        raise AssertionError("made a second time")
+
+    monkeypatch.setattr(robustness, "perturb", never)
+    other = Linear()
+    other.weight.data *= 2
+    r = ask(other, wanted, n=2, cache=tmp_path)
+    assert not np.allclose(r.tables["log_likelihood"], kept.tables["log_likelihood"])
+
+
+def test_placement_on_another_device():
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
+        net = nn.Sequential(nn.Conv2d(3, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+        seen = []
+        net.register_forward_pre_hook(lambda m, args: seen.append(args[0].device.type))
+        answer = _answerer(net, "float32", torch.device("cuda"), 2)
+        with torch.device("cpu"):
+            x, y = some_images(2), torch.zeros(2, dtype=torch.long)
+        with pytest.raises((RuntimeError, TypeError, AttributeError)):
+            answer(x, y)  # a fake tensor has no numbers to say whether they are finite
+    assert seen == ["cuda"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        (Condition("sparsefool", 1), "no source of perturbations that has a strength"),
+        (Condition("white_noise", 0.1, 9), "place must be below 4"),
+        (Condition(FOURIER, 1.0, 9), "place must be below 9"),
+        (Condition(FOURIER, 1.0), "place must be below 9"),
+        (Condition("fgsm", 0.1, 0), "place must be below 0"),
+        (Condition("fgsm", 4), "4/255, not 4"),
+    ],
+)
+def test_impossible_conditions_are_refused(condition, said):
+    with pytest.raises(ValueError, match=said):
+        ask(Linear(), [condition])
+
+
+def test_other_errors_name_the_way_out(tmp_path):
+    broken = Linear()
+    broken.weight.data[:] = torch.nan
+    with pytest.raises(ValueError, match="nan or infinite logits; check its weights"):
+        ask(broken)
+    r = ask(Linear(), SOME[:1])
+    with pytest.raises(ValueError, match="was not measured; there is"):
+        r.row(Condition("white_noise", 0.7))
+    with pytest.raises(ValueError, match="no heat map was measured"):
+        heat_map(r)
+    with pytest.raises(ValueError, match="gaussian_noise, shot_noise"):
+        corruption_error(r)
+    with pytest.raises(ValueError, match="choose one of accuracy drop, mPE"):
+        measure(r, "mpe", SOME[0])
+    with pytest.raises(FileNotFoundError, match="40_robustness"):
+        Responses.load(tmp_path / "none.npz")
+    np.savez(tmp_path / "other.npz", a=1)
+    with pytest.raises(ValueError, match="not a robustness table"):
+        Responses.load(tmp_path / "other.npz")
+
+
+# -- the heat map ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cell", [0, 3, 7, 12])
+def test_a_wave_has_one_frequency_and_its_norm(cell):
+    grid = 5
+    x = torch.full((2, 3, SIDE, SIDE), 0.5)
+    wave = fourier_noise(x, 2.0, grid, cell) - x
+    assert torch.allclose(wave.flatten(2).norm(dim=2), torch.tensor(2.0), atol=1e-4)
+    power = torch.fft.fft2(wave.double()).abs().square()
+    ky, kx = (heat_frequencies(SIDE, grid)[k] for k in divmod(cell, grid))
+    there = power[..., ky % SIDE, kx % SIDE] + power[..., -ky % SIDE, -kx % SIDE]
+    both = 1 if (2 * ky % SIDE == 0 and 2 * kx % SIDE == 0) else 2
+    share = there / power.sum((2, 3)) / (2 if both == 1 else 1)
+    assert torch.allclose(share, torch.ones_like(share), atol=1e-6)
+
+
+def test_a_wave_is_its_own_reflection_so_half_the_map_is_enough():
+    x, grid = some_images(1), 5
+    last = grid**2 - 1
+    for cell in range(grid**2):
+        a, b = fourier_noise(x, 1.0, grid, cell), fourier_noise(x, 1.0, grid, last - cell)
+        assert torch.allclose(a, b, atol=1e-5)
+    assert heat_cells(grid) == list(range(13))
+    with pytest.raises(ValueError, match="heat_grid=4 must be an odd number"):
+        heat_cells(4)
+
+
+def test_the_map_shows_the_one_frequency_that_disturbs():
+    grid, cell = 5, 7
+    ky, kx = (heat_frequencies(SIDE, grid)[k] for k in divmod(cell, grid))
+
+    def model(x):
+        there = torch.fft.fft2(x.float()).abs()[..., ky % SIDE, kx % SIDE].amax(1)
+        return torch.stack([10 - there, torch.zeros_like(there)], 1)
+
+    x = torch.full((2, 3, SIDE, SIDE), 0.5)
+    r = responses(model, x, torch.zeros(2).long(),
+                  [Condition(FOURIER, 2.0, c) for c in heat_cells(grid)], MASKS, heat_grid=grid,
+                  progress=False)  # fmt: skip
+    expected = np.zeros((grid, grid))
+    expected[cell // grid, cell % grid] = expected[-1 - cell // grid, -1 - cell % grid] = 1
+    assert np.array_equal(heat_map(r), expected)
+
+
+# -- what tables say -------------------------------------------------------------------------------
+
+
+def planted(clean, changed, n_bands=2):
+    """A table of two conditions with given log-likelihoods of the true class."""
+    found = np.stack([clean, changed]).astype(float)
+    tables = {"log_likelihood": found, "probability_t2": np.exp(found) ** 0.5,
+              "correct": (found > math.log(0.5)).astype(float), "confidence": np.exp(found)}
+    n = found.shape[1]
+    noise = Condition("white_noise", 0.1)
+    return noise, Responses([CLEAN, noise], tables, np.ones((n_bands, n)),
+                            np.zeros((2, n_bands, n)), {})  # fmt: skip
+
+
+def test_measures_by_hand():
+    before, after = [0.9, 0.8, 0.6, 0.9, 0.8, 0.4], [0.4, 0.4, 0.8, 0.9, 0.3, 0.2]
+    noise, r = planted(np.log(before), np.log(after))
+    assert measure(r, "mPE", noise).estimate == pytest.approx(1.8 / 6)
+    assert measure(r, "relative mPE", noise).estimate == pytest.approx(1.8 / 4.4)
+    assert measure(r, "accuracy drop", noise).estimate == pytest.approx(3 / 6)
+    gap = np.log([0.9 / 0.4, 2, 0.75, 1, 0.8 / 0.3, 2]).mean()
+    assert measure(r, "loss in nats", noise).estimate == pytest.approx(gap)
+    for kind in robustness.MEASURES:
+        found = measure(r, kind, noise)
+        assert found.low <= found.estimate <= found.high
+        assert measure(r, kind, CLEAN).estimate == 0
+    drop = measure(r, "accuracy drop", [noise, noise])
+    assert drop.estimate == pytest.approx(0.5) and -1 <= drop.low <= 0.5 <= drop.high <= 1
+
+
+def test_the_mce_of_a_table_is_that_of_its_errors():
+    rng = np.random.default_rng(0)
+    conditions = [CLEAN] + [Condition(c, float(s)) for c in CORRUPTIONS for s in range(1, 6)]
+    correct = (rng.random((len(conditions), 9)) < 0.5).astype(float)
+    tables = {t: correct for t in robustness.TABLES}
+    r = Responses(conditions, tables, np.ones((2, 9)), np.zeros((len(conditions), 2, 9)), {})
+    errors = {c: 1 - correct[r.rows(c)].mean(1) for c in CORRUPTIONS}
+    found = corruption_error(r)
+    assert found.estimate == pytest.approx(mean_corruption_error(errors))
+    assert found.low < found.estimate < found.high
+
+
+# -- correlation over models -----------------------------------------------------------------------
+
+
+def pair(n=12, seed=0, rho=0.6):
+    return np.random.default_rng(seed).multivariate_normal([0, 0], [[1, rho], [rho, 1]], n).T
+
+
+@pytest.mark.parametrize(
+    ("method", "oracle"),
+    [("pearson", stats.pearsonr), ("spearman", stats.spearmanr), ("kendall", stats.kendalltau)],
+)
+def test_coefficients_are_those_of_scipy(method, oracle):
+    x, y = pair()
+    y[3] = y[5]  # a tie
+    c = correlation(x, y, method)
+    assert c.estimate == pytest.approx(oracle(x, y).statistic)
+    assert c.low < c.estimate < c.high and c.loo_low <= c.estimate <= c.loo_high
+    without = [oracle(np.delete(x, k), np.delete(y, k)).statistic for k in range(len(x))]
+    assert (c.loo_low, c.loo_high) == pytest.approx((min(without), max(without)))
+
+
+def test_partial_correlation_is_that_of_residuals():
+    rng = np.random.default_rng(2)
+    z = rng.normal(size=15)
+    x, y = z + rng.normal(size=15), z + rng.normal(size=15)
+
+    def residual(v):
+        design = np.stack([np.ones(15), z], 1)
+        return v - design @ np.linalg.lstsq(design, v, rcond=None)[0]
+
+    expected = stats.pearsonr(residual(x), residual(y)).statistic
+    assert correlation(x, y, "pearson", given=z).estimate == pytest.approx(expected)
+    only_through_z = correlation(z, y, given=z)
+    assert math.isnan(only_through_z.estimate), "nothing is left of z given z"
+
+
+def test_the_permutation_p_is_exact_for_few_models():
+    x, y = pair(6, seed=4)
+    observed = abs(stats.spearmanr(x, y).statistic)
+    all_of_them = [abs(stats.spearmanr(x, np.array(p)).statistic)
+                   for p in itertools.permutations(y)]  # fmt: skip
+    expected = np.mean(np.array(all_of_them) >= observed - 1e-12)
+    assert correlation(x, y).p == pytest.approx(expected)
+
+
+def test_few_models_prove_nothing():
+    four = correlation([1, 2, 3, 4], [1, 2, 3, 4])
+    assert four.estimate == 1 and math.isnan(four.low) and math.isnan(four.high)
+    five = correlation(range(5), range(5))
+    assert five.low < 0 < five.high, "a perfect order of five models is one of 120"
+    assert correlation(range(20), range(20)).low > 0.5
+    constant = correlation([1, 1, 1, 1, 1, 1], range(6))
+    assert math.isnan(constant.estimate) and math.isnan(constant.low)
+    assert math.isnan(correlation([1.0], [2.0]).estimate)
+
+
+@pytest.mark.parametrize("n", [6, 15])
+def test_limits_hold_the_true_coefficient_often_enough(n):
+    truth = 6 / np.pi * np.arcsin(0.6 / 2)  # Spearman's rho of a normal pair with r = 0.6
+    drawn = [correlation(*pair(n, seed), n_resamples=300) for seed in range(200)]
+    assert np.mean([c.low <= truth <= c.high for c in drawn]) > 0.92
+
+
+def test_correlation_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="one number per model"):
+        correlation([1, 2, 3], [1, 2])
+    with pytest.raises(ValueError, match="choose one of pearson, spearman, kendall"):
+        correlation([1, 2, 3], [1, 2, 3], "tau")
+    with pytest.raises(ValueError, match="with given="):
+        correlation([1, 2, 3], [1, 2, 3], "kendall", given=[1, 2, 3])
+
+
+def test_statistics_over_models():
+    x, y = pair(9)
+    found = over_models(lambda index: coefficient(x[index], y[index]), 9)
+    assert found.estimate == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert found.low < found.estimate < found.high
+    assert math.isnan(over_models(lambda index: x[index].mean(1), 4).low)
+    rng = np.random.default_rng(0)
+    low, high = groups_apart(1 + rng.normal(size=(5, 40)), rng.normal(size=(6, 40)))
+    assert low < 1 < high
+
+
+# -- matching --------------------------------------------------------------------------------------
+
+
+def test_what_survives_of_a_band_and_what_its_loss_costs():
+    x = some_images(3)
+    bands = split_bands(x, MASKS)
+    gone = band_survival(band_energy(x, MASKS), band_energy(0.5 * bands[2], MASKS))
+    assert np.allclose(gone, [1, 1, 0.8, 1], atol=1e-5)  # s = 4: a quarter of the energy
+    psi = np.array([3.0, 1.0, 2.0, -1.0])
+    assert predicted_loss(psi, gone[None]) == pytest.approx([0.4], abs=1e-4)
+    assert predicted_loss(psi, np.ones((1, 4))) == 0
+    with pytest.raises(ValueError, match="0 or more"):
+        band_survival([[-1.0]], [[1.0]])
