@@ -358,7 +358,7 @@ def lead_interval(
     >>> lead_interval(psi + 1, [psi, psi + 2], lambda mean: mean).low.round(6)
     array([-0., -0.])
     """
-    psi, others = _per_image(psi), [_per_image(other) for other in others]
+    psi, others = _per_image(psi, 1), [_per_image(other, 1) for other in others]
     for other in others:
         if other.shape != psi.shape:
             raise ValueError(
