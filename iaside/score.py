@@ -413,11 +413,14 @@ def bootstrap(
 def percentile_interval(rows: ArrayLike, level: float = 0.95) -> Interval:
     """Return row 0 of what `bootstrap` found with the percentiles of the other rows as limits.
 
+    Where the noise of the procedure puts row 0 outside of them, they are widened to hold it.
+
     >>> percentile_interval([5.0, *range(101)]).high
     np.float64(97.5)
     """
     rows = np.asarray(rows, dtype=float)
     low, high = np.quantile(rows[1:], [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = np.minimum(low, rows[0]), np.maximum(high, rows[0])
     return Interval(rows[0], rows[1:].std(0, ddof=1), low, high)
 
 

@@ -405,6 +405,13 @@ def test_bootstrap_holds_the_noise_of_the_procedure_itself():
     assert (bootstrap(lambda index, rng: rng.normal(size=2), 50, 100, seed=1) != again).all()
 
 
+def test_percentiles_always_hold_the_estimate():
+    rows = np.tile(np.arange(101.0)[:, None], 3)
+    result = percentile_interval(np.vstack([[-7, 50, 200], rows]))
+    assert result.low == pytest.approx([-7, 2.5, 2.5])
+    assert result.high == pytest.approx([97.5, 97.5, 200])
+
+
 @pytest.mark.parametrize("n", [1, 4])
 def test_bootstrap_of_too_few_images_has_no_limits(n):
     with pytest.warns(RuntimeWarning, match=f"at least 5 images, got {n}"):
