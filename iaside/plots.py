@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 LABELS = {
     "psi": "Shapley value (nats)",
@@ -25,6 +26,12 @@ LABELS = {
     "energy": "share of the energy without DC",
     "beta": "beta",
     "prefix": "bands kept, lowest first",
+    "images": "number of images K",
+    "distance": "distance of two SIDs, L1 / M",
+    "error": "error of a Shapley value (nats)",
+    "observed": "observed spread over samples\n(standard deviation)",
+    "estimated": "estimated standard error",
+    "coverage": "coverage of 95 % intervals",
 }
 
 sns.set_theme(style="whitegrid", palette="colorblind", context="notebook")
@@ -70,9 +77,8 @@ def estimates(frame: pd.DataFrame, value: str, by: str = "model", hue: str | Non
         y = np.array([names.index(n) for n in rows[by]]) + 0.6 * (
             (k + 0.5) / len(groups) - 0.5
         )
-        spread = np.abs(rows[[f"{value}_low", f"{value}_high"]].to_numpy().T
-                        - rows[value].to_numpy())
-        axis.errorbar(rows[value], y, xerr=spread, fmt="o", markersize=5, capsize=3, label=group)
+        axis.errorbar(rows[value], y, xerr=_spread(rows, value), fmt="o", markersize=5, capsize=3,
+                      label=group)
     axis.set(yticks=range(len(names)), yticklabels=names, xlabel=LABELS.get(value, value))
     axis.invert_yaxis()
     if hue is not None:
@@ -92,6 +98,7 @@ def curves(frame: pd.DataFrame, x: str, y: str, hue: str = "model", log: bool = 
                               color=style["color"], linewidth=0)
     if log:
         axis.set(xscale="log", yscale="log")
+        _plain_ticks(axis)
     axis.set(xlabel=LABELS.get(x, x), ylabel=LABELS.get(y, y))
     many = frame[hue].nunique() > 6
     axis.legend(title=None, **(dict(bbox_to_anchor=(1.01, 1), loc="upper left") if many else {}))
@@ -192,6 +199,35 @@ def bars(frame: pd.DataFrame, x: str, y: str, panel: str) -> np.ndarray:
     return axes
 
 
+def points(
+    frame: pd.DataFrame, x: str, y: str, panel: str, hue: str, identity: bool = False
+) -> np.ndarray:
+    """Points with intervals, one panel per value of `panel`, groups of `hue` side by side.
+
+    identity: instead, logarithmic axes of their own in each panel and the line on which y = x.
+    """
+    names, groups = list(dict.fromkeys(frame[panel])), list(dict.fromkeys(frame[hue]))
+    _, axes = panels(len(names), width=4.2, height=3.2, sharey=not identity)
+    for axis, name in zip(axes, names, strict=True):
+        part = frame[frame[panel] == name]
+        for k, group in enumerate(groups):
+            rows = part[part[hue] == group]
+            beside = 0 if identity else 0.2 * (k - (len(groups) - 1) / 2)
+            axis.errorbar(rows[x] + beside, rows[y], yerr=_spread(rows, y), fmt="osv^D"[k % 5],
+                          markersize=5, capsize=2, elinewidth=1, label=group)
+        if identity:
+            ends = part[[x, y]].min(axis=None), part[[x, y]].max(axis=None)
+            axis.plot(ends, ends, color="black", linewidth=0.8, label="y = x")
+            axis.set(xscale="log", yscale="log")
+            _plain_ticks(axis)
+        else:
+            axis.set(xticks=sorted(part[x].unique()))
+        axis.set(title=name, xlabel=LABELS.get(x, x))
+    axes[0].set_ylabel(LABELS.get(y, y))
+    axes[-1].legend(title=None, bbox_to_anchor=(1.01, 1), loc="upper left")
+    return axes
+
+
 def card(bands: pd.DataFrame, prefix: pd.DataFrame, title: str) -> np.ndarray:
     """One network at a glance: values, SID, and the share of v(all) that low-pass prefixes reach.
 
@@ -225,5 +261,21 @@ def panels(n: int, width: float, height: float, sharey: bool = False, columns: i
 
 
 def _whiskers(axis: Axes, x, rows: pd.DataFrame, value: str) -> None:
-    spread = np.abs(rows[[f"{value}_low", f"{value}_high"]].to_numpy().T - rows[value].to_numpy())
-    axis.errorbar(x, rows[value], yerr=spread, fmt="none", ecolor="black", elinewidth=1, capsize=2)
+    axis.errorbar(x, rows[value], yerr=_spread(rows, value), fmt="none", ecolor="black",
+                  elinewidth=1, capsize=2)
+
+
+def _plain_ticks(axes: Axes) -> None:
+    """Ticks in plain figures on logarithmic axes of less than three decades, few enough to read."""
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = axis.get_view_interval()
+        if high < 1000 * low:
+            few = range(1, 10) if high < 5 * low else (1, 2, 5) if high < 50 * low else (1,)
+            axis.set_major_locator(LogLocator(subs=few))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
+
+
+def _spread(rows: pd.DataFrame, value: str) -> np.ndarray:
+    """How far the limits lie from the value, (2, rows), as errorbar wants them."""
+    return np.abs(rows[[f"{value}_low", f"{value}_high"]].to_numpy().T - rows[value].to_numpy())

@@ -292,10 +292,7 @@ def interval(
     estimate = _evaluate(statistic, mean)
     shape, estimate = estimate.shape[:-1], estimate.reshape(-1, 1)
     if n < MIN_IMAGES:
-        warnings.warn(
-            f"an interval needs at least {MIN_IMAGES} images, got {n}: its limits are NaN",
-            RuntimeWarning, stacklevel=2,
-        )
+        _too_few(n)
     unknown = np.full(estimate.shape, np.nan)
     if n == 1:
         return _fields(shape, estimate, unknown, unknown, unknown)
@@ -374,6 +371,171 @@ def lead_interval(
         return own - sum(theirs) / len(theirs)
 
     return interval(np.concatenate([psi, *others]), lead, level, n_resamples, seed)
+
+
+def random_orders(n: int, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Return `n_draws` random orders of n images, (n_draws, n): the first K are a sample of K.
+
+    >>> random_orders(5, 3, np.random.default_rng(0)).shape
+    (3, 5)
+    """
+    return rng.permuted(np.tile(np.arange(n), (n_draws, 1)), axis=1)
+
+
+def consecutive_differences(
+    psi: ArrayLike, orders: ArrayLike, sizes: ArrayLike, statistic: Callable
+) -> np.ndarray:
+    """Return how much one more image changes a statistic of mean values (seed 002 Fig. 15).
+
+    statistic(mean of the first K + 1 images) - statistic(mean of the first K), for every K of
+    `sizes` (S,) and every order (D, N) of the images of `psi` (M, N); `statistic` maps (M, R) to
+    (..., R), the result is (..., S, D). It is no error: a mean over K changes by about 1/K of
+    what one image differs from it, whether or not the mean converges.
+
+    Raises ValueError for orders not of shape (D, N) or a K outside 1 ... N - 1.
+
+    >>> psi = [[0.0, 2.0, 4.0], [0.0, 0.0, 0.0]]
+    >>> consecutive_differences(psi, [[0, 1, 2]], [1, 2], lambda mean: mean[0]).tolist()
+    [[1.0], [1.0]]
+    """
+    psi, orders, sizes = _splits(psi, orders, sizes)
+    before, after = (_first_means(psi, orders, k) for k in (sizes, sizes + 1))
+    return _over_draws(statistic, after) - _over_draws(statistic, before)
+
+
+def split_differences(
+    psi: ArrayLike, orders: ArrayLike, sizes: ArrayLike, statistic: Callable
+) -> np.ndarray:
+    """Return how far a statistic of K images lies from that of all the other images.
+
+    statistic(mean of the first K images) - statistic(mean of the other N - K); shapes and errors
+    as in `consecutive_differences`. The others are a noisy reference, at K = N/2 as noisy as the
+    sample. Times sqrt(1 - K/N), the spread of a mean is exactly what K images have around the mean
+    of an unlimited population, sigma / sqrt(K), and that of a smooth statistic nearly so.
+
+    >>> psi = [[0.0, 2.0, 4.0], [0.0, 0.0, 0.0]]
+    >>> split_differences(psi, [[0, 1, 2]], [1, 2], lambda mean: mean[0]).tolist()
+    [[-3.0], [-3.0]]
+    """
+    psi, orders, sizes = _splits(psi, orders, sizes)
+    first, k = _first_means(psi, orders, sizes), sizes[:, None]
+    others = (psi.sum(1)[:, None, None] - k * first) / (psi.shape[1] - k)
+    return _over_draws(statistic, first) - _over_draws(statistic, others)
+
+
+def loglog_slope(sizes: ArrayLike, errors: ArrayLike) -> np.ndarray:
+    """Return the least-squares slope of log(errors) against log(sizes): (..., S) -> (...).
+
+    -1/2 for the error of a mean of independent images. Raises ValueError for fewer than two sizes.
+
+    >>> loglog_slope([1, 10, 100], [5.0, 0.5, 0.05]).round(6)
+    np.float64(-1.0)
+    """
+    x = np.log(np.asarray(sizes, dtype=float))
+    if len(np.unique(x)) < 2:
+        raise ValueError(f"a slope needs at least two different sizes, got {sizes!r}")
+    x = x - x.mean()
+    return np.log(errors) @ x / (x @ x)
+
+
+def bootstrap(
+    procedure: Callable, n: int, n_resamples: int = 400, seed: int = 0
+) -> np.ndarray:
+    """Return what a procedure finds on n images, and on resamples of them: (1 + n_resamples, ...).
+
+    For what is no function of mean values (those: `interval`), such as a slope fitted to the
+    errors of many draws. procedure(index, rng) gets indices of images (n,) and a random generator
+    and returns an array, always of one shape. Row 0 is that of the images as they are. Each
+    resample has random numbers of its own, so that the rows also spread by the procedure's noise.
+
+    With fewer than 5 images all rows but the first are NaN, with a RuntimeWarning.
+    Raises ValueError for fewer than 100 resamples.
+
+    >>> rows = bootstrap(lambda index, rng: index.mean(), n=9)
+    >>> rows.shape, float(rows[0])
+    ((401,), 4.0)
+    """
+    if n_resamples < 100:
+        raise ValueError(f"n_resamples must be at least 100, got {n_resamples!r}")
+    generators = [np.random.default_rng([seed, k]) for k in range(1 + n_resamples)]
+    found = np.asarray(procedure(np.arange(n), generators[0]), dtype=float)
+    if n < MIN_IMAGES:
+        _too_few(n)
+        return np.stack([found, *[np.full_like(found, np.nan)] * n_resamples])
+    return np.stack(
+        [found, *(procedure(rng.integers(n, size=n), rng) for rng in generators[1:])]
+    )
+
+
+def percentile_interval(rows: ArrayLike, level: float = 0.95) -> Interval:
+    """Return row 0 of what `bootstrap` found with the percentiles of the other rows as limits.
+
+    Where the noise of the procedure puts row 0 outside of them, they are widened to hold it.
+
+    >>> percentile_interval([5.0, *range(101)]).high
+    np.float64(97.5)
+    """
+    rows = np.asarray(rows, dtype=float)
+    low, high = np.quantile(rows[1:], [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = np.minimum(low, rows[0]), np.maximum(high, rows[0])
+    return Interval(rows[0], rows[1:].std(0, ddof=1), low, high)
+
+
+def repeated_intervals(
+    psi: ArrayLike, statistic: Callable, size: int, n_draws: int = 500, level: float = 0.95,
+    n_resamples: int = 500, seed: int = 0,
+) -> Interval:
+    """Return `interval` for many samples of the images, to see whether it keeps its promise.
+
+    Each sample draws `size` images with replacement from `psi` (M, N), which is then the whole
+    population: the truth is statistic(psi.mean(1)), without an error of its own. The fields are
+    those of `interval` with the draws on a last axis, (..., n_draws).
+
+    Raises ValueError for a size below 5 or no draw, and as `interval`.
+
+    >>> psi = np.random.default_rng(0).normal(size=(2, 30))
+    >>> repeated_intervals(psi, lambda mean: mean, size=10, n_draws=7).se.shape
+    (2, 7)
+    """
+    psi = _per_image(psi, least=1)
+    if size < MIN_IMAGES or n_draws < 1:
+        raise ValueError(
+            f"intervals need samples of at least {MIN_IMAGES} images and one draw; "
+            f"got size={size!r} and n_draws={n_draws!r}"
+        )
+    drawn = np.random.default_rng([seed, size]).integers(psi.shape[1], size=(n_draws, size))
+    found = [interval(psi[:, d], statistic, level, n_resamples, k) for k, d in enumerate(drawn)]
+    return Interval(*(np.stack(field, axis=-1) for field in zip(*found, strict=True)))
+
+
+def _splits(psi, orders, sizes):
+    psi, orders, sizes = _per_image(psi, least=1), np.asarray(orders), np.atleast_1d(sizes)
+    n = psi.shape[1]
+    if orders.ndim != 2 or orders.shape[1] != n:
+        raise ValueError(f"orders must be (D, N) with N = {n} images, got {orders.shape}")
+    if sizes.min() < 1 or sizes.max() >= n:
+        raise ValueError(
+            f"sizes must leave images over: from 1 to {n - 1} of {n} images, got {sizes.tolist()}"
+        )
+    return psi, orders, sizes
+
+
+def _first_means(psi, orders, sizes):
+    """Means (M, S, D) of the first K images of every order."""
+    sums = psi[:, orders[:, : sizes.max()]].cumsum(2)
+    return np.moveaxis(sums[:, :, sizes - 1] / sizes, 1, 2)
+
+
+def _over_draws(statistic, mean):
+    values = _evaluate(statistic, mean.reshape(len(mean), -1))
+    return values.reshape(*values.shape[:-1], *mean.shape[1:])
+
+
+def _too_few(n):
+    warnings.warn(
+        f"an interval needs at least {MIN_IMAGES} images, got {n}: its limits are NaN",
+        RuntimeWarning, stacklevel=3,
+    )
 
 
 def _delta_se(statistic, mean, covariance, step):

@@ -48,6 +48,21 @@ def shapley_values(table: ArrayLike) -> np.ndarray:
     return np.stack([np.tensordot(weight, _gains(table, i), 1) for i in range(n_bands)])
 
 
+def marginal_contributions(table: ArrayLike) -> np.ndarray:
+    """Return what each band adds to every coalition of the other bands (seed 002 Eq. 33).
+
+    `table` is (2**M, N) or (2**M,); the result is (M, 2**(M-1), N) or (M, 2**(M-1)), coalitions
+    of the other M - 1 bands in the order of `coalitions`. Shapley and Banzhaf values are means over
+    the second axis. Errors as in `shapley_values`.
+
+    >>> marginal_contributions([0.0, 1.0, 2.0, 5.0])
+    array([[1., 3.],
+           [2., 4.]])
+    """
+    table, n_bands = _checked(table)
+    return np.stack([_gains(table, i) for i in range(n_bands)])
+
+
 def banzhaf_values(table: ArrayLike) -> np.ndarray:
     """Return the Banzhaf value of each band: its mean gain over all coalitions of the others.
 

@@ -83,7 +83,7 @@ def test_a_stage_tracks_its_section_and_writes_to_its_folder(name, notebook, bod
     tracked = {p for p in body["params"] if p.startswith(f"{noun}.")}
     if tracked:  # single keys: all but those that say how many controls there are
         study = read_yaml((ROOT / "params.yaml").read_text(), "params")[noun]
-        assert {p.partition(".")[2] for p in tracked} == set(study) - {"n_control"}
+        assert {p.split(".")[1] for p in tracked} == set(study) - {"n_control"}
 
 
 def test_every_notebook_has_a_stage_and_its_own_number():
@@ -122,6 +122,15 @@ def test_every_model_of_a_study_names_its_weights(study):
         assert re.fullmatch(r"[A-Za-z0-9_-]+", key), "keys are names of files and stages"
         assert set(model) == {"name", "weights", "recipe"}
         assert model["recipe"] == model["weights"].replace(".safetensors", ".json")
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda p: p.stem)
+def test_networks_of_a_section_are_entries_of_models(study):
+    """By YAML anchors: a network is described once, and data/fetch.py gets those of `models`."""
+    params = read_yaml(study.read_text(), "params")
+    sections = [section for section in params.values() if isinstance(section, dict)]
+    for key, network in (item for s in sections for item in s.get("networks", {}).items()):
+        assert network is params["models"][key], key
 
 
 def test_params_is_the_default_study():

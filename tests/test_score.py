@@ -1,5 +1,6 @@
 """Scores against closed forms, and intervals against what they promise: coverage."""
 
+import itertools
 import warnings
 
 import numpy as np
@@ -9,15 +10,22 @@ from scipy import stats
 from iaside.score import (
     accuracy_difference,
     accuracy_interval,
+    bootstrap,
     centroid,
+    consecutive_differences,
     entropy,
     interval,
     lead_interval,
+    loglog_slope,
     nonuniformity,
     normalisation_noise,
     paired_interval,
+    percentile_interval,
+    random_orders,
+    repeated_intervals,
     robustness_score,
     spectral_importance,
+    split_differences,
     standard_errors,
 )
 from iaside.shapley import coalitions, shapley_values
@@ -312,6 +320,131 @@ def test_one_image_has_no_standard_error():
         assert np.isnan(standard_errors(np.ones((3, 1)))).all()
 
 
+# --- errors against the number of images ---------------------------------------------------------
+
+
+def mean_of(values):
+    return values
+
+
+def test_differences_are_those_of_the_samples_one_by_one():
+    rng = np.random.default_rng(0)
+    psi, orders, sizes = skewed_population(9, rng), random_orders(9, 4, rng), [2, 5, 8]
+    steps = consecutive_differences(psi, orders, sizes, all_scores)
+    gaps = split_differences(psi, orders, sizes, all_scores)
+    assert steps.shape == gaps.shape == (10, 3, 4)
+    for (s, k), (d, order) in itertools.product(enumerate(sizes), enumerate(orders)):
+        first, more, others = (psi[:, i].mean(1) for i in (order[:k], order[: k + 1], order[k:]))
+        sid = [spectral_importance(mean) for mean in (first, more, others)]
+        np.testing.assert_allclose(steps[:8, s, d], sid[1] - sid[0], atol=1e-12)
+        np.testing.assert_allclose(gaps[:8, s, d], sid[0] - sid[2], atol=1e-12)
+        signed = [robustness_score(p, signed=True) for p in sid]
+        assert gaps[9, s, d] == pytest.approx(signed[0] - signed[2])
+
+
+def test_orders_are_permutations_and_all_equally_likely():
+    orders = random_orders(4, 24_000, np.random.default_rng(0))
+    assert (np.sort(orders, 1) == np.arange(4)).all()
+    seen = np.unique(orders, axis=0, return_counts=True)[1]
+    assert len(seen) == 24 and stats.chisquare(seen).pvalue > 0.001
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_corrected_for_the_others_the_spread_is_exactly_sigma_over_root_k(size):
+    """Over all samples there are, not over some: an identity, whatever the population."""
+    psi = skewed_population(6, np.random.default_rng(0))
+    chosen = [list(c) for c in itertools.combinations(range(6), size)]
+    orders = np.array([c + [i for i in range(6) if i not in c] for c in chosen])
+    gaps = split_differences(psi, orders, [size], mean_of)[:, 0] * np.sqrt(1 - size / 6)
+    np.testing.assert_allclose(gaps.mean(1), 0, atol=1e-12)
+    np.testing.assert_allclose((gaps**2).mean(1), psi.var(1, ddof=1) / size)
+
+
+def test_consecutive_differences_shrink_where_nothing_converges():
+    """The running mean is planted as log K: it grows without end, by 1/K a step."""
+    n, sizes = 4000, np.array([10, 20, 50, 100, 200, 500, 1000])
+    running = np.log(np.arange(1, n + 1))
+    values = np.diff(np.arange(1, n + 1) * running, prepend=0)
+    step = consecutive_differences([values], [range(n)], sizes, mean_of)[0, :, 0]
+    np.testing.assert_allclose(step, np.log1p(1 / sizes))
+    assert loglog_slope(sizes, step) == pytest.approx(-1, abs=0.01)
+    gap = np.abs(split_differences([values], [range(n)], sizes, mean_of))[0, :, 0]
+    assert gap.min() > 100 * step[-1], "the reference sees what the difference does not"
+
+
+def test_errors_of_independent_means_fall_with_the_root_of_k_and_steps_with_k():
+    rng, sizes = np.random.default_rng(0), np.array([10, 20, 40, 80, 160])
+    psi = rng.normal(size=(3, 400))
+    orders = random_orders(400, 3000, rng)
+    gaps = np.abs(split_differences(psi, orders, sizes, mean_of)).mean((0, 2))
+    steps = np.abs(consecutive_differences(psi, orders, sizes, mean_of)).mean((0, 2))
+    assert loglog_slope(sizes, gaps * np.sqrt(1 - sizes / 400)) == pytest.approx(-0.5, abs=0.02)
+    assert loglog_slope(sizes, steps) == pytest.approx(-1, abs=0.05)
+
+
+def test_slope_of_planted_powers_along_the_last_axis():
+    sizes, power = np.array([2, 3, 7, 50]), np.array([[-0.5, 0.0], [1.0, -2.0]])
+    np.testing.assert_allclose(loglog_slope(sizes, 3 * sizes ** power[..., None]), power)
+    errors_of(lambda: loglog_slope([5, 5], [1, 2]), r"two different sizes, got \[5, 5\]")
+
+
+def test_bootstrap_of_a_mean_is_the_textbook_interval():
+    psi = np.random.default_rng(0).normal(size=400) + 3
+    rows = bootstrap(lambda index, rng: psi[index].mean(), 400, n_resamples=2000)
+    result = percentile_interval(rows)
+    se = psi.std(ddof=1) / 20
+    assert result.estimate == psi.mean() and result.se == pytest.approx(se, rel=0.05)
+    assert result.low == pytest.approx(psi.mean() - 1.96 * se, abs=0.1 * se)
+    assert result.high == pytest.approx(psi.mean() + 1.96 * se, abs=0.1 * se)
+
+
+def test_bootstrap_holds_the_noise_of_the_procedure_itself():
+    """A procedure that ignores the images and draws: its spread is all that there is."""
+    rows = bootstrap(lambda index, rng: rng.normal(size=2), 50, n_resamples=2000)
+    assert rows.shape == (2001, 2) and rows[1:].std(0) == pytest.approx([1, 1], rel=0.05)
+    again = bootstrap(lambda index, rng: rng.normal(size=2), 50, n_resamples=100)
+    np.testing.assert_array_equal(again, rows[:101])  # more resamples change none before
+    assert (bootstrap(lambda index, rng: rng.normal(size=2), 50, 100, seed=1) != again).all()
+
+
+def test_percentiles_always_hold_the_estimate():
+    rows = np.tile(np.arange(101.0)[:, None], 3)
+    result = percentile_interval(np.vstack([[-7, 50, 200], rows]))
+    assert result.low == pytest.approx([-7, 2.5, 2.5])
+    assert result.high == pytest.approx([97.5, 97.5, 200])
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_bootstrap_of_too_few_images_has_no_limits(n):
+    with pytest.warns(RuntimeWarning, match=f"at least 5 images, got {n}"):
+        rows = bootstrap(lambda index, rng: [index.sum(), 1], n)
+    result = percentile_interval(rows)
+    assert result.estimate.tolist() == [n * (n - 1) / 2, 1] and np.isnan(result[2:]).all()
+
+
+# --- calibration ---------------------------------------------------------------------------------
+
+
+def test_repeated_intervals_are_intervals_of_samples_with_replacement():
+    psi = skewed_population(12, np.random.default_rng(0))
+    found = repeated_intervals(psi, all_scores, size=6, n_draws=40, n_resamples=100, seed=3)
+    assert all(field.shape == (10, 40) for field in found)
+    drawn = np.random.default_rng([3, 6]).integers(12, size=(40, 6))
+    one = interval(psi[:, drawn[7]], all_scores, n_resamples=100, seed=7)
+    for many, single in zip(found, one, strict=True):
+        np.testing.assert_array_equal(many[:, 7], single)
+
+
+def test_standard_errors_are_calibrated_against_a_known_population():
+    """Variances of means are estimated without bias, whatever the population and the size."""
+    psi = skewed_population(70, np.random.default_rng(0))
+    found = repeated_intervals(psi, mean_of, size=12, n_draws=3000, n_resamples=100)
+    truth = psi.std(1) / np.sqrt(12)
+    np.testing.assert_allclose(np.sqrt((found.se**2).mean(1)), truth, rtol=0.05)
+    np.testing.assert_allclose(found.estimate.std(1), truth, rtol=0.06)
+    np.testing.assert_allclose(found.estimate.mean(1), psi.mean(1), atol=5 * truth.max() / 55)
+
+
 # --- errors --------------------------------------------------------------------------------------
 
 
@@ -342,6 +475,14 @@ def test_errors_name_the_value():
     errors_of(lambda: interval(psi, robustness_of, n_resamples=50), "at least 100, got 50")
     errors_of(lambda: interval(psi, lambda mean: mean.T), r"\(8, 1\) into \(1, 8\)")
     errors_of(lambda: interval(psi, np.sum), r"into \(\)")
+    for function in (consecutive_differences, split_differences):
+        errors_of(lambda f=function: f(psi, [[0, 1]], [1], mean_of), r"N = 10 images, got \(1, 2\)")
+        for size in (0, 10):
+            errors_of(lambda f=function, k=size: f(psi, [range(10)], [5, k], mean_of),
+                      rf"from 1 to 9 of 10 images, got \[5, {size}\]")
+    errors_of(lambda: bootstrap(mean_of, 9, n_resamples=99), "at least 100, got 99")
+    errors_of(lambda: repeated_intervals(psi, mean_of, size=4), "at least 5 images .* size=4")
+    errors_of(lambda: repeated_intervals(psi, mean_of, 5, n_draws=0), "n_draws=0")
     errors_of(lambda: paired_interval(psi, psi[:, :9], robustness_of), r"\(8, 10\) and \(8, 9\)")
 
 

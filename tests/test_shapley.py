@@ -10,6 +10,7 @@ from iaside.shapley import (
     coalitions,
     least_squares_values,
     leave_one_out,
+    marginal_contributions,
     non_additivity,
     only_one_in,
     shapley_values,
@@ -49,6 +50,32 @@ def test_coalitions_are_binary_codes():
 def test_shapley_is_the_mean_over_all_orders(n_bands):
     table = random_table(n_bands)
     np.testing.assert_allclose(shapley_values(table), by_permutations(table), atol=1e-12)
+
+
+def test_marginal_contributions_one_by_one():
+    table, others = random_table(4), coalitions(3)
+    found = marginal_contributions(table)
+    assert found.shape == (4, 8, 3)
+    for band in range(4):
+        rest = np.delete(np.arange(4), band)
+        for row, member in enumerate(others):
+            code = int((2 ** rest[member]).sum())
+            np.testing.assert_array_equal(found[band, row], table[code | 1 << band] - table[code])
+
+
+def test_what_the_error_bounds_of_the_papers_come_to():
+    """Errors of values against those of the game (seed 002 Eq. 38; seed 001 Sec. 3.8, mended)."""
+    n_bands, worths = 5, random_table(5, n_images=50)
+    error = worths - worths.mean(1, keepdims=True)  # of every image taken for the mean
+    # Shapley weights sum to 1: no error exceeds the largest of a contribution. No factor 2^(M-1).
+    largest = np.abs(marginal_contributions(error)).max(1)
+    assert (np.abs(shapley_values(error)) <= largest + 1e-12).all()
+    # The matrix that seed 001 inverts has no inverse; its pseudo-inverse bounds the mean L1 error.
+    members = coalitions(n_bands)[1:].astype(float)
+    assert np.linalg.matrix_rank(members @ members.T) == n_bands < len(members)
+    norm = np.abs(np.linalg.pinv(members)).sum(1).max()
+    bound = norm * n_bands * np.sqrt((worths - worths[0]).var(1).max())
+    assert np.abs(least_squares_values(error)).sum(0).mean() <= bound
 
 
 def test_shapley_agrees_with_shapiq():
