@@ -1,0 +1,135 @@
+"""The reports about many networks, on made-up tables with a planted answer."""
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from iaside.robustness import CLEAN, CORRUPTIONS, Condition, Responses
+from iaside.shapley import coalitions
+from iaside.worths import Worths
+
+ROOT = Path(__file__).resolve().parents[1]
+M, N = 4, 12
+NAMES = [
+    "alexnet", "resnet18", "vgg11", "shufflenet_v2_x0_5", "mobilenet_v2",
+    "efficientnet_v2_s", "vit_b_16", "swin_b", "maxvit_t",
+]  # fmt: skip
+PLAIN = [Condition(s, e) for s in ("fgsm", "pgd") for e in (0.03, 0.1, 0.2)]
+PLAIN += [Condition("white_noise", 0.1), Condition("gaussian_blur", 5.0)]
+PLAIN += [Condition("white_noise", 0.03, b) for b in range(M)]
+PLAIN += [Condition("pgd", 8 / 255, b) for b in range(M)]
+
+
+def write(root, k, name):
+    """Network k leans more to low bands than network k - 1, and loses less under everything."""
+    rng = np.random.default_rng(k)
+    lean = 0.2 + 0.6 * k / len(NAMES)
+    values = 6 * (1 - lean) ** np.arange(M) * (1 + 0.05 * rng.normal(size=(N, M)))
+    table = -7 + coalitions(M).astype(float) @ values.T
+    about = {
+        "values": ["log_likelihood", "accuracy"], "precision": "float32", "device": "cpu",
+        "parameters": 1e6 * (k + 1), "labels": "the same", "absence": "zero",
+    }  # fmt: skip
+    tables = {"log_likelihood": table, "accuracy": (table > -3).astype(float)}
+    Worths(tables, about).save(root / f"results/worths/tables/{name}-trained.npz")
+
+    conditions = [CLEAN, *PLAIN, *(Condition(c, 1.0) for c in CORRUPTIONS)]
+    strength = np.array([0.0] + [0.7] * (len(conditions) - 1))
+    loss = strength[:, None] * (4 - 3.5 * lean) * (1 + 0.1 * rng.random((len(conditions), N)))
+    for row, c in enumerate(conditions):  # high bands are the fragile ones, in all networks
+        loss[row] *= 1 + max(c.place, 0)
+    log_p = math.log(0.9) - loss
+    answers = {
+        "log_likelihood": log_p, "probability_t2": np.exp(log_p) ** 0.5,
+        "correct": (rng.random(log_p.shape) < np.exp(log_p)).astype(float),
+        "confidence": np.exp(log_p),
+    }  # fmt: skip
+    energy = np.ones((M, N)) / (1 + np.arange(M))[:, None]
+    change = strength[:, None, None] * rng.random((len(conditions), M, 1)) * energy
+    about = {"n_images": N, "precision": "float32", "device": "cpu", "size": [32, 32]}
+    responses = Responses(conditions, answers, energy, change, about)
+    responses.save(root / f"results/robustness/tables/{name}.npz")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    root = tmp_path_factory.mktemp("reports")
+    for k, name in enumerate(NAMES):
+        write(root, k, name)
+    shutil.copytree(ROOT / "notebooks", root / ".build/notebooks")
+    shutil.copytree(ROOT / "data/published", root / "data/published")
+    (root / "data/images/photographs").mkdir(parents=True)
+    study = {
+        "seed": 0, "models": {name: {"name": name} for name in NAMES},
+        "correlation": {"beta": 0.75, "n_beta": 10},
+        "architecture": {"transformers": ["vit_b_16", "swin_b", "maxvit_t"], "beta": 0.75},
+        "match": {"images": "data/images/photographs", "metric": "linf", "beta": 0.75},
+    }  # fmt: skip
+    (root / "params.yaml").write_text(json.dumps(study))  # JSON is YAML
+    return root
+
+
+def verdicts(root, notebook):
+    command = [sys.executable, "-m", "iaside.run", notebook]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    noun = notebook.partition("_")[2]
+    found = json.loads((root / f"results/{noun}/claims.json").read_text())["claims"]
+    return {row["id"]: row for row in found}
+
+
+def test_a_score_that_predicts_robustness_is_supported(project):
+    found = verdicts(project, "50_correlation")
+    for claim in ("src_mce", "src_adversarial", "src_adversarial_t2", "src_corruptions"):
+        assert found[claim]["estimate"] < -0.9 and found[claim]["verdict"] == "supported", claim
+    assert found["high_bands_fragile"]["verdict"] == "supported"
+    assert {p["part"] for p in found["low_frequency_attacks"]["parts"]} == set(NAMES)
+    assert len(found["src_adversarial"]["parts"]) == 4, "fgsm and pgd at the papers' strengths"
+    assert found["beta_075_best"]["verdict"] != "supported", "here every beta does as well"
+    table = (project / "results/correlation/correlations.csv").read_text()
+    assert "clean accuracy" in table and "low-pass accuracy" in table
+
+
+def test_claims_about_architectures_are_judged_where_their_networks_are(project):
+    found = verdicts(project, "55_architecture")
+    assert found["parameter_count"]["verdict"] == "contradicted", "size decides here, by design"
+    assert found["transformers_more_robust"]["verdict"] == "supported"
+    assert found["transformers_cluster"]["n"] == N
+    assert found["efficientnet_over_older"]["verdict"] == "supported"
+    assert found["efficientnet_comparable"]["estimate"] < 0
+    assert found["shufflenet_robust"]["n"] == N
+    assert {p["part"] for p in found["shufflenet_adversarial"]["parts"]} == {"fgsm", "pgd"}
+
+
+def test_matching_is_judged_over_corruptions_and_networks(project):
+    found = verdicts(project, "58_match")
+    assert set(found) == {"profile_predicts_loss", "profile_beats_score"}
+    assert found["profile_beats_score"]["n"] == len(NAMES)
+    metrics = json.loads((project / "results/match/metrics.json").read_text())
+    assert {g: c["best"] for g, c in metrics["choices"].items()} == dict.fromkeys(
+        ["sensor noise", "blur", "weather", "digital"], NAMES[-1]
+    )
+
+
+def test_an_own_deployment_is_matched_and_unpaired_files_are_refused(project):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for folder in ("clean", "degraded"):
+        (project / "phone" / folder).mkdir(parents=True)
+        for k in range(3):
+            pixels = rng.integers(0, 255, (40, 40, 3)).astype("uint8")
+            Image.fromarray(pixels).save(project / "phone" / folder / f"{k}.png")
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("data/images/photographs", "phone"))
+    verdicts(project, "58_match")
+    assert "predicted log-likelihood" in (project / "results/match/report.html").read_text()
+    (project / "phone/degraded/2.png").unlink()
+    with pytest.raises(AssertionError, match="these are in one only: \\['2'\\]"):
+        verdicts(project, "58_match")
