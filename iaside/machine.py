@@ -1,4 +1,6 @@
-"""The machine: where a model runs, in which arithmetic, and how many images at a time."""
+"""The machine: where a model runs, in which arithmetic, how many images at a time; and tables on
+disk, known by the content of what they were measured on, resumed where a kill left them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -146,12 +148,66 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def unfinished(path: Path | None, shape: tuple[int, ...]) -> np.ndarray:
-    """A table in which what is not measured yet is nan; on disk, so that a kill loses nothing."""
+# -- tables on disk ------------------------------------------------------------------------------
+
+
+def fingerprint(tensor: Tensor) -> str:
+    """Content hash of a tensor: shape, dtype and bytes.
+
+    >>> fingerprint(torch.zeros(3)) == fingerprint(torch.zeros(3))
+    True
+    """
+    data = tensor.detach().cpu().contiguous()
+    digest = hashlib.sha256(f"{tuple(data.shape)} {data.dtype}".encode())
+    digest.update(data.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def fingerprint_model(model: Callable, outputs: Tensor) -> str:
+    """Content hash of a model: its outputs for an image and, of a module, structure and weights."""
+    digest = hashlib.sha256(fingerprint(outputs).encode())
+    if not isinstance(model, torch.nn.Module):
+        return digest.hexdigest()[:16]
+    digest.update(str(model).encode())
+    # Not the state dict: it leaves out buffers such as a normalisation's mean.
+    for name, tensor in sorted([*model.named_parameters(), *model.named_buffers()]):
+        digest.update(f"{name} {fingerprint(tensor)}".encode())
+    return digest.hexdigest()[:16]
+
+
+def settings_key(provenance: Mapping) -> str:
+    """A name for a measurement, the same for the same content hashes and settings.
+
+    >>> settings_key({"seed": 0, "n": 2}) == settings_key({"n": 2, "seed": 0})
+    True
+    """
+    return hashlib.sha256(json.dumps(provenance, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def open_table(path: str | os.PathLike | None, shape: tuple[int, ...]) -> np.ndarray:
+    """A table in which a number not measured yet is nan; on disk, so that a kill loses nothing.
+
+    Opened again it is as it was left. Without a path it lives in memory only.
+    """
     if path is None:
         return np.full(shape, np.nan)
+    path = Path(path)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             np.lib.format.write_array(file, np.full(shape, np.nan), allow_pickle=False)
     return np.lib.format.open_memmap(path, mode="r+")
+
+
+def save_table(
+    path: str | os.PathLike, provenance: Mapping, tables: Mapping[str, np.ndarray]
+) -> None:
+    """Write tables and where they are from to one npz, whole or not at all.
+
+    Equal tables and provenance (stored as JSON, in the array of that name) are equal bytes.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    note = json.dumps(provenance, sort_keys=True)
+    with replacing(path) as file:
+        np.savez(file, provenance=np.array(note), **tables)

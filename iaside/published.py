@@ -7,7 +7,6 @@ bands it was scored on are not quite the bands that were asked for (methods 1.2 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside.machine import arithmetic, resolve_precision, unfinished
+from iaside.machine import (
+    arithmetic,
+    fingerprint,
+    fingerprint_model,
+    open_table,
+    resolve_precision,
+    settings_key,
+)
 from iaside.shapley import coalitions
-from iaside.worths import fingerprint, fingerprint_model
 
 BATCH = 10  # the published batch, over which contrast is stretched
 
@@ -92,11 +97,11 @@ def published_worths(
     path = None
     if resume is not None:
         with arithmetic(precision, device):
-            about = [fingerprint_model(model, model(images[:1]))]
-        about += [fingerprint(images), fingerprint(labels), str(n_bands), precision, device.type]
-        key = hashlib.sha256(" ".join(about).encode()).hexdigest()[:20]
-        path = Path(resume) / f"published-{key}.npy"
-    table = unfinished(path, (2**n_bands, len(images)))
+            about = {"model": fingerprint_model(model, model(images[:1]))}
+        about |= {"images": fingerprint(images), "labels": fingerprint(labels)}
+        about |= {"n_bands": n_bands, "precision": precision, "device": device.type}
+        path = Path(resume) / f"published-{settings_key(about)}.npy"
+    table = open_table(path, (2**n_bands, len(images)))
     for start in range(0, len(images), BATCH):
         here = slice(start, start + BATCH)
         x, y = images[here], labels[here, None]

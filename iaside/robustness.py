@@ -8,7 +8,6 @@ numbers over models.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import json
 import math
@@ -30,11 +29,19 @@ from scipy import stats
 from torch import Tensor
 from tqdm import tqdm
 
-from iaside.machine import arithmetic, device_of, replacing, resolve_precision
+from iaside.machine import (
+    arithmetic,
+    device_of,
+    fingerprint,
+    fingerprint_model,
+    replacing,
+    resolve_precision,
+    save_table,
+    settings_key,
+)
 from iaside.perturb import ATTACKS, CORRUPTIONS, perturb
 from iaside.score import Interval, accuracy_difference, interval, within
 from iaside.spectral import band_energy
-from iaside.worths import fingerprint, fingerprint_model
 
 STRENGTH = {  # what perturb calls the strength of a source
     "white_noise": "sigma", "gaussian_blur": "kernel", "fgsm": "eps", "pgd": "eps",
@@ -158,16 +165,10 @@ class Responses:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write everything to one npz, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        source, strength, place = zip(*self.conditions, strict=True)
-        with replacing(path) as file:
-            np.savez(
-                file, source=np.array(source), strength=np.array(strength, dtype=float),
-                place=np.array(place), clean_energy=self.clean_energy,
-                change_energy=self.change_energy,
-                provenance=np.array(json.dumps(self.provenance, sort_keys=True)), **self.tables,
-            )  # fmt: skip
+        source, strength, place = map(np.array, zip(*self.conditions, strict=True))
+        conditions = {"source": source, "strength": strength, "place": place}
+        energies = {"clean_energy": self.clean_energy, "change_energy": self.change_energy}
+        save_table(path, self.provenance, conditions | energies | self.tables)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Responses:
@@ -356,8 +357,8 @@ class _Rows:
     """Measured conditions, each a file of its own where there is a folder: a kill loses one."""
 
     def __init__(self, resume, provenance: dict, n_bands: int, n_images: int) -> None:
-        key = hashlib.sha256(json.dumps(provenance, sort_keys=True).encode()).hexdigest()[:20]
-        self.folder = None if resume is None else Path(resume) / f"robustness-{key}"
+        name = f"robustness-{settings_key(provenance)}"
+        self.folder = None if resume is None else Path(resume) / name
         self.shape = (len(TABLES) + n_bands, n_images)
         self.rows: dict[Condition, np.ndarray] = {}
 

@@ -7,7 +7,6 @@ of one batch. Bands are kept channels-last, the layout in which convolutions are
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -25,9 +24,12 @@ from iaside.machine import (
     arithmetic,
     device_of,
     fastest_batch_size,
-    replacing,
+    fingerprint,
+    fingerprint_model,
+    open_table,
     resolve_precision,
-    unfinished,
+    save_table,
+    settings_key,
 )
 from iaside.shapley import coalitions
 from iaside.spectral import Masks, split_bands
@@ -62,11 +64,7 @@ class Worths:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write all tables and the provenance to one npz, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        note = json.dumps(self.provenance, sort_keys=True)
-        with replacing(path) as file:
-            np.savez(file, provenance=np.array(note), **self.tables)
+        save_table(path, self.provenance, self.tables)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Worths:
@@ -187,9 +185,8 @@ def coalition_worths(
         "precision": precision,
         "device": device.type,
     }
-    key = hashlib.sha256(json.dumps(provenance, sort_keys=True).encode()).hexdigest()[:20]
-    path = None if resume is None else Path(resume) / f"worths-{key}.npy"
-    tables = unfinished(path, (len(values), 2**n_bands, len(images)))
+    path = None if resume is None else Path(resume) / f"worths-{settings_key(provenance)}.npy"
+    tables = open_table(path, (len(values), 2**n_bands, len(images)))
     missing = int(np.isnan(tables).any(axis=0).sum())
     if progress and missing:
         batch = images[:1].to(device).expand(batch_size, *images.shape[1:])
@@ -450,31 +447,7 @@ def _check_outputs(outputs: Tensor, labels: Tensor | None, values: dict) -> None
         )
 
 
-# -- fingerprints --------------------------------------------------------------------------------
-
-
-def fingerprint(tensor: Tensor) -> str:
-    """Content hash of a tensor: shape, dtype and bytes.
-
-    >>> fingerprint(torch.zeros(3)) == fingerprint(torch.zeros(3))
-    True
-    """
-    data = tensor.detach().cpu().contiguous()
-    digest = hashlib.sha256(f"{tuple(data.shape)} {data.dtype}".encode())
-    digest.update(data.flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
-
-
-def fingerprint_model(model: Callable, outputs: Tensor) -> str:
-    """Content hash of a model: its outputs for an image and, of a module, structure and weights."""
-    digest = hashlib.sha256(fingerprint(outputs).encode())
-    if not isinstance(model, torch.nn.Module):
-        return digest.hexdigest()[:16]
-    digest.update(str(model).encode())
-    # Not the state dict: it leaves out buffers such as a normalisation's mean.
-    for name, tensor in sorted([*model.named_parameters(), *model.named_buffers()]):
-        digest.update(f"{name} {fingerprint(tensor)}".encode())
-    return digest.hexdigest()[:16]
+# -- what it will cost -----------------------------------------------------------------------------
 
 
 def _announce(shape, missing, precision, device, batch_size, seconds) -> None:

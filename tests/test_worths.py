@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from iaside.machine import resolve_precision
+from iaside.machine import fingerprint, resolve_precision
 from iaside.shapley import coalitions, least_squares_values, non_additivity, shapley_values
 from iaside.spectral import band_masks, split_bands
 from iaside.worths import (
@@ -18,7 +18,6 @@ from iaside.worths import (
     _Scorer,
     _value_functions,
     coalition_worths,
-    fingerprint,
 )
 
 SIDE, M = 16, 3
