@@ -117,6 +117,8 @@ def resolve_parameters(
     for name, value in ((noun, section), ("runtime", runtime)):
         if not isinstance(value, dict):
             raise UsageError(f"params.yaml: {name} must hold `name: value` lines, got {value!r}")
+    # The networks of a section are the items that DVC runs a notebook for, one by one.
+    section = {k: v for k, v in section.items() if k != "networks" or k in defaults}
     # What belongs to all notebooks is passed only to those that ask for it.
     shared = {name: params[name] for name in ("seed", "models") if name in params} | runtime
     values = {name: value for name, value in shared.items() if name in defaults}

@@ -105,6 +105,10 @@ def test_each_name_comes_from_its_place():
     assert resolve({"n": 1, "rate": 1.0}) == {"n": 8, "rate": 0.001}
     taken = resolve({"n": 1, "rate": 1.0, "models": {}}, take={"models": "models.net"})
     assert taken["models"] == {"name": "net"}
+    # so are the networks of a section: DVC runs the notebook for each of them
+    items = "bands: {n: 8, rate: 1, networks: {net: {name: net}}}"
+    assert resolve({"n": 1, "rate": 1.0}, params=items) == {"n": 8, "rate": 1}
+    assert "networks" in resolve({"n": 1, "rate": 1.0, "networks": {}}, params=items)
 
 
 @pytest.mark.parametrize(
