@@ -51,6 +51,12 @@ def stage_body(stage):
     return stage.get("do", stage)
 
 
+def at(params, path):
+    for name in path.split("."):
+        params = params[name]
+    return params
+
+
 def notebook_stages():
     bodies = {name: stage_body(s) for name, s in STAGES.items() if name not in WITHOUT_NOTEBOOK}
     return [(name, re.search(r"iaside.run (\S+)", b["cmd"])[1], b) for name, b in bodies.items()]
@@ -83,7 +89,7 @@ def test_a_stage_tracks_its_section_and_writes_to_its_folder(name, notebook, bod
     tracked = {p for p in body["params"] if p.startswith(f"{noun}.")}
     if tracked:  # single keys: all but those that say how many controls there are
         study = read_yaml((ROOT / "params.yaml").read_text(), "params")[noun]
-        assert {p.partition(".")[2] for p in tracked} == set(study) - {"n_control"}
+        assert {p.split(".")[1] for p in tracked} == set(study) - {"n_control"}
 
 
 def test_every_notebook_has_a_stage_and_its_own_number():
@@ -104,10 +110,11 @@ def test_every_study_sets_every_parameter_of_every_notebook(path, study):
     params = read_yaml(study.read_text(), "params")
     nouns = [p.stem.partition("_")[2] for p in NOTEBOOKS]
     defaults = read_parameters(load(path), path.stem)
-    item, take, given = None, {}, {}
-    if "item" in defaults:
-        key = next(iter(params["models"]))
-        item, take, given = f"{key}-trained", {"model": f"models.{key}"}, {"variants": ["trained"]}
+    cmd = next(body["cmd"] for _, notebook, body in notebook_stages() if notebook == path.stem)
+    items = re.search(r"--take model (\S+)\.\$\{key\}", cmd)
+    key = next(iter(at(params, items[1]))) if items else None
+    take = dict(re.findall(r"--take (\S+) (\S+)", cmd.replace("${key}", str(key))))
+    item, given = key, {"variants": ["trained"]} if "variants" in defaults else {}
     values = resolve_parameters(path.stem.partition("_")[2], defaults, params, nouns, item, take,
                                 given)
     assert set(values) == set(defaults)
@@ -120,6 +127,15 @@ def test_every_model_of_a_study_names_its_weights(study):
         assert re.fullmatch(r"[A-Za-z0-9_-]+", key), "keys are names of files and stages"
         assert set(model) == {"name", "weights", "recipe"}
         assert model["recipe"] == model["weights"].replace(".safetensors", ".json")
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda p: p.stem)
+def test_networks_of_a_section_are_entries_of_models(study):
+    """By YAML anchors: a network is described once, and data/fetch.py gets those of `models`."""
+    params = read_yaml(study.read_text(), "params")
+    sections = [section for section in params.values() if isinstance(section, dict)]
+    for key, network in (item for s in sections for item in s.get("networks", {}).items()):
+        assert network is params["models"][key], key
 
 
 def test_params_is_the_default_study():

@@ -39,7 +39,7 @@ def smoke_again(project):
 
 
 def environment(root):
-    """Without SHELL, as under cron or CI: DVC then takes sh, which may stay as a parent of its own."""
+    """Without SHELL, as under cron or CI: DVC then takes sh, which may stay as a parent itself."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     plain = {name: value for name, value in os.environ.items() if name != "SHELL"}
     return plain | {"PATH": path, "PYTHONPATH": str(root)}
@@ -106,7 +106,7 @@ def measured(project):
 
 def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project):
     dvc(project, "repro")
-    for noun in ("bands", "importance", "claims"):
+    for noun in ("bands", "importance", "choices_report", "claims"):
         assert (project / f"results/{noun}/report.html").stat().st_size > 10_000
         assert json.loads((project / f"results/{noun}/claims.json").read_text())
     index = (project / "results/index.html").read_text()
@@ -133,6 +133,7 @@ def test_a_colour_measures_nothing_and_a_band_measures_again(project):
         file.write("\n# another colour\n")
     status = dvc(project, "status")
     assert "importance" in status and "worths@" not in status and "worths_" not in status
+    assert "choices_report" in status and "choices@" not in status
     shutil.copy(ROOT / "iaside/plots.py", project / "iaside/plots.py")
     edit(project, n_control=1)
     status = dvc(project, "status")
@@ -144,8 +145,8 @@ def test_a_colour_measures_nothing_and_a_band_measures_again(project):
 
 def test_switching_studies_and_back_leaves_no_stale_row(project):
     text = (project / "params.yaml").read_text()
-    old = "  squeezenet1_1: {name: squeezenet1_1,"
-    (project / "params.yaml").write_text(text.replace(old, "  other: {name: squeezenet1_1,"))
+    renamed = re.sub(r"(?m)^( +)squeezenet1_1: ", r"\1other: ", text)  # wherever it is a key
+    (project / "params.yaml").write_text(renamed)
     dvc(project, "repro", "importance")
     dvc(project, "repro", "-s", "index")
     metrics = project / "results/importance/metrics.json"
