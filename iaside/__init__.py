@@ -23,6 +23,7 @@ _HOME = {  # public name -> its module
     "spectral_snr": "spectral",
     "coalitions": "shapley",
     "coalition_worths": "worths",
+    "coalition_images": "worths",
     "Worths": "worths",
     "shapley_values": "shapley",
     "banzhaf_values": "shapley",

@@ -593,13 +593,13 @@ CLAIMS: tuple[Claim, ...] = (
         statement="The three ways to fill absent bands (zero, Gaussian, replacement) perform "
         "alike.",
         source="seed 002 App. B.2, Fig. 12",
-        stage="choices",
+        stage="choices_report",
         kind="null",
         threshold=SID_MARGIN,
         # The published Gaussian fill is numerically zero; the claim is about a visible one.
         statistic="L1 distance between SIDs, same images; parts: Gaussian (spatial sigma of the "
         "study) and replacement, each against zero, for every model",
-        needs="worths with all three absence schemes",
+        needs="networks under `choices`",
     ),
     Claim(
         id="errors_converge",

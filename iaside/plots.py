@@ -72,18 +72,31 @@ def estimates(frame: pd.DataFrame, value: str, by: str = "model", hue: str | Non
     names = list(dict.fromkeys(frame[by]))
     groups = [None] if hue is None else list(dict.fromkeys(frame[hue]))
     _, axis = plt.subplots(figsize=(7, 1.2 + 0.22 * len(names) * (len(groups) + 0.5)))
-    for k, group in enumerate(groups):
-        rows = frame if group is None else frame[frame[hue] == group]
-        y = np.array([names.index(n) for n in rows[by]]) + 0.6 * (
-            (k + 0.5) / len(groups) - 0.5
-        )
-        axis.errorbar(rows[value], y, xerr=_spread(rows, value), fmt="o", markersize=5, capsize=3,
-                      label=group)
-    axis.set(yticks=range(len(names)), yticklabels=names, xlabel=LABELS.get(value, value))
+    _rows(axis, frame, value, by, hue)
     axis.invert_yaxis()
     if hue is not None:
         axis.legend(title=hue, bbox_to_anchor=(1.01, 1), loc="upper left")
     return axis
+
+
+def forest(frame: pd.DataFrame, values: list[str], by: str, hue: str) -> np.ndarray:
+    """Points with intervals, one row per `by`, groups of `hue` in colours; a panel per value.
+
+    The panels share their rows, and a line parts rows of another `kind`; nan stays empty.
+    Returns the Axes, (values,).
+    """
+    rows = frame.drop_duplicates(by)
+    height = 1.6 + 0.13 * len(rows) * (frame[hue].nunique() + 0.5)
+    figure, axes = plt.subplots(1, len(values), figsize=(12, height), sharey=True, squeeze=False)
+    starts = np.flatnonzero(rows["kind"].ne(rows["kind"].shift()))
+    for axis, value in zip(axes[0], values, strict=True):
+        _rows(axis, frame, value, by, hue)
+        for start in starts[1:]:
+            axis.axhline(start - 0.5, color="0.7", linewidth=0.8)
+        axis.grid(axis="y", visible=False)
+    axes[0, 0].invert_yaxis()  # shared: once for all panels
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    return axes[0]
 
 
 def curves(frame: pd.DataFrame, x: str, y: str, hue: str = "model", log: bool = False) -> Axes:
@@ -258,6 +271,20 @@ def panels(n: int, width: float, height: float, sharey: bool = False, columns: i
     for axis in axes.flat[n:]:
         axis.axis("off")
     return figure, axes.flat[:n]
+
+
+def _rows(axis: Axes, frame: pd.DataFrame, value: str, by: str, hue: str | None) -> None:
+    """Points with intervals, first row at the bottom, groups of `hue` beside each other."""
+    names = list(dict.fromkeys(frame[by]))
+    groups = [None] if hue is None else list(dict.fromkeys(frame[hue]))
+    for k, group in enumerate(groups):
+        rows = frame if group is None else frame[frame[hue] == group]
+        y = np.array([names.index(n) for n in rows[by]]) + 0.6 * (
+            (k + 0.5) / len(groups) - 0.5
+        )
+        axis.errorbar(rows[value], y, xerr=_spread(rows, value), fmt="o", markersize=5, capsize=3,
+                      label=group)
+    axis.set(yticks=range(len(names)), yticklabels=names, xlabel=LABELS.get(value, value))
 
 
 def _whiskers(axis: Axes, x, rows: pd.DataFrame, value: str) -> None:

@@ -149,6 +149,25 @@ def cells_per_band(masks: Tensor, width: int) -> Tensor:
     return (masks.double().cpu() * _multiplicity(masks.shape[1], width)).sum(dim=(1, 2)).long()
 
 
+def band_radii(masks: Tensor, width: int) -> Tensor:
+    """Mean Euclidean radius of the frequencies in each band, 1 at the Nyquist frequency of an axis.
+
+    One coordinate for all partitions, whatever metric and spacing cut them.
+
+    Shapes: masks (M, H, W//2 + 1); returns (M,) float64, the corners of the spectrum at sqrt(2).
+
+    >>> band_radii(band_masks(2, (4, 4)), 4).round(decimals=3).tolist()
+    [0.0, 0.848]
+    """
+    height = masks.shape[1]
+    rows = torch.arange(height).double()
+    ky = torch.minimum(rows, height - rows)[:, None] * (2 / height)
+    kx = torch.arange(width // 2 + 1)[None].double() * (2 / width)
+    radius = (ky**2 + kx**2).sqrt()
+    cells = masks.double().cpu() * _multiplicity(height, width)
+    return (cells * radius).sum(dim=(1, 2)) / cells.sum(dim=(1, 2))
+
+
 def split_bands(x: Tensor, masks: Masks) -> Tensor:
     """Split images into frequency bands that add up to the images again.
 

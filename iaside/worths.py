@@ -224,6 +224,36 @@ def coalition_worths(
     return Worths(dict(zip(values, np.array(tables), strict=True)), provenance, forwards)
 
 
+def coalition_images(
+    images: Tensor,
+    masks: Masks,
+    members: np.ndarray,
+    absence: str = "zero",
+    sigma: float = 0.25,
+    seed: int = 0,
+) -> Tensor:
+    """The pixels that ``coalition_worths`` shows a model, to look at.
+
+    Shapes: images (N, C, H, W) in [0, 1]; masks as there; members (K, M) bool, the bands that are
+    present, such as rows of ``coalitions(M)``; returns (K, N, C, H, W), not clipped to [0, 1].
+    absence, sigma, seed: what stands in absent bands, as in ``coalition_worths``.
+
+    Errors: those of ``coalition_worths`` for images, masks and absence.
+    Source: seed 002 Eq. 5, Figs. 5, 12 and 13.
+
+    >>> from iaside.spectral import band_masks
+    >>> x = torch.rand(2, 3, 16, 16)
+    >>> shown = coalition_images(x, band_masks(2, (16, 16)), coalitions(2), "replacement")
+    >>> torch.allclose(shown[-1], x, atol=1e-5), torch.allclose(shown[0], x.flip(0), atol=1e-5)
+    (True, True)
+    """
+    check_images(images)
+    fill = _fill_images(images, absence, sigma, seed)
+    filled = None if fill is None else fill(torch.arange(len(images)))
+    shown = _Assembler(images, filled, masks).coalitions(torch.as_tensor(members))
+    return shown.reshape(len(members), *images.shape)
+
+
 class _Assembler:
     """Sums of the bands of a few images, channels-last, with the fill in the absent bands."""
 

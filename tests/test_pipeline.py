@@ -51,6 +51,12 @@ def stage_body(stage):
     return stage.get("do", stage)
 
 
+def at(params, path):
+    for name in path.split("."):
+        params = params[name]
+    return params
+
+
 def notebook_stages():
     bodies = {name: stage_body(s) for name, s in STAGES.items() if name not in WITHOUT_NOTEBOOK}
     return [(name, re.search(r"iaside.run (\S+)", b["cmd"])[1], b) for name, b in bodies.items()]
@@ -104,12 +110,11 @@ def test_every_study_sets_every_parameter_of_every_notebook(path, study):
     params = read_yaml(study.read_text(), "params")
     nouns = [p.stem.partition("_")[2] for p in NOTEBOOKS]
     defaults = read_parameters(load(path), path.stem)
-    item, take, given = None, {}, {}
-    if "item" in defaults:
-        key = next(iter(params["models"]))
-        item, take = key, {"model": f"models.{key}"}
-    if "variants" in defaults:
-        given = {"variants": ["trained"]}
+    cmd = next(body["cmd"] for _, notebook, body in notebook_stages() if notebook == path.stem)
+    items = re.search(r"--take model (\S+)\.\$\{key\}", cmd)
+    key = next(iter(at(params, items[1]))) if items else None
+    take = dict(re.findall(r"--take (\S+) (\S+)", cmd.replace("${key}", str(key))))
+    item, given = key, {"variants": ["trained"]} if "variants" in defaults else {}
     values = resolve_parameters(path.stem.partition("_")[2], defaults, params, nouns, item, take,
                                 given)
     assert set(values) == set(defaults)

@@ -106,7 +106,7 @@ def measured(project):
 
 def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project):
     dvc(project, "repro")
-    for noun in ("bands", "importance", "correlation", "architecture", "match",
+    for noun in ("bands", "importance", "correlation", "architecture", "match", "choices_report",
                  "convergence_report", "claims"):
         assert (project / f"results/{noun}/report.html").stat().st_size > 10_000
         assert json.loads((project / f"results/{noun}/claims.json").read_text())
@@ -139,6 +139,7 @@ def test_a_colour_measures_nothing_and_a_band_measures_again(project):
     status = dvc(project, "status")
     assert "importance" in status and "worths@" not in status and "worths_" not in status
     assert "convergence_report" in status and "convergence@" not in status
+    assert "choices_report" in status and "choices@" not in status
     shutil.copy(ROOT / "iaside/plots.py", project / "iaside/plots.py")
     edit(project, n_control=1)
     status = dvc(project, "status")

@@ -19,6 +19,7 @@ from iaside.score import (
     loglog_slope,
     nonuniformity,
     normalisation_noise,
+    paired_distance,
     paired_interval,
     percentile_interval,
     random_orders,
@@ -258,6 +259,63 @@ def test_paired_interval_keeps_the_order_of_its_models():
     assert there.low == pytest.approx(-back.high) and there.low <= there.estimate <= there.high
 
 
+def distance_of(mean):
+    return np.abs(spectral_importance(mean[:8]) - spectral_importance(mean[8:])).sum(0)
+
+
+@pytest.mark.parametrize(("n_images", "noise"), [(12, 1.0), (24, 0.3)])
+def test_a_distance_of_equal_sids_is_not_mistaken_for_one(n_images, noise):
+    """Noise alone: the plain interval lies wholly above the true 0 time and again."""
+    rng, repeats = np.random.default_rng(0), 120
+    above, plainly_above, estimates = 0, 0, []
+    for repeat in range(repeats):
+        psi_a = skewed_population(n_images, rng)
+        psi_b = psi_a + noise * rng.normal(size=psi_a.shape)
+        found = paired_distance(psi_a, psi_b, spectral_importance, n_resamples=300, seed=repeat)
+        plain = interval(np.concatenate([psi_a, psi_b]), distance_of, n_resamples=300, seed=repeat)
+        assert found.estimate == pytest.approx(plain.estimate) and found.low >= 0
+        above += found.low > 0
+        plainly_above += plain.low > 0
+        estimates.append(found.estimate)
+    assert above <= 0.05 * repeats < 0.15 * repeats < plainly_above
+    assert np.mean(estimates) > 0.02, "the estimate is biased upwards, and not corrected"
+
+
+@pytest.mark.parametrize("shift", [0.1, 0.5, 1.5])
+def test_coverage_of_a_distance(shift):
+    rng, repeats = np.random.default_rng(0), 150
+    means = MEANS + shift * (np.arange(8) == 3) - shift * (np.arange(8) == 0)
+    truth = np.abs(spectral_importance(means) - spectral_importance(MEANS)).sum()
+    held, missed_below = 0, 0
+    for repeat in range(repeats):
+        psi_a = skewed_population(24, rng)
+        psi_b = psi_a + (means - MEANS)[:, None] + 0.5 * rng.normal(size=psi_a.shape)
+        found = paired_distance(psi_a, psi_b, spectral_importance, n_resamples=300, seed=repeat)
+        held += found.low <= truth <= found.high
+        missed_below += truth < found.low
+    assert held >= 0.93 * repeats and missed_below <= 0.03 * repeats
+
+
+def test_distance_by_hand_symmetric_and_without_limits_for_few_images():
+    psi = skewed_population(24, np.random.default_rng(0))
+    there, back = (paired_distance(a, b, spectral_importance) for a, b in (
+        (psi, psi[::-1]), (psi[::-1], psi)))
+    sid = spectral_importance(psi.mean(1))
+    assert there.estimate == pytest.approx(np.abs(sid - sid[::-1]).sum())
+    np.testing.assert_allclose(there, back)
+    assert there.low > 0, "far apart"
+    for field in paired_distance(psi, psi + 1, spectral_importance):
+        np.testing.assert_allclose(field, 0, atol=1e-8)  # one constant more for all bands
+    with pytest.warns(RuntimeWarning, match="at least 5 images, got 4"):
+        few = paired_distance(psi[:, :4], psi[::-1, :4], spectral_importance)
+    assert few.estimate > 0 and np.isnan(few.low) and np.isnan(few.high)
+
+
+def test_intervals_format_as_estimate_and_limits():
+    found = interval(np.ones((2, 10)), lambda mean: mean.sum(0))
+    assert f"{found:.1f}" == "2.0 [2.0, 2.0]" and f"{found:+.2f}" == "+2.00 [+2.00, +2.00]"
+
+
 def robustness_of(mean):
     return robustness_score(spectral_importance(mean), signed=True)
 
@@ -483,7 +541,9 @@ def test_errors_name_the_value():
     errors_of(lambda: bootstrap(mean_of, 9, n_resamples=99), "at least 100, got 99")
     errors_of(lambda: repeated_intervals(psi, mean_of, size=4), "at least 5 images .* size=4")
     errors_of(lambda: repeated_intervals(psi, mean_of, 5, n_draws=0), "n_draws=0")
-    errors_of(lambda: paired_interval(psi, psi[:, :9], robustness_of), r"\(8, 10\) and \(8, 9\)")
+    for function in (paired_interval, paired_distance):
+        errors_of(lambda f=function: f(psi, psi[:, :9], spectral_importance),
+                  r"\(8, 10\) and \(8, 9\)")
 
 
 def test_nonuniformity_is_held_by_its_interval_and_zero_for_equal_bands():

@@ -8,6 +8,7 @@ import torch
 from iaside.spectral import (
     METRICS,
     band_masks,
+    band_radii,
     cells_per_band,
     decay_fits,
     esd,
@@ -42,6 +43,22 @@ def test_bands_are_a_partition_and_add_up(size, metric, spacing):
     bands = split_bands(x, masks)
     assert bands.shape == (4, 2, 3, *size)
     assert (bands.sum(0) - x).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("size", [(32, 32), (31, 40)])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("spacing", ["linear", "log2", "equal_cells"])
+def test_band_radii_are_those_of_the_full_plane(size, metric, spacing):
+    masks = band_masks(4, size, metric, spacing)
+    radii, cells = band_radii(masks, size[1]), cells_per_band(masks, size[1])
+    axes = [2 * torch.fft.fftfreq(side, dtype=torch.float64) for side in size]
+    radius = torch.hypot(axes[0][:, None], axes[1][None])
+    whole = torch.cat([masks, masks[:, (-torch.arange(size[0])) % size[0]][
+        :, :, 1 : (size[1] + 1) // 2].flip(2)], 2).bool()
+    expected = torch.stack([radius[band].mean() for band in whole])
+    assert torch.allclose(radii, expected) and (radii.diff() > 0).all()
+    # However it is cut, the frequencies are the same.
+    assert math.isclose((cells * radii).sum() / cells.sum(), radius.mean())
 
 
 @pytest.mark.parametrize("size", [(32, 32), (31, 40)])

@@ -17,6 +17,7 @@ from iaside.worths import (
     _Assembler,
     _Scorer,
     _value_functions,
+    coalition_images,
     coalition_worths,
 )
 
@@ -109,8 +110,11 @@ def test_absence_fills_the_missing_bands_only(absence):
         seen.append(batch.clone())
         return torch.zeros(len(batch), 2)
 
-    coalition_worths(spy, x, y, MASKS, absence=absence, batch_size=1, progress=False, sigma=0.5)
+    how = dict(absence=absence, sigma=0.5, seed=3)
+    coalition_worths(spy, x, y, MASKS, batch_size=1, progress=False, **how)
     by_image = torch.stack(seen[1:]).view(4, 2**M, 3, SIDE, SIDE)  # seen[0] is the first check
+    shown = coalition_images(x, MASKS, coalitions(M), **how)
+    assert torch.allclose(shown.transpose(0, 1), by_image, atol=1e-6), "what the model is shown"
     assert torch.allclose(by_image[:, -1], x, atol=1e-5), "the full coalition is the image"
     fill = by_image[:, 0]
     expected = split_bands(x, MASKS)[1] + split_bands(fill, MASKS)[[0, 2]].sum(0)
@@ -125,6 +129,23 @@ def test_absence_fills_the_missing_bands_only(absence):
     if absence == "replacement":
         donors = [int((x - f).abs().amax((1, 2, 3)).argmin()) for f in fill]
         assert sorted(donors) == [0, 1, 2, 3] and all(d != i for i, d in enumerate(donors))
+
+
+def test_coalition_images_are_equation_5():
+    """On the full plane, with complex transforms: F(x) where a band is, F(b) where it is not."""
+    x, members = some_images(), coalitions(M)[[0b001, 0b110, 0b010]]
+    fill = coalition_images(x, MASKS, coalitions(M)[:1], "gaussian", sigma=0.3, seed=5)[0]
+    pictures = coalition_images(x, MASKS, members, "gaussian", sigma=0.3, seed=5)
+    for row, shown in zip(members, pictures, strict=True):
+        half = MASKS[torch.tensor(row)].sum(0)
+        mirrored = half[(-torch.arange(SIDE)) % SIDE, 1 : SIDE // 2].flip(1)
+        T = torch.cat([half, mirrored], 1)
+        spectrum = torch.fft.fft2(x.double()) * T + torch.fft.fft2(fill.double()) * (1 - T)
+        expected = torch.fft.ifft2(spectrum)
+        assert expected.imag.abs().max() < 1e-12
+        assert torch.allclose(shown.double(), expected.real, atol=1e-6)
+    with pytest.raises(ValueError, match="absence='grey' is not known"):
+        coalition_images(x, MASKS, members, "grey")
 
 
 @pytest.mark.parametrize("absence", ["zero", "gaussian", "replacement", "mean"])
@@ -363,6 +384,10 @@ def test_placement_and_dtype_on_a_gpu(monkeypatch):
             scores = scorer.scores(batch, torch.zeros(2, dtype=torch.long), None)
             assert scores.shape == (4, 10) and scores.device.type == "cuda"
             assert scores.dtype == torch.float32
+        monkeypatch.setattr("iaside.worths.check_images", lambda images: None)  # looks at values
+        for absence in ("zero", "mean"):  # the others look at values of their own
+            shown = coalition_images(x, MASKS, coalitions(M), absence)
+            assert shown.shape == (8, 2, 3, SIDE, SIDE) and shown.device.type == "cuda"
 
 
 def bad(match, error=ValueError, model=None, images=None, labels=None, masks=MASKS, **settings):
