@@ -186,15 +186,22 @@ def matrix(frame: pd.DataFrame, label: str) -> Axes:
     return axis
 
 
-def heat_map(values, x, y, label: str) -> Axes:
-    """A square map with its colour bar: values (G, G), the numbers along its sides, a label."""
-    _, axis = plt.subplots(figsize=(5.2, 4.4))
-    sns.heatmap(values, cmap="cividis", vmin=0, vmax=1, square=True, ax=axis, xticklabels=x,
-                yticklabels=y, cbar_kws={"label": label})
-    axis.set(xlabel="horizontal frequency (cycles per image)",
-             ylabel="vertical frequency (cycles per image)")
-    axis.tick_params(labelsize=8)
-    return axis
+def heat_maps(maps: dict, frequencies: dict, label: str) -> np.ndarray:
+    """Square maps of numbers from 0 to 1 over the spectrum, DC in the middle, one panel per model.
+
+    maps: model -> (G, G); frequencies: model -> the G frequencies along both sides.
+    """
+    figure, axes = panels(len(maps), width=3.2, height=3.1)
+    for axis, (model, values) in zip(axes, maps.items(), strict=True):
+        reach = frequencies[model][-1]
+        shown = axis.imshow(values, cmap="cividis", vmin=0, vmax=1, interpolation="nearest",
+                            extent=(-reach, reach, reach, -reach))
+        axis.set(title=model, xlabel="horizontal frequency", xticks=[-reach, 0, reach],
+                 yticks=[-reach, 0, reach])
+        axis.grid(visible=False)
+    axes[0].set_ylabel("vertical frequency\n(cycles per image)")
+    figure.colorbar(shown, ax=figure.axes, label=label)
+    return axes
 
 
 def bars(frame: pd.DataFrame, x: str, y: str, panel: str) -> np.ndarray:

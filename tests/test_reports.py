@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from iaside.robustness import CLEAN, CORRUPTIONS, Condition, Responses
+from iaside.perturb import CORRUPTIONS
+from iaside.responses import CLEAN, FOURIER, Condition, Responses, heat_cells
 from iaside.shapley import coalitions
 from iaside.worths import Worths
 
@@ -24,6 +25,7 @@ PLAIN = [Condition(s, e) for s in ("fgsm", "pgd") for e in (0.03, 0.1, 0.2)]
 PLAIN += [Condition("white_noise", 0.1), Condition("gaussian_blur", 5.0)]
 PLAIN += [Condition("white_noise", 0.03, b) for b in range(M)]
 PLAIN += [Condition("pgd", 8 / 255, b) for b in range(M)]
+WAVES = [Condition(FOURIER, 2.0, cell) for cell in heat_cells(3)]
 
 
 def write(root, k, name):
@@ -39,11 +41,11 @@ def write(root, k, name):
     tables = {"log_likelihood": table, "accuracy": (table > -3).astype(float)}
     Worths(tables, about).save(root / f"results/worths/tables/{name}-trained.npz")
 
-    conditions = [CLEAN, *PLAIN, *(Condition(c, 1.0) for c in CORRUPTIONS)]
+    conditions = [CLEAN, *PLAIN, *WAVES, *(Condition(c, 1.0) for c in CORRUPTIONS)]
     strength = np.array([0.0] + [0.7] * (len(conditions) - 1))
     loss = strength[:, None] * (4 - 3.5 * lean) * (1 + 0.1 * rng.random((len(conditions), N)))
     for row, c in enumerate(conditions):  # high bands are the fragile ones, in all networks
-        loss[row] *= 1 + max(c.place, 0)
+        loss[row] *= 1 + max(c.place, 0) * (c.source != FOURIER)
     log_p = math.log(0.9) - loss
     answers = {
         "log_likelihood": log_p, "probability_t2": np.exp(log_p) ** 0.5,
@@ -53,6 +55,7 @@ def write(root, k, name):
     energy = np.ones((M, N)) / (1 + np.arange(M))[:, None]
     change = strength[:, None, None] * rng.random((len(conditions), M, 1)) * energy
     about = {"n_images": N, "precision": "float32", "device": "cpu", "size": [32, 32]}
+    about["heat_grid"] = 3
     responses = Responses(conditions, answers, energy, change, about)
     responses.save(root / f"results/robustness/tables/{name}.npz")
 

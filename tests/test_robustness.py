@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -11,29 +12,32 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from iaside import robustness
-from iaside.robustness import (
-    ALEXNET,
+from iaside.perturb import CORRUPTIONS
+from iaside.responses import (
     CLEAN,
-    CORRUPTIONS,
     FOURIER,
+    TABLES,
     Condition,
     Responses,
     _answerer,
+    fourier_noise,
+    heat_cells,
+    heat_frequencies,
+    responses,
+)
+from iaside.robustness import (
+    ALEXNET,
     band_survival,
     coefficient,
     correlation,
     corruption_error,
-    fourier_noise,
     groups_apart,
-    heat_cells,
-    heat_frequencies,
     heat_map,
     mean_corruption_error,
     mean_prediction_error,
     measure,
     over_models,
     predicted_loss,
-    responses,
 )
 from iaside.spectral import band_energy, band_masks, split_bands
 
@@ -82,7 +86,7 @@ def test_alexnet_has_an_mce_of_100_and_half_its_errors_50():
     own = dict(zip(CORRUPTIONS, ALEXNET, strict=True))
     assert mean_corruption_error(own) == pytest.approx(100)
     assert mean_corruption_error({c: [e / 2] * 5 for c, e in own.items()}) == pytest.approx(50)
-    assert robustness.CORRUPTIONS[0] == "gaussian_noise" and ALEXNET[10] == 0.564592  # brightness
+    assert CORRUPTIONS[0] == "gaussian_noise" and ALEXNET[10] == 0.564592  # brightness
     with pytest.raises(ValueError, match="missing: fog; unknown: mist"):
         mean_corruption_error({("mist" if c == "fog" else c): e for c, e in own.items()})
     with pytest.raises(ValueError, match="errors under snow must lie between 0 and 1"):
@@ -133,7 +137,7 @@ def test_neither_batch_size_nor_the_other_conditions_matter():
     model = Linear()
     whole, parts = ask(model, batch_size=8), ask(model, SOME[::-1], batch_size=3)
     for c in SOME:
-        for t in robustness.TABLES:
+        for t in TABLES:
             a, b = whole.tables[t][whole.row(c)], parts.tables[t][parts.row(c)]
             assert np.allclose(a, b, atol=1e-6), (c, t)
     subset = ask(model, subset={"white_noise": [1, 3]})
@@ -174,7 +178,7 @@ def test_an_interrupted_measurement_goes_on_and_the_same_bytes_come_out(tmp_path
     again = Goes()
     r = ask(again, resume=tmp_path)
     assert again.passes < whole.passes
-    for t in robustness.TABLES:
+    for t in TABLES:
         assert np.array_equal(Responses.load(tmp_path / "whole.npz").tables[t], r.tables[t],
                               equal_nan=True)
 
@@ -194,13 +198,13 @@ def test_corrupted_images_are_made_once_for_all_models(tmp_path, monkeypatch):
     wanted = [Condition(c, 1) for c in ("brightness", "contrast")]
     fresh = ask(Linear(), wanted, n=2)
     kept = ask(Linear(), wanted, n=2, cache=tmp_path, workers=2)
-    for t in robustness.TABLES:
+    for t in TABLES:
         assert np.allclose(fresh.tables[t], kept.tables[t], atol=1e-6)
 
     def never(*_, **__):
         raise AssertionError("made a second time")
 
-    monkeypatch.setattr(robustness, "perturb", never)
+    monkeypatch.setattr(sys.modules["iaside.responses"], "perturb", never)
     other = Linear()
     other.weight.data *= 2
     r = ask(other, wanted, n=2, cache=tmp_path)
@@ -336,7 +340,7 @@ def test_the_mce_of_a_table_is_that_of_its_errors():
     rng = np.random.default_rng(0)
     conditions = [CLEAN] + [Condition(c, float(s)) for c in CORRUPTIONS for s in range(1, 6)]
     correct = (rng.random((len(conditions), 9)) < 0.5).astype(float)
-    tables = {t: correct for t in robustness.TABLES}
+    tables = {t: correct for t in TABLES}
     r = Responses(conditions, tables, np.ones((2, 9)), np.zeros((len(conditions), 2, 9)), {})
     errors = {c: 1 - correct[r.rows(c)].mean(1) for c in CORRUPTIONS}
     found = corruption_error(r)

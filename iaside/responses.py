@@ -1,0 +1,430 @@
+"""A network's answers on perturbed images: a row per condition, a column per image.
+
+A condition is a perturbation at a strength, in a band or at a cell of the Fourier heat map. Nothing
+here judges: `robustness` reads the tables.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from iaside.machine import (
+    arithmetic,
+    device_of,
+    fingerprint,
+    fingerprint_model,
+    replacing,
+    resolve_precision,
+    save_table,
+    settings_key,
+)
+from iaside.perturb import ATTACKS, CORRUPTIONS, perturb
+from iaside.spectral import band_energy
+
+STRENGTH = {  # what perturb calls the strength of a source
+    "white_noise": "sigma", "gaussian_blur": "kernel", "fgsm": "eps", "pgd": "eps",
+    **dict.fromkeys(CORRUPTIONS, "severity"),
+}  # fmt: skip
+FOURIER = "fourier"
+TABLES = ("log_likelihood", "probability_t2", "correct", "confidence")
+
+
+class Condition(NamedTuple):
+    """What was done to the images. place: the band, or the cell of the heat map; -1 for neither."""
+
+    source: str
+    strength: float = 0.0
+    place: int = -1
+
+
+CLEAN = Condition("clean")
+
+
+@dataclass
+class Responses:
+    """A network's answers: a row per condition, a column per image, nan where nothing was asked.
+
+    tables: ``log_likelihood`` of the true class in nats, ``probability_t2`` its probability at
+    softmax temperature 2, ``correct`` 0 or 1, ``confidence`` the largest probability; each (K, N).
+    clean_energy (M, N), change_energy (K, M, N): energy of the image and of the perturbation in
+    each band, DC excluded; nan for the heat map.
+
+    >>> energies = np.ones((2, 3)), np.zeros((1, 2, 3))
+    >>> r = Responses([CLEAN], {"correct": np.ones((1, 3))}, *energies, {})
+    >>> r.rows("clean")
+    [0]
+    """
+
+    conditions: list[Condition]
+    tables: dict[str, np.ndarray]
+    clean_energy: np.ndarray
+    change_energy: np.ndarray
+    provenance: dict
+
+    def rows(self, source: str, strength: float | None = None, place: int | None = None):
+        """The rows of a source, optionally of one strength and place, in the order measured."""
+        return [
+            k for k, c in enumerate(self.conditions)
+            if c.source == source and strength in (None, c.strength) and place in (None, c.place)
+        ]  # fmt: skip
+
+    def row(self, condition: Condition) -> int:
+        """The row of one condition. Errors: ValueError naming those that were measured."""
+        if condition not in self.conditions:
+            of_source = [c for c in self.conditions if c.source == condition.source]
+            raise ValueError(
+                f"{condition} was not measured; there is: {of_source or 'nothing of that source'}"
+            )
+        return self.conditions.index(condition)
+
+    def asked(self, rows: int | Sequence[int]) -> np.ndarray:
+        """The images that were measured under all these conditions."""
+        correct = self.tables["correct"][np.atleast_1d(rows)]
+        return np.flatnonzero(~np.isnan(correct).any(0))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write everything to one npz, whole or not at all."""
+        source, strength, place = map(np.array, zip(*self.conditions, strict=True))
+        conditions = {"source": source, "strength": strength, "place": place}
+        energies = {"clean_energy": self.clean_energy, "change_energy": self.change_energy}
+        save_table(path, self.provenance, conditions | energies | self.tables)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Responses:
+        """Read what ``save`` wrote. Errors: FileNotFoundError, or ValueError for another file."""
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no robustness table at {path}; measure it (40_robustness)")
+        with np.load(path, allow_pickle=False) as data:
+            if "change_energy" not in data:
+                raise ValueError(f"{path} is not a robustness table: it has no change_energy")
+            triples = zip(
+                data["source"].tolist(), data["strength"].tolist(), data["place"].tolist(),
+                strict=True,
+            )  # fmt: skip
+            return cls(
+                [Condition(*triple) for triple in triples], {t: data[t] for t in TABLES},
+                data["clean_energy"], data["change_energy"], json.loads(str(data["provenance"])),
+            )  # fmt: skip
+
+
+def responses(
+    model: Callable[[Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor,
+    conditions: Iterable[Condition],
+    masks: Tensor,
+    subset: Mapping[str, Sequence[int]] | None = None,
+    heat_grid: int = 15,
+    seed: int = 0,
+    precision: str = "float32",
+    batch_size: int = 8,
+    resume: str | os.PathLike | None = None,
+    cache: str | os.PathLike | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Responses:
+    """Ask a network about perturbed images, one condition after the other.
+
+    Shapes: images (N, C, H, W) in [0, 1], labels (N,) class indices, masks (M, H, W//2 + 1).
+
+    conditions: what to do; ``clean`` is always measured first. Sources are those of ``perturb``
+    with a strength (``STRENGTH``), white_noise and pgd also with a band as place, and ``fourier``:
+    the images plus ``strength`` times the unit-norm real Fourier basis function of a cell of
+    ``heat_grid``, with a random sign for each channel, clipped to [0, 1].
+    subset: source -> indices of the images it is measured on; other sources take all.
+    Attacks are made in float32 against the model as it is, answers are given in ``precision``
+    (float32, bfloat16 or auto). On a CPU attacks treat one image at a time, which costs nothing
+    there and makes every byte independent of ``batch_size``.
+    resume: a folder for the measurement in progress; a later call with the same arguments goes on
+    from there. cache: a folder for corrupted images, shared by all models of one input size.
+    workers: processes that make corruptions; None is one per core.
+
+    Errors: those of ``perturb``; ValueError for an unknown source, a band or cell that is not there
+    or nan answers.
+    Source: seed 002 Figs. 7 to 9, seed 001 Fig. 7; heat map: Yin et al. 2019, methods 4.
+
+    >>> from iaside.spectral import band_masks
+    >>> brightness = lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x[:, 0, 0, 0]], 1)
+    >>> r = responses(brightness, torch.rand(3, 3, 16, 16), torch.zeros(3).long(),
+    ...               [Condition("white_noise", 0.1)], band_masks(2, (16, 16)), progress=False)
+    >>> r.tables["correct"].shape
+    (2, 3)
+    """
+    conditions = [Condition(s, float(strength), int(place)) for s, strength, place in conditions]
+    conditions = list(dict.fromkeys([CLEAN, *conditions]))
+    for condition in conditions:
+        _check_condition(condition, len(masks), heat_grid)
+    device = device_of(model, None)
+    precision = resolve_precision(precision, device)
+    subset = {s: np.asarray(chosen, dtype=int) for s, chosen in (subset or {}).items()}
+    answer = _answerer(model, precision, device, batch_size)
+    first = answer(images[:1], labels[:1])  # what the model cannot do is said before the long part
+    provenance = {
+        "model": fingerprint_model(model, torch.from_numpy(first)),
+        "images": fingerprint(images),
+        "labels": fingerprint(labels),
+        "masks": fingerprint(masks),
+        "n_images": len(images),
+        "size": list(images.shape[-2:]),
+        "subset": {s: chosen.tolist() for s, chosen in subset.items()},
+        "heat_grid": heat_grid,
+        "seed": seed,
+        "precision": precision,
+        "device": device.type,
+        "corruptions": _corruption_library(),
+    }
+    if cache is not None:
+        wanted = [c for c in conditions if c.source in CORRUPTIONS]
+        corrupt_all(images, wanted, cache, seed, workers, progress)
+    rows = _Rows(resume, provenance, len(masks), len(images))
+    rest = [c for c in conditions if c not in rows]
+    if progress and rest:
+        done = len(conditions) - len(rest)
+        print(
+            f"{len(conditions)} conditions of {len(images)} images, {done} already done; "
+            f"{precision} on {device.type}",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+    for condition in tqdm(rest, disable=not progress, unit="condition"):
+        chosen = subset.get(condition.source, np.arange(len(images)))
+        x, y = images[chosen], labels[chosen]
+        perturbed = _perturbed(condition, model, x, y, chosen, images, masks, heat_grid, seed,
+                               device, batch_size, cache)  # fmt: skip
+        row = np.full((len(TABLES) + len(masks), len(images)), np.nan)
+        row[: len(TABLES), chosen] = answer(perturbed, y)
+        if condition.source != FOURIER:
+            row[len(TABLES) :, chosen] = band_energy(perturbed - x, masks).double().numpy()
+        rows.add(condition, row)
+    found = np.stack([rows[c] for c in conditions])
+    return Responses(
+        conditions, {t: found[:, k] for k, t in enumerate(TABLES)},
+        band_energy(images, masks).double().numpy(), found[:, len(TABLES) :], provenance,
+    )  # fmt: skip
+
+
+def _check_condition(condition: Condition, n_bands: int, heat_grid: int) -> None:
+    source, strength, place = condition
+    if source == "clean":
+        return
+    if source not in STRENGTH and source != FOURIER:
+        raise ValueError(
+            f"{source!r} is no source of perturbations that has a strength; "
+            f"choose one of {', '.join((*STRENGTH, FOURIER))}"
+        )
+    places = {FOURIER: heat_grid**2, "white_noise": n_bands, "pgd": n_bands}.get(source, 0)
+    if not (place == -1 and source != FOURIER) and not 0 <= place < places:
+        raise ValueError(f"{condition}: its place must be below {places}, or -1 for none")
+
+
+def _answerer(model, precision: str, device, batch_size: int) -> Callable:
+    """A function (images, labels) -> the four tables' rows for these images, (4, n)."""
+
+    @torch.no_grad()
+    def answer(x: Tensor, y: Tensor) -> np.ndarray:
+        rows = []
+        for part, label in zip(x.split(batch_size), y.split(batch_size), strict=True):
+            part = part.to(device).contiguous(memory_format=torch.channels_last)
+            with arithmetic(precision, device):
+                logits = model(part)
+            logits, label = logits.float(), label.to(device)[:, None]
+            if not logits.isfinite().all():
+                raise ValueError(
+                    "the model returned nan or infinite logits; check its weights, and try "
+                    "precision='float32'"
+                )
+            log_p = logits.log_softmax(-1)
+            rows.append(torch.stack([
+                log_p.gather(1, label)[:, 0],
+                (logits / 2).softmax(-1).gather(1, label)[:, 0],
+                (log_p.argmax(1) == label[:, 0]).float(),
+                log_p.amax(1).exp(),
+            ]).cpu().double())  # fmt: skip
+        return torch.cat(rows, dim=1).numpy()
+
+    return answer
+
+
+def _perturbed(condition, model, x, y, chosen, images, masks, heat_grid, seed, device, batch_size,
+               cache) -> Tensor:  # fmt: skip
+    """The chosen images under a condition, on the CPU. Image i draws from (seed, i) in the set."""
+    source, strength, place = condition
+    if source == "clean":
+        return x
+    if source == FOURIER:
+        return fourier_noise(x, strength, heat_grid, place, seed)
+    strength = int(strength) if STRENGTH[source] in ("kernel", "severity") else strength
+    options = {STRENGTH[source]: strength, "seed": seed}
+    if place >= 0:
+        options |= {"band": place, "masks": masks}
+    if source in CORRUPTIONS and cache is not None:
+        corrupted = np.load(_corrupted_folder(cache, images, seed) / _file_of(condition))
+        return torch.from_numpy(corrupted[chosen]).to(x) / 255
+    if source not in ATTACKS:
+        parts = [perturb(x[k : k + 1], source, first=int(i), **options)
+                 for k, i in enumerate(chosen)]  # fmt: skip
+        return torch.cat(parts)
+    at_once = 1 if device.type == "cpu" else batch_size
+    parts = []
+    for k in range(0, len(x), at_once):
+        here = slice(k, k + at_once)
+        xs, ys = x[here].to(device), y[here].to(device)
+        parts.append(perturb(xs, source, model=model, labels=ys, first=int(chosen[k]), **options))
+    return torch.cat(parts).cpu()
+
+
+class _Rows:
+    """Measured conditions, each a file of its own where there is a folder: a kill loses one."""
+
+    def __init__(self, resume, provenance: dict, n_bands: int, n_images: int) -> None:
+        name = f"robustness-{settings_key(provenance)}"
+        self.folder = None if resume is None else Path(resume) / name
+        self.shape = (len(TABLES) + n_bands, n_images)
+        self.rows: dict[Condition, np.ndarray] = {}
+
+    def _path(self, c: Condition) -> Path:
+        return self.folder / f"{c.source}_{c.strength!r}_{c.place}.npy"
+
+    def __contains__(self, condition: Condition) -> bool:
+        if condition not in self.rows and self.folder is not None:
+            with contextlib.suppress(FileNotFoundError):
+                self.rows[condition] = np.load(self._path(condition), allow_pickle=False)
+        return condition in self.rows
+
+    def __getitem__(self, condition: Condition) -> np.ndarray:
+        return self.rows[condition]
+
+    def add(self, condition: Condition, row: np.ndarray) -> None:
+        self.rows[condition] = row
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with replacing(self._path(condition)) as file:
+                np.save(file, row, allow_pickle=False)
+
+
+def fourier_noise(x: Tensor, norm: float, grid: int, cell: int, seed: int = 0) -> Tensor:
+    """Add a Fourier basis function of a given L2 norm per channel to images, clipped to [0, 1].
+
+    The grid spans the whole spectrum: cell (i, j) of grid x grid, counted row by row, is the
+    frequency closest to (i, j) * side / (grid - 1) - side / 2 cycles per image, DC in the middle.
+    The sign of each channel of image k is drawn from (seed, k).
+
+    Shapes: x (B, C, H, W); returns the same.
+    Source: Yin et al. 2019, methods 4 (irfft2 of one cell, unit norm, sign per channel).
+
+    >>> x = torch.full((1, 3, 16, 16), 0.5)
+    >>> y = fourier_noise(x, 1.0, 5, 12)  # the middle: DC
+    >>> sorted({round(v, 4) for v in (y - x).abs().flatten().tolist()})
+    [0.0625]
+    """
+    height, width = x.shape[-2:]
+    ky = heat_frequencies(height, grid)[cell // grid]
+    kx = heat_frequencies(width, grid)[cell % grid]
+    rows = torch.arange(height, dtype=torch.float64)[:, None] * ky / height
+    phase = 2 * math.pi * (rows + torch.arange(width, dtype=torch.float64) * kx / width)
+    wave = phase.cos()
+    wave = (wave / wave.norm()).to(x)
+    signs = torch.stack([
+        torch.randint(0, 2, (x.shape[1], 1, 1),
+                      generator=torch.Generator().manual_seed(seed + 7919 * k)) * 2 - 1
+        for k in range(len(x))
+    ])  # fmt: skip
+    return (x + norm * signs.to(x) * wave).clamp(0, 1)
+
+
+def heat_frequencies(side: int, grid: int) -> list[int]:
+    """The signed frequencies, in cycles per image, of the rows or columns of a heat map.
+
+    >>> heat_frequencies(224, 5)
+    [-112, -56, 0, 56, 112]
+    """
+    return [round(side * (i / (grid - 1) - 0.5)) for i in range(grid)]
+
+
+def heat_cells(grid: int) -> list[int]:
+    """The cells of a heat map that have to be measured: a wave equals the one reflected at DC.
+
+    Errors: ValueError for an even grid or one below 3, which has no middle.
+
+    >>> heat_cells(3)
+    [0, 1, 2, 3, 4]
+    """
+    if grid < 3 or grid % 2 == 0:
+        raise ValueError(f"heat_grid={grid} must be an odd number from 3, with DC in its middle")
+    return list(range(grid**2 // 2 + 1))
+
+
+# -- corrupted images, made once ------------------------------------------------------------------
+
+
+def corrupt_all(
+    images: Tensor,
+    conditions: Iterable[Condition],
+    folder: str | os.PathLike,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
+) -> None:
+    """Make the corrupted images that are not in the folder yet, in several processes.
+
+    Shapes: images (N, 3, H, W) in [0, 1]; each condition becomes a file of bytes (N, 3, H, W).
+    Errors: those of ``perturb``; a process that dies is a BrokenProcessPool, and what was finished
+    before stays.
+    """
+    place = _corrupted_folder(folder, images, seed)
+    todo = [c for c in conditions if not (place / _file_of(c)).exists()]
+    if not todo:
+        return
+    place.mkdir(parents=True, exist_ok=True)
+    with replacing(place / "clean.npy") as file:  # read by every process, not sent to each job
+        np.save(file, images.cpu().numpy(), allow_pickle=False)
+    # spawn: a forked child of a process with running torch threads may hang
+    with ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn")) as pool:
+        jobs = [pool.submit(_corrupt_to, place, condition, seed) for condition in todo]
+        try:
+            for job in tqdm(jobs, disable=not progress, unit="corruption", desc="corrupting"):
+                job.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _corrupt_to(place: Path, condition: Condition, seed: int) -> None:
+    torch.set_num_threads(1)
+    images = torch.from_numpy(np.load(place / "clean.npy", allow_pickle=False))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the corruption library, about its own internals
+        y = perturb(images, condition.source, severity=int(condition.strength), seed=seed)
+    with replacing(place / _file_of(condition)) as file:
+        np.save(file, (y * 255).round().to(torch.uint8).numpy(), allow_pickle=False)
+
+
+def _corrupted_folder(folder, images: Tensor, seed: int) -> Path:
+    return Path(folder) / f"corrupted-{fingerprint(images)}-{seed}-{_corruption_library()}"
+
+
+def _file_of(condition: Condition) -> str:
+    return f"{condition.source}-{int(condition.strength)}.npy"
+
+
+def _corruption_library() -> str:
+    try:
+        return version("imagecorruptions-imaug")
+    except PackageNotFoundError:
+        return "none"
