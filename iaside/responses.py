@@ -268,7 +268,7 @@ def _perturbed(condition, model, x, y, chosen, images, masks, heat_grid, seed, d
     if source == "clean":
         return x
     if source == FOURIER:
-        return fourier_noise(x, strength, heat_grid, place, seed)
+        return fourier_noise(x, strength, heat_grid, place, seed, chosen.tolist())
     strength = int(strength) if STRENGTH[source] in ("kernel", "severity") else strength
     options = {STRENGTH[source]: strength, "seed": seed}
     if place >= 0:
@@ -318,12 +318,15 @@ class _Rows:
                 np.save(file, row, allow_pickle=False)
 
 
-def fourier_noise(x: Tensor, norm: float, grid: int, cell: int, seed: int = 0) -> Tensor:
+def fourier_noise(
+    x: Tensor, norm: float, grid: int, cell: int, seed: int = 0, index: Sequence[int] | None = None
+) -> Tensor:
     """Add a Fourier basis function of a given L2 norm per channel to images, clipped to [0, 1].
 
     The grid spans the whole spectrum: cell (i, j) of grid x grid, counted row by row, is the
     frequency closest to (i, j) * side / (grid - 1) - side / 2 cycles per image, DC in the middle.
-    The sign of each channel of image k is drawn from (seed, k).
+    The sign of each channel of image k of the set is drawn from (seed, k); index: which of the set
+    these images are, None for the first ones.
 
     Shapes: x (B, C, H, W); returns the same.
     Source: Yin et al. 2019, methods 4 (irfft2 of one cell, unit norm, sign per channel).
@@ -343,7 +346,7 @@ def fourier_noise(x: Tensor, norm: float, grid: int, cell: int, seed: int = 0) -
     signs = torch.stack([
         torch.randint(0, 2, (x.shape[1], 1, 1),
                       generator=torch.Generator().manual_seed(seed + 7919 * k)) * 2 - 1
-        for k in range(len(x))
+        for k in (range(len(x)) if index is None else index)
     ])  # fmt: skip
     return (x + norm * signs.to(x) * wave).clamp(0, 1)
 

@@ -140,11 +140,21 @@ def test_neither_batch_size_nor_the_other_conditions_matter():
         for t in TABLES:
             a, b = whole.tables[t][whole.row(c)], parts.tables[t][parts.row(c)]
             assert np.allclose(a, b, atol=1e-6), (c, t)
-    subset = ask(model, subset={"white_noise": [1, 3]})
-    row = subset.row(SOME[0])
-    assert subset.asked(row).tolist() == [1, 3]
-    assert np.allclose(subset.tables["log_likelihood"][row][[1, 3]],
-                       whole.tables["log_likelihood"][whole.row(SOME[0])][[1, 3]], atol=1e-6)
+
+
+@pytest.mark.parametrize("c", [SOME[0], SOME[3], SOME[5], SOME[6]], ids=str)
+def test_an_image_is_perturbed_alike_in_a_subset(c):
+    whole, subset = ask(Linear()), ask(Linear(), subset={c.source: [1, 3]})
+    assert subset.asked(subset.row(c)).tolist() == [1, 3]
+    assert np.allclose(subset.tables["log_likelihood"][subset.row(c)][[1, 3]],
+                       whole.tables["log_likelihood"][whole.row(c)][[1, 3]], atol=1e-6)
+
+
+def test_channels_of_a_wave_have_signs_of_their_own():
+    x = torch.full((20, 3, SIDE, SIDE), 0.5)
+    signs = (fourier_noise(x, 1.0, 5, 3) - x)[:, :, 0, 0].sign()
+    assert len(signs.unique(dim=0)) > 4
+    assert not signs.equal((fourier_noise(x, 1.0, 5, 3, seed=1) - x)[:, :, 0, 0].sign())
 
 
 def test_attacks_do_harm_and_pgd_is_the_stronger():
