@@ -69,6 +69,14 @@ class Linear(nn.Module):
         return (x.flatten(1) - 0.5) @ self.weight.T
 
 
+class Curved(Linear):
+    """Where PGD ends depends on where it started."""
+
+    def forward(self, x):
+        h = super().forward(x)
+        return torch.stack([(9 * h[:, 0]).sin(), (7 * h[:, 1]).cos(), h.square().sum(1)], 1)
+
+
 # -- the two means ---------------------------------------------------------------------------------
 
 
@@ -144,10 +152,17 @@ def test_neither_batch_size_nor_the_other_conditions_matter():
 
 @pytest.mark.parametrize("c", [SOME[0], SOME[3], SOME[5], SOME[6]], ids=str)
 def test_an_image_is_perturbed_alike_in_a_subset(c):
-    whole, subset = ask(Linear()), ask(Linear(), subset={c.source: [1, 3]})
+    whole, subset = ask(Curved()), ask(Curved(), subset={c.source: [1, 3]})
     assert subset.asked(subset.row(c)).tolist() == [1, 3]
     assert np.allclose(subset.tables["log_likelihood"][subset.row(c)][[1, 3]],
                        whole.tables["log_likelihood"][whole.row(c)][[1, 3]], atol=1e-6)
+
+
+def test_equal_images_get_random_numbers_of_their_own():
+    x, y = some_images(1).repeat(2, 1, 1, 1), torch.zeros(2).long()
+    r = responses(Curved(), x, y, [SOME[0], SOME[3]], MASKS, progress=False)
+    clean, noise, pgd = r.tables["log_likelihood"]
+    assert clean[0] == clean[1] and noise[0] != noise[1] and pgd[0] != pgd[1]
 
 
 def test_channels_of_a_wave_have_signs_of_their_own():
