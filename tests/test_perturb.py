@@ -278,20 +278,46 @@ def test_sparsefool_fools_with_few_pixels_and_leaves_misclassified_images_alone(
 
 
 def test_sparsefool_sees_ten_classes_and_fools_all(monkeypatch):
-    import torchattacks
-
-    seen, inner = [], torchattacks.SparseFool
-
-    def spy(model):
-        seen.append(model(X[:1]).shape[1])
-        return inner(model)
-
-    monkeypatch.setattr(torchattacks, "SparseFool", spy)
+    module = sys.modules["iaside.perturb"]  # iaside.perturb itself is the function
+    seen, inner = [], module._deepfool
+    monkeypatch.setattr(
+        module, "_deepfool", lambda *args: seen.append(len(args[-1])) or inner(*args)
+    )
     net = small_net(classes=200)
     labels = net(X).argmax(1)
     y = perturb(X, "sparsefool", model=net, labels=labels)
-    assert seen == [10] * len(X)
+    assert set(seen) == {10}
     assert (net(y).argmax(1) != labels).all()
+
+
+def test_sparsefool_changes_the_steepest_values_until_the_plane_is_reached():
+    """A plane is crossed in one step: three times the distance to it, by the published solver."""
+    def far(x):
+        return plane(x) + torch.tensor([40.0, -40.0])
+
+    y = perturb(X, "sparsefool", model=far, labels=ZEROS)
+    for image, found in zip(X, y, strict=True):
+        left, expected = 3 * (40 - (image * NORMAL).sum().item()), image.flatten().clone()
+        for i in NORMAL.flatten().abs().argsort(descending=True).tolist():  # one at a time
+            w = NORMAL.flatten()[i].item()
+            step = min((1 - expected[i] if w > 0 else expected[i]).item(), left / abs(w))
+            expected[i] += step if w > 0 else -step
+            left -= step * abs(w)
+            if left <= 0:
+                break
+        expected = (image.flatten() + 1.02 * (expected - image.flatten())).clamp(0, 1)
+        assert 10 < (expected != image.flatten()).sum() < 500
+        assert (found.flatten() - expected).abs().max() < 1e-3
+    assert (far(y).argmax(1) == 1).all()
+
+
+def test_sparsefool_ends_where_nothing_fools():
+    """One class is out of reach whatever the pixels: 20 steps, and no value outside [0, 1]."""
+    def sure(x):
+        return plane(x) * 1e-3 + torch.tensor([9.0, 0.0])
+
+    y = perturb(X, "sparsefool", model=sure, labels=ZEROS)
+    assert (sure(y).argmax(1) == 0).all() and not y.equal(X)
 
 
 def test_pixle_only_moves_pixels():
