@@ -32,6 +32,12 @@ LABELS = {
     "observed": "observed spread over samples\n(standard deviation)",
     "estimated": "estimated standard error",
     "coverage": "coverage of 95 % intervals",
+    "snr": "spectral SNR (dB)",
+    "share": "share of the energy",
+    "relative": "density, relative to\nwhite noise (dB)",
+    "slope": "slope of the SNR (dB per decade of frequency)",
+    "gain": "AIC(exponential) - AIC(power law): right of 0 the power law fits better",
+    "exponent": "exponent a of the energy spectral density, r^-a",
 }
 
 sns.set_theme(style="whitegrid", palette="colorblind", context="notebook")
@@ -102,13 +108,7 @@ def forest(frame: pd.DataFrame, values: list[str], by: str, hue: str) -> np.ndar
 def curves(frame: pd.DataFrame, x: str, y: str, hue: str = "model", log: bool = False) -> Axes:
     """Lines over `x`, one per `hue`, with their intervals as a band where the frame has them."""
     _, axis = plt.subplots(figsize=(7, 4))
-    for k, (name, rows) in enumerate(frame.groupby(hue, sort=False)):
-        marker = "osv^D"[k // 10 % 5]  # ten colours; more lines than that differ in their marks
-        style = dict(color=sns.color_palette()[k % 10], marker=None if len(rows) > 20 else marker)
-        axis.plot(rows[x], rows[y], label=name, **style)
-        if f"{y}_low" in rows:
-            axis.fill_between(rows[x], rows[f"{y}_low"], rows[f"{y}_high"], alpha=0.15,
-                              color=style["color"], linewidth=0)
+    _lines(axis, frame, x, y, hue, list(dict.fromkeys(frame[hue])))
     if log:
         axis.set(xscale="log", yscale="log")
         _plain_ticks(axis)
@@ -116,6 +116,19 @@ def curves(frame: pd.DataFrame, x: str, y: str, hue: str = "model", log: bool = 
     many = frame[hue].nunique() > 6
     axis.legend(title=None, **(dict(bbox_to_anchor=(1.01, 1), loc="upper left") if many else {}))
     return axis
+
+
+def curve_panels(frame: pd.DataFrame, x: str, y: str, panel: str, hue: str) -> np.ndarray:
+    """Lines with intervals as in `curves`, one panel per value of `panel`, over a logarithmic x."""
+    names, groups = list(dict.fromkeys(frame[panel])), list(dict.fromkeys(frame[hue]))
+    figure, axes = panels(len(names), width=3.3, height=2.9, sharey=True)
+    for axis, name in zip(axes, names, strict=True):
+        _lines(axis, frame[frame[panel] == name], x, y, hue, groups)
+        axis.set(title=name, xscale="log")
+    figure.supxlabel(LABELS.get(x, x), fontsize=12)
+    figure.supylabel(LABELS.get(y, y), fontsize=12)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    return axes
 
 
 def mosaic(images, titles: list[str], columns: int = 8, size: float = 1.35) -> np.ndarray:
@@ -292,6 +305,18 @@ def _rows(axis: Axes, frame: pd.DataFrame, value: str, by: str, hue: str | None)
         axis.errorbar(rows[value], y, xerr=_spread(rows, value), fmt="o", markersize=5, capsize=3,
                       label=group)
     axis.set(yticks=range(len(names)), yticklabels=names, xlabel=LABELS.get(value, value))
+
+
+def _lines(axis: Axes, frame: pd.DataFrame, x: str, y: str, hue: str, names: list) -> None:
+    """One line per name, with its interval; the place in `names` decides how a line looks."""
+    for k, name in enumerate(names):
+        rows = frame[frame[hue] == name]
+        marker = "osv^D"[k // 10 % 5]  # ten colours; more lines than that differ in their marks
+        style = dict(color=sns.color_palette()[k % 10], marker=None if len(rows) > 20 else marker)
+        axis.plot(rows[x], rows[y], label=name, **style)
+        if f"{y}_low" in rows:
+            axis.fill_between(rows[x], rows[f"{y}_low"], rows[f"{y}_high"], alpha=0.15,
+                              color=style["color"], linewidth=0)
 
 
 def _whiskers(axis: Axes, x, rows: pd.DataFrame, value: str) -> None:

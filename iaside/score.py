@@ -154,6 +154,21 @@ def standard_errors(psi: ArrayLike) -> np.ndarray:
     return psi.std(1, ddof=1) / np.sqrt(psi.shape[1])
 
 
+def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Return the mean over images of each row of `values` (K, N), with Student's t limits, (K,).
+
+    For curves of many points; `interval`, which allows for skew, is for the numbers that are
+    concluded from. As there, fewer than 5 images have no limits (NaN). Errors as in `interval`.
+
+    >>> mean_interval([[1.0, 3.0, 2.0, 4.0, 5.0], [2.0, 2.0, 2.0, 2.0, 2.0]]).high.round(2)
+    array([4.96, 2.  ])
+    """
+    values = _per_image(values)
+    n, mean, se = values.shape[1], values.mean(1), standard_errors(values)
+    reach = stats.t.ppf((1 + level) / 2, n - 1) * se if n >= MIN_IMAGES else np.full_like(se, np.nan)
+    return Interval(mean, se, mean - reach, mean + reach)
+
+
 def normalisation_noise(psi: ArrayLike) -> float:
     """Return v(all) - M min(psi), by which "minmax" divides, in its standard errors (psi: (M, N)).
 
