@@ -165,7 +165,8 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """
     values = _per_image(values)
     n, mean, se = values.shape[1], values.mean(1), standard_errors(values)
-    reach = stats.t.ppf((1 + level) / 2, n - 1) * se if n >= MIN_IMAGES else np.full_like(se, np.nan)
+    few = n < MIN_IMAGES
+    reach = np.nan * se if few else stats.t.ppf((1 + level) / 2, n - 1) * se
     return Interval(mean, se, mean - reach, mean + reach)
 
 
