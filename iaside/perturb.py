@@ -38,7 +38,7 @@ _TAKES = {  # name -> (options it needs, options it may have besides)
     "gaussian_blur": (("kernel",), ("sigma",)),
     "fgsm": (("model", "labels", "eps"), ()),
     "pgd": (("model", "labels"), ("eps", "steps", "band", "masks")),
-    "sparsefool": (("model", "labels"), ()),
+    "sparsefool": (("model", "labels"), ("steps",)),
     "pixle": (("model", "labels"), ()),
     **{name: (("severity",), ()) for name in CORRUPTIONS},
 }
@@ -96,8 +96,8 @@ def perturb(
     ``fgsm``, ``pgd`` (``steps``, else 10, of eps/4, random start), ``pixle``, ``sparsefool``:
     model and labels, all but the last through torchattacks; eps is the largest change of a pixel.
     The model takes pixels in [0, 1] and is in eval mode; it is left as it was found. SparseFool
-    looks at the ten likeliest classes of each image only and gives up after 20 steps, as its
-    authors' code does; it leaves an image alone that is misclassified already.
+    looks at the ten likeliest classes of each image only and gives up after ``steps``, else 20, as
+    its authors' code does; it leaves an image alone that is misclassified already.
 
     band, masks: confine ``white_noise`` or ``pgd`` to one frequency band of ``band_masks``.
     sigma is then exactly the root mean square of the perturbation of each image, and eps the
@@ -159,9 +159,9 @@ def perturb(
                 y = _confined_pgd(x, seeds, model, labels, radius, steps or 10, band, masks)
         case "sparsefool":
             with _attackable(model):
-                y = torch.cat([
-                    _sparsefool(model, *pair) for pair in zip(x.split(1), labels, strict=True)
-                ])
+                pairs = zip(x.split(1), labels, strict=True)
+                done = [_sparsefool(model, *pair, steps or 20) for pair in pairs]
+            y = torch.cat(done)
         case "fgsm" | "pgd" | "pixle":
             with _attackable(model):
                 y = _attack(name, x, seeds, model, labels, eps, steps or 10)
@@ -299,8 +299,8 @@ def _attack(name: str, x: Tensor, seeds, model, labels, eps, steps) -> Tensor:
     return torch.cat(done)
 
 
-def _sparsefool(model: Callable, image: Tensor, label: int) -> Tensor:
-    """SparseFool (Modas et al. 2019), at most 20 steps among the ten likeliest classes of an image.
+def _sparsefool(model: Callable, image: Tensor, label: Tensor, steps: int) -> Tensor:
+    """SparseFool (Modas et al. 2019) of one image, among its ten likeliest classes.
 
     That of torchattacks starts every step at the image again: it fools few ImageNet networks, and
     when its linear solver cannot reach the plane it changes every pixel, one by one, for minutes.
@@ -308,7 +308,7 @@ def _sparsefool(model: Callable, image: Tensor, label: int) -> Tensor:
     scores = model(image)[0]
     likeliest = scores.topk(min(10, len(scores))).indices
     z = y = image
-    for _ in range(20):
+    for _ in range(steps):
         if model(y)[0].argmax() != label or not y.isfinite().all():
             break
         z = _to_plane(z, *_deepfool(model, z, label, likeliest))
@@ -316,7 +316,7 @@ def _sparsefool(model: Callable, image: Tensor, label: int) -> Tensor:
     return y.detach()
 
 
-def _deepfool(model: Callable, x: Tensor, label: int, classes: Tensor) -> tuple[Tensor, Tensor]:
+def _deepfool(model: Callable, x: Tensor, label: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     """Normal of the nearest decision boundary, and the point three times as far as it is."""
     others = classes[classes != label]
     move, other = torch.zeros_like(x), others[0]

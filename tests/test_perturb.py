@@ -311,13 +311,16 @@ def test_sparsefool_changes_the_steepest_values_until_the_plane_is_reached():
     assert (far(y).argmax(1) == 1).all()
 
 
-def test_sparsefool_ends_where_nothing_fools():
-    """One class is out of reach whatever the pixels: 20 steps, and no value outside [0, 1]."""
-    def sure(x):
-        return plane(x) * 1e-3 + torch.tensor([9.0, 0.0])
+def test_the_steps_of_sparsefool_add_up_until_it_gives_up():
+    """A value counts 1 at most, however steep it looks at 0, and 6.5 are needed: seven values."""
+    def saturating(x):
+        total = (1 - torch.exp(-20 * x)).sum(dim=(1, 2, 3))
+        return torch.stack([torch.full_like(total, 6.5), total], 1)
 
-    y = perturb(X, "sparsefool", model=sure, labels=ZEROS)
-    assert (sure(y).argmax(1) == 0).all() and not y.equal(X)
+    black = torch.zeros(1, 3, SIDE, SIDE)
+    for steps, values, answer in ((1, 1, 0), (4, 4, 0), (20, 7, 1)):
+        y = perturb(black, "sparsefool", model=saturating, labels=ZEROS[:1], steps=steps)
+        assert (y != black).sum() == values and saturating(y).argmax(1) == answer
 
 
 def test_pixle_only_moves_pixels():
