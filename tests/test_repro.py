@@ -106,8 +106,8 @@ def measured(project):
 
 def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project):
     dvc(project, "repro")
-    for noun in ("bands", "importance", "correlation", "architecture", "match", "choices_report",
-                 "convergence_report", "claims"):
+    for noun in ("bands", "snr_report", "importance", "correlation", "architecture", "match",
+                 "choices_report", "convergence_report", "claims"):
         assert (project / f"results/{noun}/report.html").stat().st_size > 10_000
         assert json.loads((project / f"results/{noun}/claims.json").read_text())
     index = (project / "results/index.html").read_text()
@@ -126,7 +126,8 @@ def test_equal_runs_are_equal_bytes(project):
     before = {p: p.read_bytes() for p in small}
     shutil.rmtree(project / ".partial", ignore_errors=True)
     measuring = [f"{stage}@squeezenet1_1" for stage in
-                 ("worths", "worths_controls", "robustness", "convergence")]
+                 ("snr", "worths", "worths_controls", "robustness", "choices",
+                  "convergence")]
     dvc(project, "repro", "-f", "-s", *measuring, "bands", "importance", "correlation")
     assert len(before) > 8
     for path, content in before.items():
