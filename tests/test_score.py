@@ -17,6 +17,7 @@ from iaside.score import (
     interval,
     lead_interval,
     loglog_slope,
+    mean_interval,
     nonuniformity,
     normalisation_noise,
     paired_distance,
@@ -601,3 +602,13 @@ def test_a_lead_over_one_other_is_the_paired_difference_and_over_two_their_mean(
     assert np.isclose(two.estimate, mean[0] - (mean[1] + mean[2]) / 2)
     with pytest.raises(ValueError, match="same bands and images"):
         lead_interval(psi, [other, third[:, :5]], statistic)
+
+
+def test_mean_interval_is_students():
+    values = np.random.default_rng(0).exponential(size=(3, 7))
+    found = mean_interval(values)
+    for row, low, high in zip(values, found.low, found.high, strict=True):
+        theirs = stats.ttest_1samp(row, 0).confidence_interval(0.95)
+        np.testing.assert_allclose([low, high], theirs)
+    few = mean_interval(values[:, :4])
+    assert np.isnan([few.low, few.high]).all() and np.isfinite([few.estimate, few.se]).all()

@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 from iaside.spectral import (
     METRICS,
+    band_energy,
     band_masks,
     band_radii,
     cells_per_band,
@@ -191,3 +193,44 @@ def test_decay_fits_tell_a_power_law_from_an_exponential():
     a, b, gain = decay_fits(torch.stack([r.clamp(min=1) ** -2.5, torch.exp(-0.1 * r)]))
     assert math.isclose(a[0], 2.5, abs_tol=1e-6) and gain[0] > 100
     assert math.isclose(b[1], 0.1, abs_tol=1e-6) and gain[1] < -100
+
+
+@pytest.mark.parametrize("size", [(32, 32), (31, 40)])
+def test_energy_of_a_band_is_that_of_its_frequencies(size):
+    """Parseval, on the full plane: every frequency by its own larger coordinate."""
+    x = torch.rand(2, 3, *size, dtype=torch.float64)
+    power = torch.fft.fft2(x, norm="ortho").abs().square().sum(1)
+    power[:, 0, 0] = 0  # the mean does not count
+    expected = torch.zeros(4, 2, dtype=torch.float64)
+    for u in range(size[0]):
+        for v in range(size[1]):
+            ky, kx = min(u, size[0] - u), min(v, size[1] - v)
+            band = max(2 * ky * 4 // size[0], 2 * kx * 4 // size[1])
+            expected[min(band, 3)] += power[:, u, v]
+    energy = band_energy(x, band_masks(4, size))
+    assert torch.allclose(energy, expected)
+    without_mean = x - x.mean((2, 3), keepdim=True)
+    assert torch.allclose(energy.sum(0), without_mean.square().sum((1, 2, 3)))
+    many = x.repeat(20, 1, 1, 1)
+    assert torch.allclose(band_energy(many, band_masks(4, size)), energy.repeat(1, 20)), "pieces"
+
+
+def test_white_noise_has_energy_as_a_band_has_frequencies():
+    noise = torch.randn(50, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    masks = band_masks(8, (64, 64))
+    share = band_energy(noise, masks).sum(1) / noise.square().sum()
+    assert (share / (cells_per_band(masks, 64) / 64**2) - 1).abs().max() < 0.03
+
+
+def test_energies_stay_where_the_images_are():
+    masks = band_masks(3, (16, 16))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        x = torch.rand(2, 3, 16, 16, device="cuda")
+        assert band_energy(x, masks).device.type == "cuda"
+
+
+def test_the_exponent_of_a_ratio_is_the_difference_of_the_exponents():
+    """Why "the SNR decays" and "the perturbation is flatter than the image" are one statement."""
+    x, change = torch.rand(2, 5, 65, dtype=torch.float64) + 0.1
+    ratio, own, other = (decay_fits(p)[0] for p in (x / change, x, change))
+    assert torch.allclose(ratio, own - other)
