@@ -69,7 +69,8 @@ def importance(frame: pd.DataFrame, value: str = "sid", hue: str | None = None) 
     for axis in axes[:: figure.axes[0].get_gridspec().ncols]:
         axis.set_ylabel(LABELS.get(value, value))
     if hue is not None:
-        axes[-1].legend(title=None, frameon=True)
+        bars = axes[0].get_legend_handles_labels()
+        figure.legend(*bars, loc="outside lower center", ncols=len(groups))
     return axes
 
 
@@ -77,7 +78,7 @@ def estimates(frame: pd.DataFrame, value: str, by: str = "model", hue: str | Non
     """Points with intervals, one line of the figure per `by`, groups of `hue` in colours."""
     names = list(dict.fromkeys(frame[by]))
     groups = [None] if hue is None else list(dict.fromkeys(frame[hue]))
-    _, axis = plt.subplots(figsize=(7, 1.2 + 0.22 * len(names) * (len(groups) + 0.5)))
+    _, axis = plt.subplots(figsize=(7, min(9, 1.2 + 0.22 * len(names) * (len(groups) + 0.5))))
     _rows(axis, frame, value, by, hue)
     axis.invert_yaxis()
     if hue is not None:
@@ -149,7 +150,9 @@ def mosaic(images, titles: list[str], columns: int = 8, size: float = 1.35) -> n
     return axes
 
 
-def scatter(frame: pd.DataFrame, x: str, y: str, panel: str, label: str = "model") -> np.ndarray:
+def scatter(
+    frame: pd.DataFrame, x: str, y: str, panel: str, label: str = "model", log: bool = False
+) -> np.ndarray:
     """Points with intervals in both directions, one panel per value of `panel`.
 
     frame: columns `x`, `y` with their limits, `panel`, `label`; limits that are NaN are not drawn.
@@ -166,6 +169,9 @@ def scatter(frame: pd.DataFrame, x: str, y: str, panel: str, label: str = "model
                           fmt="osv^D"[k // 10 % 5], color=sns.color_palette()[k % 10], capsize=2,
                           linewidth=1)
         axis.set(title=name, xlabel=LABELS.get(x, x), ylabel=LABELS.get(y, y))
+        if log:
+            axis.set(xscale="log")
+            _plain_ticks(axis)
     axes[len(names) - 1].legend(title=None, bbox_to_anchor=(1.01, 1), loc="upper left", fontsize=9)
     return axes
 
