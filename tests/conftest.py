@@ -1,16 +1,24 @@
 """Shared fixtures: the packaged data, and the own-weights examples that some workplaces have."""
 
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from smoke import copy_project
 
 # JupyterLab brings this optional part of jsonschema, which compiles a grammar for 2 s whenever
 # nbformat is imported. None makes jsonschema treat it as absent.
 sys.modules.setdefault("rfc3987_syntax", None)
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items):
+    """The slow files first, so that neither of two processes is left with one at the end."""
+    slow = "test_repro.py", "test_reports.py", "test_resume.py"
+    items.sort(key=lambda item: slow.index(item.path.name) if item.path.name in slow else len(slow))
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +47,18 @@ def own_weights():
     if not (folder / "vit_tiny_patch16_224.safetensors").is_file():
         pytest.skip("needs ../shared/weights, which is not beside this clone")
     return folder
+
+
+@pytest.fixture(scope="module")
+def smoke_project(data, tmp_path_factory):
+    """A copy of the project with its data, set to the smoke study, for the tests of one file."""
+    root = tmp_path_factory.mktemp("project") / "iaside"
+    copy_project(root, data)
+    return root
+
+
+@pytest.fixture
+def project(smoke_project):
+    """The same, with the smoke study as it is shipped again after each test."""
+    yield smoke_project
+    shutil.copy(smoke_project / "studies/smoke.yaml", smoke_project / "params.yaml")

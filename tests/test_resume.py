@@ -1,0 +1,72 @@
+"""What is killed or fails in the middle of the pipeline goes on where it was."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+from smoke import dvc, edit, environment, run
+
+
+def test_a_killed_repro_loses_no_forward_pass(project):
+    edit(project, n_bands=6, n_images=6, batch_size=1)
+    command = [sys.executable, "-m", "dvc", "repro", "worths@squeezenet1_1"]
+    log = (project / "killed.log").open("w")
+    process = subprocess.Popen(command, cwd=project, env=environment(project), stdout=log,
+                               stderr=log)
+    deadline, done = time.monotonic() + 120, 0
+    while done < 10 and time.monotonic() < deadline:
+        time.sleep(0.05)
+        assert process.poll() is None, (project / "killed.log").read_text()
+        done = measured(project)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = settled(project)
+    assert 10 <= done < 384, "it was to be killed in the middle"
+    assert not list((project / "results").rglob("*.npz")), "nothing counts as done"
+
+    text = dvc(project, "repro", "worths@squeezenet1_1")
+    assert f"64 coalitions x 6 images = 384 forward passes, {done} already done" in text
+    assert re.search(rf"\b{384 - done}/{384 - done}\b", text), "only the missing ones were made"
+    with np.load(project / "results/worths/tables/squeezenet1_1-trained.npz") as table:
+        assert np.isfinite(table["log_likelihood"]).all()
+    assert not (project / ".partial/worths-squeezenet1_1-trained").exists(), "nothing is left"
+    run(project, sys.executable, "-m", "iaside.run", "--use", "default", code=2)
+
+
+def settled(project):
+    """The worths measured when nothing is added any more: the kernel dies a little later."""
+    before = -1
+    while (now := measured(project)) != before:
+        before = now
+        time.sleep(2)
+    return now
+
+
+def measured(project):
+    files = list(project.glob(".partial/worths-*/worths-*.npy"))
+    return int(np.isfinite(np.load(files[0])).all(axis=0).sum()) if files else 0
+
+
+def test_bfloat16_at_a_measured_batch_size_is_equal_bytes_too(project):
+    edit(project, precision="bfloat16", batch_size="null")
+    table = project / "results/worths/tables/squeezenet1_1-trained.npz"
+    dvc(project, "repro", "worths@squeezenet1_1")
+    before = table.read_bytes()
+    dvc(project, "repro", "-f", "-s", "worths@squeezenet1_1")
+    assert table.read_bytes() == before
+
+
+def test_a_late_failure_loses_no_forward_pass(project):
+    path = project / "notebooks/20_worths.ipynb"
+    whole = path.read_text()
+    edit(project, n_images=3)
+    notebook = json.loads(whole)
+    notebook["cells"][-1]["source"] = ["raise OSError('disk full')"]
+    path.write_text(json.dumps(notebook))
+    assert "disk full" in dvc(project, "repro", "worths@squeezenet1_1", code=255)
+    path.write_text(whole)
+    assert "24 forward passes" not in dvc(project, "repro", "worths@squeezenet1_1")
