@@ -14,6 +14,10 @@ def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project):
                  "choices_report", "convergence_report", "claims"):
         assert (project / f"results/{noun}/report.html").stat().st_size > 10_000
         assert json.loads((project / f"results/{noun}/claims.json").read_text())
+    claims = json.loads((project / "results/importance/claims.json").read_text())["claims"]
+    exact = {"efficiency", "src_range", "src_prefers_low"}  # no sample can change them
+    decided = {c["id"] for c in claims if c["verdict"] != "undecided"}
+    assert decided <= exact, "two photographs decide nothing else"
     index = (project / "results/index.html").read_text()
     assert "importance/report.html" in index and "squeezenet1_1-trained" in index
     assert "up to date" in dvc(project, "status")
