@@ -407,8 +407,11 @@ def check_study(study: dict) -> None:
     sets = {Path(path).stem: f"data/{path}" for path in packaged if path.startswith("images/")}
     places = ", ".join(sorted(sets.values()))
     for section, values in study.items():
-        images = values.get("images") if isinstance(values, dict) else None
-        for source in [images] if isinstance(images, str) else images or []:
+        networks = values.get("networks") if isinstance(values, dict) else None
+        entries = [values, *(networks.values() if isinstance(networks, dict) else [])]
+        given = [entry.get("images") for entry in entries if isinstance(entry, dict)]
+        listed = ([images] if isinstance(images, str) else images or [] for images in given)
+        for source in (source for images in listed for source in images):
             if not isinstance(source, str):
                 raise FetchError(
                     f"`images` of section `{section}` holds {source!r}: it must be a path "

@@ -99,11 +99,11 @@ def footer(*, n: int, precision: str, device: str = "cpu"):
     versions += [f"{name} {installed(name)}" for name in ("torch", "torchvision", "timm", "iaside")]
     return Markdown(
         f"---\n*n = {n} · {precision} · {device.type} ({hardware}) · "
-        f"{' · '.join(versions)} · commit {_commit()}*"
+        f"{' · '.join(versions)} · commit {commit()}*"
     )
 
 
-def _commit() -> str:
+def commit() -> str:
     """Short commit, and whether anything that decides results differs from it."""
     # A run itself rewrites results/ and dvc.lock: they say nothing about what was run.
     changed = git("status", "--porcelain", "-uno", "--", ".", ":!results", ":!dvc.lock")

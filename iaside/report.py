@@ -10,6 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from iaside import recorded
+from iaside.claims import count_verdicts
 from iaside.notebook import write_text
 from iaside.parameters import UsageError, read_yaml
 
@@ -244,9 +246,29 @@ def index_html(root: Path) -> str:
         parts.append(f"<section{css}><h2>{heading}</h2>\n{_markdown(lead)}{items}</section>")
         if noun == "claims":
             parts.append(_claims(root / "results" / "claims" / "claims.json"))
+            parts.append(_recorded(root))
     if not order:
         parts.append("<p>No report yet: run <code>make repro</code>.</p>")
     return _page("iaside: reports", "\n".join(parts))
+
+
+def _recorded(root: Path) -> str:
+    """Links to the runs in results/recorded that params.yaml names, and what they found."""
+    params = read_yaml((root / "params.yaml").read_text(encoding="utf-8"), "params.yaml")
+    parts = []
+    names = params.get("claims", {}).get("recorded", [])
+    for name, run in recorded.runs(root, names).items():
+        links = " · ".join(
+            f'<a href="recorded/{name}/{noun}.html">{html.escape(noun)}</a>'
+            for noun in run["reports"]
+        )
+        found = " · ".join(f"{n} {v}" for v, n in count_verdicts(run["rows"]).items() if n)
+        parts.append(
+            f"<section><h2>Recorded: {html.escape(run['title'])}</h2>\n<p>{run['date']}, kept as "
+            f"it was; not made again by <code>make repro</code>. {links}</p>\n<p>{found}</p>"
+            "</section>"
+        )
+    return "\n".join(parts)
 
 
 def _claims(path: Path) -> str:

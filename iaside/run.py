@@ -1,6 +1,6 @@
 """Run one notebook with the parameters of params.yaml, strictly: python -m iaside.run NN_noun.
 
-Also the chores around notebooks: --strip, --index, --use.
+Also the chores around notebooks: --strip, --index, --prune, --record, --use.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from iaside import report
+from iaside import recorded, report
 from iaside.notebook import git, project_root, write_text
 from iaside.parameters import (
     UsageError,
@@ -207,16 +207,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--prune", action="store_true", help="remove results that only an earlier study made"
     )
+    parser.add_argument(
+        "--record", nargs=2, metavar=("NAME", "TITLE"), help="keep this run in results/recorded"
+    )
     parser.add_argument("--use", metavar="STUDY", help="make studies/STUDY.yaml the params.yaml")
     a = parser.parse_args(argv)
-    if sum(map(bool, (a.notebook, a.strip, a.index, a.prune, a.use))) != 1:
-        parser.error("give exactly one of NN_noun, --strip, --index, --prune, --use")
+    if sum(map(bool, (a.notebook, a.strip, a.index, a.prune, a.record, a.use))) != 1:
+        parser.error("give exactly one of NN_noun, --strip, --index, --prune, --record, --use")
     start = time.perf_counter()
     try:
         if a.strip:
             report.strip(*a.strip)
         elif a.use:
             print(use(a.use))
+        elif a.record:
+            print(f"{os.path.relpath(recorded.record(project_root(), *a.record))} is written")
         elif a.prune:
             for path in report.prune(project_root()):
                 print(f"{path} belongs to an earlier study: removed")

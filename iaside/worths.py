@@ -70,7 +70,7 @@ class Worths:
     def load(cls, path: str | os.PathLike) -> Worths:
         """Read what ``save`` wrote. Errors: FileNotFoundError, or ValueError for another file."""
         if not Path(path).is_file():
-            raise FileNotFoundError(f"no worths table at {path}; measure it first (20_worths)")
+            raise FileNotFoundError(f"no worths table at {path}; measure it first: `make repro`")
         with np.load(path, allow_pickle=False) as data:
             if "provenance" not in data:
                 raise ValueError(f"{path} is not a worths table: it has no provenance")

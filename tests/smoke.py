@@ -16,6 +16,7 @@ LEFT_OUT = shutil.ignore_patterns(
 
 def copy_project(root, data):
     shutil.copytree(ROOT, root, ignore=LEFT_OUT)
+    shutil.copytree(ROOT / "results" / "recorded", root / "results" / "recorded")
     for folder in ("weights", "images"):
         shutil.copytree(Path(data) / folder, root / "data" / folder)
     run(root, sys.executable, "-m", "dvc", "config", "--local", "core.no_scm", "true")

@@ -243,6 +243,8 @@ def test_images_that_are_there_or_packaged_pass(project, fetch):
         fetch.check_study({"b": {"images": "data/images/else"}})
     with pytest.raises(fetch.FetchError, match="section `b` holds 3"):
         fetch.check_study({"b": {"images": [3]}})
+    with pytest.raises(fetch.FetchError, match="there are no images at 'data/images/other'"):
+        fetch.check_study({"b": {"networks": {"a": {"images": "data/images/other"}}}})
 
 
 @pytest.mark.parametrize(

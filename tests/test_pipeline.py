@@ -111,7 +111,7 @@ def test_every_study_sets_every_parameter_of_every_notebook(path, study):
     nouns = [p.stem.partition("_")[2] for p in NOTEBOOKS]
     defaults = read_parameters(load(path), path.stem)
     cmd = next(body["cmd"] for _, notebook, body in notebook_stages() if notebook == path.stem)
-    items = re.search(r"--take model (\S+)\.\$\{key\}", cmd)
+    items = re.search(r"--take model (\S+?)\.\$\{key\}", cmd)
     key = next(iter(at(params, items[1]))) if items else None
     take = dict(re.findall(r"--take (\S+) (\S+)", cmd.replace("${key}", str(key))))
     item, given = key, {"variants": ["trained"]} if "variants" in defaults else {}
@@ -135,7 +135,8 @@ def test_networks_of_a_section_are_entries_of_models(study):
     params = read_yaml(study.read_text(), "params")
     sections = [section for section in params.values() if isinstance(section, dict)]
     for key, network in (item for s in sections for item in s.get("networks", {}).items()):
-        assert network is params["models"][key], key
+        model = network.get("model", network)
+        assert model is params["models"][key], key
 
 
 def test_params_is_the_default_study():

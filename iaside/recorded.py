@@ -1,0 +1,148 @@
+"""Keep a finished run for good, small enough for git: results/recorded/<name>/."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import html
+import io
+import json
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from iaside.claims import NOT_TESTED, count_verdicts, gather
+from iaside.notebook import commit, save_json, write_text
+from iaside.parameters import UsageError, read_yaml
+
+NAME = re.compile(r"[a-z0-9_]+")
+
+
+def record(root: Path, name: str, title: str) -> Path:
+    """Copy the reports that params.yaml lists under `claims` to results/recorded/<name>/.
+
+    Kept are each report's page (its figures in 256 colours), metrics, claims and tables, the
+    params.yaml they were made with (of paths outside the project the last two parts only), date
+    and commit, and a README.md with the verdicts. An earlier run of that name is replaced whole.
+    title: one line that says what the run is.
+    Errors: UsageError for a name that is no plain word, or a report that is not there yet.
+    """
+    if not NAME.fullmatch(name):
+        raise UsageError(f"--record {name!r}: small letters, digits and _ only")
+    params = (root / "params.yaml").read_text(encoding="utf-8")
+    nouns = read_yaml(params, "params.yaml")["claims"]["reports"]
+    for noun in nouns:
+        if not (root / "results" / noun / "report.html").is_file():
+            raise UsageError(f"no report of {noun!r} to record: run `dvc repro {noun}` first")
+    about = {"title": title, "date": datetime.date.today().isoformat(), "commit": commit(),
+             "reports": nouns}  # fmt: skip
+    documents = [
+        json.loads((root / "results" / noun / "claims.json").read_text("utf-8")) for noun in nouns
+    ]
+    target = root / "results" / "recorded" / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+        new = Path(temporary, "new")
+        for noun in nouns:
+            source = root / "results" / noun
+            page = (source / "report.html").read_text(encoding="utf-8")
+            write_text(new / f"{noun}.html", _smaller(_marked(page, about)))
+            write_text(new / f"{noun}.claims.json", (source / "claims.json").read_text("utf-8"))
+            shutil.copyfile(source / "metrics.json", new / f"{noun}.metrics.json")
+            for table in sorted(source.glob("*.csv")):
+                shutil.copyfile(table, new / f"{noun}.{table.name}")
+        write_text(new / "params.yaml", _without_places(params))
+        write_text(new / "README.md", _readme(about, gather(documents)))
+        save_json(new / "run.json", about)
+        new.chmod(0o755)
+        if target.exists():
+            os.replace(target, Path(temporary, "old"))
+        os.replace(new, target)
+    return target
+
+
+def runs(root: Path, names: list[str]) -> dict[str, dict]:
+    """What was recorded under these names: `run.json`, and `rows`, its tested claims.
+
+    Errors: UsageError for a name under which nothing was recorded.
+    """
+    found = {}
+    for name in names:
+        folder = root / "results" / "recorded" / name
+        if not (folder / "run.json").is_file():
+            there = sorted(path.parent.name for path in folder.parent.glob("*/run.json"))
+            raise UsageError(
+                f"nothing is recorded as {name!r} (`claims: recorded:` in params.yaml); "
+                f"there is: {', '.join(there) or 'nothing'}"
+            )
+        about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        documents = [
+            json.loads((folder / f"{noun}.claims.json").read_text(encoding="utf-8"))
+            for noun in about["reports"]
+        ]
+        rows = [r for r in gather(documents) if not r["verdict"].startswith(NOT_TESTED)]
+        found[name] = about | {"rows": rows}
+    return found
+
+
+def measured(row: dict) -> str:
+    """The numbers of a row of claims as text.
+
+    >>> measured({"estimate": 0.25, "low": 0.125, "high": 0.5, "n": 24})
+    '0.25 [0.125, 0.5], n = 24'
+    """
+    number = [f"{v:.3g}" if v is not None else "not known" for v in (row["estimate"], row["low"],
+              row["high"])]  # fmt: skip
+    return f"{number[0]} [{number[1]}, {number[2]}], n = {int(row['n'])}"
+
+
+def _marked(page: str, about: dict) -> str:
+    """A report's page with a first line that says that it is a record."""
+    note = (
+        f'<p class="lead" style="padding: .6rem 1.2rem">Recorded on {about["date"]} '
+        f"(commit {html.escape(about['commit'])}): {html.escape(about['title'])}. Kept as it was; "
+        '<code>make repro</code> does not make it again. Settings: <a href="params.yaml">'
+        "params.yaml</a>.</p>"
+    )
+    return page.replace("<body>\n", f"<body>\n{note}\n", 1)
+
+
+def _smaller(page: str) -> str:
+    """Figures in 256 colours: a third of the bytes, and no difference to be seen in a plot."""
+    from PIL import Image
+
+    def reduced(match):
+        image = Image.open(io.BytesIO(base64.b64decode(match[1]))).convert("RGB")
+        with io.BytesIO() as file:
+            image.quantize(256).save(file, "PNG", optimize=True)
+            return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+    return re.sub(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)", reduced, page)
+
+
+def _without_places(params: str) -> str:
+    """Of an absolute path the last two parts: where a folder lay on some machine helps nobody.
+
+    >>> _without_places("weights: /home/me/own/net.safetensors, n: 1/255")
+    'weights: .../own/net.safetensors, n: 1/255'
+    """
+    return re.sub(r"(?<![\w.])/(?:[^\s/,}\]]+/)*([^\s/,}\]]+/[^\s/,}\]]+)", r".../\1", params)
+
+
+def _readme(about: dict, rows: list[dict]) -> str:
+    counts = count_verdicts(rows)
+    tested = [row for row in rows if not row["verdict"].startswith(NOT_TESTED)]
+    said = ", ".join(f"{counts[v]} {v}" for v in counts if v != NOT_TESTED)
+    pages = ", ".join(f"`{noun}.html`" for noun in about["reports"])
+    lines = [
+        f"# {about['title']}", "",
+        f"Recorded on {about['date']} (commit {about['commit']}) with the settings in "
+        f"`params.yaml`. Reports, as they were: {pages}. Claims: {said}.", "",
+        "| verdict | claim | measured | claimed |", "|---|---|---|---|",
+    ]  # fmt: skip
+    for row in tested:
+        cells = row["verdict"], row["statement"], measured(row), row["claimed"]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,117 @@
+"""A finished run is kept small, whole and as it was, and nothing of a machine goes with it."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from iaside import claims
+from iaside.parameters import UsageError
+from iaside.recorded import record, runs
+from iaside.report import index_html
+
+PARAMS = """models:
+  net: {name: net, weights: /home/somebody/own/net.safetensors, recipe: data/weights/net.json}
+worths: {images: /mnt/disk/photographs}
+claims: {reports: [bands], recorded: [mine]}
+"""
+
+
+def picture(colours):
+    """A PNG of so many colours, as base64."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (colours, 3))[np.arange(90_000) % colours].reshape(300, 300, 3)
+    with io.BytesIO() as file:
+        Image.fromarray(pixels.astype("uint8")).save(file, "PNG")
+        return base64.b64encode(file.getvalue()).decode()
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A project in which one report is finished."""
+    out = tmp_path / "results" / "bands"
+    out.mkdir(parents=True)
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    row = claims.record("low_energy_majority", 0.75, 0.625, 0.875, n=24)
+    (out / "claims.json").write_text(json.dumps(claims.as_document("bands", [row])))
+    (out / "metrics.json").write_text('{"n": 24}\n')
+    (out / "table.csv").write_text("a,b\n1,2\n")
+    image = picture(40)
+    (out / "report.html").write_text(
+        f'<html>\n<body>\n<h1>Bands</h1><img src="data:image/png;base64,{image}"></body></html>'
+    )
+    return tmp_path
+
+
+def test_a_record_holds_pages_tables_claims_settings_and_date(finished):
+    folder = record(finished, "mine", "My own photographs")
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "README.md", "bands.claims.json", "bands.html", "bands.metrics.json", "bands.table.csv",
+        "params.yaml", "run.json",
+    ]  # fmt: skip
+    about = json.loads((folder / "run.json").read_text())
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", about["date"]) and about["reports"] == ["bands"]
+    page = (folder / "bands.html").read_text()
+    assert f"Recorded on {about['date']}" in page and "<h1>Bands</h1>" in page
+    assert "0.75 [0.625, 0.875], n = 24" in (folder / "README.md").read_text()
+    [row] = runs(finished, ["mine"])["mine"]["rows"]
+    assert (row["id"], row["verdict"]) == ("low_energy_majority", "supported")
+
+
+def test_a_figure_of_few_colours_keeps_every_pixel(finished):
+    before = (finished / "results" / "bands" / "report.html").read_text()
+    after = (record(finished, "mine", "x") / "bands.html").read_text()
+
+    def pixels(page):
+        found = re.search(r"base64,([^\"]+)", page)[1]
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(found))).convert("RGB"))
+
+    assert np.array_equal(pixels(before), pixels(after))
+    assert len(after) < len(before)
+
+
+def test_no_place_on_a_machine_is_recorded(finished):
+    text = (record(finished, "mine", "x") / "params.yaml").read_text()
+    assert "/home" not in text and "/mnt" not in text
+    assert ".../own/net.safetensors" in text and "data/weights/net.json" in text
+    assert ".../disk/photographs" in text
+
+
+def test_recording_again_replaces_the_run_and_leaves_nothing_else(finished):
+    record(finished, "mine", "first")
+    (finished / "results" / "bands" / "table.csv").unlink()
+    folder = record(finished, "mine", "second")
+    assert json.loads((folder / "run.json").read_text())["title"] == "second"
+    assert not (folder / "bands.table.csv").exists()
+    assert [p.name for p in folder.parent.iterdir()] == ["mine"]
+
+
+def test_what_cannot_be_recorded_or_shown_is_said(finished):
+    with pytest.raises(UsageError, match="small letters"):
+        record(finished, "../mine", "x")
+    with pytest.raises(UsageError, match="nothing is recorded as 'mine'"):
+        runs(finished, ["mine"])
+    (finished / "results" / "bands" / "report.html").unlink()
+    with pytest.raises(UsageError, match="dvc repro bands"):
+        record(finished, "mine", "x")
+    assert not list((finished / "results").glob("recorded/*"))
+
+
+def test_the_index_leads_to_recorded_runs_as_such(finished, monkeypatch):
+    record(finished, "mine", "My own photographs")
+    monkeypatch.setattr("iaside.report.outputs_of_study", lambda root: [])
+    assert "My own photographs" not in index_html(finished)  # no claims page, no runs beside it
+    page = finished / "results" / "claims" / "report.html"
+    page.parent.mkdir()
+    page.write_text("")
+    notebook = {"cells": [{"cell_type": "markdown", "source": "# Claims\n\nWhich hold?"}]}
+    page.with_suffix(".ipynb").write_text(json.dumps(notebook))
+    out = page.relative_to(finished)
+    monkeypatch.setattr("iaside.report.outputs_of_study", lambda root: [out])
+    shown = index_html(finished)
+    assert "Recorded: My own photographs" in shown and "1 supported" in shown
+    assert 'href="recorded/mine/bands.html"' in shown
