@@ -1,8 +1,9 @@
 """Name or path -> a classifier that takes pixels in [0, 1] and carries its own recipe.
 
 A *recipe* is the dict that says how a network wants its images: library ("timm", "torchvision", or
-"iaside" for those of architectures.py), architecture, num_classes, input_size (3, H, W), mean, std, crop_pct, interpolation, and for the few
-timm networks that squash instead of crop, crop_mode. It travels with the weights as a JSON file.
+"iaside" for those of architectures.py), architecture, num_classes, input_size (3, H, W), mean, std,
+crop_pct, interpolation, and for the few timm networks that squash instead of crop, crop_mode. It
+travels with the weights as a JSON file.
 """
 
 from __future__ import annotations
