@@ -16,12 +16,8 @@ import io
 import json
 import math
 import os
-import queue
 import shutil
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +41,7 @@ from iaside.machine import (
 from iaside.models import Classifier, save_weights, untrained
 from iaside.penalties import PENALTIES, coalition_dropout, input_gradient
 from iaside.spectral import band_masks
+from iaside.workers import in_processes
 
 SCHEDULES = ("constant", "cosine", "cyclic")
 PAD = 4  # pixels on each side, of the random crop of augmentation
@@ -392,7 +389,7 @@ def train_plan(
     for name in todo:
         own = Path(partial) / f"{name}-{keys[name]}"  # of these settings: another's is no start
         note = {"key": keys[name], **every[name]}
-        jobs[name] = (name, note, folder / name, own)
+        jobs[name] = (name, note, folder / name, own, device)
     with tqdm(total=sum(every[name]["epochs"] for name in todo), unit="epoch",
               disable=not progress or not todo) as bar:  # fmt: skip
 
@@ -404,11 +401,8 @@ def train_plan(
             bar.update()
 
         at_a_time = min(len(jobs), workers or os.cpu_count() or 1)
-        if device.type == "cpu" and at_a_time > 1:
-            _train_in_processes(jobs, data, at_a_time, report)
-        else:
-            for job in jobs.values():
-                _train_one(*job, data, device, report)
+        arrays = {source: [t.numpy() for t in halves] for source, halves in data.items()}
+        in_processes(_train_one, jobs, arrays, at_a_time if device.type == "cpu" else 1, report)
     return todo
 
 
@@ -450,56 +444,13 @@ def _finished(folder: Path, key: str) -> bool:
         return False
 
 
-def _train_one(name, note, folder, partial, data, device, report: Report) -> None:
+def _train_one(name, note, folder, partial, device, arrays, report: Report) -> None:
     """Train a network into a folder that holds nothing of an earlier one, and say so there."""
-    threads = torch.get_num_threads()
     if not (partial.exists() and folder.exists()):
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
-    try:
-        if device.type == "cpu":
-            torch.set_num_threads(1)
-        train_network(name, note, data[note["images"]], folder, partial, device, report)
-    finally:
-        torch.set_num_threads(threads)
+    data = Data(*map(torch.from_numpy, arrays[note["images"]]))
+    train_network(name, note, data, folder, partial, device, report)
     text = json.dumps(note, indent=1, sort_keys=True) + "\n"
     _write(folder / "settings.json", lambda file: file.write(text.encode()))
     shutil.rmtree(partial)
-
-
-def _train_in_processes(jobs: dict, data: dict, at_a_time: int, report: Report) -> None:
-    context = get_context("spawn")  # a forked child of a process with torch threads may hang
-    said = context.Queue()
-    arrays = {source: [t.numpy() for t in halves] for source, halves in data.items()}
-    with ProcessPoolExecutor(at_a_time, context, _start_worker, (arrays, said)) as pool:
-        running = {name: pool.submit(_work, *job) for name, job in jobs.items()}
-        waiting = set(running)
-        while waiting:
-            with contextlib.suppress(queue.Empty):
-                report(*said.get(timeout=0.2))
-            for name in [name for name in waiting if running[name].done()]:
-                waiting.remove(name)
-                try:
-                    running[name].result()
-                except Exception as error:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise RuntimeError(
-                        f"training {name} failed: {type(error).__name__}: {error}"
-                    ) from error
-        with contextlib.suppress(queue.Empty):
-            while True:
-                report(*said.get(timeout=0.2))
-
-
-_worker: dict = {}  # of this process, if it is a worker
-
-
-def _start_worker(arrays: dict, said) -> None:
-    # When its parent is killed, nobody else would end it.
-    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
-    data = {source: Data(*map(torch.from_numpy, halves)) for source, halves in arrays.items()}
-    _worker.update(data=data, report=lambda name, row: said.put((name, row)))
-
-
-def _work(name, note, folder, partial) -> None:
-    _train_one(name, note, folder, partial, _worker["data"], torch.device("cpu"), _worker["report"])

@@ -259,7 +259,7 @@ def test_a_plan_that_grew_trains_only_what_is_new(shared, tmp_path, monkeypatch)
 def test_workers_change_no_byte_and_their_errors_arrive(shared, data, tmp_path):
     found = zoo.networks({"p": {"architecture": "small_cnn", "seed": [0, 1], "epochs": 1}})
     found["small_cnn-seed1"]["lr"] = 1e30
-    message = "training small_cnn-seed1 failed: ValueError: .*lower"
+    message = "small_cnn-seed1 failed: ValueError: .*lower"
     with pytest.raises(RuntimeError, match=message):
         train_plan(found, shared, tmp_path / "r", tmp_path / "p", device="cpu", workers=2,
                    progress=False)  # fmt: skip
