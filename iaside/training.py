@@ -425,9 +425,10 @@ def check_settings(networks: Mapping[str, Mapping]) -> None:
 
 
 def _key(settings: Mapping, data: Data, device: torch.device) -> str:
-    code = [Path(__file__), Path(__file__).with_name("architectures.py")]
+    modules = ["training", "architectures"]
     if settings["penalty"] != "none" or settings["adversary"] != "none":
-        code.append(Path(__file__).with_name("penalties.py"))
+        modules += ["penalties", "spectral"]
+    code = [Path(__file__).with_name(f"{module}.py") for module in modules]
     return settings_key({
         "settings": {k: v for k, v in settings.items() if k != "plan"},
         "data": [fingerprint(tensor) for tensor in data],
