@@ -58,7 +58,7 @@ def in_processes(
                 try:
                     running.pop(name).result()
                 except Exception as error:
-                    pool.shutdown(wait=False, cancel_futures=True)
+                    pool.shutdown(cancel_futures=True)
                     raise _failed(name, error) from error
         with contextlib.suppress(queue.Empty):
             while True:
