@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
+import os
+import shutil
+import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +18,28 @@ import torchvision.transforms.functional as F
 from PIL import Image
 from torch import Tensor
 from torchvision import datasets
+from torchvision.datasets.utils import download_and_extract_archive
 
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGED = {"photographs": "data/images/photographs", "mnist_5k": "data/images/mnist_5k.npz"}
 
-# The torchvision data sets that are recognised by what lies in their folder; always the test split.
+# The torchvision data sets that are recognised by what lies in their folder: root, split -> data.
 _TORCHVISION = {
-    "cifar-10-batches-py": lambda root: datasets.CIFAR10(root, train=False),
-    "cifar-100-python": lambda root: datasets.CIFAR100(root, train=False),
-    "stl10_binary": lambda root: datasets.STL10(root, split="test"),
-    "MNIST/raw": lambda root: datasets.MNIST(root, train=False),
-    "test_32x32.mat": lambda root: datasets.SVHN(root, split="test"),
+    "cifar-10-batches-py": lambda root, split: datasets.CIFAR10(root, train=split == "train"),
+    "cifar-100-python": lambda root, split: datasets.CIFAR100(root, train=split == "train"),
+    "stl10_binary": lambda root, split: datasets.STL10(root, split=split),
+    "MNIST/raw": lambda root, split: datasets.MNIST(root, train=split == "train"),
+    "test_32x32.mat": lambda root, split: datasets.SVHN(root, split=split),
+}
+_TINY = "http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de"
+# What can be downloaded into data/images/<name>: a function of that folder.
+DOWNLOADS = {
+    "caltech101": lambda root: datasets.Caltech101(root, download=True),
+    "stl10": lambda root: datasets.STL10(root, download=True),
+    "cifar10": lambda root: datasets.CIFAR10(root, download=True),
+    "cifar100": lambda root: datasets.CIFAR100(root, download=True),
+    "svhn": lambda root: [datasets.SVHN(root, split=s, download=True) for s in ("train", "test")],
+    "tiny_imagenet": lambda root: download_and_extract_archive(_TINY[0], root, md5=_TINY[1]),
 }
 
 
@@ -45,7 +60,7 @@ def load_images(
         index where every folder is an ImageNet id such as n01440764);
         an .npz with `images` (N, H, W) or (N, H, W, 3), uint8 or in [0, 1], and `labels` (N,);
         a folder as torchvision lays out CIFAR-10, CIFAR-100, STL10, MNIST, SVHN (their test split)
-        or Caltech101 (all, without BACKGROUND_Google);
+        or Caltech101 (all, without BACKGROUND_Google), or Tiny ImageNet (its val);
         a torch Dataset of (PIL image or (C, H, W) tensor in [0, 1], int).
         A relative path is looked for here, then in the project's folder.
     like: a Classifier (or anything with .recipe): resize and centre crop by its recipe.
@@ -115,6 +130,135 @@ def load_images(
     return torch.stack([pixels[k] for k in chosen]), torch.tensor([labels[k] for k in chosen])
 
 
+def load_split(
+    source: str | Path,
+    held_out: float = 0.2,
+    seed: int = 0,
+    input_size: int | tuple[int, int] | None = None,
+    classes: int | Sequence[str] | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Both halves of a data set: training images and labels, held-out images and labels.
+
+    source: what ``load_images`` takes, a folder in Tiny ImageNet's layout, or one of the names
+        "stl10", "cifar10", "cifar100", "svhn", "tiny_imagenet" and "caltech101", which lie in
+        data/images/<name> and are downloaded when they do not.
+    held_out: the share that is held out, stratified by label and drawn by `seed`; sets that come
+        with a split of their own (all of these but Caltech101, and MNIST) keep theirs.
+    classes: only the first so many classes, or those of these names; labels are then 0, 1, ...
+    Returns uint8 (N, 3, H, W), int64 (N,), uint8 (K, 3, H, W), int64 (K,). An image that is in both
+    halves, byte for byte, is left out of the training half.
+
+    Raises FileNotFoundError (no such source, and no download), ValueError (nothing in it, unknown
+    classes, held_out outside (0, 1), a damaged image, images of different sizes).
+
+    >>> source = [(torch.full((3, 8, 8), k / 255), k % 2) for k in range(20)]
+    >>> x, y, held_out, labels = load_split(source, held_out=0.2)
+    >>> x.shape, x.dtype, labels.bincount().tolist()
+    (torch.Size([16, 3, 8, 8]), torch.uint8, [2, 2])
+    """
+    if not 0 < held_out < 1:
+        raise ValueError(f"held_out={held_out} must be a share between 0 and 1, such as 0.2.")
+    fetch_images(source)
+    only = None if classes is None or isinstance(classes, int) else list(classes)
+    official = not only and _layout(source) is not None
+    splits = ("train", "test") if official else ("all",)
+    listings = [_listing(source, split, only) for split in splits]
+    kinds = sorted(set().union(*(labels for _, labels, _ in listings)))
+    if isinstance(classes, int):
+        if not 2 <= classes <= len(kinds):
+            raise ValueError(
+                f"classes={classes}: {_called(source)} has {len(kinds)}; take 2 or more of them."
+            )
+        kinds = kinds[:classes]
+    number = {label: k for k, label in enumerate(kinds)}
+    halves = [
+        (read, [(k, number[label]) for k, label in enumerate(labels) if label in number], names)
+        for read, labels, names in listings
+    ]
+    if not official:
+        read, items, names = halves[0]
+        order = stratified_order([label for _, label in items], seed)
+        n = round(held_out * len(items))
+        halves = [
+            (read, [items[k] for k in sorted(part)], names) for part in (order[n:], order[:n])
+        ]
+    fit = _fitter(None, input_size)
+    (x, y), (held_x, held_y) = (_half(*half, fit, source) for half in halves)
+    seen = {_content(image) for image in held_x}
+    own = torch.tensor([_content(image) not in seen for image in x])
+    return x[own], y[own], held_x, held_y
+
+
+def stratified_order(labels: Sequence[int], seed: int) -> list[int]:
+    """All indices in a seeded order whose every beginning has each label in proportion.
+
+    >>> labels = [0] * 80 + [1] * 20
+    >>> sum(labels[k] for k in stratified_order(labels, seed=0)[:10])
+    2
+    """
+    labels = np.asarray(labels)
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    place = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = shuffled[labels[shuffled] == label]
+        place[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return shuffled[np.argsort(place[shuffled], kind="stable")].tolist()
+
+
+def fetch_images(source) -> None:
+    """Download a set of ``DOWNLOADS`` into data/images/<name> if it is not there yet.
+
+    source: its name or that path; anything else, and what is there, is left alone.
+    Raises FileNotFoundError, saying how to come by it without internet.
+    """
+    if not isinstance(source, str | Path) or Path(source).name not in DOWNLOADS:
+        return
+    name = Path(source).name
+    place = PROJECT / "data" / "images" / name
+    if Path(source).exists() or (PROJECT / source).resolve() not in (place, PROJECT / name):
+        return
+    if place.exists():
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    folder = tempfile.mkdtemp(prefix=".fetch-", dir=place.parent)
+    try:
+        DOWNLOADS[name](folder)
+        Path(folder).chmod(0o755)
+        os.rename(folder, place)
+    except Exception as error:  # each server has its own family of errors
+        raise FileNotFoundError(
+            f"the images {name!r} are not at {place}, and downloading them failed "
+            f"({type(error).__name__}: {str(error).partition(chr(10))[0][:200]}). With internet "
+            "access run this again; without it, put torchvision's folder there, or give the path "
+            "of your copy under `images`."
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _half(read, items: list[tuple[int, int]], names, fit, source) -> tuple[Tensor, Tensor]:
+    """The images of these (index, label) as bytes, (N, 3, H, W), and the labels."""
+    if not items:
+        raise ValueError(f"{_called(source)} leaves a half without images: change held_out.")
+    pixels = []
+    for k, _ in items:
+        try:
+            pixels.append((fit(read(k)) * 255).round().to(torch.uint8))
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise ValueError(
+                f"{names(k)} cannot be read ({error}). Repair or remove it."
+            ) from error
+    if len(sizes := {tuple(image.shape) for image in pixels}) > 1:
+        raise ValueError(
+            f"{_called(source)} has images of {len(sizes)} sizes: give input_size=(H, W)."
+        )
+    return torch.stack(pixels), torch.tensor([label for _, label in items])
+
+
+def _content(image: Tensor) -> bytes:
+    return hashlib.sha256(image.contiguous().numpy()).digest()
+
+
 def _called(source) -> str:
     return repr(str(source)) if isinstance(source, str | Path) else f"this {type(source).__name__}"
 
@@ -136,7 +280,8 @@ def _drawing_order(labels: list[int], seed: int) -> list[int]:
 Listing = tuple[Callable[[int], Image.Image | Tensor], list[int], Callable[[int], str]]
 
 
-def _listing(source) -> Listing:
+def _listing(source, split: str = "test", only: list[str] | None = None) -> Listing:
+    """split: of a set that comes with one; only: the classes of a folder per class."""
     if not isinstance(source, str | Path):
         if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
             raise TypeError(
@@ -146,29 +291,63 @@ def _listing(source) -> Listing:
         return _from_dataset(source, _called(source))
     path = _found(source)
     if path.is_file():
+        if only:
+            raise ValueError(f"classes={only}: {path} names none; give a number of classes.")
         if path.suffix != ".npz":
             raise ValueError(
                 f"{path} is a file, but not .npz: give the folder of images, or an .npz with "
                 "`images` and `labels`."
             )
         return _from_npz(path)
-    if (path / "labels.csv").is_file():
+    if (path / "labels.csv").is_file() and not only:
         return _from_files(*_labelled_files(path))
+    if (of := _layout(path)) is not None:
+        return of(split)
+    for folder in (path / "101_ObjectCategories", path / "caltech101" / "101_ObjectCategories"):
+        path = folder if folder.is_dir() else path
+    return _from_files(*_class_folders(path, only))
+
+
+def _layout(source) -> Callable[[str], Listing] | None:
+    """A function split -> listing where the source is a folder of a set that comes with a split."""
+    if not isinstance(source, str | Path) or not (path := _found(source)).is_dir():
+        return None
     for marker, dataset in _TORCHVISION.items():
         first = Path(marker).parts[0]
         root = path if (path / marker).exists() else path.parent if path.name == first else None
         if root is not None and (root / marker).exists():
-            try:
-                return _from_dataset(dataset(root), str(root))
-            except RuntimeError as error:
-                raise ValueError(f"torchvision cannot read {root / marker}: {error}") from error
-    for folder in (path / "101_ObjectCategories", path / "caltech101" / "101_ObjectCategories"):
-        path = folder if folder.is_dir() else path
-    return _from_files(*_class_folders(path))
+            return lambda split, of=dataset, root=root, marker=marker: _torchvision(
+                of, root, split, marker
+            )
+    for root in (path, path / "tiny-imagenet-200"):
+        if (root / "val" / "val_annotations.txt").is_file():
+            return lambda split, root=root: _from_files(*_tiny_imagenet(root, split))
+    return None
+
+
+def _torchvision(dataset, root: Path, split: str, marker: str) -> Listing:
+    try:
+        return _from_dataset(dataset(root, split), str(root))
+    except RuntimeError as error:
+        raise ValueError(f"torchvision cannot read {root / marker}: {error}") from error
+
+
+def _tiny_imagenet(root: Path, split: str) -> tuple[list[Path], list[int]]:
+    """train/<wnid>/images/*, or val/images/* with the wnid of each in val_annotations.txt."""
+    index = {p.name: k for k, p in enumerate(sorted((root / "train").iterdir())) if p.is_dir()}
+    if split == "train":
+        files = [p for name in index for p in sorted((root / "train" / name).rglob("*"))
+                 if _is_image(p)]  # fmt: skip
+        return files, [index[p.relative_to(root / "train").parts[0]] for p in files]
+    lines = (root / "val" / "val_annotations.txt").read_text().splitlines()
+    pairs = [line.split("\t")[:2] for line in lines]
+    return [root / "val" / "images" / name for name, _ in pairs], [index[w] for _, w in pairs]
 
 
 def _found(source: str | Path) -> Path:
     path = Path(PACKAGED.get(str(source), source))
+    if str(source) in DOWNLOADS and not path.exists():
+        path = Path("data/images") / path
     for candidate in (path, PROJECT / path):
         if candidate.exists():
             return candidate
@@ -222,12 +401,17 @@ def _labelled_files(folder: Path) -> tuple[list[Path], list[int]]:
     return files, [label_of[p] for p in files]
 
 
-def _class_folders(folder: Path) -> tuple[list[Path], list[int]]:
+def _class_folders(folder: Path, only: list[str] | None) -> tuple[list[Path], list[int]]:
     classes = sorted(
         p.name
         for p in folder.iterdir()
         if p.is_dir() and p.name != "BACKGROUND_Google" and not p.name.startswith(".")
     )
+    if unknown := sorted(set(only or ()) - set(classes)):
+        raise ValueError(
+            f"there is no class {unknown[0]!r} in {folder}; it has {', '.join(classes)}."
+        )
+    classes = sorted(only or classes)
     index = {name: k for k, name in enumerate(classes)}
     if all(name[:1] == "n" and name[1:].isdigit() for name in classes):
         from timm.data import ImageNetInfo

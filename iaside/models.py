@@ -1,8 +1,9 @@
 """Name or path -> a classifier that takes pixels in [0, 1] and carries its own recipe.
 
-A *recipe* is the dict that says how a network wants its images: library ("timm" or "torchvision"),
-architecture, num_classes, input_size (3, H, W), mean, std, crop_pct, interpolation, and for the few
-timm networks that squash instead of crop, crop_mode. It travels with the weights as a JSON file.
+A *recipe* is the dict that says how a network wants its images: library ("timm", "torchvision", or
+"iaside" for those of architectures.py), architecture, num_classes, input_size (3, H, W), mean, std,
+crop_pct, interpolation, and for the few timm networks that squash instead of crop, crop_mode. It
+travels with the weights as a JSON file.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
+
+from iaside.architectures import ARCHITECTURES
 
 PROJECT = Path(__file__).resolve().parents[1]
 RECIPE_FIELDS = (
@@ -218,10 +221,10 @@ def _checked(recipe: dict, whose: str) -> dict:
         raise ValueError(
             f"{whose} lacks {', '.join(missing)}; the fields are {', '.join(RECIPE_FIELDS)}."
         )
-    if recipe["library"] not in ("timm", "torchvision"):
+    if recipe["library"] not in ("timm", "torchvision", "iaside"):
         raise ValueError(
-            f"{whose}: library {recipe['library']!r} must be 'timm' or 'torchvision'. Any other "
-            "network can be wrapped by hand: Classifier(net, recipe, name)."
+            f"{whose}: library {recipe['library']!r} must be 'timm', 'torchvision' or 'iaside'. "
+            "Any other network can be wrapped by hand: Classifier(net, recipe, name)."
         )
     if len(recipe["mean"]) != 3 or len(recipe["std"]) != 3 or min(recipe["std"]) <= 0:
         raise ValueError(
@@ -252,6 +255,32 @@ def _torchvision_weights(name: str):
     choices = torchvision.models.get_model_weights(name)
     # A few large networks (vit_h_14) exist only with other weights: take their first.
     return getattr(choices, "IMAGENET1K_V1", next(iter(choices)))
+
+
+def untrained(name: str, num_classes: int, side: int, seed: int) -> Classifier:
+    """A network to be trained on pixels as they are, as its library initialises it.
+
+    name: one of architectures.py, or of torchvision or timm;  side: of the images, in pixels.
+    A function of the arguments alone; no global random state moves.
+    Raises ValueError for an unknown name.
+
+    >>> untrained("small_cnn", num_classes=10, side=32, seed=0)(torch.rand(1, 3, 32, 32)).shape
+    torch.Size([1, 10])
+    """
+    iasides = name in ARCHITECTURES
+    recipe = {
+        "library": "iaside" if iasides else _library_recipe(name)["library"],
+        "architecture": name,
+        "num_classes": num_classes,
+        "input_size": [3, side, side],
+        "mean": [0.0] * 3,
+        "std": [1.0] * 3,
+        "crop_pct": 1.0,
+        "interpolation": "bicubic",
+    }
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)
+        return Classifier(_build(recipe), recipe, name)
 
 
 def _library_recipe(name: str) -> dict:
@@ -288,6 +317,12 @@ def _library_recipe(name: str) -> dict:
 def _build(recipe: dict) -> nn.Module:
     """The architecture of a recipe with the library's own random initialisation, on the CPU."""
     name, classes = recipe["architecture"], recipe["num_classes"]
+    if recipe["library"] == "iaside":
+        if name not in ARCHITECTURES:
+            raise ValueError(
+                f"iaside has no architecture {name!r}; it has {', '.join(ARCHITECTURES)}."
+            )
+        return ARCHITECTURES[name](classes)
     if recipe["library"] == "timm":
         if _timm_config(name) is None:
             raise ValueError(

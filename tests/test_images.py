@@ -1,5 +1,6 @@
 import csv
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from iaside import images as module
-from iaside.images import load_images
+from iaside.images import load_images, load_split
 
 
 def square(value, side=40):
@@ -318,3 +319,95 @@ def test_packaged_photographs_and_digits(data):
     digits, labels = load_images("mnist_5k", n=50)
     assert digits.shape == (50, 3, 32, 32) and labels.bincount().tolist() == [5] * 10
     assert 0.05 < digits.mean() < 0.2  # ink on black
+
+
+# --- both halves ----------------------------------------------------------------------------------
+
+
+def numbered(n, classes=4, side=8):
+    """n different images: the k-th has k in its first pixels."""
+    images = np.zeros((n, side, side, 3), np.uint8)
+    images[:, 0, 0, 0], images[:, 0, 0, 1] = np.arange(n) % 256, np.arange(n) // 256
+    return images, np.arange(n) % classes
+
+
+def contents(images):
+    return {image.numpy().tobytes() for image in images}
+
+
+def test_the_halves_are_stratified_and_never_share_an_image(tmp_path):
+    images, labels = numbered(403)
+    images[7] = images[400]  # twice in the set
+    np.savez(tmp_path / "set.npz", images=images, labels=labels)
+    split = [load_split(tmp_path / "set.npz", 0.25, seed) for seed in range(8)]
+    for x, y, held_x, held_y in split:
+        assert x.dtype == torch.uint8 and len(held_x) == round(0.25 * 403)
+        assert not contents(x) & contents(held_x)
+        assert len(contents(x) | contents(held_x)) == 402
+        assert held_y.bincount().max() - held_y.bincount().min() <= 1
+        assert len(x) in (302, 301), "a copy of a held-out image is not trained on"
+        assert {len(x), len(y)} == {len(x)} and len(held_x) == len(held_y)
+    assert {len(x) for x, *_ in split} == {301, 302}
+    assert not torch.equal(split[0][2], split[1][2])
+    again = load_split(tmp_path / "set.npz", 0.25, 0)
+    assert all(torch.equal(a, b) for a, b in zip(split[0], again, strict=True))
+
+
+def test_a_class_subset_is_numbered_from_0(tmp_path):
+    for name, count in (("cat", 10), ("dog", 20), ("elk", 10)):
+        (tmp_path / name).mkdir()
+        for k in range(count):
+            pixels = np.full((8, 8, 3), k + 40 * (ord(name[0]) - ord("b")), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{k}.png")
+    *_, labels = load_split(tmp_path, 0.2, classes=["elk", "dog"])
+    assert labels.bincount().tolist() == [4, 2]
+    _, labels, *_ = load_split(tmp_path, 0.2, classes=2)
+    assert labels.bincount().tolist() == [8, 16]
+    with pytest.raises(ValueError, match="no class 'cow' in .*it has cat, dog, elk"):
+        load_split(tmp_path, classes=["cow", "elk"])
+    with pytest.raises(ValueError, match="classes=4: .* has 3"):
+        load_split(tmp_path, classes=4)
+    with pytest.raises(ValueError, match="held_out=1 must be a share"):
+        load_split(tmp_path, held_out=1)
+
+
+def test_tiny_imagenet_keeps_its_own_split(tmp_path):
+    images, _ = numbered(12)
+    for w, wnid in enumerate(("n02", "n01")):
+        folder = tmp_path / "train" / wnid / "images"
+        folder.mkdir(parents=True)
+        for k in range(4):
+            Image.fromarray(images[4 * w + k]).save(folder / f"{wnid}_{k}.png")
+    (tmp_path / "val/images").mkdir(parents=True)
+    for k in range(4):
+        Image.fromarray(images[8 + k]).save(tmp_path / f"val/images/val_{k}.png")
+    lines = [f"val_{k}.png\t{('n01', 'n02')[k % 2]}\t0\t0\t7\t7\n" for k in range(4)]
+    (tmp_path / "val/val_annotations.txt").write_text("".join(lines))
+    x, y, held_x, held_y = load_split(tmp_path)
+    assert y.bincount().tolist() == [4, 4] and held_y.tolist() == [0, 1, 0, 1]
+    assert held_x[:, 0, 0, 0].tolist() == [8, 9, 10, 11]
+    assert sorted(x[y == 0][:, 0, 0, 0].tolist()) == [4, 5, 6, 7]
+    shown, labels = load_images(tmp_path)
+    assert torch.equal((shown * 255).to(torch.uint8), held_x) and torch.equal(labels, held_y)
+
+
+def test_a_set_that_cannot_be_downloaded_says_where_to_put_it(tmp_path, monkeypatch):
+    def refuse(root):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(module, "PROJECT", tmp_path)
+    monkeypatch.setitem(module.DOWNLOADS, "cifar10", refuse)
+    for source in ("cifar10", "data/images/cifar10"):
+        with pytest.raises(FileNotFoundError, match="downloading them failed.*no route to host"):
+            load_split(source)
+    assert not list((tmp_path / "data/images").iterdir())
+
+    def give(root):
+        images, labels = numbered(20)
+        np.savez(Path(root) / "never.npz", images=images, labels=labels)
+        (Path(root) / "labels.csv").write_text("file,label\n")
+
+    monkeypatch.setitem(module.DOWNLOADS, "svhn", give)
+    module.fetch_images("svhn")
+    assert (tmp_path / "data/images/svhn/never.npz").is_file()
+    assert [p.name for p in (tmp_path / "data/images").iterdir()] == ["svhn"]

@@ -338,8 +338,9 @@ def test_weights_errors(tmp_path):
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ({"library": "keras"}, "'keras' must be 'timm' or 'torchvision'"),
+        ({"library": "keras"}, "'keras' must be 'timm', 'torchvision' or 'iaside'"),
         ({"architecture": "squeezenet9"}, "no classifier 'squeezenet9'"),
+        ({"library": "iaside"}, "iaside has no architecture 'squeezenet1_1'; it has small_cnn"),
         ({"library": "timm", "architecture": "squeezenet1_1"}, "no architecture 'squeezenet1_1'"),
         ({"std": [1, 0, 1]}, "std > 0"),
         ({"crop_pct": 87.5}, r"crop_pct in \(0, 1\]"),

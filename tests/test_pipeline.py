@@ -6,8 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
+from timm import is_model
+from torchvision.models import list_models
 
+from iaside.architectures import ARCHITECTURES
 from iaside.parameters import read_parameters, read_yaml, resolve_parameters
+from iaside.training import check_settings, complete
+from iaside.zoo import networks
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -111,7 +116,7 @@ def test_every_study_sets_every_parameter_of_every_notebook(path, study):
     nouns = [p.stem.partition("_")[2] for p in NOTEBOOKS]
     defaults = read_parameters(load(path), path.stem)
     cmd = next(body["cmd"] for _, notebook, body in notebook_stages() if notebook == path.stem)
-    items = re.search(r"--take model (\S+?)\.\$\{key\}", cmd)
+    items = re.search(r"--take (?:model|plan) (\S+?)\.\$\{key\}", cmd)
     key = next(iter(at(params, items[1]))) if items else None
     take = dict(re.findall(r"--take (\S+) (\S+)", cmd.replace("${key}", str(key))))
     item, given = key, {"variants": ["trained"]} if "variants" in defaults else {}
@@ -137,6 +142,18 @@ def test_networks_of_a_section_are_entries_of_models(study):
     for key, network in (item for s in sections for item in s.get("networks", {}).items()):
         model = network.get("model", network)
         assert model is params["models"][key], key
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda p: p.stem)
+def test_plans_of_a_study_can_be_trained(study):
+    section = read_yaml(study.read_text(), "params")["training"]
+    found = networks(section.pop("plans"))
+    every = {name: complete(settings, section) for name, settings in found.items()}
+    with pytest.MonkeyPatch.context() as patch:  # building the large ones takes seconds
+        patch.setattr("iaside.training.untrained", lambda *args: None)
+        check_settings(every)
+    for name in {settings["architecture"] for settings in every.values()} - set(ARCHITECTURES):
+        assert is_model(name) or name in list_models()
 
 
 def test_params_is_the_default_study():
@@ -174,7 +191,12 @@ def test_modules_import_only_what_they_may():
         "perturb": {"spectral"},
         "worths": {"machine", "spectral", "shapley"},
         "explain": {"machine", "spectral", "worths", "shapley", "score", "plots"},
-        "models": set(), "images": set(),
+        "architectures": set(), "models": {"architectures"}, "images": set(),
+        "zoo": {"responses", "worths"},
+        "workers": set(), "penalties": {"spectral"},
+        "training": {"images", "machine", "models", "penalties", "spectral", "workers"},
+        "profiles": {"images", "machine", "models", "penalties", "perturb", "responses",
+                     "spectral", "training", "workers", "worths"},
         "responses": {"machine", "perturb", "spectral"},
         "robustness": {"perturb", "responses", "score"},
     }
