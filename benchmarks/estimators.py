@@ -10,10 +10,11 @@ printed too, since that is what `tolerance=` bounds. The empty and the full coal
 once per image for everyone, a coalition that is drawn again costs nothing, and each peer has that
 budget per image, of several, that suits it best on that table.
 
-    python benchmarks/estimators.py [tables] [--repeats 40] [--models squeezenet1_1 ...]
+    python benchmarks/estimators.py [tables] [--repeats 100] [--models squeezenet1_1 ...]
 
-`tables` is a folder with <model>-trained.npz, or one npz. Prints one JSON line per model and
-estimator; the last line holds the speed-ups of the root mean square error.
+`tables` is a folder with <model>-trained.npz, or one npz. Prints the coverage of our 95 % intervals
+on a population of games whose values are known, then one JSON line per model and estimator; the
+last line holds the speed-ups of the root mean square error.
 """
 
 import argparse
@@ -25,7 +26,8 @@ import numpy as np
 from shapiq.approximator import SVARM, KernelSHAP, PermutationSamplingSV
 
 from iaside.estimator import draw_pairs, members, pairs_per_image, sampled_values, whole
-from iaside.shapley import shapley_values
+from iaside.score import interval
+from iaside.shapley import coalitions, shapley_values
 from iaside.worths import Worths
 
 
@@ -112,17 +114,42 @@ def speedup(table, estimate, size, repeats):
     return (*found.round(2).tolist(), price * spread.max() / error.max(), passes)
 
 
+def coverage(repeats, n_bands=8, n=24):
+    """How often 95 % intervals hold the true mean values, of images in general and of these."""
+    rng = np.random.default_rng(0)
+    x = coalitions(n_bands).astype(float)
+    share = 2.0 ** -np.arange(n_bands)
+    common = 4 * (1 - np.exp(-x @ share))  # low bands matter most, and the worth saturates
+    own = (x[:, :, None] * x[:, None] * share[:, None] * share).reshape(len(x), -1)
+    truth, ends = shapley_values(common), np.array([0, whole(n_bands)], np.uint64)
+    held = []
+    for _ in range(repeats):
+        strength = rng.exponential(size=(own.shape[1], n)) - 1  # mean 0, skewed
+        table = common[:, None] + own @ strength + 0.1 * rng.normal(size=(len(x), n))
+        pairs = [draw_pairs(n_bands, pairs_per_image(n_bands), rng) for _ in range(n)]
+        codes = np.stack([np.r_[ends, p] for p in pairs])
+        found = sampled_values(codes, table[codes.astype(int), np.arange(n)[:, None]], n_bands)
+        general = interval(found.values, lambda mean: mean)
+        off = np.abs(found.values.mean(1) - shapley_values(table).mean(1))
+        these = off <= 1.96 * np.sqrt(found.draw_variance.sum(1)) / n
+        held.append([((general.low <= truth) & (truth <= general.high)).mean(), these.mean()])
+    names = ["images in general", "these images"]
+    return dict(zip(names, np.mean(held, 0).round(4).tolist(), strict=True))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tables", nargs="?", type=Path, default=Path("results/worths/tables"))
     parser.add_argument("--models", nargs="*")
-    parser.add_argument("--repeats", type=int, default=40)
+    parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--coverage", type=int, default=1000, metavar="REPEATS")
     a = parser.parse_args()
     found = [a.tables] if a.tables.is_file() else sorted(a.tables.glob("*-trained.npz"))
     tables = {p.stem.removesuffix("-trained"): Worths.load(p).table for p in found}
     tables = {m: t for m, t in tables.items() if a.models is None or m in a.models}
     if not tables:
         parser.error(f"no tables of worths in {a.tables}; run the stage `worths` first")
+    print(json.dumps({"coverage": coverage(a.coverage), "repeats": a.coverage}), flush=True)
     speedups = {"exact": dict.fromkeys(tables, 1.0)}
     for model, table in tables.items():
         n_bands = bands(table)
