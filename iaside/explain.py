@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 from torch import Tensor
 
 from iaside.machine import replacing
+from iaside.sampling import SampledWorths, sampled_worths
 from iaside.score import (
     Interval,
     interval,
@@ -38,7 +40,8 @@ SCORES = {  # name -> how robustness_score is asked for it
 class Explanation:
     """Which frequency bands a model lives on, with intervals; computed from a worths table.
 
-    values (M, N): Shapley value of every band for every image, in the unit of the worths.
+    values (M, N): Shapley value of every band for every image, in the unit of the worths; of
+    sampled worths unbiased estimates, whose noise is part of every interval.
     psi, sid, score: ``Interval`` (estimate, se, low, high) of the mean values (M,), of the
     spectral importance distribution (M,) and of the spectral robustness score.
     labels: (N,) class indices, needed by ``per_class`` only. score_kind: "paper" as printed
@@ -52,7 +55,7 @@ class Explanation:
     (2,)
     """
 
-    worths: Worths
+    worths: Worths | SampledWorths
     normalise: str = "minmax"
     beta: float = 0.75
     score_kind: str = "paper"
@@ -65,7 +68,10 @@ class Explanation:
 
     def __post_init__(self) -> None:
         _check_settings(self.normalise, self.beta, self.score_kind, self.level)
-        self.values = shapley_values(self.worths.table)
+        if isinstance(self.worths, SampledWorths):
+            self.values = self.worths.estimates.values
+        else:
+            self.values = shapley_values(self.worths.table)
         self.psi = interval(self.values, lambda mean: mean, self.level)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # too few images: said for psi
@@ -119,6 +125,19 @@ class Explanation:
             for c in classes[counts >= MIN_IMAGES_PER_CLASS]
         }
 
+    def these_images(self) -> Interval:
+        """The mean values (M,) of these very images: exact, or with the error of the sample only.
+
+        ``psi`` is for images in general, of which these are a sample.
+        """
+        mean = self.values.mean(1)
+        if not isinstance(self.worths, SampledWorths):
+            return Interval(mean, 0 * mean, mean, mean)
+        n = self.values.shape[1]
+        se = np.sqrt(self.worths.estimates.draw_variance.sum(1)) / n
+        reach = stats.t.ppf((1 + self.level) / 2, len(self.worths.image) // 2 - 2 * n) * se
+        return Interval(mean, se, mean - reach, mean + reach)
+
     def to_frame(self):
         """A tidy table with one row per band and its values, SID and intervals."""
         import pandas as pd
@@ -133,6 +152,7 @@ class Explanation:
         about = self.worths.provenance
         setting = [f"{self.values.shape[1]} images", f"{len(self.values)} bands"]
         setting += [str(about[k]) for k in ("precision",) if k in about]
+        setting += ["sampled"] * isinstance(self.worths, SampledWorths)
         value = next(iter(self.worths.tables))
         whole = float(self.psi.estimate.sum())
         lines = [
@@ -163,7 +183,8 @@ class Explanation:
     def save(self, path: str | os.PathLike) -> None:
         """Write the worths to ``path`` (npz) and the tidy table beside it (csv), each whole.
 
-        ``Explanation(Worths.load(path), ...)`` with the same settings brings it back.
+        ``Explanation(Worths.load(path), ...)`` with the same settings brings it back (sampled
+        worths: ``SampledWorths.load``).
         """
         stem = str(path).removesuffix(".npz")  # a name such as resnet18.a1_in1k keeps its tag
         self.worths.save(f"{stem}.npz")
@@ -183,15 +204,19 @@ def explain(
     beta: float = 0.75,
     score_kind: str = "paper",
     level: float = 0.95,
+    tolerance: float | None = None,
+    budget: int | None = None,
     **settings,
 ) -> Explanation:
     """Explain by frequency bands what a model's predictions rest on.
 
     Shapes: images (N, C, H, W) in [0, 1]; labels (N,) class indices or (N, classes). ``settings``
     go to ``coalition_worths`` (value, absence, precision, device, batch_size, resume, ...);
-    ``masks`` replaces the partition that n_bands, metric and spacing would make.
+    ``masks`` replaces the partition that n_bands, metric and spacing would make. With a tolerance
+    (standard error of the mean values) or a budget (forward passes) coalitions are sampled until
+    it is reached (``sampled_worths``): up to 64 bands, and the columns are the images visited.
 
-    Errors: as ``band_masks`` and ``coalition_worths``.
+    Errors: as ``band_masks``, ``coalition_worths`` and ``sampled_worths``.
     Source: seed 002 sections 3.1 to 3.4.
 
     >>> import torch
@@ -205,10 +230,15 @@ def explain(
     check_images(images)
     if masks is None:
         masks = band_masks(n_bands, tuple(images.shape[-2:]), metric, spacing, images)
-    worths = coalition_worths(model, images, labels, masks, **settings)
+    if tolerance is None and budget is None:
+        worths = coalition_worths(model, images, labels, masks, **settings)
+    else:
+        worths = sampled_worths(model, images, labels, masks, tolerance, budget, **settings)
     hard = None if labels is None or labels.ndim == 2 else labels.cpu().numpy()
     if hard is not None and settings.get("subset") is not None:
         hard = hard[np.asarray(settings["subset"])]
+    if hard is not None and isinstance(worths, SampledWorths):
+        hard = hard[worths.images]
     return Explanation(worths, normalise, beta, score_kind, level, hard)
 
 
@@ -223,6 +253,11 @@ def _check_settings(normalise: str, beta: float, score_kind: str, level: float) 
     if not 0 < level < 1:
         raise ValueError(f"level={level} must lie between 0 and 1, both excluded")
     robustness_score(spectral_importance(np.array([2.0, 1.0]), normalise), beta)
+
+
+def _columns(e: Explanation) -> np.ndarray:
+    """The images that the columns of the values are of."""
+    return e.worths.images if isinstance(e.worths, SampledWorths) else np.arange(e.values.shape[1])
 
 
 class Comparison(NamedTuple):
@@ -260,6 +295,12 @@ def compare(first: Explanation, second: Explanation) -> Comparison:
         raise ValueError(
             "the two explanations were made with different labels, so not on the same images; "
             "use load_images with the same source, n and seed for both"
+        )
+    seen = [_columns(e) for e in (first, second)]
+    if not np.array_equal(*seen):
+        raise ValueError(
+            f"one explanation is of {len(seen[0])} images and the other of {len(seen[1])}, not all "
+            "the same; sampled worths need a tolerance that visits all images, or subset="
         )
     pair = first.values, second.values
     return Comparison(

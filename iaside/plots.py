@@ -205,6 +205,34 @@ def matrix(frame: pd.DataFrame, label: str) -> Axes:
     return axis
 
 
+def interactions(pairs: dict, label: str) -> np.ndarray:
+    """Signed maps of pairs of bands, one panel per model, in one scale of colours.
+
+    pairs: model -> `Interval` of the pairs (1, 0), (2, 0), (2, 1), (3, 0) ...; in brackets where
+    the interval holds 0 or is not known. Returns the Axes, (models,).
+    """
+    figure, axes = panels(len(pairs), width=6.2, height=4.6, columns=2)
+    reach = max(np.abs(i.estimate).max() for i in pairs.values()) or 1
+    for axis, (model, i) in zip(axes, pairs.items(), strict=True):
+        n_bands = int((1 + (1 + 8 * len(i.estimate)) ** 0.5) / 2)
+        values, words = np.full((n_bands, n_bands), np.nan), np.full((n_bands, n_bands), "", "U9")
+        below = np.tril_indices(n_bands, -1)
+        clear = (i.low > 0) | (i.high < 0)
+        values[below] = i.estimate
+        words[below] = [f"{v:.2f}" if c else f"({v:.2f})"
+                        for v, c in zip(i.estimate, clear, strict=True)]
+        shown = sns.heatmap(values[1:, :-1], annot=words[1:, :-1], fmt="", cmap="PuOr", ax=axis,
+                            vmin=-reach, vmax=reach, annot_kws={"size": 9}, cbar=False,
+                            xticklabels=range(n_bands - 1), yticklabels=range(1, n_bands))
+        axis.set(title=model, xlabel=LABELS["band"])
+        axis.tick_params(axis="y", rotation=0)
+        axis.grid(visible=False)
+    for axis in axes[::2]:
+        axis.set_ylabel(LABELS["band"])
+    figure.colorbar(shown.collections[0], ax=figure.axes, label=label)
+    return axes
+
+
 def heat_maps(maps: dict, frequencies: dict, label: str) -> np.ndarray:
     """Square maps of numbers from 0 to 1 over the spectrum, DC in the middle, one panel per model.
 

@@ -113,6 +113,34 @@ def non_additivity(table: ArrayLike) -> np.ndarray:
     return ((fit - gain) ** 2).sum(0) / np.where(total == 0, 1, total)
 
 
+def interaction_values(table: ArrayLike) -> np.ndarray:
+    """Return the Shapley interaction index of each pair of bands (Grabisch and Roubens 1999).
+
+    How much the gain from one band grows when the other joins it, v(S+ij) - v(S+i) - v(S+j) + v(S),
+    meaned over coalitions of the others like a Shapley value: above 0 for complements, bands that
+    need each other, below 0 for substitutes, bands that can stand in for each other. The sum over
+    pairs is not v(all).
+
+    `table` is (2**M, N) or (2**M,) with M >= 2; the result is (M, M, N) or (M, M), symmetric, with
+    zeros on the diagonal. Errors as in `shapley_values`, and ValueError for one band.
+
+    >>> interaction_values([0.0, 1.0, 2.0, 5.0])
+    array([[0., 2.],
+           [2., 0.]])
+    """
+    table, n_bands = _checked(table)
+    if n_bands < 2:
+        raise ValueError("an interaction takes two bands, but the table has the coalitions of one")
+    size = coalitions(n_bands - 2).sum(1) if n_bands > 2 else np.zeros(1, dtype=int)
+    weight = 1 / ((n_bands - 1) * np.array([comb(n_bands - 2, s) for s in size]))
+    pairs = np.zeros((n_bands, n_bands, *table.shape[1:]))
+    for j in range(1, n_bands):
+        with_j = _gains(table, j)  # band i < j keeps its place among the others
+        for i in range(j):
+            pairs[i, j] = pairs[j, i] = np.tensordot(weight, _gains(with_j, i), 1)
+    return pairs
+
+
 def leave_one_out(table: ArrayLike) -> np.ndarray:
     """Return what the whole image loses without each band: v(all) - v(all but i).
 

@@ -130,70 +130,17 @@ def coalition_worths(
     >>> w.table.shape
     (4, 5)
     """
-    check_images(images)
-    _check_model(model)
-    images = (images if images.dtype == torch.float64 else images.float()).detach()
-    device = device_of(model, device)
-    precision = resolve_precision(precision, device)
-    values = _value_functions(value, temperature)
-    _check_labels(labels, len(images), values)
-    if labels is not None and labels.ndim == 1:
-        labels = labels.long()
-    fill = _fill_images(images, absence, sigma, seed)
-    if resume is not None and (own := [name for name in values if name not in VALUES]):
-        raise ValueError(
-            f"resume= cannot tell one version of the function {own[0]!r} from another; "
-            f"use resume=None with functions, or one of {', '.join(VALUES)}"
-        )
-    everything = fingerprint(images) if fill is not None else None
-    index = torch.arange(len(images))
-    if subset is not None:
-        if len(subset) == 0:
-            raise ValueError("subset=[] leaves no image; name at least one, or None for all")
-        index = index[torch.as_tensor(subset)]
-        images, labels = images[index], None if labels is None else labels[index]
-    first = split_bands(images[:1], masks)
-    n_bands = len(first)
-    if n_bands > MAX_BANDS:
-        raise ValueError(
-            f"{n_bands} bands make 2**{n_bands} = {2**n_bands:,} coalitions of every image; "
-            f"take at most {MAX_BANDS} bands"
-        )
-
-    scorer = _Scorer(model, values, device, precision)
-    outputs = scorer.outputs(images[:1].to(device))
-    _check_outputs(outputs, labels, values)
-    if batch_size is None:
-        batch_size = fastest_batch_size(scorer.seconds, model, images[:1].to(device), precision)
-    elif batch_size < 1:
-        raise ValueError(f"batch_size={batch_size} must be at least 1, or None to measure it")
-
-    bands_hash = masks if isinstance(masks, Tensor) else first
-    provenance = {
-        "model": fingerprint_model(model, outputs),
-        "images": fingerprint(images),
-        "labels": fingerprint(labels) if labels is not None else None,
-        "masks": fingerprint(bands_hash),
-        "n_bands": n_bands,
-        "n_images": len(images),
-        "values": list(values),
-        "temperature": temperature,
-        "absence": absence,
-        "absence_from": everything,
-        "sigma": sigma if absence == "gaussian" else None,
-        "seed": seed,
-        "precision": precision,
-        "device": device.type,
-    }
+    setup = prepare(model, images, labels, masks, value, absence, precision, device, batch_size,
+                    resume, temperature, sigma, seed, subset)
+    images, batch_size, provenance = setup.images, setup.batch_size, setup.provenance
+    values, n_bands = provenance["values"], provenance["n_bands"]
     path = None if resume is None else Path(resume) / f"worths-{settings_key(provenance)}.npy"
     tables = open_table(path, (len(values), 2**n_bands, len(images)))
     missing = int(np.isnan(tables).any(axis=0).sum())
     if progress and missing:
-        batch = images[:1].to(device).expand(batch_size, *images.shape[1:])
-        seconds = min(scorer.seconds(batch) for _ in range(3)) / batch_size * missing
-        _announce(tables.shape[1:], missing, precision, device, batch_size, seconds)
+        _announce(tables.shape[1:], missing, setup)
 
-    members = torch.from_numpy(coalitions(n_bands)).float().to(device)
+    members = torch.from_numpy(coalitions(n_bands)).float().to(setup.device)
     group = max(1, batch_size // len(members))  # several images a batch only when games are small
     chunk = max(1, min(len(members), batch_size // group))
     forwards = 0
@@ -203,22 +150,15 @@ def coalition_worths(
             todo = np.flatnonzero(np.isnan(tables[:, :, here]).any(axis=(0, 2)))
             if len(todo) == 0:
                 continue
-            x = images[here].to(device)
-            game = _Assembler(x, None if fill is None else fill(index[here]).to(device), masks)
-            targets = None if labels is None else labels[here].to(device)
-            reference = scorer.outputs(x) if "embedding" in values else None
+            game, targets, reference = setup.game(here), setup.targets(here), setup.reference(here)
             for first_row in range(0, len(todo), chunk):
                 rows = todo[first_row : first_row + chunk]
                 batch = game.coalitions(members[rows])
-                scores = scorer.scores(batch, targets, reference).cpu().double().numpy()
-                if not np.isfinite(scores).all():
-                    raise ValueError(
-                        f"the model returned nan or infinite worths for images {start} to "
-                        f"{here.stop - 1}; check its weights, and try precision='float32'"
-                    )
-                tables[:, rows, here] = scores.reshape(len(values), -1, len(x))
-                forwards += len(rows) * len(x)
-                bar.update(len(rows) * len(x))
+                whose = f"images {start} to {here.stop - 1}"
+                scores = setup.scores(batch, targets, reference, whose)
+                tables[:, rows, here] = scores.reshape(len(values), len(rows), -1)
+                forwards += scores.shape[1]
+                bar.update(scores.shape[1])
     if isinstance(tables, np.memmap):
         tables.flush()
     return Worths(dict(zip(values, np.array(tables), strict=True)), provenance, forwards)
@@ -317,6 +257,116 @@ class _Scorer:
         start = time.perf_counter()
         self.outputs(batch).flatten()[:1].cpu()  # the copy waits for the device
         return time.perf_counter() - start
+
+
+@dataclass
+class Setup:
+    """What measuring a game starts from, all its coalitions or a sample of them (`prepare`)."""
+
+    images: Tensor
+    labels: Tensor | None
+    masks: Masks
+    index: Tensor  # of the images in the set that absent bands are filled from
+    fill: Callable | None
+    scorer: _Scorer
+    batch_size: int
+    provenance: dict
+
+    @property
+    def device(self) -> torch.device:
+        return self.scorer.device
+
+    def game(self, here: slice) -> _Assembler:
+        """The bands of some images, to be put together."""
+        fill = None if self.fill is None else self.fill(self.index[here]).to(self.device)
+        return _Assembler(self.images[here].to(self.device), fill, self.masks)
+
+    def targets(self, here: slice) -> Tensor | None:
+        return None if self.labels is None else self.labels[here].to(self.device)
+
+    def reference(self, here: slice) -> Tensor | None:
+        """Outputs for the clean images, where a value compares with them."""
+        if "embedding" not in self.scorer.values:
+            return None
+        return self.scorer.outputs(self.images[here].to(self.device))
+
+    def scores(self, batch, targets, reference, whose: str) -> np.ndarray:
+        """Scores (values, len(batch)) float64. Errors: ValueError where one is not finite."""
+        scores = self.scorer.scores(batch, targets, reference).cpu().double().numpy()
+        if not np.isfinite(scores).all():
+            raise ValueError(
+                f"the model returned nan or infinite worths for {whose}; "
+                "check its weights, and try precision='float32'"
+            )
+        return scores
+
+    def seconds(self, passes: int) -> float:
+        """How long so many forward passes will take."""
+        x = self.images[:1].to(self.device).expand(self.batch_size, *self.images.shape[1:])
+        return min(self.scorer.seconds(x) for _ in range(3)) / self.batch_size * passes
+
+
+def prepare(
+    model, images, labels, masks, value, absence, precision, device, batch_size, resume,
+    temperature, sigma, seed, subset, sampled=False,
+) -> Setup:
+    """Check everything that `coalition_worths` takes and resolve what is left open."""
+    check_images(images)
+    _check_model(model)
+    images = (images if images.dtype == torch.float64 else images.float()).detach()
+    device = device_of(model, device)
+    precision = resolve_precision(precision, device)
+    values = _value_functions(value, temperature)
+    _check_labels(labels, len(images), values)
+    if labels is not None and labels.ndim == 1:
+        labels = labels.long()
+    fill = _fill_images(images, absence, sigma, seed)
+    if resume is not None and (own := [name for name in values if name not in VALUES]):
+        raise ValueError(
+            f"resume= cannot tell one version of the function {own[0]!r} from another; "
+            f"use resume=None with functions, or one of {', '.join(VALUES)}"
+        )
+    everything = fingerprint(images) if fill is not None else None
+    index = torch.arange(len(images))
+    if subset is not None:
+        if len(subset) == 0:
+            raise ValueError("subset=[] leaves no image; name at least one, or None for all")
+        index = index[torch.as_tensor(subset)]
+        images, labels = images[index], None if labels is None else labels[index]
+    first = split_bands(images[:1], masks)
+    n_bands = len(first)
+    if n_bands > MAX_BANDS and not sampled:
+        raise ValueError(
+            f"{n_bands} bands make 2**{n_bands} = {2**n_bands:,} coalitions of every image; "
+            f"take at most {MAX_BANDS} bands, or sample them (sampled_worths)"
+        )
+
+    scorer = _Scorer(model, values, device, precision)
+    outputs = scorer.outputs(images[:1].to(device))
+    _check_outputs(outputs, labels, values)
+    if batch_size is None:
+        batch_size = fastest_batch_size(scorer.seconds, model, images[:1].to(device), precision)
+    elif batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} must be at least 1, or None to measure it")
+
+    bands_hash = masks if isinstance(masks, Tensor) else first
+    provenance = {
+        "model": fingerprint_model(model, outputs),
+        "images": fingerprint(images),
+        "labels": fingerprint(labels) if labels is not None else None,
+        "masks": fingerprint(bands_hash),
+        "n_bands": n_bands,
+        "n_images": len(images),
+        "values": list(values),
+        "temperature": temperature,
+        "absence": absence,
+        "absence_from": everything,
+        "sigma": sigma if absence == "gaussian" else None,
+        "seed": seed,
+        "precision": precision,
+        "device": device.type,
+    }
+    return Setup(images, labels, masks, index, fill, scorer, batch_size, provenance)
 
 
 # -- value functions -----------------------------------------------------------------------------
@@ -480,12 +530,19 @@ def _check_outputs(outputs: Tensor, labels: Tensor | None, values: dict) -> None
 # -- what it will cost -----------------------------------------------------------------------------
 
 
-def _announce(shape, missing, precision, device, batch_size, seconds) -> None:
+def _announce(shape, missing, setup: Setup) -> None:
     done = shape[0] * shape[1] - missing
-    took = f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
     print(
         f"{shape[0]} coalitions x {shape[1]} images = {shape[0] * shape[1]:,} forward passes, "
-        f"{done:,} already done; {precision} on {device.type}, {batch_size} images a pass: "
-        f"about {took}",
+        f"{done:,} already done; {how_long(setup, missing)}",
         file=sys.stderr, flush=True,
+    )
+
+
+def how_long(setup: Setup, passes: int) -> str:
+    seconds = setup.seconds(passes)
+    took = f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
+    about = setup.provenance
+    return (
+        f"{about['precision']} on {about['device']}, {setup.batch_size} images a pass: about {took}"
     )

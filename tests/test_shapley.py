@@ -1,6 +1,7 @@
 """Values of bands: axioms, closed forms and independent oracles."""
 
 from itertools import permutations
+from math import factorial
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from iaside.shapley import (
     banzhaf_values,
     coalitions,
+    interaction_values,
     least_squares_values,
     leave_one_out,
     marginal_contributions,
@@ -110,6 +112,57 @@ def test_dummy_a_band_that_never_helps_is_worth_exactly_nothing():
     for values in (shapley_values, banzhaf_values, leave_one_out, only_one_in):
         assert (values(table)[4] == 0).all()
     np.testing.assert_allclose(shapley_values(table)[:4], shapley_values(small), atol=1e-12)
+
+
+def test_interactions_are_the_definition():
+    """Sum over coalitions of the other bands, written out (Grabisch and Roubens)."""
+    n_bands, table = 5, random_table(5)
+    found = interaction_values(table)
+    assert found.shape == (5, 5, 3) and np.array_equal(found, found.swapaxes(0, 1))
+    assert (found[np.arange(5), np.arange(5)] == 0).all()
+    for i in range(n_bands):
+        for j in range(i):
+            expected = 0
+            for code in range(2**n_bands):
+                if code >> i & 1 or code >> j & 1:
+                    continue
+                s = code.bit_count()
+                weight = factorial(s) * factorial(n_bands - s - 2) / factorial(n_bands - 1)
+                both, one, other = code | 1 << i | 1 << j, code | 1 << i, code | 1 << j
+                expected = expected + weight * (
+                    table[both] - table[one] - table[other] + table[code]
+                )
+            np.testing.assert_allclose(found[i, j], expected, atol=1e-12)
+
+
+def test_interactions_agree_with_shapiq():
+    shapiq = pytest.importorskip("shapiq")
+    table = random_table(8, n_images=1)[:, 0]
+    oracle = shapiq.ExactComputer(lambda rows: table[np.asarray(rows) @ 2 ** np.arange(8)], 8)
+    oracle, found = oracle("SII", 2), interaction_values(table)
+    expected = [[oracle[tuple(sorted((i, j)))] for j in range(i)] for i in range(8)]
+    for i in range(8):
+        np.testing.assert_allclose(found[i, :i], expected[i], atol=1e-10)
+
+
+def test_interactions_tell_complements_from_substitutes():
+    rows = coalitions(4)
+    both = (rows[:, 0] & rows[:, 1]).astype(float)
+    either = (rows[:, 0] | rows[:, 1]).astype(float)
+    for table, sign in ((both, 1), (either, -1)):
+        found = interaction_values(table)
+        np.testing.assert_allclose(found[0, 1], sign, atol=1e-12)
+        found[0, 1] = found[1, 0] = 0
+        np.testing.assert_allclose(found, 0, atol=1e-12)  # bystanders
+    np.testing.assert_allclose(interaction_values(additive_table([3.0, -1.0, 2.0])), 0, atol=1e-12)
+    np.testing.assert_allclose(interaction_values([0.0, 1.0, 2.0, 5.0]), [[0, 2], [2, 0]])
+    # The gain from i with j present, less that without: values of the two smaller games.
+    table = random_table(4)
+    split = table.reshape(2, 8, 3)
+    gap = shapley_values(split[1]) - shapley_values(split[0])
+    np.testing.assert_allclose(interaction_values(table)[3, :3], gap, atol=1e-12)
+    with pytest.raises(ValueError, match="takes two bands"):
+        interaction_values([0.0, 1.0])
 
 
 def test_linearity_and_a_constant_has_no_value():

@@ -1,0 +1,183 @@
+"""How many forward passes an estimate of the mean Shapley values costs, against other estimators.
+
+On exact tables of worths, where every estimator can look up what it would have measured. The error
+of an estimate of the mean values of n images in general has two parts: the images are a sample
+(variance V / n, V that of the exact values over images), and so are the coalitions (mean squared
+error of the mean over the images of the table, in repeated draws; a bias counts). The exact game
+has the first part only, but spends 2^M passes on each image. A speed-up is how many times fewer
+passes reach the same standard error, root mean square over bands; for the worst band alone it is
+printed too, since that is what `tolerance=` bounds. The empty and the full coalition are measured
+once per image for everyone, a coalition that is drawn again costs nothing, and each peer has that
+budget per image, of several, that suits it best on that table.
+
+    python benchmarks/estimators.py [tables] [--repeats 100] [--models squeezenet1_1 ...]
+
+`tables` is a folder with <model>-trained.npz, or one npz. Prints the coverage of our 95 % intervals
+on a population of games whose values are known, then one JSON line per model and estimator; the
+last line holds the speed-ups of the root mean square error.
+"""
+
+import argparse
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+from shapiq.approximator import SVARM, KernelSHAP, PermutationSamplingSV
+
+from iaside.estimator import draw_pairs, members, pairs_per_image, sampled_values, whole
+from iaside.score import interval
+from iaside.shapley import coalitions, shapley_values
+from iaside.worths import Worths
+
+
+def iaside(table, rng, n_pairs):
+    """Complementary pairs, each foreseen from other images and from the other pairs."""
+    n_bands, n = bands(table), table.shape[1]
+    ends = np.array([0, whole(n_bands)], np.uint64)
+    codes = np.stack([np.r_[ends, draw_pairs(n_bands, n_pairs, rng)] for _ in range(n)])
+    rows = codes.astype(int)
+    estimates = sampled_values(codes, table[rows, np.arange(n)[:, None]], n_bands)
+    return estimates.values.mean(1), np.mean([len(set(row)) for row in rows])
+
+
+def permutations(table, rng, n_pairs, antithetic=False, control=False):
+    """Whole permutations (SAGE's scheme), their reverses too, less the game the others share."""
+    n_bands, n = bands(table), table.shape[1]
+    psi, passes, rest, known = np.zeros(n_bands), 0, table - table[0], 0.0
+    if control:  # as if the mean game of all other images were known for nothing
+        mean = (rest.sum(1, keepdims=True) - rest) / (n - 1)
+        rest, known = rest - mean, shapley_values(mean).mean(1)
+    for image in range(n):
+        met = {0, 2**n_bands - 1}
+        for _ in range(n_pairs):
+            order = rng.permutation(n_bands)
+            for bands_in_turn in [order, order[::-1]][: 1 + antithetic]:
+                rows = np.r_[0, (1 << bands_in_turn).cumsum()]
+                gains = np.diff(rest[rows, image])
+                psi[bands_in_turn] += gains / (n * n_pairs * (1 + antithetic))
+                met |= set(rows)
+        passes += len(met)
+    return psi + known, passes / n
+
+
+def kernel_regression(table, rng, n_pairs):
+    """One weighted regression over the pairs of all images together (KernelSHAP, pooled)."""
+    n_bands, n = bands(table), table.shape[1]
+    codes = np.stack([draw_pairs(n_bands, n_pairs, rng) for _ in range(n)])
+    rows = codes.astype(int)
+    gain = table - table[0]
+    x = members(codes.ravel(), n_bands).astype(float)
+    y = gain[rows, np.arange(n)[:, None]].ravel()
+    every = np.repeat(gain[-1], 2 * n_pairs)
+    fit = np.linalg.lstsq(x[:, :-1] - x[:, -1:], y - x[:, -1] * every, rcond=None)[0]
+    passes = np.mean([len(set(row)) for row in rows]) + 2
+    return np.r_[fit, gain[-1].mean() - fit.sum()], passes
+
+
+def of_shapiq(kind):
+    def estimate(table, rng, budget):
+        n_bands, n = bands(table), table.shape[1]
+        psi, passes, code = np.zeros(n_bands), 0, 1 << np.arange(n_bands)
+        for image in range(n):
+            met = {0, 2**n_bands - 1}
+
+            def game(rows, image=image, met=met):
+                rows = np.atleast_2d(rows) @ code
+                met.update(rows.tolist())
+                return table[rows, image] - table[0, image]
+
+            found = kind(n=n_bands, random_state=int(rng.integers(2**31))).approximate(budget, game)
+            psi += [found[(i,)] / n for i in range(n_bands)]
+            passes += len(met)
+        return psi, passes / n
+
+    return estimate
+
+
+def bands(table):
+    return len(table).bit_length() - 1
+
+
+def speedup(table, estimate, size, repeats):
+    """Speed-up (root mean square over bands), its 95 % limits over the repeats, that for the worst
+    band, and passes per image."""
+    rng = np.random.default_rng(0)
+    exact = shapley_values(table)
+    n, spread = table.shape[1], exact.var(1, ddof=1)
+    runs = [estimate(table, rng, size) for _ in range(repeats)]
+    squared = (np.array([psi for psi, _ in runs]) - exact.mean(1)) ** 2
+    error, passes = spread / n + squared.mean(0), np.mean([p for _, p in runs])
+    price = len(table) / (n * passes)
+    reach = 1.96 * squared.sum(1).std(ddof=1) / repeats**0.5
+    found = price * spread.sum() / (error.sum() + np.array([0, reach, -reach]))
+    return (*found.round(2).tolist(), price * spread.max() / error.max(), passes)
+
+
+def coverage(repeats, n_bands=8, n=24):
+    """How often 95 % intervals hold the true mean values, of images in general and of these."""
+    rng = np.random.default_rng(0)
+    x = coalitions(n_bands).astype(float)
+    share = 2.0 ** -np.arange(n_bands)
+    common = 4 * (1 - np.exp(-x @ share))  # low bands matter most, and the worth saturates
+    own = (x[:, :, None] * x[:, None] * share[:, None] * share).reshape(len(x), -1)
+    truth, ends = shapley_values(common), np.array([0, whole(n_bands)], np.uint64)
+    held = []
+    for _ in range(repeats):
+        strength = rng.exponential(size=(own.shape[1], n)) - 1  # mean 0, skewed
+        table = common[:, None] + own @ strength + 0.1 * rng.normal(size=(len(x), n))
+        pairs = [draw_pairs(n_bands, pairs_per_image(n_bands), rng) for _ in range(n)]
+        codes = np.stack([np.r_[ends, p] for p in pairs])
+        found = sampled_values(codes, table[codes.astype(int), np.arange(n)[:, None]], n_bands)
+        general = interval(found.values, lambda mean: mean)
+        off = np.abs(found.values.mean(1) - shapley_values(table).mean(1))
+        these = off <= 1.96 * np.sqrt(found.draw_variance.sum(1)) / n
+        held.append([((general.low <= truth) & (truth <= general.high)).mean(), these.mean()])
+    names = ["images in general", "these images"]
+    return dict(zip(names, np.mean(held, 0).round(4).tolist(), strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tables", nargs="?", type=Path, default=Path("results/worths/tables"))
+    parser.add_argument("--models", nargs="*")
+    parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--coverage", type=int, default=1000, metavar="REPEATS")
+    a = parser.parse_args()
+    found = [a.tables] if a.tables.is_file() else sorted(a.tables.glob("*-trained.npz"))
+    tables = {p.stem.removesuffix("-trained"): Worths.load(p).table for p in found}
+    tables = {m: t for m, t in tables.items() if a.models is None or m in a.models}
+    if not tables:
+        parser.error(f"no tables of worths in {a.tables}; run the stage `worths` first")
+    print(json.dumps({"coverage": coverage(a.coverage), "repeats": a.coverage}), flush=True)
+    speedups = {"exact": dict.fromkeys(tables, 1.0)}
+    for model, table in tables.items():
+        n_bands = bands(table)
+        budgets = [n_bands + 2, 2 * n_bands, 3 * n_bands, 4 * n_bands, 8 * n_bands]
+        estimators = {  # name -> (estimator, sizes to choose from)
+            "iaside": (iaside, [pairs_per_image(n_bands)]),
+            "shapiq KernelSHAP": (of_shapiq(KernelSHAP), budgets),
+            "shapiq permutation sampling": (of_shapiq(PermutationSamplingSV), budgets),
+            "shapiq SVARM": (of_shapiq(SVARM), budgets),
+            "single permutations (SAGE)": (permutations, [1, 2]),
+            "antithetic pairs": (lambda *a: permutations(*a, antithetic=True), [1, 2]),
+            "single permutations, pooled control": (lambda *a: permutations(*a, control=True), [1]),
+            "antithetic pairs, pooled control": (lambda *a: permutations(*a, True, True), [1]),
+            "pooled kernel regression": (kernel_regression, [3, 5, 8]),
+        }
+        for name, (estimate, sizes) in estimators.items():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # shapiq's about budgets it cannot use up
+                tried = [speedup(table, estimate, size, a.repeats) for size in sizes]
+            best = max(tried)
+            speedups.setdefault(name, {})[model] = best[0]
+            print(json.dumps({
+                "model": model, "n": table.shape[1], "estimator": name, "repeats": a.repeats,
+                "passes_per_image": round(best[4], 1), "speedup": best[0],
+                "interval": best[1:3], "speedup_worst_band": round(max(t[3] for t in tried), 2),
+            }), flush=True)
+    print(json.dumps({"speedup_vs_exact": speedups}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,324 @@
+"""Worths of a sample of coalitions, measured until the mean Shapley values are known well enough.
+
+Images are visited in a random order, each with its empty and its full coalition and a few
+complementary pairs (`iaside.estimator`): about M + 4 forward passes where the exact game takes 2^M.
+When all have been visited and that is not enough, each gets as many pairs again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from iaside.estimator import (
+    Estimates,
+    draw_pairs,
+    members,
+    pairs_per_image,
+    sampled_values,
+    whole,
+)
+from iaside.machine import open_table, save_table, settings_key
+from iaside.spectral import Masks
+from iaside.worths import Setup, Value, how_long, prepare
+
+LEAST = 5  # images for an interval
+FIRST = 16  # images before the first look at the error: fewer do not know it
+MIN_BANDS, MAX_BANDS = 3, 64  # fewer have no more coalitions than a sample; a code has 64 bits
+
+
+@dataclass
+class SampledWorths:
+    """Worths of sampled coalitions, one row for each.
+
+    image (K,): index in the set; draw (K,): 0 for the empty and the full coalition, then the
+    number of the pair; coalition (K,) uint64: bit i = band i; tables: value name -> (K,) float64.
+    Rows are sorted by image, draw and position in the pair. provenance: as in ``Worths``, and how
+    the measurement ended (``stopped``: tolerance, budget, images or exact; ``message``: in words).
+    forwards: passes made for it this time.
+    """
+
+    image: np.ndarray
+    draw: np.ndarray
+    coalition: np.ndarray
+    tables: dict[str, np.ndarray]
+    provenance: dict
+    forwards: int = 0
+
+    @property
+    def images(self) -> np.ndarray:
+        """The indices of the images that were visited, (n,): the columns of the values."""
+        return np.unique(self.image)
+
+    @cached_property
+    def estimates(self) -> Estimates:
+        """Values of every image and their variance from the draws, (M, n), of the first value."""
+        start = np.flatnonzero(np.diff(self.image, prepend=-1))
+        count = np.diff(start, append=len(self.image))
+        column = np.arange(len(self.image)) - np.repeat(start, count)
+        row = np.repeat(np.arange(len(start)), count)
+        codes = np.zeros((len(start), count.max()), np.uint64)
+        worths = np.full(codes.shape, np.nan)
+        codes[row, column], worths[row, column] = self.coalition, next(iter(self.tables.values()))
+        return sampled_values(codes, worths, self.provenance["n_bands"])
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write all rows and the provenance to one npz, whole or not at all."""
+        rows = {"image": self.image, "draw": self.draw, "coalition": self.coalition}
+        save_table(path, self.provenance, rows | self.tables)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> SampledWorths:
+        """Read what ``save`` wrote. Errors: FileNotFoundError, or ValueError for another file."""
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no sampled worths at {path}; measure them first")
+        with np.load(path, allow_pickle=False) as data:
+            if "provenance" not in data or "coalition" not in data:
+                raise ValueError(f"{path} holds no sampled worths; exact ones: Worths.load")
+            provenance = json.loads(str(data["provenance"]))
+            tables = {name: data[name] for name in provenance["values"]}
+            return cls(data["image"], data["draw"], data["coalition"], tables, provenance)
+
+
+def sampled_worths(
+    model: Callable[[Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor | None,
+    masks: Masks,
+    tolerance: float | None = None,
+    budget: int | None = None,
+    relative: bool = False,
+    value: Value | Sequence[Value] = "log_likelihood",
+    absence: str = "zero",
+    precision: str = "float32",
+    device: str | torch.device | None = None,
+    batch_size: int | None = None,
+    resume: str | os.PathLike | None = None,
+    progress: bool = True,
+    temperature: float = 1.0,
+    sigma: float = 0.25,
+    seed: int = 0,
+    subset: Sequence[int] | None = None,
+) -> SampledWorths:
+    """Evaluate a model on sampled coalitions until its mean Shapley values are known well enough.
+
+    Takes what ``coalition_worths`` takes, but up to 64 bands, and one of these or both:
+    tolerance: the standard error, in the unit of the worths, that no band's mean value (of the
+    first value asked for) shall exceed, for images and draws together; ``relative``: as a share of
+    the mean v(all) - v(none). budget: the most forward passes, those made before a resume included.
+    It ends within the tolerance, at the budget, where the images at hand cannot reach the
+    tolerance however many coalitions are drawn, or where all coalitions would take no more passes;
+    ``stopped`` and ``message`` in the provenance say which, and a RuntimeWarning if the tolerance
+    was not reached. seed: also of the order of the images and of the coalitions.
+    resume: as there; a later call may have another tolerance or budget and goes on.
+
+    Errors: those of ``coalition_worths``; ValueError for neither tolerance nor budget, one that is
+    not positive, a budget too small for 5 images, or fewer than 3 bands.
+    Source: seed 002 Eq. 3, estimated as in ``iaside.estimator``.
+
+    >>> from iaside.spectral import band_masks
+    >>> brightness = lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x[:, 0, 0, 0]], 1)
+    >>> w = sampled_worths(brightness, torch.rand(9, 3, 16, 16), torch.zeros(9).long(),
+    ...                    band_masks(4, (16, 16)), budget=72, batch_size=4, progress=False)
+    >>> w.estimates.values.shape, w.provenance["stopped"]
+    ((4, 9), 'budget')
+    """
+    setup = prepare(model, images, labels, masks, value, absence, precision, device, batch_size,
+                    resume, temperature, sigma, seed, subset, sampled=True)
+    n, n_bands = len(setup.images), setup.provenance["n_bands"]
+    per_image = 2 + 2 * pairs_per_image(n_bands)
+    _check(tolerance, budget, n, n_bands, per_image)
+    sample = _Sample(setup, resume, seed)
+    if progress:
+        print(
+            f"{per_image} of {2**n_bands:,} coalitions x up to {n} images a round = "
+            f"{per_image * n:,} forward passes; {how_long(setup, per_image * n)}",
+            file=sys.stderr, flush=True,
+        )
+    with tqdm(total=budget, disable=not progress, unit="pass", smoothing=0.1) as bar:
+        stopped, message = _run(sample, tolerance, relative, budget, bar)
+    if tolerance is not None and stopped != "tolerance":
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+    elif progress:
+        print(message, file=sys.stderr, flush=True)
+    return sample.rows(dict(stopped=stopped, message=message, tolerance=tolerance,
+                            relative=relative, budget=budget))
+
+
+def _run(sample: _Sample, tolerance, relative, budget, bar) -> tuple[str, str]:
+    """Visit images, round after round, until there is a reason to stop; which, and in words."""
+    n, n_bands = len(sample.order), sample.n_bands
+    group = max(1, sample.setup.batch_size // sample.width)
+    look, passes = min(n, FIRST), 0
+    rounds = max(1, (2**n_bands - 2) // (sample.width - 2))
+    for k in range(rounds):
+        sample.open_round()
+        for start in range(0, n, group):
+            here = sample.order[start : start + group]
+            cost = np.array([len(sample.fresh(i)) for i in here]).cumsum()
+            if budget is not None and passes + cost[-1] > budget:
+                fits = int((passes + cost <= budget).sum())
+                sample.measure(here[:fits], bar)
+                passes += int(cost[fits - 1]) if fits else 0
+                error, wanted, _ = sample.error(tolerance, relative)
+                unmet = "" if tolerance is None else f", not {wanted:.3g}"
+                return "budget", (
+                    f"the budget of {budget:,} forward passes is spent ({passes:,} made, "
+                    f"{start + fits if k == 0 else n} of {n} images): the largest standard error "
+                    f"is {error:.3g}{unmet}"
+                )
+            sample.measure(here, bar)
+            passes += int(cost[-1])
+            seen = start + len(here)
+            if tolerance is None or (seen < n and (k > 0 or seen < look)):
+                continue
+            error, wanted, floor = sample.error(tolerance, relative)
+            if error <= wanted:
+                return "tolerance", (
+                    f"the largest standard error, {error:.3g}, is within {wanted:.3g}: "
+                    f"{n if k else seen} of {n} images, {passes:,} forward passes"
+                )
+            look = int(np.clip(np.ceil(seen * (error / wanted) ** 2), seen + 1, 2 * seen))
+            if seen == n and floor > wanted:
+                needed = int(np.ceil(n * (floor / wanted) ** 2))
+                return "images", (
+                    f"these {n} images cannot reach a standard error of {wanted:.3g}: it is "
+                    f"{error:.3g}, and with all coalitions measured would still be about "
+                    f"{floor:.3g}; it takes more than {needed:,} images"
+                )
+    error, wanted, _ = sample.error(tolerance, relative)
+    return "exact", (
+        f"after {passes:,} forward passes the largest standard error is {error:.3g}"
+        f"{'' if tolerance is None else f', not {wanted:.3g}'}, and all 2**{n_bands} coalitions of "
+        f"{n} images would take hardly more: leave out tolerance and budget"
+    )
+
+
+class _Sample:
+    """Coalitions drawn so far, round by round, and what is known of their worths."""
+
+    def __init__(self, setup: Setup, resume, seed: int) -> None:
+        self.setup, self.seed, self.resume = setup, seed, resume
+        self.n_bands, self.values = setup.provenance["n_bands"], setup.provenance["values"]
+        self.pairs = pairs_per_image(self.n_bands)
+        self.width = 2 + 2 * self.pairs
+        n = len(setup.images)
+        self.order = np.random.default_rng([seed, n]).permutation(n)
+        self.codes = np.empty((n, 0), np.uint64)
+        self.worths = np.empty((len(self.values), n, 0))  # NaN: not measured
+        self.file: np.ndarray | None = None  # of the round that is open
+        self.start = 0  # its first column
+        self.forwards = 0
+
+    def open_round(self) -> None:
+        """Draw as many pairs again for every image, the same ones whoever asks."""
+        k, n = self.codes.shape[1] // self.width, len(self.order)
+        drawn = [
+            draw_pairs(self.n_bands, self.pairs, np.random.default_rng([self.seed, k, i]))
+            for i in range(n)
+        ]
+        ends = np.tile(np.array([0, whole(self.n_bands)], np.uint64), (n, 1 if k == 0 else 0))
+        self.start = self.codes.shape[1]
+        self.codes = np.concatenate([self.codes, ends, drawn], axis=1)
+        about = self.setup.provenance | {"round": self.start}
+        path = self.resume and Path(self.resume) / f"sampled-{settings_key(about)}.npy"
+        self.file = open_table(path, (len(self.values), n, self.codes.shape[1] - self.start))
+        self.worths = np.concatenate([self.worths, np.full(self.file.shape, np.nan)], axis=2)
+
+    def fresh(self, image: int) -> np.ndarray:
+        """The columns of this round whose coalition this image has not had before."""
+        first = np.unique(self.codes[image], return_index=True)[1]
+        return np.sort(first[first >= self.start])
+
+    def measure(self, here: np.ndarray, bar) -> None:
+        """Fill this round's columns of some images, in batches of one or several images."""
+        fresh = [self.fresh(i) for i in here]
+        if np.isnan(self.file[:, here]).any() and sum(map(len, fresh)):
+            self._forward(here, fresh)
+        for i in here:
+            found, first, again = np.unique(self.codes[i], return_index=True, return_inverse=True)
+            if np.isnan(self.file[:, i]).any():  # a coalition drawn again costs nothing
+                self.file[:, i] = self.worths[:, i, first[again][self.start :]]
+            self.worths[:, i, self.start :] = self.file[:, i]
+        bar.update(sum(map(len, fresh)))
+
+    def _forward(self, here: np.ndarray, fresh: list[np.ndarray]) -> None:
+        setup, counts = self.setup, [len(f) for f in fresh]
+        owner, column = np.repeat(here, counts), np.concatenate(fresh)
+        which = torch.arange(len(here)).repeat_interleave(torch.tensor(counts))
+        images = torch.from_numpy(here)
+        targets, reference = setup.targets(images), setup.reference(images)
+        size = setup.batch_size if len(here) == 1 else len(owner)
+        for first in range(0, len(owner), size):
+            batch = slice(first, first + size)
+            scores = setup.scores(
+                self._pictures(owner[batch], column[batch]),
+                *(t if t is None else t[which[batch]] for t in (targets, reference)),
+                f"images {', '.join(map(str, np.unique(owner[batch])))}",
+            )
+            self.worths[:, owner[batch], column[batch]] = scores
+            self.forwards += scores.shape[1]
+
+    def _pictures(self, owner: np.ndarray, column: np.ndarray) -> Tensor:
+        """One picture per coalition; the bands of one image at a time are in memory."""
+        pictures = []
+        for i in dict.fromkeys(owner.tolist()):
+            present = members(self.codes[i, column[owner == i]], self.n_bands)
+            game = self.setup.game(slice(i, i + 1))
+            pictures.append(game.coalitions(torch.from_numpy(present).to(self.setup.device)))
+        return torch.cat(pictures)
+
+    def error(self, tolerance, relative) -> tuple[float, float, float]:
+        """The largest standard error, the one wanted, and what more draws cannot go below."""
+        worths = self.worths[0]
+        seen = np.isfinite(worths).any(1)
+        values, variance = sampled_values(self.codes[seen], worths[seen], self.n_bands)
+        n = values.shape[1]
+        if n < 2:
+            return np.nan, np.nan, np.nan
+        together = values.var(1, ddof=1) / n
+        floor = np.maximum(together - variance.sum(1) / n**2, 0)
+        unit = abs((worths[seen, 1] - worths[seen, 0]).mean()) if relative else 1.0
+        wanted = np.nan if tolerance is None else tolerance * unit
+        return float(np.sqrt(together.max())), float(wanted), float(np.sqrt(floor.max()))
+
+    def rows(self, ended: dict) -> SampledWorths:
+        """Everything measured, as rows."""
+        image, column = np.nonzero(np.isfinite(self.worths[0]))
+        tables = {v: t[image, column] for v, t in zip(self.values, self.worths, strict=True)}
+        return SampledWorths(image, column // 2, self.codes[image, column], tables,
+                             self.setup.provenance | ended, self.forwards)
+
+
+def _check(tolerance, budget, n, n_bands, per_image) -> None:
+    if tolerance is None and budget is None:
+        raise ValueError(
+            "give tolerance= (a standard error) or budget= (forward passes), or both; "
+            "coalition_worths measures all coalitions"
+        )
+    if not MIN_BANDS <= n_bands <= MAX_BANDS:
+        raise ValueError(
+            f"{n_bands} bands cannot be sampled: take {MIN_BANDS} to {MAX_BANDS}; "
+            f"of fewer, coalition_worths measures all coalitions"
+        )
+    if tolerance is not None and not tolerance > 0:
+        raise ValueError(f"tolerance={tolerance} must be a standard error above 0")
+    if tolerance is not None and n < 2:
+        raise ValueError("tolerance= needs at least 2 images: one alone has no standard error")
+    least = min(n, LEAST) * per_image
+    if budget is not None and budget < least:
+        raise ValueError(
+            f"budget={budget} is too small: {per_image} forward passes for each of "
+            f"{min(n, LEAST)} images make {least}"
+        )
