@@ -135,13 +135,15 @@ def test_every_model_of_a_study_names_its_weights(study):
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda p: p.stem)
-def test_networks_of_a_section_are_entries_of_models(study):
+def test_networks_of_a_section_are_entries_of_models_or_trained(study):
     """By YAML anchors: a network is described once, and data/fetch.py gets those of `models`."""
     params = read_yaml(study.read_text(), "params")
     sections = [section for section in params.values() if isinstance(section, dict)]
     for key, network in (item for s in sections for item in s.get("networks", {}).items()):
         model = network.get("model", network)
-        assert model is params["models"][key], key
+        trained = [f"results/training/{settings['plan']}/{name}/final.safetensors"
+                   for name, settings in networks(params["training"]["plans"]).items()]
+        assert model is params["models"].get(key) or model["weights"] in trained, key
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda p: p.stem)
