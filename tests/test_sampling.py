@@ -83,7 +83,8 @@ def test_a_relative_tolerance_is_a_share_of_the_whole():
     w = measure(sharp(), n=40, tolerance=0.05, relative=True)
     e = ia.Explanation(w)
     assert w.provenance["stopped"] == "tolerance"
-    assert e.psi.se.max() <= 0.05 * e.psi.estimate.sum()
+    limit = 0.05 * e.psi.estimate.sum()
+    assert e.psi.se.max() <= limit and f"within {limit:.3g}:" in w.provenance["message"]
 
 
 def test_a_budget_is_not_exceeded_and_says_so():
@@ -171,7 +172,7 @@ def test_equal_runs_are_equal_bytes_and_come_back_from_disk(tmp_path):
     w, back = measure(net), SampledWorths.load(tmp_path / "a.npz")
     assert list(back.tables) == ["log_likelihood", "accuracy"]
     assert np.array_equal(back.estimates.values, w.estimates.values)
-    assert not np.array_equal(measure(net, seed=1).coalition, w.coalition)
+    assert not np.array_equal(measure(net, seed=1).coalition[:8], w.coalition[:8])
     exact(net).save(tmp_path / "exact.npz")
     with pytest.raises(ValueError, match="holds no sampled worths; exact ones: Worths.load"):
         SampledWorths.load(tmp_path / "exact.npz")
@@ -208,14 +209,14 @@ from iaside.sampling import sampled_worths
 from iaside.spectral import band_masks
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 torch.set_num_threads(1)
-x = torch.rand(12, 3, 224, 224)
+x = torch.rand(8, 3, 224, 224)
 net = lambda x: x.flatten(2)[:, :, ::99].mean(2)
 masks, before = band_masks(64, (224, 224)), peak()
-w = sampled_worths(net, x, torch.zeros(12).long(), masks, budget=5 * 68, batch_size=340,
+w = sampled_worths(net, x, torch.zeros(8).long(), masks, budget=8 * 68, batch_size=136,
                    progress=False)
-assert len(w.images) >= 5 and int(w.coalition.max()) == 2**64 - 1
+assert len(w.images) == 8 and int(w.coalition.max()) == 2**64 - 1
 assert w.estimates.values.shape[0] == 64
-assert peak() - before < 0.8, peak() - before  # all bands of the batch at once: 0.2 GiB an image
+assert peak() - before < 0.4, peak() - before  # the bands of all images would be 0.3 more
 """
     subprocess.run([sys.executable, "-c", script], check=True)
 
