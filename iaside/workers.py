@@ -41,8 +41,11 @@ def in_processes(
     """
     if at_a_time <= 1:
         with one_thread():
-            for job in jobs.values():
-                work(*job, common, report)
+            for name, job in jobs.items():
+                try:
+                    work(*job, common, report)
+                except Exception as error:
+                    raise _failed(name, error) from error
         return
     context = get_context("spawn")  # a forked child of a process with torch threads may hang
     said = context.Queue()
@@ -55,11 +58,15 @@ def in_processes(
                 try:
                     running.pop(name).result()
                 except Exception as error:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise RuntimeError(f"{name} failed: {type(error).__name__}: {error}") from error
+                    pool.shutdown(cancel_futures=True)
+                    raise _failed(name, error) from error
         with contextlib.suppress(queue.Empty):
             while True:
                 report(*said.get(timeout=0.2))
+
+
+def _failed(name: str, error: Exception) -> RuntimeError:
+    return RuntimeError(f"{name} failed: {type(error).__name__}: {error}")
 
 
 _here: dict = {}  # of a process that works: what all its jobs need
