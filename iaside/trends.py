@@ -8,7 +8,8 @@ them the limits are Student's; for the photographs, of which all networks see th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +18,40 @@ from scipy import stats
 
 from iaside.robustness import MIN_MODELS, coefficient
 from iaside.score import MIN_IMAGES, Interval, mean_interval
+from iaside.zoo import FACTORS, SHARED, Profile
 
 MIN_BANDS = 4  # with fewer bands any order of them is likely
+
+
+def families(profiles: Mapping[str, Profile], factor: str) -> dict[str, dict]:
+    """Networks that differ in one factor and their seed only: family -> value -> its profiles.
+
+    Families of a single value are left out. A family is called by its architecture, its images
+    and the settings its plan has for itself, of these what is not the study's.
+
+    Errors: ValueError for an unknown factor.
+
+    >>> from iaside.zoo import networks
+    >>> made = networks({"a": {"architecture": "small_cnn", "noise": [0.4, 0], "seed": [0, 1]}})
+    >>> found = families({n: Profile(n, settings) for n, settings in made.items()}, "noise")
+    >>> {name: {x: len(p) for x, p in values.items()} for name, values in found.items()}
+    {'small_cnn': {0.0: 2, 0.4: 2}}
+    """
+    if factor not in FACTORS:
+        raise ValueError(f"{factor!r} is no factor; the factors are {', '.join(FACTORS)}")
+    found: dict[str, dict] = {}
+    for profile in profiles.values():
+        of = profile.settings
+        fixed = set(FACTORS) - {"architecture", "images", "seed", factor}
+        if any(of[name] != FACTORS[name] for name in fixed):
+            continue
+        own = [f"{name} {of[name]}" for name in SHARED if name in of and name != "every"]
+        images = [Path(of["images"]).stem] if of["images"] else []
+        values = found.setdefault(", ".join([of["architecture"], *images, *own]), {})
+        values.setdefault(of[factor], []).append(profile)
+    return {
+        name: dict(sorted(values.items())) for name, values in found.items() if len(values) > 1
+    }
 
 
 def network_scores(

@@ -188,36 +188,6 @@ def select(profiles: Mapping[str, Profile], **factors) -> dict[str, Profile]:
     }  # fmt: skip
 
 
-def families(profiles: Mapping[str, Profile], factor: str) -> dict[str, dict]:
-    """Networks that differ in one factor and their seed only: family -> value -> its profiles.
-
-    Families of a single value are left out. A family is called by its architecture, its images
-    and the settings its plan has for itself, of these what is not the study's.
-
-    Errors: ValueError for an unknown factor.
-
-    >>> made = networks({"a": {"architecture": "small_cnn", "noise": [0.4, 0], "seed": [0, 1]}})
-    >>> found = families({n: Profile(n, settings) for n, settings in made.items()}, "noise")
-    >>> {name: {x: len(p) for x, p in values.items()} for name, values in found.items()}
-    {'small_cnn': {0.0: 2, 0.4: 2}}
-    """
-    if factor not in FACTORS:
-        raise ValueError(f"{factor!r} is no factor; the factors are {', '.join(FACTORS)}")
-    found: dict[str, dict] = {}
-    for profile in profiles.values():
-        of = profile.settings
-        fixed = set(FACTORS) - {"architecture", "images", "seed", factor}
-        if any(of[name] != FACTORS[name] for name in fixed):
-            continue
-        own = [f"{name} {of[name]}" for name in SHARED if name in of and name != "every"]
-        images = [Path(of["images"]).stem] if of["images"] else []
-        values = found.setdefault(", ".join([of["architecture"], *images, *own]), {})
-        values.setdefault(of[factor], []).append(profile)
-    return {
-        name: dict(sorted(values.items())) for name, values in found.items() if len(values) > 1
-    }
-
-
 def load_profiles(
     plans: Mapping[str, Mapping],
     folder: str | os.PathLike = "results/profiles",
