@@ -110,8 +110,8 @@ def test_half_of_the_final_value_is_found_between_checkpoints():
     assert half_epochs(epochs, values)[2:] == pytest.approx(start[2:] + 1, abs=0.35)
     assert half_epochs(epochs, 7 * values) == pytest.approx(half_epochs(epochs, values))
     assert np.isnan(half_epochs([1, 2], [[1.0, 1.0], [-1.0, 0.0]])).all()
-    early = half_epochs([4, 8], [[3.0, 1.0], [4.0, 4.0]])
-    assert early == pytest.approx([4 * 2 / 3, 4 + 4 / 3]), "from 0 at epoch 0"
+    early = half_epochs([4, 8], [[3.0, 1.0, 2.2], [4.0, 4.0, 4.0]])
+    assert early == pytest.approx([4 * 2 / 3, 4 + 4 / 3, 4 * 2 / 2.2]), "from 0 at epoch 0"
     for wrong in ([3], [0, 1], [2, 2]):
         with pytest.raises(ValueError, match="two or more epochs that increase from above 0"):
             half_epochs(wrong, np.ones((len(wrong), 2)))
@@ -148,7 +148,7 @@ def test_a_peak_is_no_noise_of_a_network_that_knows_nothing():
 def test_the_second_stage_sees_a_fall_and_does_not_make_one():
     rng = np.random.default_rng(0)
     chosen = rng.permutation(400)[:80]
-    correct = [np.arange(400) < 300 + np.array([[0], [0], [20], [40], [60]]) for _ in range(8)]
+    correct = [np.arange(400) < 300 + np.array([[-90], [0], [20], [40], [60]]) for _ in range(8)]
     flat = [1 + rng.normal(size=(5, 2, 80)) for _ in range(8)]
 
     def first(mean):
