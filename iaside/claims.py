@@ -193,8 +193,9 @@ CLAIMS: tuple[Claim, ...] = (
         source="seed 001 Sec. 4.1, Fig. 3 (3)",
         stage="data_size",
         statistic="signed SRC with the whole training set minus signed SRC with its smallest "
-        "fraction (paper study: ImageNet minus STL10), same architecture; mean over seeds",
-        needs="training study with at least two data fractions and two seeds",
+        "fraction, same architecture, equal numbers of updates; means over seeds; parts: the "
+        "architectures",
+        needs="training study with at least two data fractions (five networks for an interval)",
     ),
     Claim(
         id="shufflenet_robust",
@@ -222,7 +223,8 @@ CLAIMS: tuple[Claim, ...] = (
         source="seed 001 Sec. 4.3, Fig. 6",
         stage="dynamics",
         statistic="Spearman rho of band index with the epoch at which the band's psi first "
-        "reaches half of its final value; mean over seeds",
+        "reaches half of its final value (straight between checkpoints, from 0 before training; "
+        "bands whose final psi lies above 0); mean over networks",
         needs="training study with checkpoints along the epochs",
     ),
     Claim(
@@ -232,9 +234,9 @@ CLAIMS: tuple[Claim, ...] = (
         source="seed 001 Sec. 4.3, Fig. 6",
         stage="dynamics",
         statistic="two parts, from the epoch of the highest signed SRC to the last one, mean over "
-        "seeds: fall of signed SRC, and rise of held-out accuracy; the epoch is picked on half "
-        "of the held-out images, both are measured on the other half",
-        needs="training study with checkpoints along the epochs and at least two seeds",
+        "networks: fall of signed SRC, and rise of held-out accuracy; the epoch is picked on half "
+        "of the held-out images, both are measured on the other half, and the other way round",
+        needs="training study with checkpoints along the epochs (five networks for an interval)",
     ),
     Claim(
         id="src_adversarial_t2",
@@ -554,8 +556,8 @@ CLAIMS: tuple[Claim, ...] = (
         source="seed 002 Sec. 4.3, Fig. 11; seed 001 Sec. 4.2, Fig. 5",
         stage="label_noise",
         statistic="slope of entropy(SID)/log M against label-noise level, over levels and seeds, "
-        "without the levels whose v(all) interval contains zero (a SID is noise there); parts: "
-        "the architectures",
+        "without the levels whose v(all) interval does not lie above zero (a SID is noise there); "
+        "parts: the architectures",
         needs="training study with at least three label-noise levels",
     ),
     Claim(

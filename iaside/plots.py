@@ -37,6 +37,10 @@ LABELS = {
     "relative": "density, relative to\nwhite noise (dB)",
     "slope": "slope of the SNR (dB per decade of frequency)",
     "gain": "AIC(exponential) - AIC(power law): right of 0 the power law fits better",
+    "noise": "share of labels drawn at random",
+    "epoch": "epoch",
+    "fraction": "share of the training set",
+    "half": "epoch at which half of the final value is reached",
     "exponent": "exponent a of the energy spectral density, r^-a",
 }
 
@@ -129,6 +133,64 @@ def curve_panels(frame: pd.DataFrame, x: str, y: str, panel: str, hue: str) -> n
     figure.supxlabel(LABELS.get(x, x), fontsize=12)
     figure.supylabel(LABELS.get(y, y), fontsize=12)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    return axes
+
+
+def trends(
+    frame: pd.DataFrame, x: str, y: str, panel: str, hue: str, dots: pd.DataFrame | None = None,
+    log: bool = False, sharey: bool = False,
+) -> np.ndarray:
+    """Lines with intervals as in `curves`, one panel per value of `panel`; numbers of `hue` graded.
+
+    dots: a frame with the same columns, of the single networks that the lines are means of.
+    """
+    names, groups = list(dict.fromkeys(frame[panel])), list(dict.fromkeys(frame[hue]))
+    graded = pd.api.types.is_numeric_dtype(frame[hue])
+    colours = sns.color_palette("viridis" if graded else None, len(groups))
+    figure, axes = panels(len(names), width=4.2, height=3.0, sharey=sharey, columns=3)
+    for axis, name in zip(axes, names, strict=True):
+        _lines(axis, frame[frame[panel] == name], x, y, hue, groups, colours)
+        if dots is not None:
+            shown = dots[dots[panel] == name]
+            axis.scatter(shown[x], shown[y], s=14, alpha=0.5, linewidths=0,
+                         color=[colours[groups.index(g)] for g in shown[hue]])
+        axis.set(title=name, xlabel=LABELS.get(x, x))
+        if log:
+            axis.set_xscale("log")
+            _plain_ticks(axis)
+    if sharey:
+        figure.supylabel(LABELS.get(y, y), fontsize=12)
+    title = hue if graded else None
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=6,
+                  title=title)
+    return axes
+
+
+def maps(frame: pd.DataFrame, x: str, y: str, value: str, panel: str, grey: str) -> np.ndarray:
+    """A coloured table of `value` with columns `x` and rows `y`, one panel per value of `panel`.
+
+    Where the column `grey` holds the cell is struck out: its number is not to be read. The other
+    cells decide the colours, graded from 0, or around 0 where some are negative.
+    """
+    names = list(dict.fromkeys(frame[panel]))
+    read = frame.loc[~frame[grey], value]
+    top = max(read.abs().max(), 1e-9) if len(read) else 1.0
+    signs = (read < -0.05 * top).any()  # rounding to one colour is no sign
+    colours = dict(cmap="PuOr", vmin=-top) if signs else dict(cmap="cividis", vmin=0)
+    figure, axes = panels(len(names), width=6.2, height=3.6, columns=2)
+    for axis, name in zip(axes, names, strict=True):
+        part = frame[frame[panel] == name]
+        table, out = (part.pivot(index=y, columns=x, values=v) for v in (value, grey))
+        sns.heatmap(table.astype(float), mask=out.astype(bool), vmax=top, annot=True, fmt=".2f",
+                    annot_kws={"size": 8}, cbar=False, ax=axis, **colours)
+        for row, column in np.argwhere(out.to_numpy(dtype=bool)):
+            axis.text(column + 0.5, row + 0.5, f"{table.iloc[row, column]:.2f}", color="0.6",
+                      ha="center", va="center", size=8)
+        axis.set(title=name, xlabel=LABELS.get(x, x), ylabel=LABELS.get(y, y), facecolor="0.92")
+        axis.invert_yaxis()
+        axis.tick_params(axis="y", rotation=0)
+        axis.grid(visible=False)
+    figure.colorbar(axes[0].collections[0], ax=figure.axes, label=LABELS.get(value, value))
     return axes
 
 
@@ -341,12 +403,14 @@ def _rows(axis: Axes, frame: pd.DataFrame, value: str, by: str, hue: str | None)
     axis.set(yticks=range(len(names)), yticklabels=names, xlabel=LABELS.get(value, value))
 
 
-def _lines(axis: Axes, frame: pd.DataFrame, x: str, y: str, hue: str, names: list) -> None:
+def _lines(axis: Axes, frame: pd.DataFrame, x: str, y: str, hue: str, names: list,
+           colours=None) -> None:  # fmt: skip
     """One line per name, with its interval; the place in `names` decides how a line looks."""
+    colours = colours or sns.color_palette()
     for k, name in enumerate(names):
         rows = frame[frame[hue] == name]
         marker = "osv^D"[k // 10 % 5]  # ten colours; more lines than that differ in their marks
-        style = dict(color=sns.color_palette()[k % 10], marker=None if len(rows) > 20 else marker)
+        style = dict(color=colours[k % len(colours)], marker=None if len(rows) > 20 else marker)
         axis.plot(rows[x], rows[y], label=name, **style)
         if f"{y}_low" in rows:
             axis.fill_between(rows[x], rows[f"{y}_low"], rows[f"{y}_high"], alpha=0.15,

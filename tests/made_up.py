@@ -1,0 +1,45 @@
+"""Made-up measurements of trained networks, for reports about training: files as 69 writes them."""
+
+import csv
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from iaside.shapley import coalitions
+from iaside.worths import Worths
+from iaside.zoo import networks
+
+
+def write_profiles(root, plans, values, accuracy, epochs=6, n=40, held_out=300):
+    """Write results/profiles and results/training of every network of some plans.
+
+    values, accuracy: functions (settings, epoch) -> mean values of the bands in nats, (M,), and
+    the share of correct answers. Networks of a plan with ``every`` have checkpoints, as trained
+    ones do; seeds and photographs scatter around both by about a tenth.
+    """
+    for name, settings in networks(plans).items():
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        every = settings["every"] or epochs
+        measured = [*range(every, epochs, every), epochs]
+        folder = Path(root) / "results/profiles" / settings["plan"] / name
+        own = 1 + 0.05 * rng.normal(size=len(values(settings, epochs)))  # what the seed did
+        scatter, ease = rng.normal(size=(n, len(own))), rng.random(held_out)
+        for epoch in measured:
+            psi = np.asarray(values(settings, epoch)) * own + 0.2 * scatter
+            table = -7 + coalitions(len(own)).astype(float) @ psi.T
+            about = {"values": ["log_likelihood"], "precision": "float32", "device": "cpu"}
+            file = "final.npz" if epoch == epochs else f"epoch-{epoch:03d}.npz"
+            Worths({"log_likelihood": table}, about).save(folder / file)
+        np.savez(
+            folder / "answers.npz", epochs=np.array(measured), chosen=np.arange(n) * 2,
+            correct=np.stack([ease < accuracy(settings, epoch) for epoch in measured]),
+        )  # fmt: skip
+        log = Path(root) / "results/training" / settings["plan"] / name / "log.csv"
+        log.parent.mkdir(parents=True)
+        with log.open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["epoch", "updates", "loss", "train_accuracy", "held_out_accuracy"])
+            for epoch in range(1, epochs + 1):
+                share = accuracy(settings, epoch)
+                rows.writerow([epoch, 62 * epoch, 2 * (1 - share), share, share])

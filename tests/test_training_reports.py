@@ -1,0 +1,97 @@
+"""The reports about training, on made-up networks with a planted answer."""
+
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from made_up import write_profiles
+
+ROOT = Path(__file__).resolve().parents[1]
+M, EPOCHS = 8, 6
+PLANS = {
+    "clean": {"architecture": ["a", "b"], "seed": [0, 1, 2], "every": 1},
+    "noise": {"architecture": ["a", "b"], "noise": [0.2, 0.5, 0.8, 1.0], "seed": [0, 1]},
+    "small": {"architecture": "a", "fraction": [0.05, 0.25], "seed": [0, 1, 2]},
+}
+
+
+def values(settings, epoch):
+    """Low bands first; label noise flattens and shrinks; more images lean to low bands."""
+    steep = 0.6 * settings["fraction"] ** 0.2 * (1 - settings["noise"])
+    final = 4 * np.exp(-steep * np.arange(M)) * (1 - settings["noise"])
+    progress = 1 / (1 + np.exp(np.arange(M) * 0.8 + 0.5 - epoch))
+    return final * (progress if settings["every"] else 1)
+
+
+def accuracy(settings, epoch):
+    return 0.95 - 0.6 * settings["noise"] - 0.2 / epoch - 0.1 * (1 - settings["fraction"])
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    root = tmp_path_factory.mktemp("training")
+    write_profiles(root, PLANS, values, accuracy, EPOCHS)
+    (root / "params.yaml").write_text("seed: 0\n")
+    return root
+
+
+def verdicts(root, notebook, plans, monkeypatch):
+    """Run the cells of a notebook here: a kernel for each would take most of the time."""
+    monkeypatch.chdir(root)
+    monkeypatch.setattr("IPython.display.display", lambda *shown: None)
+    names = {}
+    for cell in json.loads((ROOT / f"notebooks/{notebook}.ipynb").read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), notebook, "exec"), names)
+            names["plans"] = plans
+    plt.close("all")
+    folder = root / "results" / notebook.partition("_")[2]
+    found = json.loads((folder / "claims.json").read_text())["claims"]
+    return {row["id"]: row for row in found}, json.loads((folder / "metrics.json").read_text())
+
+
+def test_label_noise_is_judged_where_a_distribution_can_be_read(project, monkeypatch):
+    found, metrics = verdicts(project, "70_label_noise", PLANS, monkeypatch)
+    for claim in ("noise_lowers_accuracy", "noise_more_uniform", "noise_less_robust_features"):
+        assert found[claim]["verdict"] == "supported", claim
+        assert {p["part"] for p in found[claim]["parts"]} == {"a", "b"}
+    assert found["noise_lowers_accuracy"]["n"] == 11 and found["noise_more_uniform"]["n"] == 9
+    assert found["noise_lowers_accuracy"]["low"] < -0.6 < found["noise_lowers_accuracy"]["high"]
+    blank = {row["noise"] for row in metrics["levels"] if not row["legible"]}
+    assert blank == {1.0}, "random labels leave nothing to distribute"
+
+
+def test_low_bands_first_and_a_fall_after_the_peak(project, monkeypatch):
+    found, metrics = verdicts(project, "72_dynamics", PLANS, monkeypatch)
+    assert found["low_bands_learnt_first"]["verdict"] == "supported"
+    assert found["low_bands_learnt_first"]["estimate"] > 0.9
+    assert found["second_stage_tradeoff"]["verdict"] == "supported"
+    assert len(found["second_stage_tradeoff"]["parts"]) == 2
+    assert found["second_stage_tradeoff"]["n"] == metrics["networks"] == 6
+
+
+def test_more_data_is_judged_by_largest_and_smallest(project, monkeypatch):
+    found, metrics = verdicts(project, "73_data_size", PLANS, monkeypatch)
+    row = found["more_data_more_robust"]
+    assert row["verdict"] == "supported" and row["n"] == 6
+    assert [r["fraction"] for r in metrics["sizes"][:3]] == [0.05, 0.25, 1.0]
+
+
+@pytest.mark.parametrize("notebook", ["70_label_noise", "72_dynamics", "73_data_size"])
+def test_a_study_without_such_networks_has_no_verdict(tmp_path, monkeypatch, notebook):
+    plans = {"one": {"architecture": "a"}}
+    write_profiles(tmp_path, plans, values, accuracy, EPOCHS, n=6)
+    (tmp_path / "params.yaml").write_text("seed: 0\n")
+    assert verdicts(tmp_path, notebook, plans, monkeypatch)[0] == {}
+
+
+def test_two_networks_decide_nothing(tmp_path, monkeypatch):
+    plans = {"two": {"architecture": "a", "noise": [0, 0.2, 0.5], "every": 1},
+             "few": {"architecture": "a", "fraction": 0.05}}  # fmt: skip
+    write_profiles(tmp_path, plans, values, accuracy, EPOCHS, n=6)
+    (tmp_path / "params.yaml").write_text("seed: 0\n")
+    for notebook in ("70_label_noise", "72_dynamics", "73_data_size"):
+        found, _ = verdicts(tmp_path, notebook, plans, monkeypatch)
+        assert found and {row["verdict"] for row in found.values()} == {"undecided"}, notebook
