@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -302,7 +302,7 @@ PENALTIES: dict[str, Callable[[Model, Tensor, Tensor], Tensor]] = {
 def coalition_dropout(
     x: Tensor,
     masks: Masks,
-    keep: float | Sequence[float],
+    keep: float | Iterable[float],
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Show a random coalition of bands of each image, as training images.
@@ -322,15 +322,14 @@ def coalition_dropout(
     True
     """
     n_bands = len(split_bands(x[:1], masks))  # which refuses masks that do not fit
-    chances = torch.as_tensor(keep, dtype=torch.float32, device="cpu")
-    if chances.ndim > 1 or (chances.ndim == 1 and len(chances) != n_bands):
+    chances = list(keep) if isinstance(keep, Iterable) else [keep] * n_bands
+    if len(chances) != n_bands or not all(0 <= k <= 1 for k in chances):
         raise ValueError(
-            f"keep has shape {tuple(chances.shape)} for {n_bands} bands; "
-            "give one probability, or one per band"
+            f"keep={keep!r} must be one probability from 0 to 1, or one for each of "
+            f"{n_bands} bands"
         )
-    if not ((chances >= 0) & (chances <= 1)).all():
-        raise ValueError(f"keep={keep!r} must be probabilities from 0 to 1")
-    members = torch.rand(len(x), n_bands, generator=generator, device="cpu") < chances
+    drawn = torch.rand(len(x), n_bands, generator=generator, device="cpu")
+    members = drawn < torch.tensor(chances, device="cpu")
     members = members.to(x)[:, :, None, None]
     if callable(masks):
         return (split_bands(x, masks) * members.transpose(0, 1)[..., None]).sum(0)

@@ -228,6 +228,15 @@ def test_gradients_are_finite_differences(name):
     assert torch.autograd.gradcheck(penalty, parameters, fast_mode=True, atol=1e-6)
 
 
+def test_jafr_is_the_published_product_of_the_mean_spectrum():
+    x, y = some_batch(dtype=torch.float64)
+    net = small_net(torch.float64)
+    spectrum = torch.fft.rfft2(input_gradient(net, x, y)).abs().mean((0, 1))
+    assert torch.isclose(jafr(net, x, y), -direct(spectrum, "sum"), rtol=0, atol=1e-6)
+    found = jafr(net, x, y, reduce="product")
+    assert torch.isclose(found, -direct(spectrum, "product"), rtol=0, atol=1e-6)
+
+
 def unfrozen_classifier(net=None, side=SIDE):
     recipe = dict(library="torchvision", architecture="mine", num_classes=3,
                   input_size=(3, side, side), mean=(0.4,) * 3, std=(0.2,) * 3, crop_pct=1.0,
@@ -263,6 +272,8 @@ def test_float32_inside_autocast_and_no_graph_without_grad(name):
         assert not expected.requires_grad
         with torch.autocast("cpu", torch.bfloat16):
             assert torch.equal(value(), expected)
+            found = input_gradient(model, x, y)
+    assert torch.equal(found, input_gradient(model, x, y))
 
 
 @pytest.mark.parametrize("name", PENALTIES)
@@ -309,6 +320,11 @@ def test_gradalign_is_zero_for_a_linear_model_and_the_cosine_else():
     cosine = torch.stack([a @ b / a.norm() / b.norm() for a, b in zip(*pair, strict=True)])
     found = gradalign(net, x, y, eps=0.5, generator=seeded(3))
     assert torch.isclose(found, 1 - cosine.mean(), atol=1e-5) and found > 1e-3
+    # Images on which the network is certain have no gradient, and do not count.
+    doubt = torch.tensor([1.0, 0, 0, 1, 1, 0])[:, None]
+    certain = 1e4 * nn.functional.one_hot(y, 3) * (1 - doubt)
+    found = gradalign(lambda at: net(at) * doubt + certain, x, y, eps=0.5, generator=seeded(3))
+    assert torch.isclose(found, 1 - cosine[doubt[:, 0] > 0].mean(), atol=1e-5)
 
 
 # -- coalition dropout -----------------------------------------------------------------------------
@@ -353,13 +369,15 @@ def test_everything_stays_where_the_images_are(monkeypatch):
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
         net = unfrozen_classifier()
         x, y = torch.rand(6, 3, SIDE, SIDE), torch.zeros(6, dtype=torch.long)
-        for penalty in PENALTIES.values():
-            value = penalty(net, x, y)
-            assert value.device.type == "cuda" and value.dtype == torch.float32
-        for generator in (None, torch.Generator()):
-            assert coalition_dropout(x, masks, 0.5, generator).device.type == "cuda"
-            assert gradalign(net, x, y, generator=generator).device.type == "cuda"
-        assert low_frequency_bias(torch.rand(4, SIDE, SIDE // 2 + 1)).device.type == "cuda"
+        for default in ("cuda", "cpu"):
+            with torch.device(default):
+                for penalty in PENALTIES.values():
+                    value = penalty(net, x, y)
+                    assert value.device.type == "cuda" and value.dtype == torch.float32
+                for generator in (None, torch.Generator()):
+                    shown = coalition_dropout(x, masks, [0.5, 0.6, 0.7], generator)
+                    assert shown.device.type == "cuda"
+                    assert gradalign(net, x, y, generator=generator).device.type == "cuda"
 
 
 @pytest.mark.parametrize(
@@ -380,9 +398,9 @@ def test_everything_stays_where_the_images_are(monkeypatch):
         (lambda: gradalign(small_net(), *some_batch(), eps=8), ValueError,
          "eps=8 must be above 0 and at most 1"),
         (lambda: coalition_dropout(torch.rand(1, 3, 8, 8), band_masks(2, (8, 8)), 1.5), ValueError,
-         "keep=1.5 must be probabilities"),
+         "keep=1.5 must be one probability from 0 to 1"),
         (lambda: coalition_dropout(torch.rand(1, 3, 8, 8), band_masks(2, (8, 8)), [1, 1, 1]),
-         ValueError, "one probability, or one per band"),
+         ValueError, "or one for each of 2 bands"),
         (lambda: coalition_dropout(torch.rand(1, 3, 9, 8), band_masks(2, (8, 8)), 1), ValueError,
          "do not fit images"),
     ],
