@@ -29,6 +29,8 @@ from pathlib import Path
 DATA = Path(__file__).resolve().parent
 PROJECT = DATA.parent
 SOURCES = DATA / "sources.yaml"
+# iaside.images downloads these into data/images/<name>
+DOWNLOADABLE = ("caltech101", "stl10", "cifar10", "cifar100", "svhn", "tiny_imagenet")
 
 
 class FetchError(RuntimeError):
@@ -67,6 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         if options.check:
             return 0
         fetch_packaged(options.into, options.only)
+        fetch_sets(study)
         fetch_pretrained(study)
     except FetchError as error:
         sys.stderr.write(f"data/fetch.py: {error}\n")
@@ -407,8 +410,7 @@ def check_study(study: dict) -> None:
     sets = {Path(path).stem: f"data/{path}" for path in packaged if path.startswith("images/")}
     places = ", ".join(sorted(sets.values()))
     for section, values in study.items():
-        images = values.get("images") if isinstance(values, dict) else None
-        for source in [images] if isinstance(images, str) else images or []:
+        for source in image_sources(values):
             if not isinstance(source, str):
                 raise FetchError(
                     f"`images` of section `{section}` holds {source!r}: it must be a path "
@@ -420,7 +422,7 @@ def check_study(study: dict) -> None:
                     f"you mean {sets[source]}?"
                 )
             place = PROJECT / source
-            if place.exists() or in_data(place) in packaged:
+            if place.exists() or in_data(place) in packaged or downloadable(source):
                 continue
             hint = (
                 " Put ImageNet's validation folder there (one folder per class, torchvision's "
@@ -458,6 +460,38 @@ def check_study(study: dict) -> None:
                 f"(looked for {recipe}). Put it there (data/README.md shows one) or correct "
                 "`recipe`. Nothing was downloaded."
             )
+
+
+def image_sources(section: object) -> list:
+    """What a section of a study names under `images`, and what its plans name there."""
+    if not isinstance(section, dict):
+        return []
+    images = section.get("images")
+    own = [images] if isinstance(images, str) else images or []
+    plans = [plan.get("images") for plan in (section.get("plans") or {}).values()]
+    return [*own, *(source for source in plans if source)]
+
+
+def downloadable(source: str) -> bool:
+    return in_data(PROJECT / source) in {f"images/{name}" for name in DOWNLOADABLE}
+
+
+def fetch_sets(study: dict) -> None:
+    """Check the plans of the study, and download the data sets it names that torchvision has."""
+    sources = [source for section in study.values() for source in image_sources(section)]
+    plans = (study.get("training") or {}).get("plans")
+    if not plans and not any(map(downloadable, sources)):
+        return
+    sys.path.insert(0, str(PROJECT))  # this file runs from anywhere
+    from iaside.images import fetch_images
+    from iaside.zoo import networks
+
+    try:
+        networks(plans or {})
+        for source in filter(downloadable, sources):
+            fetch_images(source)
+    except (FileNotFoundError, ValueError) as error:
+        raise FetchError(f"training: {error}") from error
 
 
 def fetch_pretrained(study: dict) -> None:

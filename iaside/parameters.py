@@ -99,7 +99,8 @@ def resolve_parameters(
 
     noun: section of `params`;  defaults: the notebook's own names;  nouns: all notebooks';
     take: name -> dotted path in `params`;  given: name -> value, wins over everything.
-    `networks` of a section and what all share are passed only to a notebook that declares them.
+    `networks` and `plans` of a section and what all share are passed only to a notebook that
+    declares them.
     Raises UsageError (a ValueError) for whatever is unknown, missing or of another type.
 
     >>> resolve_parameters("bands", {"seed": 1, "n_bands": 4}, {"seed": 0, "bands": {"n_bands": 8}},
@@ -118,8 +119,9 @@ def resolve_parameters(
     for name, value in ((noun, section), ("runtime", runtime)):
         if not isinstance(value, dict):
             raise UsageError(f"params.yaml: {name} must hold `name: value` lines, got {value!r}")
-    # The networks of a section are the items that DVC runs a notebook for, one by one.
-    section = {k: v for k, v in section.items() if k != "networks" or k in defaults}
+    # These are the items that DVC runs a notebook for, one by one.
+    items = ("networks", "plans")
+    section = {k: v for k, v in section.items() if k not in items or k in defaults}
     # What belongs to all notebooks is passed only to those that ask for it.
     shared = {name: params[name] for name in ("seed", "models") if name in params} | runtime
     values = {name: value for name, value in shared.items() if name in defaults}

@@ -6,6 +6,7 @@ import html
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -211,7 +212,10 @@ def prune(root: Path) -> list[Path]:
     made = {Path(out["path"]) for stage in stages.values() for out in stage.get("outs", [])}
     stale = [p for p in sorted(made - set(outputs_of_study(root))) if p.parts[0] == "results"]
     for path in stale:
-        (root / path).unlink(missing_ok=True)
+        if (root / path).is_dir():
+            shutil.rmtree(root / path)
+        else:
+            (root / path).unlink(missing_ok=True)
     return stale
 
 

@@ -139,6 +139,7 @@ def responses(
     cache: str | os.PathLike | None = None,
     workers: int | None = None,
     progress: bool = True,
+    attack_batch: int = 1,
 ) -> Responses:
     """Ask a network about perturbed images, one condition after the other.
 
@@ -150,8 +151,8 @@ def responses(
     ``heat_grid``, with a random sign for each channel, clipped to [0, 1].
     subset: source -> indices of the images it is measured on; other sources take all.
     Attacks are made in float32 against the model as it is, answers are given in ``precision``
-    (float32, bfloat16 or auto). On a CPU attacks treat one image at a time, which costs nothing
-    there and makes every byte independent of ``batch_size``.
+    (float32, bfloat16 or auto). On a CPU attacks treat ``attack_batch`` images at a time, whatever
+    ``batch_size``, which changes no byte then; only for small networks do more than one pay.
     resume: a folder for the measurement in progress; a later call with the same arguments goes on
     from there. cache: a folder for corrupted images, shared by all models of one input size.
     workers: processes that make corruptions; None is one per core.
@@ -189,7 +190,7 @@ def responses(
         "precision": precision,
         "device": device.type,
         "corruptions": _corruption_library(),
-    }
+    } | ({"attack_batch": attack_batch} if attack_batch > 1 else {})
     if cache is not None:
         wanted = [c for c in conditions if c.source in CORRUPTIONS]
         corrupt_all(images, wanted, cache, seed, workers, progress)
@@ -206,7 +207,8 @@ def responses(
         chosen = subset.get(condition.source, np.arange(len(images)))
         x, y = images[chosen], labels[chosen]
         perturbed = _perturbed(condition, model, x, y, chosen, images, masks, heat_grid, seed,
-                               device, batch_size, cache)  # fmt: skip
+                               device, attack_batch if device.type == "cpu" else batch_size,
+                               cache)  # fmt: skip
         row = np.full((len(TABLES) + len(masks), len(images)), np.nan)
         row[: len(TABLES), chosen] = answer(perturbed, y)
         if condition.source != FOURIER:
@@ -261,7 +263,7 @@ def _answerer(model, precision: str, device, batch_size: int) -> Callable:
     return answer
 
 
-def _perturbed(condition, model, x, y, chosen, images, masks, heat_grid, seed, device, batch_size,
+def _perturbed(condition, model, x, y, chosen, images, masks, heat_grid, seed, device, at_once,
                cache) -> Tensor:  # fmt: skip
     """The chosen images under a condition, on the CPU. Image i draws from (seed, i) in the set."""
     source, strength, place = condition
@@ -280,7 +282,6 @@ def _perturbed(condition, model, x, y, chosen, images, masks, heat_grid, seed, d
         parts = [perturb(x[k : k + 1], source, first=int(i), **options)
                  for k, i in enumerate(chosen)]  # fmt: skip
         return torch.cat(parts)
-    at_once = 1 if device.type == "cpu" else batch_size
     parts = []
     for k in range(0, len(x), at_once):
         here = slice(k, k + at_once)

@@ -221,6 +221,10 @@ def _load(name: str, settings: dict, folder: Path, logs: Path) -> Profile:
     }
     path = measured / "responses.npz"
     found = Responses.load(path) if path.is_file() else None
-    with open(log, newline="", encoding="utf-8") as file:
-        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-    return Profile(name, settings, epochs, worths, answers, found, rows)
+    return Profile(name, settings, epochs, worths, answers, found, load_log(log))
+
+
+def load_log(path: str | os.PathLike) -> list[dict[str, float]]:
+    """The rows of a network's log.csv, one per epoch."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]

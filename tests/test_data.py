@@ -395,3 +395,21 @@ def test_the_command_fails_with_one_paragraph(tmp_path, arguments, said):
     )
     assert run.returncode == 1 and said in run.stderr and "Traceback" not in run.stderr
     assert not (tmp_path / "d").exists()
+
+
+def test_sets_that_torchvision_has_are_fetched_and_plans_checked(project, monkeypatch, fetch):
+    from iaside import images
+
+    assert set(fetch.DOWNLOADABLE) == set(images.DOWNLOADS)
+    plan = {"architecture": "small_cnn", "images": "data/images/cifar10"}
+    study = {"training": {"images": "data/images/svhn", "plans": {"a": plan}}}
+    fetch.check_study(study)
+    with pytest.raises(fetch.FetchError, match="'data/images/cifar' .*section `training`"):
+        fetch.check_study({"training": {"plans": {"a": {"images": "data/images/cifar"}}}})
+    asked = []
+    monkeypatch.setattr(images, "fetch_images", asked.append)
+    fetch.fetch_sets(study)
+    assert asked == ["data/images/svhn", "data/images/cifar10"]
+    study["training"]["plans"]["b"] = plan
+    with pytest.raises(fetch.FetchError, match="in plan 'a' and again in 'b'"):
+        fetch.fetch_sets(study)

@@ -111,7 +111,7 @@ def test_every_study_sets_every_parameter_of_every_notebook(path, study):
     nouns = [p.stem.partition("_")[2] for p in NOTEBOOKS]
     defaults = read_parameters(load(path), path.stem)
     cmd = next(body["cmd"] for _, notebook, body in notebook_stages() if notebook == path.stem)
-    items = re.search(r"--take model (\S+)\.\$\{key\}", cmd)
+    items = re.search(r"--take (?:model|plan) (\S+)\.\$\{key\}", cmd)
     key = next(iter(at(params, items[1]))) if items else None
     take = dict(re.findall(r"--take (\S+) (\S+)", cmd.replace("${key}", str(key))))
     item, given = key, {"variants": ["trained"]} if "variants" in defaults else {}
@@ -170,12 +170,15 @@ def test_modules_import_only_what_they_may():
     allowed = {
         "spectral": set(), "shapley": set(), "claims": set(), "plots": set(),
         "score": set(), "machine": set(), "published": {"machine", "shapley"},
-        "perturb": {"spectral"},
+        "perturb": {"spectral"}, "penalties": {"spectral"},
         "worths": {"machine", "spectral", "shapley"},
         "explain": {"machine", "spectral", "worths", "shapley", "score", "plots"},
         "architectures": set(), "models": {"architectures"}, "images": set(),
         "zoo": {"responses", "worths"},
-        "training": {"images", "machine", "models", "penalties", "spectral", "zoo"},
+        "workers": set(), "penalties": {"spectral"},
+        "training": {"images", "machine", "models", "penalties", "spectral", "workers"},
+        "profiles": {"images", "machine", "models", "penalties", "perturb", "responses",
+                     "spectral", "training", "workers", "worths"},
         "responses": {"machine", "perturb", "spectral"},
         "robustness": {"perturb", "responses", "score"},
     }

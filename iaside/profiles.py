@@ -1,0 +1,205 @@
+"""Measure trained networks on held-out images: the game of each checkpoint, answers, gradients."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from iaside.images import stratified_order
+from iaside.machine import (
+    arithmetic,
+    fingerprint,
+    fingerprint_model,
+    pick_device,
+    resolve_precision,
+    save_table,
+)
+from iaside.models import Classifier, load_model
+from iaside.penalties import input_gradient, low_frequency_bias
+from iaside.perturb import CORRUPTIONS
+from iaside.responses import Condition, corrupt_all, responses
+from iaside.spectral import band_masks
+from iaside.training import load_data
+from iaside.workers import in_processes
+from iaside.worths import coalition_worths
+
+VALUES = ("log_likelihood", "accuracy", "probability")
+AT_ONCE = 100  # images attacked, or asked for a gradient, at a time
+
+
+def checkpoints(folder: str | os.PathLike) -> dict[int, Path]:
+    """Epoch -> weights of a trained network, the final one last.
+
+    Errors: FileNotFoundError where no finished network is.
+    """
+    folder = Path(folder)
+    if not (folder / "settings.json").is_file():
+        raise FileNotFoundError(f"no finished network in {folder}; train it first (68_training)")
+    last = json.loads((folder / "settings.json").read_text())["epochs"]
+    early = {int(p.stem[6:]): p for p in sorted(folder.glob("epoch-*.safetensors"))}
+    return dict(sorted(early.items())) | {last: folder / "final.safetensors"}
+
+
+def conditions_of(settings: Mapping) -> list[Condition]:
+    """What the final networks are asked about besides clean images.
+
+    settings: attack_eps, noise_sigma, severities (lists), band_noise, band_eps, n_bands.
+    """
+    bands = range(settings["n_bands"])
+    return [
+        *(Condition(name, severity) for name in CORRUPTIONS for severity in settings["severities"]),
+        *(Condition("white_noise", sigma) for sigma in settings["noise_sigma"]),
+        *(Condition("white_noise", settings["band_noise"], band) for band in bands),
+        *(Condition(name, eps) for name in ("fgsm", "pgd") for eps in settings["attack_eps"]),
+        *(Condition("pgd", settings["band_eps"], band) for band in bands),
+    ]
+
+
+@torch.no_grad()
+def answers(
+    model: Classifier, images: Tensor, labels: Tensor, precision: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each image is classified correctly, (N,) bool, and log Q(y|x) in nats, (N,).
+
+    Shapes: images uint8 (N, 3, H, W), labels (N,).
+    """
+    device, found = model.mean.device, []
+    for x, y in zip(images.split(500), labels.split(500), strict=True):
+        x = (x.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
+        with arithmetic(precision, device):
+            logits = model(x)
+        found.append((logits.float().log_softmax(1).cpu(), y))
+    log_p = torch.cat([log_p for log_p, _ in found])
+    return (
+        (log_p.argmax(1) == labels).numpy(),
+        log_p.gather(1, labels[:, None])[:, 0].double().numpy(),
+    )
+
+
+def gradient_spectra(model: Classifier, images: Tensor, labels: Tensor) -> Tensor:
+    """|rfft2| of each image's input gradient of the cross-entropy, the mean over channels.
+
+    Shapes: images uint8 (N, 3, H, W), labels (N,); returns (N, H, W // 2 + 1), in float64.
+    """
+    device, spectra = model.mean.device, []
+    for x, y in zip(images.split(AT_ONCE), labels.split(AT_ONCE), strict=True):
+        gradient = input_gradient(model, x.to(device).float() / 255, y.to(device), reduction="sum")
+        spectra.append(torch.fft.rfft2(gradient).abs().mean(1).cpu().double())
+    return torch.cat(spectra)
+
+
+def bias_of(spectra: Tensor) -> Tensor:
+    """B of methods 3.1 of each spectrum (..., H, W // 2 + 1), whatever its scale; nan for zeros."""
+    return low_frequency_bias(spectra / spectra.mean((-2, -1), keepdim=True))
+
+
+def measure_network(name, trained, out, partial, settings, device, common, report) -> None:
+    """Measure one network: a file per checkpoint, answers.npz, responses.npz of the final one.
+
+    trained, out, partial: its folders;  settings: of the section, with ``seed``;  common: images
+    -> its held-out half, as arrays.  Equal networks and settings give equal bytes.
+    """
+    of = json.loads((Path(trained) / "settings.json").read_text())
+    held, held_labels = map(torch.from_numpy, common[of["images"]])
+    chosen = _chosen(held_labels, settings)
+    x, y = held[chosen].float() / 255, held_labels[chosen]
+    masks = band_masks(settings["n_bands"], tuple(x.shape[-2:]), settings["metric"])
+    precision = resolve_precision(settings["precision"], device)
+    epochs = checkpoints(trained)
+    rows = []
+    for epoch, weights in epochs.items():
+        model = load_model(name, weights=weights).to(device)
+        rows.append(answers(model, held, held_labels, precision))
+        worths = coalition_worths(
+            model, x, y, masks, VALUES, precision=precision, batch_size=settings["batch_size"],
+            resume=partial, progress=False,
+        )  # fmt: skip
+        final = weights.stem == "final"
+        worths.save(Path(out) / ("final.npz" if final else f"epoch-{epoch:03d}.npz"))
+        report(name, f"epoch {epoch}")
+    spectra = gradient_spectra(model, held, held_labels)
+    provenance = {
+        "model": fingerprint_model(model, model(x[:1].to(device))),
+        "images": fingerprint(held),
+        "labels": fingerprint(held_labels),
+        "precision": precision,
+        "device": device.type,
+    }
+    save_table(Path(out) / "answers.npz", provenance, {
+        "epochs": np.array(list(epochs)),
+        "correct": np.stack([correct for correct, _ in rows]),
+        "log_likelihood": np.stack([log_p for _, log_p in rows]),
+        "chosen": np.array(chosen),
+        "gradient": spectra.mean(0).numpy(),
+        "bias": bias_of(spectra).numpy(),
+        "bias_pooled": bias_of(spectra.mean(0)).numpy(),
+    })  # fmt: skip
+    few = range(settings["n_attack"])
+    responses(
+        model, x, y, conditions_of(settings), masks, {"fgsm": few, "pgd": few},
+        seed=settings["seed"], precision=precision, batch_size=settings["batch_size"],
+        resume=partial, cache=".partial", progress=False, attack_batch=AT_ONCE,
+    ).save(Path(out) / "responses.npz")  # fmt: skip
+    report(name, "robustness")
+
+
+def _chosen(labels: Tensor, settings: Mapping) -> list[int]:
+    """The held-out images that are measured, so that any first few of them are stratified."""
+    n, few = settings["n_images"], settings["n_attack"]
+    if not few <= n <= len(labels):
+        raise ValueError(
+            f"n_attack={few} of n_images={n} of {len(labels)} held-out images: take fewer"
+        )
+    return stratified_order(labels.tolist(), settings["seed"])[:n]
+
+
+def measure_plan(
+    names: list[str],
+    trained: str | os.PathLike,
+    out: str | os.PathLike,
+    partial: str | os.PathLike,
+    settings: Mapping,
+    device: str = "auto",
+    workers: int | None = None,
+    progress: bool = True,
+) -> None:
+    """Measure the networks of a plan, some at a time on a CPU, as ``training.train_plan`` trains.
+
+    names: of the networks;  trained, out: folders that hold, or get, one of each name;  partial:
+    keeps what a kill must not lose;  settings: of the section, with ``seed`` and ``batch_size``
+    (None: 256).
+
+    Errors: FileNotFoundError for a network that is not trained; ValueError for more images than
+    are held out; RuntimeError naming the network that failed in a worker.
+    """
+    device = pick_device(device)
+    settings = {**settings, "batch_size": settings["batch_size"] or 256}
+    total = sum(len(checkpoints(Path(trained) / name)) + 1 for name in names)
+    held = {}
+    for name in names:
+        of = json.loads((Path(trained) / name / "settings.json").read_text())
+        if of["images"] not in held:
+            data = load_data(of, settings["seed"])
+            held[of["images"]] = [data.held_images.numpy(), data.held_labels.numpy()]
+            x = data.held_images[_chosen(data.held_labels, settings)].float() / 255
+            corruptions = [c for c in conditions_of(settings) if c.source in CORRUPTIONS]
+            corrupt_all(x, corruptions, ".partial", settings["seed"], workers, progress)
+    jobs = {
+        name: (name, Path(trained) / name, Path(out) / name, Path(partial) / name, settings, device)
+        for name in names
+    }
+    at_a_time = min(len(jobs), workers or os.cpu_count() or 1) if device.type == "cpu" else 1
+    with tqdm(total=total, unit="part", disable=not progress) as bar:
+
+        def report(name: str, what: str) -> None:
+            bar.set_postfix_str(f"{name}: {what}")
+            bar.update()
+
+        in_processes(measure_network, jobs, held, at_a_time, report)
