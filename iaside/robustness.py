@@ -457,16 +457,14 @@ def _permutation_p(x, y, z, method: str, g: np.ndarray, estimate: float, seed: i
         members = np.take_along_axis(orders, order, axis=1)
         orders = np.empty_like(orders)
         orders[:, np.argsort(g, kind="stable")] = members
-    if z is None and alone:
-        shuffled = y[orders]
-    else:  # what is left of y without z and the groups' means is what may be exchanged
-        rank = stats.rankdata if method == "spearman" else np.asarray
-        x, y, method = rank(x), rank(y), "pearson"
-        z = None if z is None else rank(z)
-        if not alone:
-            x, y, z = (None if v is None else _within(v[None], g)[0] for v in (x, y, z))
-        fit = 0 if z is None else np.polynomial.Polynomial.fit(z, y, 1)(z)
-        shuffled = fit + (y - fit)[orders]
+    if method == "spearman":
+        method, x, y = "pearson", stats.rankdata(x), stats.rankdata(y)
+        z = None if z is None else stats.rankdata(z)
+    if not alone:
+        x, y, z = (None if v is None else _within(v[None], g[None])[0] for v in (x, y, z))
+    # What is left of y without z is what may be exchanged.
+    fit = 0 if z is None else np.polynomial.Polynomial.fit(z, y, 1)(z)
+    shuffled = fit + (y - fit)[orders]
     rows = len(orders)
     tiled = None if z is None else np.broadcast_to(z, (rows, n))
     others = coefficient(np.broadcast_to(x, (rows, n)), shuffled, tiled, method)
