@@ -6,8 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
+from timm import is_model
+from torchvision.models import list_models
 
+from iaside.architectures import ARCHITECTURES
 from iaside.parameters import read_parameters, read_yaml, resolve_parameters
+from iaside.training import check_settings, complete
+from iaside.zoo import networks
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -136,6 +141,18 @@ def test_networks_of_a_section_are_entries_of_models(study):
     sections = [section for section in params.values() if isinstance(section, dict)]
     for key, network in (item for s in sections for item in s.get("networks", {}).items()):
         assert network is params["models"][key], key
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda p: p.stem)
+def test_plans_of_a_study_can_be_trained(study):
+    section = read_yaml(study.read_text(), "params")["training"]
+    found = networks(section.pop("plans"))
+    every = {name: complete(settings, section) for name, settings in found.items()}
+    with pytest.MonkeyPatch.context() as patch:  # building the large ones takes seconds
+        patch.setattr("iaside.training.untrained", lambda *args: None)
+        check_settings(every)
+    for name in {settings["architecture"] for settings in every.values()} - set(ARCHITECTURES):
+        assert is_model(name) or name in list_models()
 
 
 def test_params_is_the_default_study():

@@ -30,12 +30,15 @@ def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project):
 
 def test_equal_runs_are_equal_bytes(project):
     dvc(project, "repro")
-    small = [p for p in (project / "results").rglob("*") if p.suffix in (".npz", ".json")]
+    kinds = (".npz", ".json", ".csv", ".safetensors")
+    small = [p for p in (project / "results").rglob("*") if p.suffix in kinds]
     before = {p: p.read_bytes() for p in small}
     shutil.rmtree(project / ".partial", ignore_errors=True)
+    shutil.rmtree(project / "results/training/clean")  # what is finished is not trained again
     measuring = [f"{stage}@squeezenet1_1" for stage in
                  ("snr", "worths", "worths_controls", "robustness", "choices",
                   "convergence")]
+    measuring += ["training@clean", "profiles@clean"]
     dvc(project, "repro", "-f", "-s", *measuring, "bands", "importance", "correlation")
     assert len(before) > 8
     for path, content in before.items():
@@ -49,12 +52,15 @@ def test_a_colour_measures_nothing_and_a_band_measures_again(project):
     assert "importance" in status and "worths@" not in status and "worths_" not in status
     assert "convergence_report" in status and "convergence@" not in status
     assert "choices_report" in status and "choices@" not in status
+    assert "training@" not in status and "profiles@" not in status
     shutil.copy(ROOT / "iaside/plots.py", project / "iaside/plots.py")
     edit(project, n_control=1)
     status = dvc(project, "status")
     assert "worths_controls@" in status and "worths@" not in status
     edit(project, n_bands=2)
-    assert "worths@" in dvc(project, "status")
+    status = dvc(project, "status")
+    assert "worths@" in status and "profiles@" in status
+    assert "training@" not in status, "M trains nothing"
     shutil.copy(project / "studies/smoke.yaml", project / "params.yaml")
     edit(project, device="cpu")
     assert "up to date" in dvc(project, "status"), "runtime: belongs to no stage"

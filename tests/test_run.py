@@ -390,6 +390,27 @@ stages:
 """
 
 
+def test_prune_removes_files_and_folders_of_an_earlier_study_only(tmp_path, monkeypatch):
+    pytest.importorskip("dvc")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\n no_scm = true\n analytics = false\n")
+    (tmp_path / "dvc.yaml").write_text(
+        "stages:\n  training:\n    foreach: ${plans}\n    do:\n      cmd: echo\n"
+        "      outs: ['results/training/${item}', 'results/training/${item}.html']\n"
+    )
+    (tmp_path / "params.yaml").write_text("plans: [new]")
+    outs = [f"results/training/{k}" for k in ("old", "old.html", "new", "new.html")]
+    stages = {"s": {"cmd": "echo", "outs": [{"path": path} for path in outs]}}
+    (tmp_path / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
+    for name in ("old", "new", "mine"):
+        (tmp_path / f"results/training/{name}").mkdir(parents=True)
+        (tmp_path / f"results/training/{name}.html").write_text("")
+    assert run.main(["--prune"]) == 0
+    left = sorted(path.name for path in (tmp_path / "results/training").iterdir())
+    assert left == ["mine", "mine.html", "new", "new.html"]
+
+
 def test_index_lists_the_present_study_and_nothing_stale(tmp_path, monkeypatch):
     pytest.importorskip("dvc")
     monkeypatch.chdir(tmp_path)
