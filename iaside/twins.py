@@ -155,7 +155,7 @@ def accuracy_over_seeds(correct: ArrayLike, minus: ArrayLike | None = None) -> I
     values = values[:, ~np.isnan(values).any(0)]
     n = values.shape[1]
     found = over_seeds(lambda weights: values @ weights, n)
-    if found.se == 0:
+    if found.se < 1e-9:
         z2 = stats.norm.ppf(0.975) ** 2
         reach = z2 / (n + z2)
         found = found._replace(low=found.low - reach, high=found.high + reach)
