@@ -453,6 +453,8 @@ def test_correlation_within_groups_is_that_of_residuals():
     assert correlation(x, y, "pearson").low > 0.8
     assert found.estimate == pytest.approx(stats.pearsonr(residual(x), residual(y)).statistic)
     assert found.high < 0 and found.p < 0.01
+    reach = 1.96 / math.sqrt(24 - 3 - 3)  # Fisher's, with three means less
+    assert found.high >= math.tanh(math.atanh(found.estimate * 23 / 24) + reach) - 1e-4
     ranks = correlation(x, y, groups=groups)
     expected = stats.pearsonr(*(residual(stats.rankdata(v)) for v in (x, y))).statistic
     assert ranks.estimate == pytest.approx(expected) and ranks.high < 0
@@ -469,6 +471,7 @@ def test_correlation_within_groups_is_that_of_residuals():
 def test_p_within_groups_is_that_of_permutations_within_them():
     x, y = pair(6, seed=1)
     groups = [0, 1, 0, 1, 0, 1]  # 3! * 3! orders
+    x[1::2], y[1::2] = x[1::2] / 50, y[1::2] / 50  # whoever leaves his group is seen
     within = np.array([[0, 2, 4], [1, 3, 5]])
     observed, others = abs(correlation(x, y, "pearson", groups=groups).estimate), []
     for a, b in itertools.product(*(itertools.permutations(w) for w in within)):

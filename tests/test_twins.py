@@ -89,6 +89,10 @@ def test_one_seed_has_the_interval_of_its_images_and_agreeing_ones_no_wider():
     assert same == pytest.approx(one)
     apart = over_seeds(lambda w: (values + [[-0.5], [0.5]]) @ w, 200)
     assert apart.high - apart.low > 10, "two seeds that disagree have one degree of freedom"
+    seeds = np.array([1.0, 2.0, 4.0, 5.0])  # on all images alike: what is left is Student's t
+    found = over_seeds(lambda w: np.repeat(seeds[:, None], 60, 1) @ w, 60)
+    t = stats.t.interval(0.95, 3, 3, seeds.std(ddof=1) / 2)
+    assert (found.low, found.high) == pytest.approx(t)
     few = over_seeds(lambda w: values[:, :4] @ w, 4)
     assert np.isnan([few.low, few.high]).all() and few.estimate == values[:, :4].mean()
 
