@@ -11,7 +11,8 @@ measure, and build no graph.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -119,12 +120,13 @@ def fourier_sensitivity(gradient: Tensor) -> Tensor:
         )
     at = {"device": gradient.device, "dtype": gradient.dtype}
     ky, kx = (side * torch.fft.fftfreq(n, **at) for n in (height, width))
-    radius = ky[:, None].hypot(kx).round().long().flatten()
-    shells = nn.functional.one_hot(radius)[:, 1:].to(gradient)
+    radius = ky[:, None].hypot(kx).round().flatten()
+    corner = round(math.hypot(*(side * (n // 2) / n for n in (height, width))))
+    shells = (radius[:, None] == torch.arange(1, corner + 1, **at)).to(gradient)
     power = torch.fft.fft2(_to_one(gradient).mean(1)).abs().square().flatten(1) @ shells
-    total = power.sum(1, keepdim=True)
-    shares = power / total.clamp(min=torch.finfo(power.dtype).tiny)
-    return shares.sum(0) / (total > 0).sum().clamp(min=1)
+    total, eps = power.sum(1, keepdim=True), torch.finfo(power.dtype).eps
+    shares = power / total.clamp(min=eps)  # below is rounding, beside a largest entry of 1
+    return shares.sum(0) / (total > eps).sum().clamp(min=1)
 
 
 def _to_one(gradient: Tensor) -> Tensor:
@@ -173,7 +175,7 @@ def jafr_radial(model: Model, x: Tensor, y: Tensor) -> Tensor:
     """The same intent without JaFR's blind quadrants: -log of low over high gradient energy.
 
     Low is below half the Nyquist frequency in Euclidean radius, without the mean (DC); energies
-    are summed over the batch, channels and the full plane. White noise has 1.44 at 32 x 32.
+    are summed over the batch, channels and the full plane. White noise has 1.47 at 32 x 32.
 
     Shapes: x (B, C, H, W), y (B,) class indices; returns ().
     Errors: as ``input_gradient``; ValueError for a side under 4 pixels.
@@ -185,9 +187,9 @@ def jafr_radial(model: Model, x: Tensor, y: Tensor) -> Tensor:
     """
     masks = band_masks(2, x.shape[-2:], metric="l2")  # first: it refuses images that are too small
     gradient = _gradient(model, x, y)
-    tiny = torch.finfo(gradient.dtype).tiny
-    scaled = gradient / gradient.detach().abs().amax().clamp(min=tiny)
-    low, high = (band_energy(scaled, masks).sum(1) + tiny).log()
+    number = torch.finfo(gradient.dtype)
+    scaled = gradient / gradient.detach().abs().amax().clamp(min=number.tiny)
+    low, high = (band_energy(scaled, masks).sum(1) + number.eps**2).log()
     return high - low
 
 
@@ -245,9 +247,8 @@ def asf(model: Model, x: Tensor, y: Tensor) -> Tensor:
     True
     """
     inner = fourier_sensitivity(_gradient(model, x, y))[: min(x.shape[-2:]) // 2]
-    tiny = torch.finfo(inner.dtype).tiny
-    share = inner / inner.sum().clamp(min=tiny)
-    return (share * share.clamp(min=tiny).log2()).sum()
+    share = inner / inner.sum().clamp(min=torch.finfo(inner.dtype).eps)
+    return (share * share.clamp(min=1e-12).log2()).sum()
 
 
 @_in_float32
@@ -301,7 +302,7 @@ PENALTIES: dict[str, Callable[[Model, Tensor, Tensor], Tensor]] = {
 def coalition_dropout(
     x: Tensor,
     masks: Masks,
-    keep: float | Sequence[float],
+    keep: float | Iterable[float],
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Show a random coalition of bands of each image, as training images.
@@ -320,14 +321,17 @@ def coalition_dropout(
     >>> torch.allclose(shown.mean((2, 3)), x.mean((2, 3)), atol=1e-5)  # band 0 holds the mean
     True
     """
-    bands = split_bands(x, masks)
-    chances = torch.as_tensor(keep, dtype=torch.float32, device="cpu")
-    if chances.ndim > 1 or (chances.ndim == 1 and len(chances) != len(bands)):
+    n_bands = len(split_bands(x[:1], masks))  # which refuses masks that do not fit
+    chances = list(keep) if isinstance(keep, Iterable) else [keep] * n_bands
+    if len(chances) != n_bands or not all(0 <= k <= 1 for k in chances):
         raise ValueError(
-            f"keep has shape {tuple(chances.shape)} for {len(bands)} bands; "
-            "give one probability, or one per band"
+            f"keep={keep!r} must be one probability from 0 to 1, or one for each of "
+            f"{n_bands} bands"
         )
-    if not ((chances >= 0) & (chances <= 1)).all():
-        raise ValueError(f"keep={keep!r} must be probabilities from 0 to 1")
-    members = torch.rand(len(x), len(bands), generator=generator, device="cpu") < chances
-    return (bands * members.T[:, :, None, None, None].to(x)).sum(0)
+    drawn = torch.rand(len(x), n_bands, generator=generator, device="cpu")
+    members = drawn < torch.tensor(chances, device="cpu")
+    members = members.to(x)[:, :, None, None]
+    if callable(masks):
+        return (split_bands(x, masks) * members.transpose(0, 1)[..., None]).sum(0)
+    present = (members * masks.to(x)).sum(1)  # one transform per image, not one per band
+    return torch.fft.irfft2(torch.fft.rfft2(x) * present[:, None], s=x.shape[-2:])

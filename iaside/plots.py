@@ -110,6 +110,29 @@ def forest(frame: pd.DataFrame, values: list[str], by: str, hue: str) -> np.ndar
     return axes[0]
 
 
+def estimate_panels(
+    frame: pd.DataFrame, value: str, by: str, panel: str, hue: str | None = None
+) -> np.ndarray:
+    """As `estimates` with a panel per value of `panel`; panels share their rows and their scale."""
+    columns = [c for c in (panel, by, hue) if c is not None]
+    titles, names, *groups = (list(dict.fromkeys(frame[c])) for c in columns)
+    every = pd.MultiIndex.from_product([titles, names, *groups], names=columns)
+    frame = frame.set_index(columns).reindex(every).reset_index()  # what is not there stays empty
+    height = 1.8 + 0.13 * len(names) * (len(groups[0]) + 0.5 if groups else 2)
+    figure, axes = plt.subplots(
+        1, len(titles), figsize=(12, height), sharex=True, sharey=True, squeeze=False
+    )
+    for axis, title in zip(axes[0], titles, strict=True):
+        _rows(axis, frame[frame[panel] == title], value, by, hue)
+        axis.set_title(title)
+        axis.grid(axis="y", visible=False)
+    axes[0, 0].invert_yaxis()  # shared: once for all panels
+    if hue is not None:
+        drawn = axes[0, 0].get_legend_handles_labels()
+        figure.legend(*drawn, loc="outside lower center", ncols=5)
+    return axes[0]
+
+
 def curves(frame: pd.DataFrame, x: str, y: str, hue: str = "model", log: bool = False) -> Axes:
     """Lines over `x`, one per `hue`, with their intervals as a band where the frame has them."""
     _, axis = plt.subplots(figsize=(7, 4))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -128,6 +128,34 @@ def corruption_error(r: Responses, names: Sequence[str] = CORRUPTIONS) -> Interv
     return interval(100 * np.mean(relative, axis=0)[None], lambda mean: mean[0])
 
 
+def trivial_predictors(r: Responses, accuracies: ArrayLike) -> dict[str, float]:
+    """What a network says about its robustness without a game: the predictors to beat.
+
+    Clean error, mean confidence on the clean images, and accuracy with the lowest quarter of the
+    bands (one at least) only.
+
+    Shapes: accuracies (2**M, N), the table ``accuracy`` of a network's worths.
+    Source: methods 4 (harness warning).
+    """
+    n_bands = len(accuracies).bit_length() - 1
+    clean = r.row(CLEAN)
+    return {
+        "clean error": float(1 - r.tables["correct"][clean].mean()),
+        "confidence": float(r.tables["confidence"][clean].mean()),
+        "low-pass accuracy": float(np.mean(accuracies[2 ** max(1, round(n_bands / 4)) - 1])),
+    }
+
+
+def called(condition: Condition) -> str:
+    """A condition in words.
+
+    >>> called(Condition("pgd", 0.1, 2))
+    'pgd 0.1, band 2'
+    """
+    band = f", band {condition.place}" if condition.place >= 0 else ""
+    return f"{condition.source} {condition.strength:.3g}{band}"
+
+
 def heat_map(r: Responses, table: str = "correct") -> np.ndarray:
     """Error (or mean of another table) of each cell of the heat map, (G, G), DC in the middle.
 
@@ -146,7 +174,11 @@ def heat_map(r: Responses, table: str = "correct") -> np.ndarray:
 
 
 class Correlation(NamedTuple):
-    """A coefficient over models, its limits, its permutation p and its leave-one-out range."""
+    """A coefficient over models, its limits, its permutation p and its leave-one-out range.
+
+    >>> f"{Correlation(0.5, 0.1, 0.8, 0.02, 0.4, 0.6, 20):+.1f}"
+    '+0.5 [+0.1, +0.8]'
+    """
 
     estimate: float
     low: float
@@ -155,6 +187,12 @@ class Correlation(NamedTuple):
     loo_low: float
     loo_high: float
     n: int
+
+    def __format__(self, spec: str) -> str:
+        if not math.isfinite(self.estimate):
+            return "none"
+        limits = f" [{self.low:{spec}}, {self.high:{spec}}]"
+        return f"{self.estimate:{spec}}{limits if math.isfinite(self.low) else ' (no interval)'}"
 
 
 METHODS = ("pearson", "spearman", "kendall")
@@ -165,6 +203,7 @@ def correlation(
     y: ArrayLike,
     method: str = "spearman",
     given: ArrayLike | None = None,
+    groups: Sequence[Hashable] | None = None,
     level: float = 0.95,
     n_resamples: int = 2000,
     seed: int = 0,
@@ -173,14 +212,17 @@ def correlation(
 
     method: ``pearson``, ``spearman`` (ranks) or ``kendall`` (tau-b). given: a third number whose
     linear share (of ranks for ``spearman``) is taken out of both first: the partial correlation.
+    groups: the group of each model, whose means (of ranks for ``spearman``) are taken out of all
+    first: the correlation within groups; what is said below of n is then said of n less the number
+    of groups but one, and p is of permutations within groups.
     The limits are the wider on either side of the percentile bootstrap over models and of Fisher's
     transformation of the estimate shrunk by (n - 1) / n: a perfect order of a few models is no
     proof. Below 5 models (6 with ``given``) they are NaN. p: two-sided permutation test, exact up
     to 7 models. loo: the range of the estimate when one model is left out.
 
-    Shapes: x, y, given (n,), one number per model.
-    Errors: ValueError for unequal lengths, an unknown method, or given with ``kendall``. A constant
-    x or y has no correlation: NaN throughout.
+    Shapes: x, y, given, groups (n,), one per model.
+    Errors: ValueError for unequal lengths, an unknown method, or given or groups with ``kendall``.
+    A constant x or y has no correlation: NaN throughout.
     Source: methods 1.11 (Pearson, Spearman, Kendall, permutation p, leave-one-out range), 4.
 
     >>> r = correlation([1, 2, 3, 4, 5, 6, 7, 8], [2, 1, 4, 3, 6, 5, 8, 7])
@@ -190,19 +232,23 @@ def correlation(
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     z = None if given is None else np.asarray(given, dtype=float)
     n = len(x)
-    if x.ndim != 1 or y.shape != x.shape or (z is not None and z.shape != x.shape):
+    g = np.zeros(n, int) if groups is None else _numbered(groups)
+    if x.ndim != 1 or any(v.shape != x.shape for v in (y, g, x if z is None else z)):
         raise ValueError(
             f"one number per model is needed, got shapes {x.shape}, {y.shape}"
             + ("" if z is None else f" and {z.shape}")
+            + ("" if groups is None else f", and {len(g)} groups")
         )
-    if method not in METHODS or (method == "kendall" and z is not None):
+    plain = z is None and groups is None
+    if method not in METHODS or (method == "kendall" and not plain):
         raise ValueError(
-            f"method={method!r} is not known{' with given=' if z is not None else ''}; "
-            f"choose one of {', '.join(METHODS if z is None else METHODS[:2])}"
+            f"method={method!r} is not known{'' if plain else ' with given= or groups='}; "
+            f"choose one of {', '.join(METHODS if plain else METHODS[:2])}"
         )
 
     def at(index: np.ndarray) -> np.ndarray:
-        return coefficient(x[index], y[index], None if z is None else z[index], method)
+        third = None if z is None else z[index]
+        return coefficient(x[index], y[index], third, method, None if groups is None else g[index])
 
     everyone = np.arange(n)
     estimate = float(at(everyone[None])[0])
@@ -211,14 +257,14 @@ def correlation(
     loo_low, loo_high = (float(np.nanmin(loo)), float(np.nanmax(loo))) if (
         np.isfinite(loo).any()) else (np.nan, np.nan)  # fmt: skip
     low = high = p = np.nan
-    fewest = MIN_MODELS + (z is not None)
-    if np.isfinite(estimate) and n >= fewest:
+    taken = (z is not None) + (len(np.unique(g)) - 1 if n else 0)  # numbers that were fitted first
+    if np.isfinite(estimate) and n >= MIN_MODELS + taken:
         rng = np.random.default_rng(seed)
         resampled = at(rng.integers(0, n, (n_resamples, n)))
         tail = (1 - level) / 2
         low, high = np.nanquantile(resampled, [tail, 1 - tail])
         # Fisher's: variance 1 / (n - 3), for ranks by 1.06 (Spearman) or 0.437 / (n - 4) (Kendall)
-        free = n - 3 - (z is not None)
+        free = n - 3 - taken
         variance = {"pearson": 1 / free, "spearman": 1.06**2 / free,
                     "kendall": 0.437 / max(n - 4, 1)}[method]  # fmt: skip
         reach = stats.norm.ppf(1 - tail) * math.sqrt(variance)
@@ -226,8 +272,40 @@ def correlation(
         low = float(min(low, math.tanh(centre - reach)))
         high = float(max(high, math.tanh(centre + reach)))
     if np.isfinite(estimate) and n > 2:
-        p = _permutation_p(x, y, z, method, estimate, seed)
+        p = _permutation_p(x, y, z, method, g, estimate, seed)
     return Correlation(estimate, low, high, p, loo_low, loo_high, n)
+
+
+def coefficients(
+    predictors: Mapping[str, ArrayLike],
+    measures: Mapping[tuple[str, str], ArrayLike],
+    accuracy: ArrayLike,
+    n_resamples: int = 1000,
+) -> list[dict]:
+    """Spearman's coefficient of every predictor with every measure, plain and given clean accuracy.
+
+    predictors: name -> (n,), one number per model; measures: (what, under what) -> (n,);
+    accuracy (n,) on clean images, of which ``clean error`` is no predictor any more.
+    Returns a dict per coefficient: predictor, measure, under, given and the fields of a
+    ``Correlation``.
+    Source: methods 4 (harness warning).
+
+    >>> rows = coefficients({"SRC": [1, 2, 4]}, {("mPE", "pgd 0.1"): [3, 2, 1]}, [0.5, 0.7, 0.6])
+    >>> [(row["given"], round(row["estimate"], 2)) for row in rows]
+    [('', -1.0), ('clean accuracy', -1.0)]
+    """
+    rows = []
+    for kind, under in measures:
+        for name in predictors:
+            for given in ("", "clean accuracy"):
+                if given and name == "clean error":
+                    continue
+                third = accuracy if given else None
+                found = correlation(predictors[name], measures[kind, under], given=third,
+                                    n_resamples=n_resamples)  # fmt: skip
+                row = {"predictor": name, "measure": kind, "under": under, "given": given}
+                rows.append(row | found._asdict())
+    return rows
 
 
 def over_models(
@@ -312,15 +390,21 @@ def predicted_loss(psi: ArrayLike, survival: ArrayLike) -> np.ndarray:
     return np.tensordot(1 - np.asarray(survival, dtype=float), np.asarray(psi, dtype=float), 1)
 
 
-def coefficient(x, y, z=None, method: str = "spearman") -> np.ndarray:
-    """The coefficient of each row: x, y (and z) (R, n) -> (R,); NaN where a row is constant."""
+def coefficient(x, y, z=None, method: str = "spearman", groups=None) -> np.ndarray:
+    """The coefficient of each row: x, y (and z, groups) (R, n) -> (R,); NaN for a constant row.
+
+    groups: whole numbers, the group of each model, whose means are taken out of all first.
+    """
     if method == "kendall":
-        dx, dy = (np.sign(v[:, :, None] - v[:, None, :]) for v in (x, y))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return (dx * dy).sum((1, 2)) / np.sqrt((dx**2).sum((1, 2)) * (dy**2).sum((1, 2)))
+        return np.concatenate([  # a few rows at a time: each takes n * n numbers
+            _kendall(*part) for part in zip(*(np.array_split(v, 1 + len(v) // 100) for v in (x, y)),
+                                            strict=True)
+        ])  # fmt: skip
     if method == "spearman":
         x, y = stats.rankdata(x, axis=1), stats.rankdata(y, axis=1)
         z = None if z is None else stats.rankdata(z, axis=1)
+    if groups is not None:
+        x, y, z = (None if v is None else _within(v, groups) for v in (x, y, z))
     xy = _pearson(x, y)
     if z is None:
         return xy
@@ -331,6 +415,28 @@ def coefficient(x, y, z=None, method: str = "spearman") -> np.ndarray:
         return np.where(room > 1e-9, (xy - xz * yz) / np.sqrt(room), np.nan)
 
 
+def _kendall(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    dx, dy = (np.sign(v[:, :, None] - v[:, None, :]) for v in (x, y))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (dx * dy).sum((1, 2)) / np.sqrt((dx**2).sum((1, 2)) * (dy**2).sum((1, 2)))
+
+
+def _numbered(groups: Sequence[Hashable]) -> np.ndarray:
+    """Groups as whole numbers, in the order in which they appear."""
+    names = list(dict.fromkeys(groups))
+    return np.array([names.index(group) for group in groups])
+
+
+def _within(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Each row (R, n) without the means of its groups."""
+    left = np.array(values, dtype=float)
+    for group in np.unique(groups):
+        inside = groups == group
+        mean = (values * inside).sum(1) / np.maximum(inside.sum(1), 1)
+        left -= inside * mean[:, None]
+    return left
+
+
 def _pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     dx, dy = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
     spread = (dx**2).sum(1) * (dy**2).sum(1)
@@ -338,23 +444,29 @@ def _pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.where(spread > 0, (dx * dy).sum(1) / np.sqrt(spread), np.nan)
 
 
-def _permutation_p(x, y, z, method: str, estimate: float, seed: int) -> float:
-    n = len(x)
-    if n <= 7:
+def _permutation_p(x, y, z, method: str, g: np.ndarray, estimate: float, seed: int) -> float:
+    n, alone = len(x), not g.any()
+    exact = n <= 7 and alone
+    if exact:
         orders = np.array(list(itertools.permutations(range(n))))
     else:
         rng = np.random.default_rng(seed)
         orders = rng.permuted(np.tile(np.arange(n), (10_000, 1)), axis=1)
-    if z is not None:  # what is left of y without z is what may be exchanged
-        rank = stats.rankdata if method == "spearman" else np.asarray
-        x, y, z, method = rank(x), rank(y), rank(z), "pearson"
-        fit = np.polynomial.Polynomial.fit(z, y, 1)(z)
-        shuffled = fit + (y - fit)[orders]
-    else:
-        shuffled = y[orders]
+    if not alone:  # within groups: the shuffled members of each go to the places of its members
+        order = np.argsort(g[orders], axis=1, kind="stable")
+        members = np.take_along_axis(orders, order, axis=1)
+        orders = np.empty_like(orders)
+        orders[:, np.argsort(g, kind="stable")] = members
+    if method == "spearman":
+        method, x, y = "pearson", stats.rankdata(x), stats.rankdata(y)
+        z = None if z is None else stats.rankdata(z)
+    if not alone:
+        x, y, z = (None if v is None else _within(v[None], g[None])[0] for v in (x, y, z))
+    # What is left of y without z is what may be exchanged.
+    fit = 0 if z is None else np.polynomial.Polynomial.fit(z, y, 1)(z)
+    shuffled = fit + (y - fit)[orders]
     rows = len(orders)
     tiled = None if z is None else np.broadcast_to(z, (rows, n))
     others = coefficient(np.broadcast_to(x, (rows, n)), shuffled, tiled, method)
     extreme = np.abs(others) >= abs(estimate) - 1e-12
-    exact = n <= 7
     return float((extreme.sum() + (not exact)) / (rows + (not exact)))

@@ -190,18 +190,19 @@ def test_modules_import_only_what_they_may():
     allowed = {
         "spectral": set(), "shapley": set(), "estimator": set(), "claims": set(), "plots": set(),
         "score": set(), "machine": set(), "published": {"machine", "shapley"},
-        "perturb": {"spectral"},
+        "perturb": {"spectral"}, "penalties": {"spectral"},
         "worths": {"machine", "spectral", "shapley"},
         "sampling": {"estimator", "machine", "spectral", "worths"},
         "explain": {"machine", "spectral", "worths", "sampling", "shapley", "score", "plots"},
         "architectures": set(), "models": {"architectures"}, "images": set(),
         "zoo": {"responses", "worths"},
-        "workers": set(), "penalties": {"spectral"},
+        "workers": set(),
         "training": {"images", "machine", "models", "penalties", "spectral", "workers"},
         "profiles": {"images", "machine", "models", "penalties", "perturb", "responses",
                      "spectral", "training", "workers", "worths"},
         "responses": {"machine", "perturb", "spectral"},
         "robustness": {"perturb", "responses", "score"},
+        "twins": {"responses", "score", "shapley", "zoo"},
     }
     for module, may in allowed.items():
         assert imported((ROOT / f"iaside/{module}.py").read_text()) <= may, module

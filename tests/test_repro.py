@@ -12,7 +12,7 @@ def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project):
     dvc(project, "repro")
     for noun in ("bands", "snr_report", "importance", "correlation", "architecture", "match",
                  "choices_report", "convergence_report", "label_noise", "dynamics", "data_size",
-                 "claims"):
+                 "jafr", "claims"):
         assert (project / f"results/{noun}/report.html").stat().st_size > 10_000
         assert json.loads((project / f"results/{noun}/claims.json").read_text())
     claims = json.loads((project / "results/importance/claims.json").read_text())["claims"]

@@ -29,6 +29,7 @@ from iaside.robustness import (
     ALEXNET,
     band_survival,
     coefficient,
+    coefficients,
     correlation,
     corruption_error,
     groups_apart,
@@ -38,6 +39,7 @@ from iaside.robustness import (
     measure,
     over_models,
     predicted_loss,
+    trivial_predictors,
 )
 from iaside.spectral import band_energy, band_masks, split_bands
 
@@ -436,12 +438,83 @@ def test_limits_hold_the_true_coefficient_often_enough(n):
     assert np.mean([c.low <= truth <= c.high for c in drawn]) > 0.92
 
 
+def test_correlation_within_groups_is_that_of_residuals():
+    rng = np.random.default_rng(3)
+    groups = np.repeat(list("abcd"), 6)
+    shift = np.repeat([0.0, 9.0, 18.0, 27.0], 6)  # between groups: a perfect rise
+    inner = rng.normal(size=24)
+    x, y, z = shift + inner, shift - inner + 0.3 * rng.normal(size=24), rng.normal(size=24)
+    design = np.equal.outer(groups, np.unique(groups)).astype(float)
+
+    def residual(v, design=design):
+        return v - design @ np.linalg.lstsq(design, v, rcond=None)[0]
+
+    found = correlation(x, y, "pearson", groups=groups)
+    assert correlation(x, y, "pearson").low > 0.8
+    assert found.estimate == pytest.approx(stats.pearsonr(residual(x), residual(y)).statistic)
+    assert found.high < 0 and found.p < 0.01
+    reach = 1.96 / math.sqrt(24 - 3 - 3)  # Fisher's, with three means less
+    assert found.high >= math.tanh(math.atanh(found.estimate * 23 / 24) + reach) - 1e-4
+    ranks = correlation(x, y, groups=groups)
+    expected = stats.pearsonr(*(residual(stats.rankdata(v)) for v in (x, y))).statistic
+    assert ranks.estimate == pytest.approx(expected) and ranks.high < 0
+    both = np.column_stack([design, z])
+    left = stats.pearsonr(*(residual(v, both) for v in (x, y))).statistic
+    assert correlation(x, y, "pearson", given=z, groups=groups).estimate == pytest.approx(left)
+    apart = correlation(rng.normal(size=24), shift, groups=groups)
+    assert math.isnan(apart.estimate), "nothing is left within groups that are constant"
+    assert math.isnan(correlation(x[:7], y[:7], groups=list("aabbccd")).low), "3 models for 7 - 3"
+    with pytest.raises(ValueError, match="and 2 groups"):
+        correlation(x, y, groups=["a", "b"])
+
+
+def test_p_within_groups_is_that_of_permutations_within_them():
+    x, y = pair(6, seed=1)
+    groups = [0, 1, 0, 1, 0, 1]  # 3! * 3! orders
+    x[1::2], y[1::2] = x[1::2] / 50, y[1::2] / 50  # whoever leaves his group is seen
+    within = np.array([[0, 2, 4], [1, 3, 5]])
+    observed, others = abs(correlation(x, y, "pearson", groups=groups).estimate), []
+    for a, b in itertools.product(*(itertools.permutations(w) for w in within)):
+        order = np.arange(6)
+        order[within[0]], order[within[1]] = a, b
+        found = coefficient(x[None], y[order][None], None, "pearson", np.array([groups]))
+        others.append(abs(found[0]))
+    expected = np.mean(np.array(others) >= observed - 1e-12)
+    found = correlation(x, y, "pearson", groups=groups).p
+    assert found == pytest.approx(expected, abs=0.02)
+
+
+def test_kendall_of_many_rows_is_that_of_each():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 250, 6))
+    each = [stats.kendalltau(a, b).statistic for a, b in zip(x, y, strict=True)]
+    assert coefficient(x, y, method="kendall") == pytest.approx(np.array(each))
+
+
+def test_every_predictor_meets_every_measure():
+    x, y = pair(9)
+    rows = coefficients({"SRC": x, "clean error": y}, {("mPE", "pgd"): y, ("error", "fog"): x}, -y)
+    assert len(rows) == 2 * (2 + 1), "clean error says nothing given clean accuracy"
+    [row] = [r for r in rows if (r["measure"], r["predictor"], r["given"]) == ("mPE", "SRC", "")]
+    assert row["estimate"] == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert {r["given"] for r in rows} == {"", "clean accuracy"}
+
+
+def test_trivial_predictors_by_hand():
+    _, r = planted(np.log([0.9, 0.8, 0.3, 0.9]), np.zeros(4))
+    accuracies = np.zeros((2**8, 4))
+    accuracies[3, :3] = 1  # the lowest two of eight bands
+    found = trivial_predictors(r, accuracies)
+    assert found["clean error"] == 0.25 and found["low-pass accuracy"] == 0.75
+    assert found["confidence"] == pytest.approx(0.725)
+
+
 def test_correlation_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match="one number per model"):
         correlation([1, 2, 3], [1, 2])
     with pytest.raises(ValueError, match="choose one of pearson, spearman, kendall"):
         correlation([1, 2, 3], [1, 2, 3], "tau")
-    with pytest.raises(ValueError, match="with given="):
+    with pytest.raises(ValueError, match="with given= or groups="):
         correlation([1, 2, 3], [1, 2, 3], "kendall", given=[1, 2, 3])
 
 

@@ -1,0 +1,63 @@
+"""The reports about the trained networks, on made-up tables with a planted answer."""
+
+import numpy as np
+import pytest
+from made_up_zoo import HELD_OUT, PITCH, N, make_project, report
+
+STANDARD = {"architecture": "small_cnn", "seed": [0, 1]}
+PLANS = {
+    "plain": STANDARD | {"adversary": ["none", "fgsm", "pgd"]},
+    "jafr": STANDARD | {"adversary": ["none", "fgsm", "pgd"], "penalty": "jafr",
+                        "strength": [-0.001, 0.001]},
+    "strong": STANDARD | {"penalty": "jafr", "strength": 0.004},
+    "augmented": STANDARD | {"augment": True},
+    "noise": STANDARD | {"noise": [0.4, 0.8]},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return make_project(tmp_path_factory.mktemp("zoo"), PLANS)
+
+
+def test_jafr_is_judged_by_what_was_planted(project):
+    found, metrics = report(project, "75_jafr", plans=PLANS, recommended=[0.001])
+    verdicts = {name: row["verdict"] for name, row in found.items()}
+    for claim in ("jafr_shifts_spectrum", "jafr_high_gain", "jafr_low_loss", "jafr_mirrored",
+                  "jafr_adversarial", "jafr_large_lambda", "adversarial_training_tradeoff",
+                  "jafr_less_low_than_pgd", "augmentation_low_reliance"):  # fmt: skip
+        assert verdicts.pop(claim) == "supported", found[claim]
+    # Gains and losses cancel over all corruptions, and half of them are those of PGD training.
+    assert verdicts == {"jafr_corruptions": "undecided", "jafr_over_pgd": "undecided"}
+    assert abs(found["jafr_over_pgd"]["estimate"] - 0.5) < 0.1
+    assert found["jafr_shifts_spectrum"]["n"] == HELD_OUT and found["jafr_corruptions"]["n"] == N
+    parts = {p["part"] for p in found["jafr_high_gain"]["parts"]}
+    assert parts == {"standard training", "FGSM training", "PGD training"}
+    [groups] = metrics["groups"].values()
+    order = sorted(PITCH, key=PITCH.get)
+    assert {groups[c] for c in order[:5]} == {"low"} and {groups[c] for c in order[-5:]} == {"high"}
+
+
+def test_one_seed_decides_nothing_and_missing_networks_leave_claims_untested(project):
+    one = {"plain": PLANS["plain"] | {"seed": 0}, "jafr": PLANS["jafr"] | {"seed": 0}}
+    found, _ = report(project, "75_jafr", plans=one, recommended=[0.001])
+    assert {row["verdict"] for row in found.values()} == {"undecided"}
+    assert {row["n"] for row in found.values()} == {1}
+    assert "augmentation_low_reliance" not in found and "jafr_large_lambda" not in found
+
+
+def test_the_zoo_finds_the_planted_correlation_and_its_trivial_part(project):
+    some = {name: PLANS[name] for name in ("noise", "augmented", "strong")}
+    some["plain"] = STANDARD | {"adversary": ["none", "pgd"]}
+    some["jafr"] = STANDARD | {"penalty": "jafr", "strength": [-0.001, 0.001]}
+    found, metrics = report(project, "78_zoo", plans=some)
+    assert found == {} and metrics["n"] == 16
+    assert metrics["causes"]["label noise"] == 4
+    drop = metrics["signed_src"]["error, PGD"]
+    assert drop["all networks"]["rho_high"] < -0.5
+    assert drop["recipes"]["n"] == 8 and drop["without label noise"]["n"] == 12
+    assert drop["given accuracy, without label noise"]["rho_high"] < 0
+    assert drop["between causes"]["n"] == len(metrics["causes"])
+    table = (project / "results/zoo/correlations.csv").read_text()
+    assert "clean accuracy" in table and "low-pass accuracy" in table
+    assert np.isfinite(metrics["trivial"]["confidence"])
