@@ -148,7 +148,7 @@ def explore(
     (True, torch.Size([5, 2, 3, 16, 16]))
     """
     if method not in EXPLORERS:
-        raise ValueError(f"method={method!r} explores nothing; choose one of {', '.join(EXPLORERS)}")
+        raise ValueError(f"method={method!r} is no attack; choose one of {', '.join(EXPLORERS)}")
     function, options = _prepared(method, options)
     pieces = _pieces(model, images, targets, options, seed, first, batch_size, progress)
     with _differentiable(model, images.device):
@@ -208,7 +208,7 @@ def band_weights(
 def frequency_samples(
     x: Tensor,
     weights: Tensor,
-    seeds: list[int] | list[torch.Generator],
+    generators: list[torch.Generator],
     samples: int = 20,
     rho: float = 0.5,
     sigma: float = EPS,
@@ -216,15 +216,15 @@ def frequency_samples(
 ) -> Tensor:
     """Draw frequency-aware samples around images (Fig. 2 of seed 003).
 
-    Shapes: x (B, C, H, W); weights as ``band_weights`` returns them; seeds, one per image;
+    Shapes: x (B, C, H, W); weights as ``band_weights`` returns them; generators one per image;
     returns (samples, B, C, H, W), not clipped to [0, 1]. The rest as in ``explore``.
     Source: methods 2.2 step 2, a reconstruction.
 
     >>> x = torch.rand(1, 3, 16, 16)
-    >>> frequency_samples(x, band_weights(x), [0], samples=4).shape
+    >>> frequency_samples(x, band_weights(x), [torch.Generator()], samples=4).shape
     torch.Size([4, 1, 3, 16, 16])
     """
-    draws = _as_generators(seeds)
+    draws = generators
     channels, (height, width) = x.shape[1], x.shape[-2:]
     noise = _drawn(torch.randn, draws, (samples, channels, height, width), x)
     spectrum = torch.fft.rfft2(x + sigma * noise)
@@ -380,8 +380,8 @@ def _guided_path(model, x, y, at_once, steps: int, fraction: float, max_dist: fl
             excess = (x - z).sum() - left
             if excess <= 1e-6 * whole:
                 break
-            small = slope.abs() <= torch.quantile(slope.abs()[free], fraction, interpolation="lower")
-            chosen = small & free
+            sizes = slope.abs()
+            chosen = free & (sizes <= sizes[free].quantile(fraction, interpolation="lower"))
             room = torch.where(chosen, high - z, 0.0)
             z = z + room * (excess / room.sum()).clamp(max=1)
             free = free & ~chosen
@@ -532,7 +532,10 @@ def _deeplift(model, x, y, draws, at_once) -> Tensor:
     for module in own.modules():
         if getattr(module, "inplace", False):
             module.inplace = False
-    return _captum().DeepLift(_Softmax(own)).attribute(x, torch.zeros_like(x), target=y).detach()
+    method = _captum().DeepLift(_Softmax(own))
+    return _image_by_image(  # captum's rule for softmax averages over the batch
+        draws, x, y, lambda xs, ys: method.attribute(_leaf(xs), torch.zeros_like(xs), target=ys)
+    )
 
 
 class _Softmax(nn.Module):
@@ -641,10 +644,6 @@ def _drawn(kind: Callable, draws, shape: tuple[int, ...], like: Tensor) -> Tenso
     return torch.stack([kind(shape, generator=g) for g in draws], 1).to(like)
 
 
-def _as_generators(seeds) -> list[torch.Generator]:
-    return [g if isinstance(g, torch.Generator) else torch.Generator().manual_seed(g) for g in seeds]
-
-
 @contextlib.contextmanager
 def _differentiable(model: Callable, device: torch.device) -> Iterator[None]:
     with _attackable(model), arithmetic("float32", device):
@@ -686,7 +685,7 @@ _ALLOWED = {  # option -> (what is allowed, in words and as a test)
     "kappa": ("a share of the energy, above 0 and at most 1", _radius),
     "eps": (
         "above 0 and at most 1, as pixels are: 16/255, not 16 (big: a list of such)",
-        lambda v: all(map(_radius, v)) and len(v) > 0 if isinstance(v, list | tuple) else _radius(v),
+        lambda v: bool(v) and all(map(_radius, v if isinstance(v, list | tuple) else [v])),
     ),
     "diversity": ("a probability from 0 to 1", lambda v: _is(Real, v) and 0 <= v <= 1),
     "fraction": ("above 0 and at most 1", _radius),
