@@ -311,7 +311,8 @@ class Examination:
         provenance = json.loads(str(arrays.pop("provenance")))
         maps = arrays.pop("maps")
         tables = {name: arrays.pop(name) for name in provenance["quantities"]}
-        return cls(provenance["variants"], tables, provenance, maps), arrays
+        variants = {name: provenance["variants"][name] for name in provenance["rows"]}
+        return cls(variants, tables, provenance, maps), arrays
 
 
 def examine(
@@ -371,6 +372,7 @@ def examine(
         "labels": fingerprint(labels),
         "n_images": len(images),
         "variants": {name: dict(variant) for name, variant in variants.items()},
+        "rows": list(variants),  # in this order; JSON sorts names
         "only": only,
         "quantities": quantities,
         "n_twin": n_twin,
