@@ -15,6 +15,7 @@ import contextlib
 import copy
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from numbers import Integral, Real
 from typing import NamedTuple
@@ -78,8 +79,8 @@ def attribute(
     ``integrated_gradients``: steps=50, from black. ``fast_ig``: image times gradient of the loss.
     ``guided_ig``: steps=15, fraction=0.25, max_dist=0.02, from black.
     ``expected_gradients``: samples=4, references=images, (R, C, H, W) that baselines are drawn of.
-    ``deeplift``: rescale rule, from black; activations that captum does not know (ReLU6, SiLU,
-    GELU) pass their plain gradient. Needs a module that uses each activation once.
+    ``deeplift``: rescale rule for the logit, from black; activations that captum does not know
+    (ReLU6, SiLU, GELU) pass their plain gradient. Needs a module that uses each activation once.
     ``big``: steps=50, path_steps=50, eps=(16/255,): from the nearest adversarial example.
     ``agi``: classes=20, steps=20, eps=0.05. ``la``: classes=20, steps=20, spatial_range=20.
     ``mfaba``: steps=50, variant="sharp" or "smooth".
@@ -450,8 +451,8 @@ def _towards(
     with torch.no_grad():
         n_classes = model(_channels_last(x[:1])).shape[1]
     classes = min(classes, n_classes - 1)
-    others = torch.stack([torch.randperm(n_classes - 1, generator=g)[:classes] for g in draws], 1)
-    others = others.to(y)
+    orders = [torch.randperm(n_classes - 1, generator=g, device="cpu") for g in draws]
+    others = torch.stack(orders, 1)[:classes].to(y)
     others = (others + (others >= y)).flatten()  # every class but the target
     start, own = x.repeat(classes, 1, 1, 1), y.repeat(classes)
     z, attribution = start, torch.zeros_like(start)
@@ -494,18 +495,20 @@ def _mfaba(model, x, y, draws, at_once, *, steps=50, variant="sharp") -> Tensor:
 
 
 def _saliency(model, x, y, draws, at_once) -> Tensor:
-    return _captum().Saliency(_Softmax(model)).attribute(_leaf(x), y, abs=False)
+    return _captum().Saliency(_probabilities(model)).attribute(_leaf(x), y, abs=False)
 
 
 def _integrated_gradients(model, x, y, draws, at_once, *, steps=50) -> Tensor:
-    method = _captum().IntegratedGradients(_Softmax(model), multiply_by_inputs=True)
-    how = {"n_steps": steps, "method": "riemann_trapezoid"}
-    return method.attribute(x, target=y, internal_batch_size=max(at_once, len(x)), **how)
+    # Gauss-Legendre: the weights of captum's trapezoid rule sum to 1 - 1 / steps.
+    method = _captum().IntegratedGradients(_probabilities(model))
+    return method.attribute(
+        x, target=y, n_steps=steps, internal_batch_size=max(at_once, len(x))
+    ).detach()
 
 
 def _smoothgrad(model, x, y, draws, at_once, *, samples=50, sigma=0.15) -> Tensor:
     captum = _captum()
-    tunnel = captum.NoiseTunnel(captum.Saliency(_Softmax(model)))
+    tunnel = captum.NoiseTunnel(captum.Saliency(_probabilities(model)))
     how = {"nt_samples": samples, "nt_samples_batch_size": min(at_once, samples), "abs": False}
     return _image_by_image(
         draws, x, y, lambda xs, ys: tunnel.attribute(_leaf(xs), target=ys, stdevs=sigma, **how)
@@ -518,7 +521,7 @@ def _expected_gradients(model, x, y, draws, at_once, *, samples=4, references=No
             "expected_gradients needs references=, the images that baselines are drawn of"
         )
     _check_images(references)
-    shap, references = _captum().GradientShap(_Softmax(model)), references.to(x)
+    shap, references = _captum().GradientShap(_probabilities(model)), references.to(x)
     return _image_by_image(
         draws, x, y,
         lambda xs, ys: shap.attribute(xs, references, n_samples=samples, stdevs=0.0, target=ys),
@@ -532,31 +535,15 @@ def _deeplift(model, x, y, draws, at_once) -> Tensor:
     for module in own.modules():
         if getattr(module, "inplace", False):
             module.inplace = False
-    method = _captum().DeepLift(_Softmax(own))
-    return _image_by_image(  # captum's rule for softmax averages over the batch
-        draws, x, y, lambda xs, ys: method.attribute(_leaf(xs), torch.zeros_like(xs), target=ys)
-    )
+    # Of the logit: captum's rule for softmax does not add up, not even where all else is linear.
+    method = _captum().DeepLift(own)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that it sets hooks, which are gone with own
+        return method.attribute(_leaf(x), torch.zeros_like(x), target=y).detach()
 
 
-class _Softmax(nn.Module):
-    """Probabilities of a model, in the order of steps that captum's hooks want."""
-
-    def __init__(self, model: Callable):
-        super().__init__()
-        self.model = model if isinstance(model, nn.Module) else _Call(model)
-        self.softmax = nn.Softmax(dim=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.softmax(self.model(_channels_last(x)))
-
-
-class _Call(nn.Module):
-    def __init__(self, function: Callable):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
+def _probabilities(model: Callable) -> Callable:
+    return lambda x: model(_channels_last(x)).softmax(1)
 
 
 def _captum():
@@ -579,7 +566,7 @@ def _image_by_image(draws, x: Tensor, y: Tensor, function: Callable) -> Tensor:
     kind = x.device.type if devices else "cuda"
     done = []
     for g, xs, ys in zip(draws, x.split(1), y.split(1), strict=True):
-        seed = int(torch.randint(2**31, (), generator=g))
+        seed = int(torch.randint(2**31, (), generator=g, device="cpu"))
         with torch.random.fork_rng(devices=devices, device_type=kind), _numpy_seeded(seed):
             torch.manual_seed(seed)
             done.append(function(xs, ys).detach())
@@ -641,7 +628,7 @@ def _radii(x: Tensor, full: bool = False) -> Tensor:
 
 def _drawn(kind: Callable, draws, shape: tuple[int, ...], like: Tensor) -> Tensor:
     """(n, B, ...) random numbers of shape (n, ...) for each image, made on the CPU."""
-    return torch.stack([kind(shape, generator=g) for g in draws], 1).to(like)
+    return torch.stack([kind(shape, generator=g, device="cpu") for g in draws], 1).to(like)
 
 
 @contextlib.contextmanager
@@ -748,7 +735,7 @@ def _pieces(model, images, targets, options, seed, first, batch_size, progress) 
         targets = predictions(model, images, at_once)
     targets = _check_attack(images, model, targets)
     copies = max(options.get("samples", 1), options.get("classes", 1))
-    together = 1 if images.device.type == "cpu" else max(1, at_once // copies)
+    together = _together(images.device, at_once, copies)
     images = images.detach().clone()  # autograd refuses tensors made in inference mode
 
     def pieces():
@@ -761,6 +748,11 @@ def _pieces(model, images, targets, options, seed, first, batch_size, progress) 
             yield images[here], targets[here], list(_generators(seeds)), at_once
 
     return pieces()
+
+
+def _together(device: torch.device, at_once: int, copies: int) -> int:
+    """Images of one pass: on a CPU one, so that rounding depends on no other image."""
+    return 1 if device.type == "cpu" else max(1, at_once // copies)
 
 
 @torch.no_grad()

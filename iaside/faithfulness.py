@@ -28,6 +28,7 @@ from iaside.attribution import (
     _channels_last,
     _differentiable,
     _image_by_image,
+    _probabilities,
     attribute,
     explore,
     predictions,
@@ -150,9 +151,6 @@ def infidelity(
         change = sigma * torch.randn(x.shape).to(x)
         return change, x - change
 
-    def probability(x: Tensor) -> Tensor:
-        return model(_channels_last(x)).softmax(1)
-
     seeds = [
         int(np.random.SeedSequence((seed, first + i)).generate_state(1)[0])
         for i in range(len(images))
@@ -162,7 +160,7 @@ def infidelity(
     with _differentiable(model, images.device), torch.no_grad():
         found = _image_by_image(
             list(_generators(seeds)), images, targets,
-            lambda x, y: measure(probability, noise, x, next(maps), target=y, **how),
+            lambda x, y: measure(_probabilities(model), noise, x, next(maps), target=y, **how),
         )  # fmt: skip
     return found.double().cpu().numpy()
 
