@@ -17,7 +17,7 @@ import time
 
 import torch
 
-from iaside.attribution import METHODS, attribute
+from iaside.attribution import METHODS, attribute, predictions
 from iaside.machine import pick_device
 from iaside.models import load_model
 
@@ -63,11 +63,11 @@ def main() -> None:
         net = load_model(name).to(device)
         generator = torch.Generator().manual_seed(0)
         x = torch.rand(a.images, 3, *net.input_size, generator=generator).to(device)
-        targets = torch.zeros(a.images, dtype=torch.long, device=device)
+        targets = predictions(net, x)
         options = settings(a.gradients, x)
         both = ("attexplore", "fampe")
-        for method in both:
-            timed(net, x, targets, method, options[method])  # warm up
+        for method in (*both, "saliency"):
+            timed(net, x, targets, method, options.get(method, {}))  # warm up
         pairs = [[timed(net, x, targets, m, options[m])[0] for m in both] for _ in range(a.pairs)]
         overheads.append(100 * (statistics.median(fampe / other for other, fampe in pairs) - 1))
         for method in METHODS:

@@ -590,7 +590,7 @@ def _gradients(
         seen = xs
         if view is not None:
             grid = F.affine_grid(view[here], list(xs.shape), align_corners=False)
-            seen = F.grid_sample(xs, grid, align_corners=False)
+            seen = _channels_last(F.grid_sample(xs, grid, align_corners=False))
         outputs = model(seen)
         losses = [loss(outputs, targets[here]).sum() for loss, targets in asked]
         slopes.append([

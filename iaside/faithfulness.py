@@ -338,8 +338,8 @@ def examine(
 
     variants: name -> {"method": ..., options}: those of ``attribute``, ``clean`` (nothing is done)
     and ``pgd`` (of ``perturb``, against the prediction). only: name -> that variant on so many
-    images only, the first ones, with curves and nothing else. judges: networks (with .input_size)
-    that answer to what the attacks made, resized to fit. twin: the network with random weights,
+    images only, the first ones, with insertion curves and nothing else. judges: networks (with
+    .input_size) that answer to what the attacks made, resized to fit. twin: the network with random weights,
     whose maps of the first n_twin images are compared. n_shown: heat maps that are kept.
     steps, substrate, rank: of ``insertion`` and ``deletion``. infidelity_samples: 0 leaves it out.
     resume: a folder for the measurement in progress.
@@ -400,7 +400,7 @@ def examine(
         name = list(variants)[k]
         x, y = images[i : i + 1].to(device), targets[i : i + 1].to(device)
         whole = name not in only
-        found, heat = _examined(model, x, y, variants[name], images, i, seed, how,
+        found, heat = _examined(model, x, y, variants[name], images, i, seed, how, whole,
                                 infidelity_samples if whole else 0,
                                 twin if whole and i < n_twin else None)  # fmt: skip
         attacked = found.pop("attacked", None)
@@ -416,7 +416,7 @@ def examine(
     return Examination(provenance["variants"], tables, provenance, np.array(maps, np.float16))
 
 
-def _examined(model, x, y, variant, references, i, seed, how, samples, twin):
+def _examined(model, x, y, variant, references, i, seed, how, whole, samples, twin):
     """Everything about one map of one image, and its heat map."""
     method = variant["method"]
     options = {name: value for name, value in variant.items() if name != "method"}
@@ -449,7 +449,8 @@ def _examined(model, x, y, variant, references, i, seed, how, samples, twin):
         found["infidelity"] = infidelity(model, x, y, a, samples=samples, **draw)[0]
     found["total"] = a.double().sum().item()
     found["insertion"] = curve_area(insertion(model, x, y, a, **how))[0]
-    found["deletion"] = curve_area(deletion(model, x, y, a, **how))[0]
+    if whole:
+        found["deletion"] = curve_area(deletion(model, x, y, a, **how))[0]
     return found, a.sum(1)[0].cpu().numpy()
 
 

@@ -271,10 +271,16 @@ def test_mfaba_adds_up_to_what_the_probability_loses():
         assert (found > 0.01).all() and (found < probability(net, x, predictions(net, x))).all()
 
 
+@pytest.mark.parametrize("target", [0, 1])
 @pytest.mark.parametrize(("method", "size"), [("agi", 0.05), ("la", None)])
-def test_walks_to_other_classes_have_a_closed_form_where_the_probability_is_linear(method, size):
+def test_walks_to_the_other_class_have_a_closed_form_where_the_probability_is_linear(
+    method, size, target
+):
     """Two classes: every step is the same move along the sign, times the same gradient."""
     net, x = linear(classes=2), some_images()
+    if target == 0:
+        net[1].weight.data = net[1].weight.data.flip(0)
+    assert (predictions(net, x) == target).all()
     slope = made(net, x, "saliency")
     step = x / 20 if size is None else size
     move = (x - step * slope.sign()).clamp(0, 1) - x
