@@ -17,7 +17,8 @@ import time
 
 import torch
 
-from iaside.attribution import METHODS, attribute, predictions
+from iaside.attribution import METHODS, attribute
+from iaside.gradients import predictions
 from iaside.machine import pick_device
 from iaside.models import load_model
 

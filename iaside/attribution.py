@@ -11,23 +11,28 @@ the others are. Elsewhere rounding depends on the batch, and the signs in most m
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import inspect
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from iaside.machine import arithmetic
-from iaside.perturb import _attackable, _check_attack, _check_images, _generators, _numpy_seeded
+from iaside import baselines
+from iaside.gradients import (
+    channels_last,
+    cross_entropy,
+    differentiable,
+    drawn,
+    gradients,
+    predictions,
+)
+from iaside.perturb import _check_attack, _check_images, _generators
 
 AT_ONCE = {"cpu": 10}  # images (copies, points of a path) per pass of the model
 ELSEWHERE = 64
@@ -93,13 +98,14 @@ def attribute(
     that installs captum.
     Source: methods 2.2 to 2.4 (seed 003; AttEXplore: Zhu et al. 2024).
 
+    >>> nn = torch.nn
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5)).eval()
     >>> attribute(net, torch.rand(2, 3, 16, 16), method="fampe", steps=2, samples=2).shape
     torch.Size([2, 3, 16, 16])
     """
     function, options = _prepared(method, options)
     pieces = _pieces(model, images, targets, options, seed, first, batch_size, progress)
-    with _differentiable(model, images.device):
+    with differentiable(model, images.device):
         if method in EXPLORERS:
             return torch.cat([function(model, *piece, **options).attribution for piece in pieces])
         return torch.cat([function(model, *piece, **options) for piece in pieces])
@@ -142,6 +148,7 @@ def explore(
     are those with alpha=1 and alpha=0.
     Source: methods 2.2, a reconstruction (FAMPE, seed 003), and 2.3 (AttEXplore).
 
+    >>> nn = torch.nn
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5)).eval()
     >>> x = torch.rand(2, 3, 16, 16)
     >>> attack = explore(net, x, alpha=0.1, steps=4, samples=2, eps=0.1)
@@ -152,7 +159,7 @@ def explore(
         raise ValueError(f"method={method!r} is no attack; choose one of {', '.join(EXPLORERS)}")
     function, options = _prepared(method, options)
     pieces = _pieces(model, images, targets, options, seed, first, batch_size, progress)
-    with _differentiable(model, images.device):
+    with differentiable(model, images.device):
         done = [function(model, *piece, **options) for piece in pieces]
     return Exploration(*(
         torch.cat(field, dim=1 if name == "path" else 0)
@@ -227,13 +234,13 @@ def frequency_samples(
     """
     draws = generators
     channels, (height, width) = x.shape[1], x.shape[-2:]
-    noise = _drawn(torch.randn, draws, (samples, channels, height, width), x)
+    noise = drawn(torch.randn, draws, (samples, channels, height, width), x)
     spectrum = torch.fft.rfft2(x + sigma * noise)
     if mode == "multiplicative":
-        u = _drawn(torch.rand, draws, (samples, channels, height, width // 2 + 1), x)
+        u = drawn(torch.rand, draws, (samples, channels, height, width // 2 + 1), x)
         spectrum = spectrum * (1 + 2 * rho * (u - 0.5) * weights)
     else:
-        white = _drawn(torch.randn, draws, (samples, channels, height, width), x)
+        white = drawn(torch.randn, draws, (samples, channels, height, width), x)
         spectrum = spectrum + rho * weights * _band_rms(x, weights) * torch.fft.rfft2(
             white, norm="ortho"
         )
@@ -263,8 +270,8 @@ def _attexplore(
     rows, columns = (_dct_matrix(side).to(x) for side in x.shape[-2:])
 
     def sample(at: Tensor) -> Tensor:
-        noise = _drawn(torch.randn, draws, (samples, *at.shape[1:]), at)
-        u = _drawn(torch.rand, draws, (samples, *at.shape[1:]), at)
+        noise = drawn(torch.randn, draws, (samples, *at.shape[1:]), at)
+        u = drawn(torch.rand, draws, (samples, *at.shape[1:]), at)
         coefficients = rows @ (at + sigma * noise) @ columns.T
         return rows.T @ (coefficients * (1 + 2 * rho * (u - 0.5))) @ columns
 
@@ -277,14 +284,14 @@ def _explore(
     model, x, y, draws, at_once, sample, *, product, steps=10, eps=EPS, diversity=0.5, smooth=True,
     momentum=1.0, loss=None, direction=1,
 ) -> Exploration:  # fmt: skip
-    loss = loss or _cross_entropy
+    loss = loss or cross_entropy
     path, attribution, kept = [x], torch.zeros_like(x), torch.zeros_like(x)
     for _ in range(steps):
         at = path[-1]
         copies = sample(at)
         view = _views(draws, len(copies), diversity, x) if diversity else None
         targets = y.repeat(len(copies))
-        (slopes,), _ = _gradients(model, copies.flatten(0, 1), [(loss, targets)], at_once, view)
+        (slopes,), _ = gradients(model, copies.flatten(0, 1), [(loss, targets)], at_once, view)
         gradient = slopes.unflatten(0, copies.shape[:2]).mean(0)
         update = _smoothed(gradient) if smooth else gradient
         size = update.abs().mean((1, 2, 3), keepdim=True)
@@ -295,11 +302,15 @@ def _explore(
         attribution += direction * (moved - at) * factor
         path.append(moved)
     with torch.no_grad():
-        before, after = (model(_channels_last(end)) for end in (x, path[-1]))
+        before, after = (model(channels_last(end)) for end in (x, path[-1]))
     return Exploration(
-        attribution, torch.stack(path), _cross_entropy(after, y) - _cross_entropy(before, y),
+        attribution, torch.stack(path), cross_entropy(after, y) - cross_entropy(before, y),
         after.argmax(1) != y, torch.full_like(x[:, 0, 0, 0], torch.nan),
     )  # fmt: skip
+
+
+def _published_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    return cross_entropy(logits.softmax(1).softmax(1), targets)
 
 
 def _views(draws, n: int, probability: float, x: Tensor) -> Tensor:
@@ -308,7 +319,7 @@ def _views(draws, n: int, probability: float, x: Tensor) -> Tensor:
     The published code hands the model larger images; shrinking them by as much inside their own
     size does the same for models that take one size only.
     """
-    coin, size, down, right = _drawn(torch.rand, draws, (n, 4), x).flatten(0, 1).unbind(1)
+    coin, size, down, right = drawn(torch.rand, draws, (n, 4), x).flatten(0, 1).unbind(1)
     share = torch.where(coin < probability, 1 - size * (1 - 1 / 1.15), 1.0)
     zoom = 1 / share
     # Where the image begins, as a share of the black frame, to the coordinates of affine_grid.
@@ -340,280 +351,9 @@ def _band_rms(x: Tensor, weights: Tensor) -> Tensor:
     rms = torch.zeros_like(weights)
     for value in weights.unique():
         band = (weights == value).to(x)
-        mean = (power * band).sum((-2, -1), keepdim=True) / band.sum((-2, -1), keepdim=True).clamp(
-            min=1
-        )
-        rms += band * mean.sqrt()
+        energy, cells = ((t * band).sum((-2, -1), keepdim=True) for t in (power, 1))
+        rms += band * (energy / cells.clamp(min=1)).sqrt()
     return rms
-
-
-# -- baselines written out ------------------------------------------------------------------------
-
-
-def _fast_ig(model, x, y, draws, at_once) -> Tensor:
-    (slope,), _ = _gradients(model, x, [(_cross_entropy, y)], at_once)
-    return x * slope
-
-
-def _guided_ig(model, x, y, draws, at_once, *, steps=15, fraction=0.25, max_dist=0.02) -> Tensor:
-    return torch.cat([
-        _guided_path(model, image, label, at_once, steps, fraction, max_dist)
-        for image, label in zip(x.split(1), y.split(1), strict=True)
-    ])
-
-
-def _guided_path(model, x, y, at_once, steps: int, fraction: float, max_dist: float) -> Tensor:
-    """Guided IG (Kapishnikov et al. 2021): the pixels of the smallest gradients go first.
-
-    A pixel's progress is its share of the way from black, and each step has to cover its share of
-    the way of all pixels together, none being further than max_dist from the straight path.
-    """
-    z, attribution = torch.zeros_like(x), torch.zeros_like(x)
-    whole = x.sum()
-    for step in range(1, steps + 1):
-        (slope,), _ = _gradients(model, z, [(_probability, y)], at_once)
-        low = max(step / steps - max_dist, 0.0) * x
-        high = min(step / steps + max_dist, 1.0) * x
-        start, z = z, torch.maximum(z, low)
-        left = whole * (1 - step / steps)  # what has to be left of the way after this step
-        free = z < high
-        while free.any():
-            excess = (x - z).sum() - left
-            if excess <= 1e-6 * whole:
-                break
-            sizes = slope.abs()
-            chosen = free & (sizes <= sizes[free].quantile(fraction, interpolation="lower"))
-            room = torch.where(chosen, high - z, 0.0)
-            z = z + room * (excess / room.sum()).clamp(max=1)
-            free = free & ~chosen
-        attribution += (z - start) * slope
-    return attribution
-
-
-def _big(model, x, y, draws, at_once, *, steps=50, path_steps=50, eps=(EPS,)) -> Tensor:
-    """Boundary-based IG (Wang et al. 2022), from the nearest adversarial example found."""
-    nearest, distance = x, torch.full_like(x[:, 0, 0, 0], torch.inf)
-    for radius in sorted(eps):
-        z, fooled = x, torch.zeros_like(y, dtype=torch.bool)
-        for _ in range(steps):
-            (slope,), logits = _gradients(model, z, [(_cross_entropy, y)], at_once)
-            fooled = logits.argmax(1) != y
-            if fooled.all():
-                break
-            moved = z + radius / steps * slope.sign()
-            moved = torch.minimum(torch.maximum(moved, x - radius), x + radius).clamp(0, 1)
-            z = torch.where(fooled[:, None, None, None], z, moved)
-        far = (z - x).flatten(1).norm(dim=1)
-        # An image that nothing fooled keeps the end of the longest attack.
-        better = torch.where(fooled, far < distance, distance.isinf())
-        nearest = torch.where(better[:, None, None, None], z, nearest)
-        distance = torch.where(fooled & better, far, distance)
-    return _straight_path(model, x, nearest, y, at_once, path_steps)
-
-
-def _straight_path(model, x, baseline, y, at_once, steps: int) -> Tensor:
-    """Integrated gradients of the probability from a baseline, by the trapezoid rule."""
-    mean = torch.zeros_like(x)
-    for k in range(steps + 1):
-        at = baseline + k / steps * (x - baseline)
-        (slope,), _ = _gradients(model, at, [(_probability, y)], at_once)
-        mean += slope / steps * (0.5 if k in (0, steps) else 1.0)
-    return (x - baseline) * mean
-
-
-def _agi(model, x, y, draws, at_once, *, classes=20, steps=20, eps=0.05) -> Tensor:
-    """AGI (Pan et al. 2021): towards other classes, each until it is predicted."""
-    return _towards(model, x, y, draws, at_once, classes, steps, eps, until_reached=True)
-
-
-def _la(model, x, y, draws, at_once, *, classes=20, steps=20, spatial_range=20) -> Tensor:
-    """LA (Zhu et al. 2024): towards other classes and away from the target, all near the image."""
-    size = x / spatial_range
-    attribution = _towards(
-        model, x, y, draws, at_once, max(1, classes - 1), steps, size, until_reached=False
-    )
-    z = x
-    for _ in range(steps):
-        (away,), _ = _gradients(model, z, [(_probability, y)], at_once)
-        z = (x - size * away.sign()).clamp(0, 1)
-        attribution -= away * (z - x)
-    return attribution
-
-
-def _towards(
-    model, x, y, draws, at_once, classes: int, steps: int, size, until_reached: bool
-) -> Tensor:
-    """What the target loses on the way to other classes, added up over them.
-
-    As published, every step starts at the image again, along the sign of the gradient found at the
-    last point.
-    """
-    with torch.no_grad():
-        n_classes = model(_channels_last(x[:1])).shape[1]
-    classes = min(classes, n_classes - 1)
-    orders = [torch.randperm(n_classes - 1, generator=g, device="cpu") for g in draws]
-    others = torch.stack(orders, 1)[:classes].to(y)
-    others = (others + (others >= y)).flatten()  # every class but the target
-    start, own = x.repeat(classes, 1, 1, 1), y.repeat(classes)
-    z, attribution = start, torch.zeros_like(start)
-    size = size.repeat(classes, 1, 1, 1) if isinstance(size, Tensor) else size
-    going = torch.ones_like(own, dtype=torch.bool)
-    for _ in range(steps):
-        asked = [(_probability, others), (_probability, own)]
-        (to, away), logits = _gradients(model, z, asked, at_once)
-        if until_reached:
-            going = going & (logits.argmax(1) != others)
-            if not going.any():
-                break
-        z = (start + size * to.sign()).clamp(0, 1)
-        attribution -= going[:, None, None, None] * away * (z - start)
-    return attribution.unflatten(0, (classes, -1)).sum(0)
-
-
-def _mfaba(model, x, y, draws, at_once, *, steps=50, variant="sharp") -> Tensor:
-    """MFABA (Zhu et al. 2023): down the probability until another class is predicted."""
-    z, attribution = x, torch.zeros_like(x)
-    going = torch.ones_like(y, dtype=torch.bool)
-    for _ in range(steps):
-        (slope,), logits = _gradients(model, z, [(_probability, y)], at_once)
-        going = going & (logits.argmax(1) == y) if z is not x else going
-        if not going.any():
-            break
-        if variant == "sharp":
-            norm = slope.flatten(1).norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
-            moved = (z - 0.1 * slope / norm[:, None, None, None]).clamp(0, 1)
-        else:
-            moved = z - 0.001 * slope.sign()
-            moved = torch.minimum(torch.maximum(moved, x - 0.3), x + 0.3).clamp(0, 1)
-        moved = torch.where(going[:, None, None, None], moved, z)
-        attribution -= (moved - z) * slope
-        z = moved
-    return attribution
-
-
-# -- baselines through captum ---------------------------------------------------------------------
-
-
-def _saliency(model, x, y, draws, at_once) -> Tensor:
-    return _captum().Saliency(_probabilities(model)).attribute(_leaf(x), y, abs=False)
-
-
-def _integrated_gradients(model, x, y, draws, at_once, *, steps=50) -> Tensor:
-    # Gauss-Legendre: the weights of captum's trapezoid rule sum to 1 - 1 / steps.
-    method = _captum().IntegratedGradients(_probabilities(model))
-    return method.attribute(
-        x, target=y, n_steps=steps, internal_batch_size=max(at_once, len(x))
-    ).detach()
-
-
-def _smoothgrad(model, x, y, draws, at_once, *, samples=50, sigma=0.15) -> Tensor:
-    captum = _captum()
-    tunnel = captum.NoiseTunnel(captum.Saliency(_probabilities(model)))
-    how = {"nt_samples": samples, "nt_samples_batch_size": min(at_once, samples), "abs": False}
-    return _image_by_image(
-        draws, x, y, lambda xs, ys: tunnel.attribute(_leaf(xs), target=ys, stdevs=sigma, **how)
-    )
-
-
-def _expected_gradients(model, x, y, draws, at_once, *, samples=4, references=None) -> Tensor:
-    if references is None:
-        raise ValueError(
-            "expected_gradients needs references=, the images that baselines are drawn of"
-        )
-    _check_images(references)
-    shap, references = _captum().GradientShap(_probabilities(model)), references.to(x)
-    return _image_by_image(
-        draws, x, y,
-        lambda xs, ys: shap.attribute(xs, references, n_samples=samples, stdevs=0.0, target=ys),
-    )  # fmt: skip
-
-
-def _deeplift(model, x, y, draws, at_once) -> Tensor:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"deeplift follows modules, and the model is a {type(model).__name__}")
-    own = copy.deepcopy(model)  # captum hooks it, and takes no in-place activations
-    for module in own.modules():
-        if getattr(module, "inplace", False):
-            module.inplace = False
-    # Of the logit: captum's rule for softmax does not add up, not even where all else is linear.
-    method = _captum().DeepLift(own)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that it sets hooks, which are gone with own
-        return method.attribute(_leaf(x), torch.zeros_like(x), target=y).detach()
-
-
-def _probabilities(model: Callable) -> Callable:
-    return lambda x: model(_channels_last(x)).softmax(1)
-
-
-def _captum():
-    try:
-        import captum.attr
-    except ImportError as error:
-        raise ImportError(
-            "this method needs captum; run: pip install 'iaside[attribution]'"
-        ) from error
-    return captum.attr
-
-
-def _leaf(x: Tensor) -> Tensor:
-    return x.detach().clone().requires_grad_()
-
-
-def _image_by_image(draws, x: Tensor, y: Tensor, function: Callable) -> Tensor:
-    """Captum draws from the global generators: each image gets them seeded, and for itself."""
-    devices = [x.device] if x.device.type != "cpu" else []
-    kind = x.device.type if devices else "cuda"
-    done = []
-    for g, xs, ys in zip(draws, x.split(1), y.split(1), strict=True):
-        seed = int(torch.randint(2**31, (), generator=g, device="cpu"))
-        with torch.random.fork_rng(devices=devices, device_type=kind), _numpy_seeded(seed):
-            torch.manual_seed(seed)
-            done.append(function(xs, ys).detach())
-    return torch.cat(done)
-
-
-# -- small tools ----------------------------------------------------------------------------------
-
-
-def _gradients(
-    model, x: Tensor, asked: list[tuple[Callable, Tensor]], at_once: int, view: Tensor | None = None
-) -> tuple[list[Tensor], Tensor]:
-    """Gradients with respect to x of each (loss, targets), one tensor like x each, and logits.
-
-    view (n, 2, 3): the model is shown the images through these affine maps.
-    """
-    slopes, logits = [], []
-    for k in range(0, len(x), at_once):
-        here = slice(k, k + at_once)
-        xs = _channels_last(x[here]).detach().requires_grad_()
-        seen = xs
-        if view is not None:
-            grid = F.affine_grid(view[here], list(xs.shape), align_corners=False)
-            seen = _channels_last(F.grid_sample(xs, grid, align_corners=False))
-        outputs = model(seen)
-        losses = [loss(outputs, targets[here]).sum() for loss, targets in asked]
-        slopes.append([
-            torch.autograd.grad(loss, xs, retain_graph=loss is not losses[-1])[0] for loss in losses
-        ])
-        logits.append(outputs.detach())
-    return [torch.cat(parts).to(x) for parts in zip(*slopes, strict=True)], torch.cat(logits)
-
-
-def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(logits, targets, reduction="none")
-
-
-def _published_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    return _cross_entropy(logits.softmax(1).softmax(1), targets)
-
-
-def _probability(logits: Tensor, targets: Tensor) -> Tensor:
-    return logits.softmax(1).gather(1, targets[:, None])[:, 0]
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
 
 
 def _radii(x: Tensor, full: bool = False) -> Tensor:
@@ -626,25 +366,10 @@ def _radii(x: Tensor, full: bool = False) -> Tensor:
     return (ky.square() + kx.square()).sqrt()
 
 
-def _drawn(kind: Callable, draws, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """(n, B, ...) random numbers of shape (n, ...) for each image, made on the CPU."""
-    return torch.stack([kind(shape, generator=g, device="cpu") for g in draws], 1).to(like)
-
-
-@contextlib.contextmanager
-def _differentiable(model: Callable, device: torch.device) -> Iterator[None]:
-    with _attackable(model), arithmetic("float32", device):
-        yield
-
-
 # -- what is asked, and whether it can be done ----------------------------------------------------
 
-_FUNCTIONS = {
-    "fampe": _fampe, "attexplore": _attexplore, "saliency": _saliency, "smoothgrad": _smoothgrad,
-    "integrated_gradients": _integrated_gradients, "fast_ig": _fast_ig, "guided_ig": _guided_ig,
-    "expected_gradients": _expected_gradients, "deeplift": _deeplift, "big": _big, "agi": _agi,
-    "la": _la, "mfaba": _mfaba,
-}  # fmt: skip
+_FUNCTIONS = {"fampe": _fampe, "attexplore": _attexplore}
+_FUNCTIONS |= {function.__name__: function for function in baselines.METHODS}
 METHODS = tuple(_FUNCTIONS)
 EXPLORERS = ("fampe", "attexplore")
 
@@ -753,14 +478,3 @@ def _pieces(model, images, targets, options, seed, first, batch_size, progress) 
 def _together(device: torch.device, at_once: int, copies: int) -> int:
     """Images of one pass: on a CPU one, so that rounding depends on no other image."""
     return 1 if device.type == "cpu" else max(1, at_once // copies)
-
-
-@torch.no_grad()
-def predictions(model: Callable[[Tensor], Tensor], images: Tensor, batch_size: int = 1) -> Tensor:
-    """The likeliest class of each image, (B,) int64.
-
-    >>> predictions(lambda x: x.mean((2, 3)), torch.eye(3)[:, :, None, None]).tolist()
-    [0, 1, 2]
-    """
-    parts = images.split(batch_size)
-    return torch.cat([model(_channels_last(part)).argmax(1) for part in parts])

@@ -22,17 +22,9 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 from tqdm import tqdm
 
-from iaside.attribution import (
-    EXPLORERS,
-    _captum,
-    _channels_last,
-    _differentiable,
-    _image_by_image,
-    _probabilities,
-    attribute,
-    explore,
-    predictions,
-)
+from iaside.attribution import EXPLORERS, attribute, explore
+from iaside.baselines import captum_attr, image_by_image, probabilities
+from iaside.gradients import channels_last, differentiable, predictions
 from iaside.machine import (
     arithmetic,
     device_of,
@@ -142,7 +134,7 @@ def infidelity(
     >>> infidelity(net, x, torch.tensor([0]), torch.ones_like(x)).shape
     (1,)
     """
-    _captum()
+    captum_attr()
     from captum.metrics import infidelity as measure
 
     targets = _check_maps(model, images, targets, attribution)
@@ -157,10 +149,10 @@ def infidelity(
     ]
     maps = iter(attribution.split(1))
     how = {"n_perturb_samples": samples, "normalize": True}
-    with _differentiable(model, images.device), torch.no_grad():
-        found = _image_by_image(
+    with differentiable(model, images.device), torch.no_grad():
+        found = image_by_image(
             list(_generators(seeds)), images, targets,
-            lambda x, y: measure(_probabilities(model), noise, x, next(maps), target=y, **how),
+            lambda x, y: measure(probabilities(model), noise, x, next(maps), target=y, **how),
         )  # fmt: skip
     return found.double().cpu().numpy()
 
@@ -215,7 +207,7 @@ def _curves(model, start, end, targets, attribution, steps, rank, batch_size) ->
             scores = []
             for part in counts.to(place).split(batch_size):
                 new = place < part[:, None, None, None]
-                shown = _channels_last(torch.where(new, b, a))
+                shown = channels_last(torch.where(new, b, a))
                 scores.append(model(shown).softmax(1)[:, target])
             found.append(torch.cat(scores))
     return torch.stack(found).double().cpu().numpy()
@@ -339,8 +331,9 @@ def examine(
     variants: name -> {"method": ..., options}: those of ``attribute``, ``clean`` (nothing is done)
     and ``pgd`` (of ``perturb``, against the prediction). only: name -> that variant on so many
     images only, the first ones, with insertion curves and nothing else. judges: networks (with
-    .input_size) that answer to what the attacks made, resized to fit. twin: the network with random weights,
-    whose maps of the first n_twin images are compared. n_shown: heat maps that are kept.
+    .input_size) that answer to what the attacks made, resized to fit. twin: the network with
+    random weights, whose maps of the first n_twin images are compared. n_shown: heat maps that are
+    kept.
     steps, substrate, rank: of ``insertion`` and ``deletion``. infidelity_samples: 0 leaves it out.
     resume: a folder for the measurement in progress.
 

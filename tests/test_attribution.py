@@ -7,7 +7,7 @@ from scipy.fft import dctn
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from iaside import attribution
+from iaside import attribution, baselines
 from iaside.attribution import (
     EXPLORERS,
     METHODS,
@@ -16,8 +16,8 @@ from iaside.attribution import (
     energy_cutoff,
     explore,
     frequency_samples,
-    predictions,
 )
+from iaside.gradients import gradients, predictions
 
 SIDE = 16
 FEW = {  # small settings that exercise everything
@@ -201,7 +201,7 @@ def test_diversity_shows_the_whole_image_smaller_and_nothing_else():
         return images.flatten(1)[:, :2]
 
     loss = [(lambda out, y: out[:, 0], torch.zeros(200))]
-    attribution._gradients(spy, x.expand(200, -1, -1, -1), loss, 200, views)
+    gradients(spy, x.expand(200, -1, -1, -1), loss, 200, views)
     share = seen[0].detach().mean((1, 2, 3)).sqrt()  # white on black: the side of the image
     assert share.max() <= 1 + 1e-6 and share.min() >= 1 / 1.15 - 0.02
     assert 0.35 < (share > 0.999).double().mean() < 0.65
@@ -233,7 +233,7 @@ def test_integrated_gradients_agree_with_captum_and_add_up():
     net, y = Net(), predictions(Net(), some_images())
     change = probability(net, x, y) - probability(net, 0 * x, y)
     captums = made(net, x, "integrated_gradients", steps=100)
-    own = attribution._straight_path(net, x, torch.zeros_like(x), y, 10, 100)
+    own = baselines.straight_path(net, x, torch.zeros_like(x), y, 10, 100)
     assert (own - captums).abs().max() < 0.01 * own.abs().max()
     guided = made(net, x, "guided_ig", steps=50)
     for found in (captums, own, guided):
@@ -254,7 +254,7 @@ def test_big_adds_up_from_an_example_that_another_class_wins():
         return torch.zeros_like(x)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attribution, "_straight_path", spy)
+        patch.setattr(baselines, "straight_path", spy)
         made(net, x, "big", steps=40, eps=[0.3, 0.1])
         made(net, x, "big", steps=40, eps=[0.3])
     near, far = torch.cat(start[:3]), torch.cat(start[3:])
@@ -355,7 +355,7 @@ def test_everything_runs_where_the_images_are(monkeypatch):
         for function in (attribution._fampe, attribution._attexplore):
             e = function(net, x, y, draws, 3, steps=2, samples=3)
             assert {t.device.type for t in e} == {"cuda"} and e.attribution.shape == x.shape
-        for function in (attribution._fast_ig, attribution._la):
+        for function in (baselines.fast_ig, baselines.la):
             assert function(net, x, y, draws, 3).device.type == "cuda"
         for mode in ("multiplicative", "additive"):
             weights = band_weights(x)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from iaside import faithfulness
-from iaside.attribution import attribute, predictions
+from iaside.attribution import attribute
 from iaside.faithfulness import (
     Examination,
     completeness_gap,
@@ -17,6 +17,7 @@ from iaside.faithfulness import (
     insertion,
     map_similarity,
 )
+from iaside.gradients import predictions
 
 SIDE = 8
 PIXELS = SIDE * SIDE
