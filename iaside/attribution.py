@@ -181,7 +181,8 @@ def energy_cutoff(images: Tensor, kappa: float = 0.9, include_dc: bool = False) 
     [5.0]
     """
     _check_options({"kappa": kappa})
-    power = torch.fft.fft2(images.double()).abs().square().sum(1)
+    x = images.cpu().double()  # not every device has double
+    power = torch.fft.fft2(x).abs().square().sum(1)
     if not include_dc:
         power[:, 0, 0] = 0
     radius, order = _radii(images, full=True).flatten().sort(stable=True)
@@ -338,7 +339,7 @@ def _smoothed(gradient: Tensor) -> Tensor:
 
 def _dct_matrix(side: int) -> Tensor:
     """The orthonormal DCT-II as a matrix, (side, side) float64."""
-    n = torch.arange(side, dtype=torch.float64)
+    n = torch.arange(side, dtype=torch.float64, device="cpu")
     matrix = torch.cos(torch.pi / side * n[:, None] * (n + 0.5)) * math.sqrt(2 / side)
     matrix[0] /= math.sqrt(2)
     return matrix
@@ -357,12 +358,12 @@ def _band_rms(x: Tensor, weights: Tensor) -> Tensor:
 
 
 def _radii(x: Tensor, full: bool = False) -> Tensor:
-    """Cycles per shorter side of each frequency of fft2 (full) or rfft2, float64."""
+    """Cycles per shorter side of each frequency of fft2 (full) or rfft2, float64 on the CPU."""
     height, width = x.shape[-2:]
     side = min(height, width)
     columns = torch.fft.fftfreq if full else torch.fft.rfftfreq
-    ky = torch.fft.fftfreq(height, dtype=torch.float64, device=x.device)[:, None] * side
-    kx = columns(width, dtype=torch.float64, device=x.device)[None] * side
+    ky = torch.fft.fftfreq(height, dtype=torch.float64, device="cpu")[:, None] * side
+    kx = columns(width, dtype=torch.float64, device="cpu")[None] * side
     return (ky.square() + kx.square()).sqrt()
 
 

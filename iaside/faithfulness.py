@@ -154,7 +154,7 @@ def infidelity(
             list(_generators(seeds)), images, targets,
             lambda x, y: measure(probabilities(model), noise, x, next(maps), target=y, **how),
         )  # fmt: skip
-    return found.double().cpu().numpy()
+    return found.cpu().double().numpy()
 
 
 def map_similarity(first: Tensor, second: Tensor) -> np.ndarray:
@@ -186,8 +186,8 @@ def completeness_gap(attribution: Tensor, change: Tensor) -> np.ndarray:
     >>> completeness_gap(torch.ones(1, 1, 2, 2), torch.tensor([5.0])).round(3).tolist()
     [0.2]
     """
-    total = attribution.double().sum((1, 2, 3)).cpu().numpy()
-    change = change.double().cpu().numpy()
+    total = attribution.cpu().double().sum((1, 2, 3)).numpy()
+    change = change.cpu().double().numpy()
     return np.abs(total - change) / np.abs(change)
 
 
@@ -210,7 +210,7 @@ def _curves(model, start, end, targets, attribution, steps, rank, batch_size) ->
                 shown = channels_last(torch.where(new, b, a))
                 scores.append(model(shown).softmax(1)[:, target])
             found.append(torch.cat(scores))
-    return torch.stack(found).double().cpu().numpy()
+    return torch.stack(found).cpu().double().numpy()
 
 
 def _places(attribution: Tensor, rank: str) -> Tensor:
@@ -440,7 +440,7 @@ def _examined(model, x, y, variant, references, i, seed, how, whole, samples, tw
         found["similarity"] = map_similarity(a, other)[0]
     if samples:
         found["infidelity"] = infidelity(model, x, y, a, samples=samples, **draw)[0]
-    found["total"] = a.double().sum().item()
+    found["total"] = a.cpu().double().sum().item()
     found["insertion"] = curve_area(insertion(model, x, y, a, **how))[0]
     if whole:
         found["deletion"] = curve_area(deletion(model, x, y, a, **how))[0]
