@@ -693,8 +693,8 @@ CLAIMS: tuple[Claim, ...] = (
         source="seed 003 abstract, ablation (direction: arXiv 2510.03245v2)",
         stage="attribution_report",
         statistic="Spearman rho, over photographs, of the leaning of Shapley values to low bands "
-        "with the Insertion Score at alpha = 0.1 minus at 0.9; mean over models",
-        needs="attribution study with an alpha grid",
+        "with the Insertion Score at alpha = 0.1 minus at 0.9; parts: the networks",
+        needs="attribution study with an alpha grid, at least 5 photographs",
     ),
     # --- seed 004: JaFR -----------------------------------------------------------------------
     Claim(

@@ -243,6 +243,22 @@ def test_integrated_gradients_agree_with_captum_and_add_up():
     assert (free - own).abs().max() > 10 * (guided - own).abs().max()  # another way
 
 
+def test_guided_ig_moves_the_pixels_of_the_smallest_gradients_first():
+    """Equal pixels, four steps, no leash: each step goes a quarter of the way of all together."""
+    net, x, seen = linear(classes=2), torch.full((1, 3, SIDE, SIDE), 0.5).double(), []
+    slope = attribute(net, x, method="saliency").abs().flatten()
+    net.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach().flatten()))
+    y = predictions(net, x)
+    seen.clear()
+    baselines.guided_ig(net, x, y, None, 1, steps=4, max_dist=1.0)
+    assert len(seen) == 4
+    for k, z in enumerate(seen):
+        moved = z[slope.argsort()] / 0.5
+        assert moved.mean().item() == pytest.approx(k / 4, abs=1e-6)
+        assert (moved.diff() <= 1e-12).all(), "none before one of a smaller gradient"
+    assert (seen[1] > 0).sum() <= len(slope) * 7 / 16 + 1  # a quarter, and one of what is left
+
+
 def test_big_adds_up_from_an_example_that_another_class_wins():
     net, x = Net(gain=0.3), some_images()
     y = predictions(net, x)
