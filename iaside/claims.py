@@ -687,6 +687,17 @@ CLAIMS: tuple[Claim, ...] = (
         "(mostly low), paired over images; mean over models",
         needs="attribution study with an alpha grid",
     ),
+    Claim(
+        id="importance_predicts_alpha",
+        statement="Photographs that a network reads by low frequencies gain most from "
+        "high-frequency perturbation in FAMPE.",
+        # The authors speak of photographs dominated by low frequencies; I-ASIDE's values are ours.
+        source="seed 003 abstract, ablation (direction: arXiv 2510.03245v2)",
+        stage="attribution_report",
+        statistic="Spearman rho, over photographs, of the leaning of Shapley values to low bands "
+        "with the Insertion Score at alpha = 0.1 minus at 0.9; parts: the networks",
+        needs="attribution study with an alpha grid, at least 5 photographs",
+    ),
     # --- seed 004: JaFR -----------------------------------------------------------------------
     Claim(
         id="augmentation_low_reliance",

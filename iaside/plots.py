@@ -318,6 +318,18 @@ def interactions(pairs: dict, label: str) -> np.ndarray:
     return axes
 
 
+def surfaces(tables: dict, label: str, x: str, y: str) -> np.ndarray:
+    """Tables of numbers in colour, on one scale, one panel per model: model -> frame (y by x)."""
+    _, axes = panels(len(tables), width=4.2, height=3.1)
+    every = np.concatenate([table.to_numpy().ravel() for table in tables.values()])
+    for axis, (model, table) in zip(axes, tables.items(), strict=True):
+        sns.heatmap(table.astype(float), cmap="cividis", vmin=every.min(), vmax=every.max(),
+                    annot=True, fmt=".3f", ax=axis, annot_kws={"size": 9},
+                    cbar_kws={"label": label})
+        axis.set(title=model, xlabel=x, ylabel=y)
+    return axes
+
+
 def heat_maps(maps: dict, frequencies: dict, label: str) -> np.ndarray:
     """Square maps of numbers from 0 to 1 over the spectrum, DC in the middle, one panel per model.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from iaside.faithfulness import QUANTITIES, Examination
 from iaside.perturb import CORRUPTIONS
 from iaside.responses import CLEAN, FOURIER, Condition, Responses, heat_cells
 from iaside.shapley import coalitions
@@ -73,13 +74,18 @@ def project(tmp_path_factory):
         "correlation": {"beta": 0.75, "n_beta": 10},
         "architecture": {"transformers": ["vit_b_16", "swin_b", "maxvit_t"], "beta": 0.75},
         "match": {"images": "data/images/photographs", "metric": "linf", "beta": 0.75},
+        "attributions": {
+            "networks": {name: {"name": name} for name in NAMES[:2]},
+            "images": "data/images/planted.npz",
+        },
+        "attribution_report": {"prior": "attexplore"},
     }  # fmt: skip
     (root / "params.yaml").write_text(json.dumps(study))  # JSON is YAML
     return root
 
 
-def verdicts(root, notebook):
-    command = [sys.executable, "-m", "iaside.run", notebook]
+def verdicts(root, notebook, *take):
+    command = [sys.executable, "-m", "iaside.run", notebook, *take]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     noun = notebook.partition("_")[2]
@@ -136,3 +142,58 @@ def test_an_own_deployment_is_matched_and_unpaired_files_are_refused(project):
     (project / "phone/degraded/2.png").unlink()
     with pytest.raises(AssertionError, match="these are in one only: \\['2'\\]"):
         verdicts(project, "58_match")
+
+
+def write_attributions(root, name, judges):
+    """FAMPE gains 0.05, and more over its low-frequency self the more an image leans low."""
+    how = {"steps": 2, "samples": 1}
+    fampe = {"method": "fampe", "alpha": 0.1, "kappa": 0.9, **how}
+    lean, base = np.arange(N) / N, 0.3 + 0.1 * np.random.default_rng(0).random(N)
+    scores = {  # in this order
+        "saliency": base - 0.02, "attexplore": base, "fampe": base + 0.05,
+        "fampe, product of attexplore": base, "fampe alpha=0.5": base + 0.04,
+        "fampe alpha=0.9": base - 0.01 * lean, "clean": None, "pgd": None,
+        "grid alpha=0.1 kappa=0.5": base, "grid alpha=0.1 kappa=0.9": base,
+    }  # fmt: skip
+    variants = {v: fampe | {"alpha": float(v[-3:]) if v.startswith("fampe alpha") else 0.1}
+                for v in scores}  # fmt: skip
+    quantities = [*QUANTITIES, *(f"correct {judge}" for judge in judges)]
+    tables = {q: np.full((len(scores), N), 1.0) for q in quantities}
+    for k, (v, score) in enumerate(scores.items()):
+        tables["insertion"][k] = np.nan if score is None else score
+        for judge in judges:  # the attack of FAMPE transfers, others do not
+            tables[f"correct {judge}"][k] = float(v != "fampe" or judge == name)
+    about = {
+        "variants": variants, "rows": list(variants), "quantities": quantities, "n_images": N,
+        "only": {v: 3 for v in scores if v.startswith("grid")}, "n_shown": 1, "steps": 4,
+        "substrate": "zero", "rank": "pixel", "seed": 0, "device": "cpu", "alpha": 0.1,
+        "kappa": 0.9, "eps": 16, "n_grid": 3, "grid_alphas": [0.1], "grid_kappas": [0.5, 0.9],
+        "input_size": [32, 32],
+    }  # fmt: skip
+    maps = np.ones((len(scores), 1, 32, 32), np.float16)
+    game = coalitions(2).astype(float) @ np.stack([lean, 1 - lean])
+    path = root / f"results/attributions/tables/{name}.npz"
+    Examination(variants, tables, about, maps).save(path, worths=game)
+
+
+def test_planted_gains_of_attributions_are_found_and_judged(project):
+    for name in NAMES[:2]:
+        write_attributions(project, name, NAMES[:2])
+    pixels = np.random.default_rng(0).integers(0, 255, (N, 32, 32, 3)).astype("uint8")
+    labels = np.arange(N)
+    np.savez(project / "data/images/planted.npz", images=pixels, labels=labels)
+    take = ["--take", "models", "attributions.networks", "--take", "images", "attributions.images"]
+    found = verdicts(project, "81_attribution_report", *take)
+    for claim, estimate in {
+        "fampe_over_attexplore": 0.05, "fampe_best": 0.05, "fampe_decoupling_helps": 0.01,
+        "fampe_high_matters": 0.05 + 0.01 * np.mean(np.arange(N) / N),
+        "importance_predicts_alpha": 1.0, "attack_transfers": 1.0,
+    }.items():  # fmt: skip
+        assert found[claim]["verdict"] == "supported", claim
+        assert found[claim]["estimate"] == pytest.approx(estimate, abs=1e-5), claim
+    assert [p["part"] for p in found["fampe_best"]["parts"]] == ["saliency", "attexplore"]
+    base = 0.3 + 0.1 * np.random.default_rng(0).random(N)
+    percent = 5 / base.mean() - 13.02
+    assert found["fampe_gain_13"]["estimate"] == pytest.approx(percent, abs=1e-3)
+    page = (project / "results/attribution_report/report.html").read_text()
+    assert "reconstruction" in page and "upper bound" in page

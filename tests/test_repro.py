@@ -12,7 +12,7 @@ def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project):
     dvc(project, "repro")
     for noun in ("bands", "snr_report", "importance", "correlation", "architecture", "match",
                  "choices_report", "convergence_report", "label_noise", "dynamics", "data_size",
-                 "jafr", "claims"):
+                 "jafr", "attribution_report", "claims"):
         assert (project / f"results/{noun}/report.html").stat().st_size > 10_000
         assert json.loads((project / f"results/{noun}/claims.json").read_text())
     claims = json.loads((project / "results/importance/claims.json").read_text())["claims"]
@@ -38,7 +38,7 @@ def test_equal_runs_are_equal_bytes(project):
     shutil.rmtree(project / "results/training/clean")  # what is finished is not trained again
     measuring = [f"{stage}@squeezenet1_1" for stage in
                  ("snr", "worths", "worths_controls", "robustness", "choices",
-                  "convergence")]
+                  "convergence", "attributions")]
     measuring += ["training@clean", "profiles@clean"]
     dvc(project, "repro", "-f", "-s", *measuring, "bands", "importance", "correlation")
     assert len(before) > 8
@@ -54,6 +54,7 @@ def test_a_colour_measures_nothing_and_a_band_measures_again(project):
     assert "convergence_report" in status and "convergence@" not in status
     assert "choices_report" in status and "choices@" not in status
     assert "training@" not in status and "profiles@" not in status
+    assert "attribution_report" in status and "attributions@" not in status
     shutil.copy(ROOT / "iaside/plots.py", project / "iaside/plots.py")
     edit(project, n_control=1)
     status = dvc(project, "status")

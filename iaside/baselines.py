@@ -1,0 +1,247 @@
+"""The attribution methods that FAMPE is compared with, as their authors published them.
+
+Saliency to DeepLIFT go through captum. Each function takes model, images (B, C, H, W), targets
+(B,), one generator per image, the images per pass of the model and its own options, which
+``attribution.attribute`` documents and checks; it returns (B, C, H, W).
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from iaside.gradients import channels_last, cross_entropy, gradients, probability
+from iaside.perturb import _check_images, _numpy_seeded
+
+
+def fast_ig(model, x, y, draws, at_once) -> Tensor:
+    (slope,), _ = gradients(model, x, [(cross_entropy, y)], at_once)
+    return x * slope
+
+
+def guided_ig(model, x, y, draws, at_once, *, steps=15, fraction=0.25, max_dist=0.02) -> Tensor:
+    return torch.cat([
+        _guided_path(model, image, label, at_once, steps, fraction, max_dist)
+        for image, label in zip(x.split(1), y.split(1), strict=True)
+    ])
+
+
+def _guided_path(model, x, y, at_once, steps: int, fraction: float, max_dist: float) -> Tensor:
+    """Guided IG (Kapishnikov et al. 2021): the pixels of the smallest gradients go first.
+
+    A pixel's progress is its share of the way from black, and each step has to cover its share of
+    the way of all pixels together, none being further than max_dist from the straight path.
+    """
+    z, attribution = torch.zeros_like(x), torch.zeros_like(x)
+    whole = x.sum()
+    for step in range(1, steps + 1):
+        (slope,), _ = gradients(model, z, [(probability, y)], at_once)
+        low = max(step / steps - max_dist, 0.0) * x
+        high = min(step / steps + max_dist, 1.0) * x
+        start, z = z, torch.maximum(z, low)
+        left = whole * (1 - step / steps)  # what has to be left of the way after this step
+        free = z < high
+        while free.any():
+            excess = (x - z).sum() - left
+            if excess <= 1e-6 * whole:
+                break
+            sizes = slope.abs()
+            chosen = free & (sizes <= sizes[free].quantile(fraction, interpolation="lower"))
+            room = torch.where(chosen, high - z, 0.0)
+            z = z + room * (excess / room.sum()).clamp(max=1)
+            free = free & ~chosen
+        attribution += (z - start) * slope
+    return attribution
+
+
+def big(model, x, y, draws, at_once, *, steps=50, path_steps=50, eps=(16 / 255,)) -> Tensor:
+    """Boundary-based IG (Wang et al. 2022), from the nearest adversarial example found."""
+    nearest, distance = x, torch.full_like(x[:, 0, 0, 0], torch.inf)
+    for radius in sorted(eps):
+        z, fooled = x, torch.zeros_like(y, dtype=torch.bool)
+        for _ in range(steps):
+            (slope,), logits = gradients(model, z, [(cross_entropy, y)], at_once)
+            fooled = logits.argmax(1) != y
+            if fooled.all():
+                break
+            moved = z + radius / steps * slope.sign()
+            moved = torch.minimum(torch.maximum(moved, x - radius), x + radius).clamp(0, 1)
+            z = torch.where(fooled[:, None, None, None], z, moved)
+        far = (z - x).flatten(1).norm(dim=1)
+        # An image that nothing fooled keeps the end of the longest attack.
+        better = torch.where(fooled, far < distance, distance.isinf())
+        nearest = torch.where(better[:, None, None, None], z, nearest)
+        distance = torch.where(fooled & better, far, distance)
+    return straight_path(model, x, nearest, y, at_once, path_steps)
+
+
+def straight_path(model, x, baseline, y, at_once, steps: int) -> Tensor:
+    """Integrated gradients of the probability from a baseline, by the trapezoid rule."""
+    mean = torch.zeros_like(x)
+    for k in range(steps + 1):
+        at = baseline + k / steps * (x - baseline)
+        (slope,), _ = gradients(model, at, [(probability, y)], at_once)
+        mean += slope / steps * (0.5 if k in (0, steps) else 1.0)
+    return (x - baseline) * mean
+
+
+def agi(model, x, y, draws, at_once, *, classes=20, steps=20, eps=0.05) -> Tensor:
+    """AGI (Pan et al. 2021): towards other classes, each until it is predicted."""
+    return _towards(model, x, y, draws, at_once, classes, steps, eps, until_reached=True)
+
+
+def la(model, x, y, draws, at_once, *, classes=20, steps=20, spatial_range=20) -> Tensor:
+    """LA (Zhu et al. 2024): towards other classes and away from the target, all near the image."""
+    size = x / spatial_range
+    attribution = _towards(
+        model, x, y, draws, at_once, max(1, classes - 1), steps, size, until_reached=False
+    )
+    z = x
+    for _ in range(steps):
+        (away,), _ = gradients(model, z, [(probability, y)], at_once)
+        z = (x - size * away.sign()).clamp(0, 1)
+        attribution -= away * (z - x)
+    return attribution
+
+
+def _towards(
+    model, x, y, draws, at_once, classes: int, steps: int, size, until_reached: bool
+) -> Tensor:
+    """What the target loses on the way to other classes, added up over them.
+
+    As published, every step starts at the image again, along the sign of the gradient found at the
+    last point.
+    """
+    with torch.no_grad():
+        n_classes = model(channels_last(x[:1])).shape[1]
+    classes = min(classes, n_classes - 1)
+    orders = [torch.randperm(n_classes - 1, generator=g, device="cpu") for g in draws]
+    others = torch.stack(orders, 1)[:classes].to(y)
+    others = (others + (others >= y)).flatten()  # every class but the target
+    start, own = x.repeat(classes, 1, 1, 1), y.repeat(classes)
+    z, attribution = start, torch.zeros_like(start)
+    size = size.repeat(classes, 1, 1, 1) if isinstance(size, Tensor) else size
+    going = torch.ones_like(own, dtype=torch.bool)
+    for _ in range(steps):
+        asked = [(probability, others), (probability, own)]
+        (to, away), logits = gradients(model, z, asked, at_once)
+        if until_reached:
+            going = going & (logits.argmax(1) != others)
+            if not going.any():
+                break
+        z = (start + size * to.sign()).clamp(0, 1)
+        attribution -= going[:, None, None, None] * away * (z - start)
+    return attribution.unflatten(0, (classes, -1)).sum(0)
+
+
+def mfaba(model, x, y, draws, at_once, *, steps=50, variant="sharp") -> Tensor:
+    """MFABA (Zhu et al. 2023): down the probability until another class is predicted."""
+    z, attribution = x, torch.zeros_like(x)
+    going = torch.ones_like(y, dtype=torch.bool)
+    for _ in range(steps):
+        (slope,), logits = gradients(model, z, [(probability, y)], at_once)
+        going = going & (logits.argmax(1) == y) if z is not x else going
+        if not going.any():
+            break
+        if variant == "sharp":
+            norm = slope.flatten(1).norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
+            moved = (z - 0.1 * slope / norm[:, None, None, None]).clamp(0, 1)
+        else:
+            moved = z - 0.001 * slope.sign()
+            moved = torch.minimum(torch.maximum(moved, x - 0.3), x + 0.3).clamp(0, 1)
+        moved = torch.where(going[:, None, None, None], moved, z)
+        attribution -= (moved - z) * slope
+        z = moved
+    return attribution
+
+
+# -- through captum ---------------------------------------------------------------------
+
+
+def saliency(model, x, y, draws, at_once) -> Tensor:
+    return captum_attr().Saliency(probabilities(model)).attribute(_leaf(x), y, abs=False)
+
+
+def integrated_gradients(model, x, y, draws, at_once, *, steps=50) -> Tensor:
+    # Gauss-Legendre: the weights of captum's trapezoid rule sum to 1 - 1 / steps.
+    method = captum_attr().IntegratedGradients(probabilities(model))
+    return method.attribute(
+        x, target=y, n_steps=steps, internal_batch_size=max(at_once, len(x))
+    ).detach()
+
+
+def smoothgrad(model, x, y, draws, at_once, *, samples=50, sigma=0.15) -> Tensor:
+    captum = captum_attr()
+    tunnel = captum.NoiseTunnel(captum.Saliency(probabilities(model)))
+    how = {"nt_samples": samples, "nt_samples_batch_size": min(at_once, samples), "abs": False}
+    return image_by_image(
+        draws, x, y, lambda xs, ys: tunnel.attribute(_leaf(xs), target=ys, stdevs=sigma, **how)
+    )
+
+
+def expected_gradients(model, x, y, draws, at_once, *, samples=4, references=None) -> Tensor:
+    if references is None:
+        raise ValueError(
+            "expected_gradients needs references=, the images that baselines are drawn of"
+        )
+    _check_images(references)
+    shap, references = captum_attr().GradientShap(probabilities(model)), references.to(x)
+    return image_by_image(
+        draws, x, y,
+        lambda xs, ys: shap.attribute(xs, references, n_samples=samples, stdevs=0.0, target=ys),
+    )  # fmt: skip
+
+
+def deeplift(model, x, y, draws, at_once) -> Tensor:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"deeplift follows modules, and the model is a {type(model).__name__}")
+    own = copy.deepcopy(model)  # captum hooks it, and takes no in-place activations
+    for module in own.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False
+    # Of the logit: captum's rule for softmax does not add up, not even where all else is linear.
+    method = captum_attr().DeepLift(own)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that it sets hooks, which are gone with own
+        return method.attribute(_leaf(x), torch.zeros_like(x), target=y).detach()
+
+
+def probabilities(model: Callable) -> Callable:
+    return lambda x: model(channels_last(x)).softmax(1)
+
+
+def captum_attr():
+    try:
+        import captum.attr
+    except ImportError as error:
+        raise ImportError(
+            "this method needs captum; run: pip install 'iaside[attribution]'"
+        ) from error
+    return captum.attr
+
+
+def _leaf(x: Tensor) -> Tensor:
+    return x.detach().clone().requires_grad_()
+
+
+def image_by_image(draws, x: Tensor, y: Tensor, function: Callable) -> Tensor:
+    """Captum draws from the global generators: each image gets them seeded, and for itself."""
+    devices = [x.device] if x.device.type != "cpu" else []
+    kind = x.device.type if devices else "cuda"
+    done = []
+    for g, xs, ys in zip(draws, x.split(1), y.split(1), strict=True):
+        seed = int(torch.randint(2**31, (), generator=g, device="cpu"))
+        with torch.random.fork_rng(devices=devices, device_type=kind), _numpy_seeded(seed):
+            torch.manual_seed(seed)
+            done.append(function(xs, ys).detach())
+    return torch.cat(done)
+
+
+METHODS = (
+    saliency, smoothgrad, integrated_gradients, fast_ig, guided_ig, expected_gradients, deeplift,
+    big, agi, la, mfaba,
+)  # fmt: skip

@@ -1,0 +1,477 @@
+"""Whether attribution maps say what matters to a model: insertion, deletion, infidelity, sanity.
+
+Everything is per image, so that methods can be compared in pairs. `examine` puts many methods to
+all of it and leaves tables; nothing here judges.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms.functional import gaussian_blur
+from tqdm import tqdm
+
+from iaside.attribution import EXPLORERS, attribute, explore
+from iaside.baselines import captum_attr, image_by_image, probabilities
+from iaside.gradients import channels_last, differentiable, predictions
+from iaside.machine import (
+    arithmetic,
+    device_of,
+    fingerprint,
+    fingerprint_model,
+    open_table,
+    save_table,
+    settings_key,
+)
+from iaside.perturb import _check_attack, _check_images, _generators, perturb
+
+SUBSTRATES = ("zero", "blur", "mean")
+RANKS = ("pixel", "channel")
+
+
+@torch.no_grad()
+def insertion(
+    model: Callable[[Tensor], Tensor],
+    images: Tensor,
+    targets: Tensor,
+    attribution: Tensor,
+    steps: int = 224,
+    substrate: str = "zero",
+    rank: str = "pixel",
+    batch_size: int = 10,
+) -> np.ndarray:
+    """Probability of the target while pixels are put in, those of the largest attribution first.
+
+    Shapes: images, attribution (B, C, H, W); targets (B,), the model's predictions as published;
+    returns (B, steps + 1) float64: point k has k/steps of the pixels, the last one is the image.
+    substrate: where it starts: ``zero`` black, ``blur`` the image under an 11x11 Gaussian of
+    sigma 5, ``mean`` its mean colour.
+    rank: ``pixel`` orders pixels by the sum over channels; ``channel`` orders every channel for
+    itself, as the code of AttEXplore does: its numbers are not comparable.
+    batch_size: points per pass of the model.
+
+    Errors: ValueError/TypeError for shapes that differ, attributions that are not finite, an
+    unknown substrate or rank, steps below 1 or above the number of pixels.
+    Source: methods 2.5 (Petsiuk et al. 2018).
+
+    >>> sums = lambda x: torch.stack([x.sum((1, 2, 3)), x[:, 0, 0, 0] * 0], 1)
+    >>> x, maps = torch.ones(1, 1, 2, 2), torch.rand(1, 1, 2, 2)
+    >>> curve = insertion(sums, x, torch.tensor([0]), maps, steps=4)
+    >>> curve.round(2).tolist()
+    [[0.5, 0.73, 0.88, 0.95, 0.98]]
+    """
+    start = _substrate(images, substrate)
+    return _curves(model, start, images, targets, attribution, steps, rank, batch_size)
+
+
+@torch.no_grad()
+def deletion(
+    model: Callable[[Tensor], Tensor],
+    images: Tensor,
+    targets: Tensor,
+    attribution: Tensor,
+    steps: int = 224,
+    substrate: str = "zero",
+    rank: str = "pixel",
+    batch_size: int = 10,
+) -> np.ndarray:
+    """Probability of the target while pixels are taken out, those of the largest attribution first.
+
+    Everything as in ``insertion``, from the image to the substrate.
+
+    >>> sums = lambda x: torch.stack([x.sum((1, 2, 3)), x[:, 0, 0, 0] * 0], 1)
+    >>> x, maps = torch.ones(1, 1, 2, 2), torch.rand(1, 1, 2, 2)
+    >>> curve = deletion(sums, x, torch.tensor([0]), maps, steps=2)
+    >>> curve.round(2).tolist()
+    [[0.98, 0.88, 0.5]]
+    """
+    end = _substrate(images, substrate)
+    return _curves(model, images, end, targets, attribution, steps, rank, batch_size)
+
+
+def curve_area(curves: np.ndarray) -> np.ndarray:
+    """Area under insertion or deletion curves (..., S + 1) -> (...), by the trapezoid rule.
+
+    >>> float(curve_area([0.0, 1.0, 1.0]))
+    0.75
+    """
+    curves = np.asarray(curves, dtype=float)
+    return (curves.sum(-1) - (curves[..., 0] + curves[..., -1]) / 2) / (curves.shape[-1] - 1)
+
+
+def infidelity(
+    model: Callable[[Tensor], Tensor],
+    images: Tensor,
+    targets: Tensor,
+    attribution: Tensor,
+    sigma: float = 0.1,
+    samples: int = 10,
+    seed: int = 0,
+    first: int = 0,
+) -> np.ndarray:
+    """How badly an attribution predicts what small noise does to the probability of the target.
+
+    Mean squared error over noise of standard deviation ``sigma``, through captum, each attribution
+    scaled as serves it best: methods differ in their units. Smaller is better.
+
+    Shapes: images, attribution (B, C, H, W); targets (B,); returns (B,) float64. Image i draws from
+    (seed, first + i).
+    Source: Yeh et al. 2019; asked for by reviewers of AttEXplore (methods 2.3).
+
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2)).eval()
+    >>> x = torch.rand(1, 3, 2, 2)
+    >>> infidelity(net, x, torch.tensor([0]), torch.ones_like(x)).shape
+    (1,)
+    """
+    captum_attr()
+    from captum.metrics import infidelity as measure
+
+    targets = _check_maps(model, images, targets, attribution)
+
+    def noise(x: Tensor) -> tuple[Tensor, Tensor]:
+        change = sigma * torch.randn(x.shape).to(x)
+        return change, x - change
+
+    seeds = [
+        int(np.random.SeedSequence((seed, first + i)).generate_state(1)[0])
+        for i in range(len(images))
+    ]
+    maps = iter(attribution.split(1))
+    how = {"n_perturb_samples": samples, "normalize": True}
+    with differentiable(model, images.device), torch.no_grad():
+        found = image_by_image(
+            list(_generators(seeds)), images, targets,
+            lambda x, y: measure(probabilities(model), noise, x, next(maps), target=y, **how),
+        )  # fmt: skip
+    return found.cpu().double().numpy()
+
+
+def map_similarity(first: Tensor, second: Tensor) -> np.ndarray:
+    """Spearman correlation of the absolute heat maps of two attributions, per image.
+
+    Between a trained and a randomly initialised network it should be close to 0: a map that does
+    not change explains the image, not the model (Adebayo et al. 2018).
+
+    Shapes: both (B, C, H, W); returns (B,) float64, nan for a constant map.
+
+    >>> a = torch.rand(1, 3, 8, 8)
+    >>> map_similarity(a, 2 * a).round(6).tolist()
+    [1.0]
+    """
+    a, b = (t.sum(1).abs().flatten(1).cpu().double().numpy() for t in (first, second))
+    a, b = stats.rankdata(a, axis=1), stats.rankdata(b, axis=1)
+    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+    spread = np.sqrt((a * a).sum(1) * (b * b).sum(1))
+    return np.divide((a * b).sum(1), spread, out=np.full(len(a), np.nan), where=spread > 0)
+
+
+def completeness_gap(attribution: Tensor, change: Tensor) -> np.ndarray:
+    """By how much an attribution fails to add up to what it explains, relative to that.
+
+    Shapes: attribution (B, C, H, W); change (B,), of the probability from the baseline to the image
+    or of the loss along a path; returns (B,) float64: 0 is complete, 1 is off by as much as there
+    is to explain.
+
+    >>> completeness_gap(torch.ones(1, 1, 2, 2), torch.tensor([5.0])).round(3).tolist()
+    [0.2]
+    """
+    total = attribution.cpu().double().sum((1, 2, 3)).numpy()
+    change = change.cpu().double().numpy()
+    return np.abs(total - change) / np.abs(change)
+
+
+# -- the curves -----------------------------------------------------------------------------------
+
+
+def _curves(model, start, end, targets, attribution, steps, rank, batch_size) -> np.ndarray:
+    targets = _check_maps(model, start, targets, attribution)
+    pixels = attribution.shape[-2] * attribution.shape[-1]
+    if not 1 <= steps <= pixels:
+        raise ValueError(f"steps={steps!r} must be from 1 to {pixels}, the number of pixels")
+    counts = (torch.arange(steps + 1) * pixels / steps).round().long()
+    places = _places(attribution, rank)
+    found = []
+    with arithmetic("float32", start.device):
+        for a, b, place, target in zip(start, end, places, targets, strict=True):
+            scores = []
+            for part in counts.to(place).split(batch_size):
+                new = place < part[:, None, None, None]
+                shown = channels_last(torch.where(new, b, a))
+                scores.append(model(shown).softmax(1)[:, target])
+            found.append(torch.cat(scores))
+    return torch.stack(found).cpu().double().numpy()
+
+
+def _places(attribution: Tensor, rank: str) -> Tensor:
+    """The place of every pixel in the order of decreasing attribution, (B, 1 or C, H, W)."""
+    if rank not in RANKS:
+        raise ValueError(f"rank={rank!r} is not known; choose one of {', '.join(RANKS)}")
+    values = attribution.sum(1, keepdim=True) if rank == "pixel" else attribution
+    order = values.flatten(2).argsort(dim=2, descending=True, stable=True)
+    return order.argsort(dim=2).view(values.shape)
+
+
+def _substrate(images: Tensor, substrate: str) -> Tensor:
+    _check_images(images)
+    if substrate == "zero":
+        return torch.zeros_like(images)
+    if substrate == "blur":
+        return gaussian_blur(images, 11, 5.0)
+    if substrate == "mean":
+        return images.mean((2, 3), keepdim=True).expand_as(images)
+    raise ValueError(f"substrate={substrate!r} is not known; choose one of {', '.join(SUBSTRATES)}")
+
+
+def _check_maps(model, images: Tensor, targets: Tensor, attribution: Tensor) -> Tensor:
+    if attribution.shape != images.shape:
+        raise ValueError(
+            f"attributions are {tuple(attribution.shape)} and images {tuple(images.shape)}; "
+            "give one value per pixel and channel of each image"
+        )
+    if not attribution.isfinite().all():
+        raise ValueError("attributions must be finite, got nan or infinity; see how they were made")
+    return _check_attack(images, model, targets)
+
+
+# -- many methods on the same images ---------------------------------------------------------------
+
+FROM_BLACK = ("integrated_gradients", "guided_ig")  # complete: they add up to p(image) - p(black)
+QUANTITIES = (
+    "insertion", "deletion", "infidelity", "total", "change", "success", "passes", "similarity",
+    "radius",
+)  # fmt: skip
+
+
+@dataclass
+class Examination:
+    """What became of each variant of a method on each image: a row per variant, a column per image.
+
+    tables (K, N) float64, nan where it was not asked or means nothing: ``insertion``, ``deletion``
+    areas; ``infidelity``; ``total`` the sum of the attribution and ``change`` what it promises to
+    sum to; ``success`` whether the attack along the way changed the prediction; ``passes`` images
+    that the model saw with gradients; ``similarity`` to the map of the untrained twin; ``radius``
+    the cutoff; ``correct <judge>`` whether that network classifies what the attack made of it.
+    maps (K, S, H, W) float16, heat maps of the first S images, scaled to a largest absolute value
+    of 1; variants: name -> method and options.
+
+    >>> e = Examination({"a": {"method": "saliency"}}, {"insertion": np.ones((1, 2))}, {}, None)
+    >>> e.rows("a")
+    {'insertion': array([1., 1.])}
+    """
+
+    variants: dict[str, dict]
+    tables: dict[str, np.ndarray]
+    provenance: dict
+    maps: np.ndarray | None
+
+    def rows(self, variant: str) -> dict[str, np.ndarray]:
+        """All quantities of one variant, (N,) each. Errors: ValueError naming those measured."""
+        if variant not in self.variants:
+            raise ValueError(f"{variant!r} was not examined; there is: {', '.join(self.variants)}")
+        k = list(self.variants).index(variant)
+        return {name: table[k] for name, table in self.tables.items()}
+
+    def save(self, path: str | os.PathLike, **more: np.ndarray) -> None:
+        """Write everything, and further arrays, to one npz, whole or not at all."""
+        save_table(path, self.provenance, self.tables | {"maps": self.maps} | more)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> tuple[Examination, dict[str, np.ndarray]]:
+        """Read what ``save`` wrote, and the further arrays.
+
+        Errors: FileNotFoundError, or ValueError for another file.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no attribution table at {path}; measure it (80_attributions)")
+        with np.load(path, allow_pickle=False) as data:
+            arrays = {name: data[name] for name in data.files}
+        if "insertion" not in arrays:
+            raise ValueError(f"{path} is not an attribution table: it has no insertion")
+        provenance = json.loads(str(arrays.pop("provenance")))
+        maps = arrays.pop("maps")
+        tables = {name: arrays.pop(name) for name in provenance["quantities"]}
+        variants = {name: provenance["variants"][name] for name in provenance["rows"]}
+        return cls(variants, tables, provenance, maps), arrays
+
+
+def examine(
+    model: Callable[[Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor,
+    variants: Mapping[str, Mapping],
+    judges: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    twin: Callable[[Tensor], Tensor] | None = None,
+    only: Mapping[str, int] | None = None,
+    n_twin: int = 0,
+    n_shown: int = 0,
+    steps: int = 224,
+    substrate: str = "zero",
+    rank: str = "pixel",
+    infidelity_samples: int = 10,
+    seed: int = 0,
+    resume: str | os.PathLike | None = None,
+    progress: bool = True,
+) -> Examination:
+    """Make every map of every image, and examine it.
+
+    Shapes: images (N, C, H, W) in [0, 1] on any device, labels (N,) class indices. Maps and curves
+    are those of the model's own predictions; ``correct`` is by the labels.
+
+    variants: name -> {"method": ..., options}: those of ``attribute``, ``clean`` (nothing is done)
+    and ``pgd`` (of ``perturb``, against the prediction). only: name -> that variant on so many
+    images only, the first ones, with insertion curves and nothing else. judges: networks (with
+    .input_size) that answer to what the attacks made, resized to fit. twin: the network with
+    random weights, whose maps of the first n_twin images are compared. n_shown: heat maps that are
+    kept.
+    steps, substrate, rank: of ``insertion`` and ``deletion``. infidelity_samples: 0 leaves it out.
+    resume: a folder for the measurement in progress.
+
+    Errors: those of ``attribute`` and ``insertion``; ValueError for a name of a variant in ``only``
+    that there is none of.
+
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2)).eval()
+    >>> found = examine(net, torch.rand(2, 3, 8, 8), torch.tensor([0, 1]),
+    ...                 {"gradient": {"method": "saliency"}}, steps=4, progress=False)
+    >>> found.tables["insertion"].shape
+    (1, 2)
+    """
+    judges, only = dict(judges or {}), dict(only or {})
+    if unknown := [name for name in only if name not in variants]:
+        raise ValueError(f"only= names {unknown[0]!r}; there is: {', '.join(variants)}")
+    _check_images(images)
+    device = device_of(model, None)
+    labels = _check_attack(images.to(device), model, labels).cpu()
+    targets = predictions(model, images.to(device)).cpu()
+    with torch.no_grad():
+        known = {name: fingerprint_model(net, net(_fitted(images[:1].to(device), net)))
+                 for name, net in {"model": model, "twin": twin, **judges}.items() if net}
+    quantities = [*QUANTITIES, *(f"correct {name}" for name in judges)]
+    provenance = {
+        "networks": known,
+        "images": fingerprint(images),
+        "labels": fingerprint(labels),
+        "n_images": len(images),
+        "variants": {name: dict(variant) for name, variant in variants.items()},
+        "rows": list(variants),  # in this order; JSON sorts names
+        "only": only,
+        "quantities": quantities,
+        "n_twin": n_twin,
+        "n_shown": n_shown,
+        "steps": steps,
+        "substrate": substrate,
+        "rank": rank,
+        "infidelity_samples": infidelity_samples,
+        "seed": seed,
+        "device": device.type,
+    }
+    place = None if resume is None else Path(resume) / f"examination-{settings_key(provenance)}"
+    rows = open_table(place and f"{place}.npy", (len(variants), len(images), 1 + len(quantities)))
+    size = (len(variants), n_shown, *images.shape[-2:])
+    maps = open_table(place and f"{place}-maps.npy", size)
+    rest = [
+        (k, i) for i in range(len(images)) for k, name in enumerate(variants)
+        if i < only.get(name, len(images)) and np.isnan(rows[k, i, 0])
+    ]  # fmt: skip
+    if progress and rest:
+        print(
+            f"{len(variants)} variants on {len(images)} images, {len(rest):,} maps to make on "
+            f"{device.type}", file=sys.stderr, flush=True,
+        )  # fmt: skip
+    how = {"steps": steps, "substrate": substrate, "rank": rank}
+    for k, i in tqdm(rest, disable=not progress, unit="map"):
+        name = list(variants)[k]
+        x, y = images[i : i + 1].to(device), targets[i : i + 1].to(device)
+        whole = name not in only
+        found, heat = _examined(model, x, y, variants[name], images, i, seed, how, whole,
+                                infidelity_samples if whole else 0,
+                                twin if whole and i < n_twin else None)  # fmt: skip
+        attacked = found.pop("attacked", None)
+        if attacked is not None and whole:
+            found |= {f"correct {j}": _is_correct(net, attacked, labels[i : i + 1])
+                      for j, net in judges.items()}  # fmt: skip
+        if heat is not None and i < n_shown and whole:
+            maps[k, i] = heat / max(np.abs(heat).max(), np.finfo(heat.dtype).tiny)
+        rows[k, i, 1:] = [found.get(q, np.nan) for q in quantities]
+        rows[k, i, 0] = 1  # last: the row is whole
+    found = np.array(rows)[:, :, 1:]
+    tables = {q: found[:, :, j] for j, q in enumerate(quantities)}
+    return Examination(provenance["variants"], tables, provenance, np.array(maps, np.float16))
+
+
+def _examined(model, x, y, variant, references, i, seed, how, whole, samples, twin):
+    """Everything about one map of one image, and its heat map."""
+    method = variant["method"]
+    options = {name: value for name, value in variant.items() if name != "method"}
+    if method == "clean":
+        return {"attacked": x}, None
+    draw = {"seed": seed, "first": i}
+    if method == "pgd":
+        return {"attacked": perturb(x, "pgd", model=model, labels=y, **draw, **options)}, None
+    if method == "expected_gradients":
+        options["references"] = references
+    found = {}
+    with _counted(model) as seen:
+        if method in EXPLORERS:
+            e = explore(model, x, y, method, **draw, **options)
+            a, found["attacked"] = e.attribution, e.adversarial
+            found |= {"success": float(e.success), "radius": e.radius.item()}
+            if method == "fampe" and options.get("product") != "update":
+                found["change"] = e.loss_change.item()
+        else:
+            a = attribute(model, x, y, method, **draw, **options)
+    found["passes"] = float(sum(seen)) if seen else np.nan
+    if method in FROM_BLACK:
+        with torch.no_grad():
+            p = model(torch.cat([x, torch.zeros_like(x)])).softmax(1)[:, y.item()]
+        found["change"] = (p[0] - p[1]).item()
+    if twin is not None:
+        other = attribute(twin, x, y, method, **draw, **options)
+        found["similarity"] = map_similarity(a, other)[0]
+    if samples:
+        found["infidelity"] = infidelity(model, x, y, a, samples=samples, **draw)[0]
+    found["total"] = a.cpu().double().sum().item()
+    found["insertion"] = curve_area(insertion(model, x, y, a, **how))[0]
+    if whole:
+        found["deletion"] = curve_area(deletion(model, x, y, a, **how))[0]
+    return found, a.sum(1)[0].cpu().numpy()
+
+
+@contextlib.contextmanager
+def _counted(model) -> Iterator[list[int]]:
+    """How many images each pass with gradients shows a module, inside."""
+    seen: list[int] = []
+    if not isinstance(model, torch.nn.Module):
+        yield seen
+        return
+    hook = model.register_forward_pre_hook(
+        lambda module, args: seen.append(len(args[0]) if torch.is_grad_enabled() else 0)
+    )
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def _fitted(x: Tensor, net) -> Tensor:
+    """Images resized to what a network takes."""
+    size = getattr(net, "input_size", tuple(x.shape[-2:]))
+    if tuple(size) == tuple(x.shape[-2:]):
+        return x
+    how = {"mode": "bilinear", "align_corners": False, "antialias": True}
+    return F.interpolate(x, size=size, **how).clamp(0, 1)
+
+
+@torch.no_grad()
+def _is_correct(net, x: Tensor, label: Tensor) -> float:
+    return float(predictions(net, _fitted(x, net)).cpu() == label)

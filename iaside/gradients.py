@@ -1,0 +1,71 @@
+"""Gradients with respect to pixels, in passes of a few images; random numbers for each image."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from iaside.machine import arithmetic
+from iaside.perturb import _attackable
+
+
+def gradients(
+    model, x: Tensor, asked: list[tuple[Callable, Tensor]], at_once: int, view: Tensor | None = None
+) -> tuple[list[Tensor], Tensor]:
+    """Gradients with respect to x of each (loss, targets), one tensor like x each, and logits.
+
+    view (n, 2, 3): the model is shown the images through these affine maps.
+    """
+    slopes, logits = [], []
+    for k in range(0, len(x), at_once):
+        here = slice(k, k + at_once)
+        xs = channels_last(x[here]).detach().requires_grad_()
+        seen = xs
+        if view is not None:
+            grid = F.affine_grid(view[here], list(xs.shape), align_corners=False)
+            seen = channels_last(F.grid_sample(xs, grid, align_corners=False))
+        outputs = model(seen)
+        losses = [loss(outputs, targets[here]).sum() for loss, targets in asked]
+        slopes.append([
+            torch.autograd.grad(loss, xs, retain_graph=loss is not losses[-1])[0] for loss in losses
+        ])
+        logits.append(outputs.detach())
+    return [torch.cat(parts).to(x) for parts in zip(*slopes, strict=True)], torch.cat(logits)
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits, targets, reduction="none")
+
+
+def probability(logits: Tensor, targets: Tensor) -> Tensor:
+    return logits.softmax(1).gather(1, targets[:, None])[:, 0]
+
+
+def channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def drawn(kind: Callable, draws, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """(n, B, ...) random numbers of shape (n, ...) for each image, made on the CPU."""
+    return torch.stack([kind(shape, generator=g, device="cpu") for g in draws], 1).to(like)
+
+
+@contextlib.contextmanager
+def differentiable(model: Callable, device: torch.device) -> Iterator[None]:
+    with _attackable(model), arithmetic("float32", device):
+        yield
+
+
+@torch.no_grad()
+def predictions(model: Callable[[Tensor], Tensor], images: Tensor, batch_size: int = 1) -> Tensor:
+    """The likeliest class of each image, (B,) int64.
+
+    >>> predictions(lambda x: x.mean((2, 3)), torch.eye(3)[:, :, None, None]).tolist()
+    [0, 1, 2]
+    """
+    parts = images.split(batch_size)
+    return torch.cat([model(channels_last(part)).argmax(1) for part in parts])
