@@ -12,6 +12,11 @@ budget per image, of several, that suits it best on that table.
 
     python benchmarks/estimators.py [tables] [--repeats 100] [--models squeezenet1_1 ...]
 
+What was tried and does not pay is in the run, too: permutations less the game that all other images
+have in common, given for nothing (balancing permutations over images could remove no more than
+that), and one regression over the pooled draws of all images. A pilot that chooses the design has
+nothing to choose: one design is ahead on every table.
+
 `tables` is a folder with <model>-trained.npz, or one npz. Prints the coverage of our 95 % intervals
 on a population of games whose values are known, then one JSON line per model and estimator; the
 last line holds the speed-ups of the root mean square error.

@@ -160,36 +160,33 @@ def _run(sample: _Sample, tolerance, relative, budget, bar) -> tuple[str, str]:
     """Visit images, round after round, until there is a reason to stop; which, and in words."""
     n, n_bands = len(sample.order), sample.n_bands
     group = max(1, sample.setup.batch_size // sample.width)
-    look, passes = min(n, FIRST), 0
-    rounds = max(1, (2**n_bands - 2) // (sample.width - 2))
-    for k in range(rounds):
+    look, passes, spent = min(n, FIRST), 0, False
+    for k in range(max(1, (2**n_bands - 2) // (sample.width - 2))):
         sample.open_round()
         for start in range(0, n, group):
             here = sample.order[start : start + group]
             cost = np.array([len(sample.fresh(i)) for i in here]).cumsum()
             if budget is not None and passes + cost[-1] > budget:
-                fits = int((passes + cost <= budget).sum())
-                sample.measure(here[:fits], bar)
-                passes += int(cost[fits - 1]) if fits else 0
-                error, wanted, _ = sample.error(tolerance, relative)
-                unmet = "" if tolerance is None else f", not {wanted:.3g}"
-                return "budget", (
-                    f"the budget of {budget:,} forward passes is spent ({passes:,} made, "
-                    f"{start + fits if k == 0 else n} of {n} images): the largest standard error "
-                    f"is {error:.3g}{unmet}"
-                )
+                here = here[passes + cost <= budget]
+                spent = True
             sample.measure(here, bar)
-            passes += int(cost[-1])
-            seen = start + len(here)
-            if tolerance is None or (seen < n and (k > 0 or seen < look)):
+            passes += int(cost[len(here) - 1]) if len(here) else 0
+            seen = n if k > 0 else start + len(here)
+            last = start + len(here) == n  # of its round
+            if not spent and (tolerance is None or not (last or (k == 0 and seen >= look))):
                 continue
             error, wanted, floor = sample.error(tolerance, relative)
             if error <= wanted:
                 return "tolerance", (
                     f"the largest standard error, {error:.3g}, is within {wanted:.3g}: "
-                    f"{n if k else seen} of {n} images, {passes:,} forward passes"
+                    f"{seen} of {n} images, {passes:,} forward passes"
                 )
-            look = int(np.clip(np.ceil(seen * (error / wanted) ** 2), seen + 1, 2 * seen))
+            unmet = "" if tolerance is None else f", not {wanted:.3g}"
+            if spent:
+                return "budget", (
+                    f"the budget of {budget:,} forward passes is spent ({passes:,} made, "
+                    f"{seen} of {n} images): the largest standard error is {error:.3g}{unmet}"
+                )
             if seen == n and floor > wanted:
                 needed = int(np.ceil(n * (floor / wanted) ** 2))
                 return "images", (
@@ -197,11 +194,13 @@ def _run(sample: _Sample, tolerance, relative, budget, bar) -> tuple[str, str]:
                     f"{error:.3g}, and with all coalitions measured would still be about "
                     f"{floor:.3g}; it takes more than {needed:,} images"
                 )
+            look = int(np.clip(np.ceil(seen * (error / wanted) ** 2), seen + 1, 2 * seen))
     error, wanted, _ = sample.error(tolerance, relative)
+    unmet = "" if tolerance is None else f", not {wanted:.3g}"
     return "exact", (
-        f"after {passes:,} forward passes the largest standard error is {error:.3g}"
-        f"{'' if tolerance is None else f', not {wanted:.3g}'}, and all 2**{n_bands} coalitions of "
-        f"{n} images would take hardly more: leave out tolerance and budget"
+        f"after {passes:,} forward passes the largest standard error is {error:.3g}{unmet}, and "
+        f"all 2**{n_bands} coalitions of {n} images would take hardly more: leave out tolerance "
+        "and budget"
     )
 
 
@@ -218,20 +217,21 @@ class _Sample:
         self.codes = np.empty((n, 0), np.uint64)
         self.worths = np.empty((len(self.values), n, 0))  # NaN: not measured
         self.file: np.ndarray | None = None  # of the round that is open
-        self.start = 0  # its first column
+        self.rounds, self.start = 0, 0  # opened so far; first column of the last one
         self.forwards = 0
 
     def open_round(self) -> None:
         """Draw as many pairs again for every image, the same ones whoever asks."""
-        k, n = self.codes.shape[1] // self.width, len(self.order)
+        n = len(self.order)
         drawn = [
-            draw_pairs(self.n_bands, self.pairs, np.random.default_rng([self.seed, k, i]))
+            draw_pairs(self.n_bands, self.pairs, np.random.default_rng([self.seed, self.rounds, i]))
             for i in range(n)
         ]
-        ends = np.tile(np.array([0, whole(self.n_bands)], np.uint64), (n, 1 if k == 0 else 0))
+        ends = np.tile(np.array([0, whole(self.n_bands)], np.uint64), (n, self.rounds == 0))
         self.start = self.codes.shape[1]
         self.codes = np.concatenate([self.codes, ends, drawn], axis=1)
-        about = self.setup.provenance | {"round": self.start}
+        about = self.setup.provenance | {"round": self.rounds}
+        self.rounds += 1
         path = self.resume and Path(self.resume) / f"sampled-{settings_key(about)}.npy"
         self.file = open_table(path, (len(self.values), n, self.codes.shape[1] - self.start))
         self.worths = np.concatenate([self.worths, np.full(self.file.shape, np.nan)], axis=2)

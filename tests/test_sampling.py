@@ -103,6 +103,21 @@ def test_a_budget_is_not_exceeded_and_says_so():
     )
 
 
+def test_every_round_draws_anew_for_every_image():
+    w = measure(Net().eval(), n=4, budget=4 * 32)
+    per_image = [w.coalition[w.image == i][2:].reshape(-1, 6) for i in range(4)]
+    rounds = np.concatenate(per_image)
+    assert len(per_image[0]) >= 4 and len(np.unique(rounds, axis=0)) > 0.8 * len(rounds)
+
+
+def test_a_tolerance_that_the_budget_just_reaches_is_reached():
+    """The budget ends the run before the next look at the error."""
+    net = Net().eval()
+    w = measure(net, n=40, tolerance=ia.Explanation(measure(net, n=40, budget=180)).psi.se.max(),
+                budget=180)
+    assert w.provenance["stopped"] == "tolerance"
+
+
 def test_images_that_cannot_reach_a_tolerance_are_told():
     with pytest.warns(RuntimeWarning, match="these 12 images cannot reach .* more than .* images"):
         w = measure(sharp(), tolerance=0.001)
