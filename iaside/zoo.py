@@ -190,8 +190,8 @@ def select(profiles: Mapping[str, Profile], **factors) -> dict[str, Profile]:
 
 def load_profiles(
     plans: Mapping[str, Mapping],
-    folder: str | os.PathLike = "results/profiles",
-    logs: str | os.PathLike = "results/training",
+    folder: str | os.PathLike = "results/profiles/tables",
+    logs: str | os.PathLike = "results/training/networks",
 ) -> dict[str, Profile]:
     """Read what was measured of every network of some plans, by name.
 

@@ -12,7 +12,7 @@ from iaside.zoo import networks
 
 
 def write_profiles(root, plans, values, accuracy, epochs=6, n=40, held_out=300):
-    """Write results/profiles and results/training of every network of some plans.
+    """Write results/profiles/tables and results/training/networks of every network of some plans.
 
     values, accuracy: functions (settings, epoch) -> mean values of the bands in nats, (M,), and
     the share of correct answers. Networks of a plan with ``every`` have checkpoints, as trained
@@ -22,7 +22,7 @@ def write_profiles(root, plans, values, accuracy, epochs=6, n=40, held_out=300):
         rng = np.random.default_rng(zlib.crc32(name.encode()))
         every = settings["every"] or epochs
         measured = [*range(every, epochs, every), epochs]
-        folder = Path(root) / "results/profiles" / settings["plan"] / name
+        folder = Path(root) / "results/profiles/tables" / settings["plan"] / name
         own = 1 + 0.05 * rng.normal(size=len(values(settings, epochs)))  # what the seed did
         scatter, ease = rng.normal(size=(n, len(own))), rng.random(held_out)
         for epoch in measured:
@@ -35,7 +35,7 @@ def write_profiles(root, plans, values, accuracy, epochs=6, n=40, held_out=300):
             folder / "answers.npz", epochs=np.array(measured), chosen=np.arange(n) * 2,
             correct=np.stack([ease < accuracy(settings, epoch) for epoch in measured]),
         )  # fmt: skip
-        log = Path(root) / "results/training" / settings["plan"] / name / "log.csv"
+        log = Path(root) / "results/training/networks" / settings["plan"] / name / "log.csv"
         log.parent.mkdir(parents=True)
         with log.open("w", newline="") as file:
             rows = csv.writer(file)

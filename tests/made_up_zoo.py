@@ -52,7 +52,7 @@ def write(root, name, settings):
     """The four files of one network."""
     rng = np.random.default_rng([ord(letter) for letter in name])
     low, clean = lean(settings), quality(settings)
-    profiles = root / f"results/profiles/{settings['plan']}/{name}"
+    profiles = root / f"results/profiles/tables/{settings['plan']}/{name}"
     values = (4 * clean * (1 - low) ** np.arange(M))[:, None]
     values = values * (1 + 0.1 * rng.normal(size=(M, N)))
     table = -7 + coalitions(M).astype(float) @ values
@@ -89,7 +89,7 @@ def write(root, name, settings):
     about = {"n_images": N, "precision": "float32", "device": "cpu", "size": [SIDE, SIDE]}
     Responses(conditions, answers, images, energy, about).save(profiles / "responses.npz")
 
-    log = root / f"results/training/{settings['plan']}/{name}/log.csv"
+    log = root / f"results/training/networks/{settings['plan']}/{name}/log.csv"
     log.parent.mkdir(parents=True)
     log.write_text("epoch,loss\n1,1.0\n2,0.5\n3,0.25\n")
 

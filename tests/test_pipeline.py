@@ -141,7 +141,7 @@ def test_networks_of_a_section_are_entries_of_models_or_trained(study):
     sections = [section for section in params.values() if isinstance(section, dict)]
     for key, network in (item for s in sections for item in s.get("networks", {}).items()):
         model = network.get("model", network)
-        trained = [f"results/training/{settings['plan']}/{name}/final.safetensors"
+        trained = [f"results/training/networks/{settings['plan']}/{name}/final.safetensors"
                    for name, settings in networks(params["training"]["plans"]).items()]
         assert model is params["models"].get(key) or model["weights"] in trained, key
 

@@ -38,7 +38,7 @@ def trained(data, tmp_path_factory):
     root = tmp_path_factory.mktemp("project")
     for name, settings in zoo.networks({"p": {"architecture": "small_cnn", "every": 1}}).items():
         of = complete(settings, SHARED)
-        folder = root / "results/training/p" / name
+        folder = root / "results/training/networks/p" / name
         train_network(name, of, data, folder, root / "partial")
         (folder / "settings.json").write_text(json.dumps(of))
     return root
@@ -51,14 +51,14 @@ def measured(trained, data):
         patch.setattr(profiles, "load_data", lambda settings, seed: data)
         # the library of corruptions takes seconds to start: noise stands for all of them
         patch.setattr(profiles, "CORRUPTIONS", ())
-        profiles.measure_plan(["small_cnn-seed0"], "results/training/p", "results/profiles/p",
+        profiles.measure_plan(["small_cnn-seed0"], "results/training/networks/p", "results/profiles/tables/p",
                               ".partial/profiles-p", SETTINGS, "cpu", 1, False)  # fmt: skip
         plans = {"p": {"architecture": "small_cnn", "every": 1}}
         return zoo.load_profiles(plans)["small_cnn-seed0"]
 
 
 def test_every_checkpoint_is_measured_and_the_last_is_the_final_one(trained, measured, data):
-    folder = trained / "results/training/p/small_cnn-seed0"
+    folder = trained / "results/training/networks/p/small_cnn-seed0"
     found = checkpoints(folder)
     assert list(found) == measured.epochs == [1, 2, 3] and found[3].stem == "final"
     accuracy = [row["held_out_accuracy"] for row in measured.log]
@@ -83,9 +83,9 @@ def test_measuring_again_gives_equal_bytes(trained, measured, data, monkeypatch)
     monkeypatch.chdir(trained)
     monkeypatch.setattr(profiles, "load_data", lambda settings, seed: data)
     monkeypatch.setattr(profiles, "CORRUPTIONS", ())
-    profiles.measure_plan(["small_cnn-seed0"], "results/training/p", "again", "other", SETTINGS,
+    profiles.measure_plan(["small_cnn-seed0"], "results/training/networks/p", "again", "other", SETTINGS,
                           "cpu", 1, False)  # fmt: skip
-    first = trained / "results/profiles/p/small_cnn-seed0"
+    first = trained / "results/profiles/tables/p/small_cnn-seed0"
     assert {p.name for p in first.iterdir()} == {
         "answers.npz", "responses.npz", "final.npz", "epoch-001.npz", "epoch-002.npz"}  # fmt: skip
     for path in first.iterdir():
@@ -93,7 +93,7 @@ def test_measuring_again_gives_equal_bytes(trained, measured, data, monkeypatch)
 
 
 def test_gradient_spectra_are_those_of_each_image(trained, measured, data):
-    model = load_model("m", trained / "results/training/p/small_cnn-seed0/final.safetensors")
+    model = load_model("m", trained / "results/training/networks/p/small_cnn-seed0/final.safetensors")
     spectra = gradient_spectra(model, data.held_images, data.held_labels)
     x = (data.held_images[7:8].float() / 255).requires_grad_()
     F.cross_entropy(model(x), data.held_labels[7:8]).backward()
@@ -121,7 +121,7 @@ def test_conditions_are_all_kinds_once():
 def test_what_cannot_be_measured_is_said(trained, data, monkeypatch):
     monkeypatch.chdir(trained)
     monkeypatch.setattr(profiles, "load_data", lambda settings, seed: data)
-    places = "results/training/p", "out", "partial"
+    places = "results/training/networks/p", "out", "partial"
     with pytest.raises(FileNotFoundError, match="no finished network in .*68_training"):
         profiles.measure_plan(["other"], *places, SETTINGS, "cpu", 1, False)
     with pytest.raises(ValueError, match="n_attack=4 of n_images=50 of 20 held-out images"):

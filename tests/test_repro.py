@@ -35,7 +35,8 @@ def test_equal_runs_are_equal_bytes(project):
     small = [p for p in (project / "results").rglob("*") if p.suffix in kinds]
     before = {p: p.read_bytes() for p in small}
     shutil.rmtree(project / ".partial", ignore_errors=True)
-    shutil.rmtree(project / "results/training/clean")  # what is finished is not trained again
+    # what is finished would not be trained again
+    shutil.rmtree(project / "results/training/networks/clean")
     measuring = [f"{stage}@squeezenet1_1" for stage in
                  ("snr", "worths", "worths_controls", "robustness", "choices",
                   "convergence", "attributions")]
