@@ -13,6 +13,7 @@ from iaside.profiles import answers, bias_of, checkpoints, conditions_of, gradie
 from iaside.responses import Condition
 from iaside.training import Data, complete, train_network
 
+NETWORKS = "results/training/networks/p"
 SETTINGS = dict(
     seed=0, n_images=8, n_attack=4, n_bands=2, metric="linf", severities=[1], noise_sigma=[0.1],
     attack_eps=[0.05], band_noise=0.1, band_eps=0.05, precision="float32", batch_size=None,
@@ -38,7 +39,7 @@ def trained(data, tmp_path_factory):
     root = tmp_path_factory.mktemp("project")
     for name, settings in zoo.networks({"p": {"architecture": "small_cnn", "every": 1}}).items():
         of = complete(settings, SHARED)
-        folder = root / "results/training/networks/p" / name
+        folder = root / NETWORKS / name
         train_network(name, of, data, folder, root / "partial")
         (folder / "settings.json").write_text(json.dumps(of))
     return root
@@ -51,14 +52,14 @@ def measured(trained, data):
         patch.setattr(profiles, "load_data", lambda settings, seed: data)
         # the library of corruptions takes seconds to start: noise stands for all of them
         patch.setattr(profiles, "CORRUPTIONS", ())
-        profiles.measure_plan(["small_cnn-seed0"], "results/training/networks/p", "results/profiles/tables/p",
-                              ".partial/profiles-p", SETTINGS, "cpu", 1, False)  # fmt: skip
+        places = NETWORKS, "results/profiles/tables/p", ".partial/profiles-p"
+        profiles.measure_plan(["small_cnn-seed0"], *places, SETTINGS, "cpu", 1, False)
         plans = {"p": {"architecture": "small_cnn", "every": 1}}
         return zoo.load_profiles(plans)["small_cnn-seed0"]
 
 
 def test_every_checkpoint_is_measured_and_the_last_is_the_final_one(trained, measured, data):
-    folder = trained / "results/training/networks/p/small_cnn-seed0"
+    folder = trained / NETWORKS / "small_cnn-seed0"
     found = checkpoints(folder)
     assert list(found) == measured.epochs == [1, 2, 3] and found[3].stem == "final"
     accuracy = [row["held_out_accuracy"] for row in measured.log]
@@ -83,8 +84,8 @@ def test_measuring_again_gives_equal_bytes(trained, measured, data, monkeypatch)
     monkeypatch.chdir(trained)
     monkeypatch.setattr(profiles, "load_data", lambda settings, seed: data)
     monkeypatch.setattr(profiles, "CORRUPTIONS", ())
-    profiles.measure_plan(["small_cnn-seed0"], "results/training/networks/p", "again", "other", SETTINGS,
-                          "cpu", 1, False)  # fmt: skip
+    places = NETWORKS, "again", "other"
+    profiles.measure_plan(["small_cnn-seed0"], *places, SETTINGS, "cpu", 1, False)
     first = trained / "results/profiles/tables/p/small_cnn-seed0"
     assert {p.name for p in first.iterdir()} == {
         "answers.npz", "responses.npz", "final.npz", "epoch-001.npz", "epoch-002.npz"}  # fmt: skip
@@ -93,7 +94,7 @@ def test_measuring_again_gives_equal_bytes(trained, measured, data, monkeypatch)
 
 
 def test_gradient_spectra_are_those_of_each_image(trained, measured, data):
-    model = load_model("m", trained / "results/training/networks/p/small_cnn-seed0/final.safetensors")
+    model = load_model("m", trained / NETWORKS / "small_cnn-seed0/final.safetensors")
     spectra = gradient_spectra(model, data.held_images, data.held_labels)
     x = (data.held_images[7:8].float() / 255).requires_grad_()
     F.cross_entropy(model(x), data.held_labels[7:8]).backward()
@@ -121,7 +122,7 @@ def test_conditions_are_all_kinds_once():
 def test_what_cannot_be_measured_is_said(trained, data, monkeypatch):
     monkeypatch.chdir(trained)
     monkeypatch.setattr(profiles, "load_data", lambda settings, seed: data)
-    places = "results/training/networks/p", "out", "partial"
+    places = NETWORKS, "out", "partial"
     with pytest.raises(FileNotFoundError, match="no finished network in .*68_training"):
         profiles.measure_plan(["other"], *places, SETTINGS, "cpu", 1, False)
     with pytest.raises(ValueError, match="n_attack=4 of n_images=50 of 20 held-out images"):
