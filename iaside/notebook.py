@@ -103,10 +103,11 @@ def footer(*, n: int, precision: str, device: str = "cpu"):
     )
 
 
-def commit() -> str:
-    """Short commit, and whether anything that decides results differs from it."""
+def commit(*besides: str) -> str:
+    """Short commit, and whether anything that decides results, besides some files, differs."""
     # A run itself rewrites results/ and dvc.lock: they say nothing about what was run.
-    changed = git("status", "--porcelain", "-uno", "--", ".", ":!results", ":!dvc.lock")
+    changed = git("status", "--porcelain", "-uno", "--", ".", ":!results", ":!dvc.lock",
+                  *(f":!{path}" for path in besides))  # fmt: skip
     commit = git("rev-parse", "--short=10", "HEAD")
     if commit is None or changed is None:
         return "unknown"

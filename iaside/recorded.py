@@ -36,8 +36,12 @@ def record(root: Path, name: str, title: str) -> Path:
     for noun in nouns:
         if not (root / "results" / noun / "report.html").is_file():
             raise UsageError(f"no report of {noun!r} to record: run `dvc repro {noun}` first")
-    about = {"title": title, "date": datetime.date.today().isoformat(), "commit": commit(),
-             "reports": nouns}  # fmt: skip
+    about = {
+        "title": title,
+        "date": datetime.date.today().isoformat(),
+        "commit": commit("params.yaml"),  # it is recorded too
+        "reports": nouns,
+    }
     documents = [
         json.loads((root / "results" / noun / "claims.json").read_text("utf-8")) for noun in nouns
     ]
