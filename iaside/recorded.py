@@ -52,12 +52,13 @@ def record(root: Path, name: str, title: str) -> Path:
         for noun in nouns:
             source = root / "results" / noun
             page = (source / "report.html").read_text(encoding="utf-8")
-            write_text(new / f"{noun}.html", _smaller(_marked(page, about)))
+            page = _marked(_without_places(page, params), about)
+            write_text(new / f"{noun}.html", _smaller(page))
             write_text(new / f"{noun}.claims.json", (source / "claims.json").read_text("utf-8"))
             shutil.copyfile(source / "metrics.json", new / f"{noun}.metrics.json")
             for table in sorted(source.glob("*.csv")):
                 shutil.copyfile(table, new / f"{noun}.{table.name}")
-        write_text(new / "params.yaml", _without_places(params))
+        write_text(new / "params.yaml", _without_places(params, params))
         write_text(new / "README.md", _readme(about, gather(documents)))
         save_json(new / "run.json", about)
         new.chmod(0o755)
@@ -126,13 +127,15 @@ def _smaller(page: str) -> str:
     return re.sub(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)", reduced, page)
 
 
-def _without_places(params: str) -> str:
-    """Of an absolute path the last two parts: where a folder lay on some machine helps nobody.
+def _without_places(text: str, params: str) -> str:
+    """Of every absolute path in `params` the last two parts: where a folder lay helps nobody.
 
-    >>> _without_places("weights: /home/me/own/net.safetensors, n: 1/255")
-    'weights: .../own/net.safetensors, n: 1/255'
+    >>> _without_places("own = /home/me/own/net.pt", "weights: /home/me/own/net.pt")
+    'own = .../own/net.pt'
     """
-    return re.sub(r"(?<![\w.])/(?:[^\s/,}\]]+/)*([^\s/,}\]]+/[^\s/,}\]]+)", r".../\1", params)
+    for path in set(re.findall(r"(?<![\w.])/(?:[^\s/,}\]]+/)+[^\s/,}\]]+", params)):
+        text = text.replace(path, f".../{'/'.join(path.split('/')[-2:])}")
+    return text
 
 
 def _readme(about: dict, rows: list[dict]) -> str:

@@ -42,7 +42,8 @@ def finished(tmp_path):
     (out / "table.csv").write_text("a,b\n1,2\n")
     image = picture(40)
     (out / "report.html").write_text(
-        f'<html>\n<body>\n<h1>Bands</h1><img src="data:image/png;base64,{image}"></body></html>'
+        "<html>\n<body>\n<h1>Bands</h1><code>/mnt/disk/photographs</code>"
+        f'<img src="data:image/png;base64,{image}"></body></html>'
     )
     return tmp_path
 
@@ -75,7 +76,9 @@ def test_a_figure_of_few_colours_keeps_every_pixel(finished):
 
 
 def test_no_place_on_a_machine_is_recorded(finished):
-    text = (record(finished, "mine", "x") / "params.yaml").read_text()
+    folder = record(finished, "mine", "x")
+    text = (folder / "params.yaml").read_text()
+    assert "<code>.../disk/photographs</code>" in (folder / "bands.html").read_text()
     assert "/home" not in text and "/mnt" not in text
     assert ".../own/net.safetensors" in text and "data/weights/net.json" in text
     assert ".../disk/photographs" in text
