@@ -130,7 +130,7 @@ def _smaller(page: str) -> str:
 def _without_places(text: str, params: str) -> str:
     """Of every absolute path in `params` the last two parts: where a folder lay helps nobody.
 
-    >>> _without_places("own = /home/me/own/net.pt", "weights: /home/me/own/net.pt")
+    >>> _without_places("own = /disk/own/net.pt", "weights: /disk/own/net.pt")
     'own = .../own/net.pt'
     """
     for path in set(re.findall(r"(?<![\w.])/(?:[^\s/,}\]]+/)+[^\s/,}\]]+", params)):

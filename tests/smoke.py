@@ -32,7 +32,7 @@ def environment(root):
 
 def run(root, *command, code=0):
     done = subprocess.run(command, cwd=root, env=environment(root), text=True,
-                          capture_output=True, timeout=300)
+                          capture_output=True, timeout=900)
     text = done.stdout + done.stderr
     assert done.returncode == code, text
     return text
