@@ -461,7 +461,7 @@ def _plain_ticks(axes: Axes) -> None:
     """Ticks in plain figures on logarithmic axes of less than three decades, few enough to read."""
     for axis in (axes.xaxis, axes.yaxis):
         low, high = axis.get_view_interval()
-        if high < 1000 * low:
+        if axis.get_scale() == "log" and high < 1000 * low:
             few = range(1, 10) if high < 5 * low else (1, 2, 5) if high < 50 * low else (1,)
             axis.set_major_locator(LogLocator(subs=few))
             axis.set_major_formatter("{x:g}")
