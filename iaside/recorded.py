@@ -7,10 +7,12 @@ import datetime
 import html
 import io
 import json
+import math
 import os
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from iaside.claims import NOT_TESTED, count_verdicts, gather
@@ -92,15 +94,18 @@ def runs(root: Path, names: list[str]) -> dict[str, dict]:
     return found
 
 
-def measured(row: dict) -> str:
+def measured(row: Mapping) -> str:
     """The numbers of a row of claims as text.
 
     >>> measured({"estimate": 0.25, "low": 0.125, "high": 0.5, "n": 24})
     '0.25 [0.125, 0.5], n = 24'
+    >>> measured({"estimate": -0.8, "low": None, "high": None, "n": 4})
+    '-0.8, no interval, n = 4'
     """
-    number = [f"{v:.3g}" if v is not None else "not known" for v in (row["estimate"], row["low"],
-              row["high"])]  # fmt: skip
-    return f"{number[0]} [{number[1]}, {number[2]}], n = {int(row['n'])}"
+    numbers = [math.nan if row[k] is None else row[k] for k in ("estimate", "low", "high")]
+    estimate, low, high = (f"{v:.3g}" for v in numbers)
+    limits = ", no interval" if math.isnan(numbers[1]) else f" [{low}, {high}]"
+    return f"{estimate}{limits}, n = {int(row['n'])}"
 
 
 def _marked(page: str, about: dict) -> str:
