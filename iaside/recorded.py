@@ -101,8 +101,12 @@ def measured(row: Mapping) -> str:
     '0.25 [0.125, 0.5], n = 24'
     >>> measured({"estimate": -0.8, "low": None, "high": None, "n": 4})
     '-0.8, no interval, n = 4'
+    >>> measured({"estimate": None, "low": None, "high": None, "n": 2})
+    'no estimate, n = 2'
     """
     numbers = [math.nan if row[k] is None else row[k] for k in ("estimate", "low", "high")]
+    if math.isnan(numbers[0]):
+        return f"no estimate, n = {int(row['n'])}"
     estimate, low, high = (f"{v:.3g}" for v in numbers)
     limits = ", no interval" if math.isnan(numbers[1]) else f" [{low}, {high}]"
     return f"{estimate}{limits}, n = {int(row['n'])}"
