@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import functools
 import json
+import logging
 import os
 import shlex
 import sys
@@ -278,6 +279,7 @@ def expand(root: Path, params_file: Path) -> list[Stage]:
     """
     from dvc.dependency.base import DependencyDoesNotExistError
     from dvc.exceptions import DvcException
+    from dvc.logger import set_loggers_level
     from dvc.repo import Repo
     from dvc.stage.cache import RunCacheNotFoundError
 
@@ -292,9 +294,10 @@ def expand(root: Path, params_file: Path) -> list[Stage]:
         return "to run" if all(d.exists for d in trained) else "to run, after training"
 
     try:
-        with _resolved(root, params_file) as where, Repo(str(where)) as repo:
-            changed = {name.rpartition(":")[2] for name in repo.status()}
-            return [Stage(s.name, str(s.cmd), state(repo, s)) for s in repo.index.stages]
+        with _resolved(root, params_file) as where, contextlib.chdir(where), Repo() as repo:
+            with set_loggers_level(logging.WARNING):  # or it speaks of what it only would do
+                changed = set(repo.status())
+                return [Stage(s.name, str(s.cmd), state(repo, s)) for s in repo.index.stages]
     except DvcException as error:
         raise UsageError(f"DVC: {' '.join(str(error).split())}") from error
 
