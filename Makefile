@@ -48,7 +48,7 @@ repro: $(READY)
 
 plan: $(READY)
 	@git rev-parse --git-dir >/dev/null 2>&1 || python -m dvc config -q --local core.no_scm true
-	@python -m iaside.plan $(STUDY)
+	@python -m iaside.plan "$(STUDY)"
 
 test: $(READY)
 	@OMP_NUM_THREADS=1 python -m pytest -q -n 2   # two processes, and no threads to get in their way

@@ -47,6 +47,7 @@ BACKWARD = 2  # forward passes that a gradient counts as, in the column of passe
 SECONDS = 2.0  # to time one network, at most about so long
 BATCH = 8  # images to time with where no other number is known
 NUMBER, HALF = 8, 2  # bytes of an entry of a table, and of a heat map
+SIDE = 224  # pixels, of what little depends on it
 PROCESS = 0.6e9  # bytes: Python, torch and the libraries of a notebook, measured
 LOOK = 1  # a pass of one image, by which a notebook knows the network
 
@@ -133,8 +134,8 @@ def _snr(p: dict, study: Study) -> list[Part]:
     for name, times in attacks.items():
         steps = p["steps"] if name in ("pgd", "sparsefool") else None
         passes = passes + times * attack_passes(name, steps=steps)
-    network = study.network(p["model"])
-    return [Part(network, passes, "float32", 1, 1, n, p["n_bands"])]
+    disk = NUMBER * 10 * n * round(SIDE * 0.71 + p["n_bands"])  # spectra of ten sources
+    return [Part(study.network(p["model"]), passes, "float32", 1, 1, n, p["n_bands"], disk)]
 
 
 def _worths(p: dict, study: Study) -> list[Part]:
@@ -239,10 +240,10 @@ def _attributions(p: dict, study: Study) -> list[Part]:
         p["insertion_steps"], p["infidelity_samples"],
     )  # fmt: skip
     passes = passes + _forward(n + coalition_passes(bands, n))  # what is predicted, and its game
-    rows, pixels = len(variants) + len(grid), 224**2
+    rows = len(variants) + len(grid)
     disk = NUMBER * n * (rows * (len(QUANTITIES) + judges) + 2**bands)
     return [Part(study.network(p["model"]), passes, "float32", 16, 10, n, bands,
-                 disk + HALF * rows * p["n_shown"] * pixels)]  # fmt: skip
+                 disk + HALF * rows * p["n_shown"] * SIDE**2)]  # fmt: skip
 
 
 COSTS: dict[str, Callable[[dict, Study], list[Part]]] = {
