@@ -85,6 +85,8 @@ class Part(NamedTuple):
 
 
 class Study(NamedTuple):
+    """The sections of a params.yaml, and the project's folder, where recipes are."""
+
     params: dict
     root: Path
 
@@ -377,7 +379,7 @@ def calibrate(part: Part, device: torch.device, gradients: bool) -> Speed:
         if back:
             out.backward()
             model.zero_grad(set_to_none=True)
-        out.item()  # waits for the device
+        out.cpu()  # waits for the device
         took = time.perf_counter() - start
         return min(took, time.process_time() - cpu) if device.type == "cpu" else took
 
@@ -496,7 +498,7 @@ def costs(root: Path, params_file: Path) -> tuple[pd.DataFrame, str]:
     columns = ["section", "stage", "state", "passes", "seconds", "memory", "disk"]
     measured = (
         f"{device.type}, {' and '.join(sorted({key[1] for key in speeds}))}, "
-        f"{torch.get_num_threads()} threads, {workers} small networks at a time, "
+        f"threads: {torch.get_num_threads()}, small networks at a time: {workers}, "
         f"{len(speeds)} timings of about {SECONDS:g} s"
     )
     return pd.DataFrame(rows, columns=columns), measured
@@ -530,8 +532,8 @@ def to_text(frame: pd.DataFrame, measured: str) -> str:
         sums = sums.reset_index(names="section").assign(stage=lambda f: f["section"])
         lines += ["Still to run:", _table(sums, "stage"), ""]
     lines += [
-        f"passes  images through a network; a gradient counts as {BACKWARD} more. <=: at most;",
-        "        attacks (SparseFool above all) and sampling end when they have what they want",
+        f"passes  images through a network; a gradient counts as {BACKWARD} more. <=: attacks,",
+        "        SparseFool above all, and sampling may end early; duplicates are not trained on",
         "time    an estimate, the machine being idle: preparing images and bands left out, making",
         "        corruptions included; what is finished of an interrupted stage is not taken off",
         f"        ({measured})",

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torch._subclasses import FakeTensorMode
 
 from iaside import architectures, baselines, plan
 from iaside.attribution import EXPLORERS, attribute, map_passes
-from iaside.models import save_weights, untrained
+from iaside.models import Classifier, save_weights, untrained
 from iaside.parameters import UsageError, read_parameters, read_yaml
 from iaside.penalties import PENALTIES
 from iaside.perturb import CORRUPTIONS, attack_passes, perturb
@@ -375,6 +376,24 @@ def test_a_network_is_timed_at_the_size_it_will_have(monkeypatch):
     assert speed.largest == 4 * 4 * 8**2  # the convolution's four channels
     assert plan.Speed(1, 3, 0, 0, 0, 0, 1).seconds((5, 2)) == 2 * 3 + 3
     assert plan.Speed(1, 3, 0, 0, 0, 0, 1).seconds((2, 4)) == 2 * 3 + 2 * 2
+
+
+def test_a_network_is_timed_where_it_will_run(monkeypatch):
+    monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *args, **how: True)
+    monkeypatch.setattr(plan, "SECONDS", 0.02)
+    placed = []
+    counted = Counting.forward
+    monkeypatch.setattr(Counting, "forward", lambda net, x: placed.append(x) or counted(net, x))
+    part = plan.Part(plan.Network("counting", None, CLASSES, SIDE), np.array([1, 1]), "auto", 4)
+    recipe, sent = plan.build(part.network).recipe, []
+    monkeypatch.setattr(Classifier, "to", lambda net, device: sent.append(device) or net)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        with torch.device("cuda"):  # a fake network cannot be moved
+            model = Classifier(Counting(CLASSES), recipe, "there")
+        monkeypatch.setattr(plan, "build", lambda network: model)
+        plan.calibrate(part, torch.device("cuda"), False)  # no gradients: they need a real one
+    assert sent == [torch.device("cuda")] and {x.device.type for x in placed} == {"cuda"}
 
 
 def test_an_unknown_study_is_said_in_one_line(capsys, monkeypatch):
