@@ -1,10 +1,11 @@
-# Everything starts here: `make repro`, `make test`, `make lab`, `make clean`. Each sets up .venv
-# when needed; nothing has to be installed or activated before, but Python 3.11 or newer and git.
+# Everything starts here: `make repro`, `make plan`, `make test`, `make lab`, `make clean`. Each sets
+# up .venv when needed; nothing has to be installed or activated before, but Python 3.11 or newer
+# and git.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help repro test lab clean
+.PHONY: help repro plan test lab clean
 
 PYTHON ?= python3
 READY := .venv/ready
@@ -16,6 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo "make repro          environment, data, every stage; then open results/index.html"
 	@echo "make repro STUDY=x  the same for studies/x.yaml (default, smoke, paper, ...)"
+	@echo "make plan           what that will cost: passes, time, memory, disk; also with STUDY=x"
 	@echo "make test           the tests"
 	@echo "make lab            JupyterLab on the notebooks"
 	@echo "make clean          free what can be made again; with ALL=1 also .venv and downloads"
@@ -43,6 +45,10 @@ repro: $(READY)
 	  python -m dvc repro importance && python -m dvc repro; \
 	fi
 	@echo "Open results/index.html in a browser."
+
+plan: $(READY)
+	@git rev-parse --git-dir >/dev/null 2>&1 || python -m dvc config -q --local core.no_scm true
+	@python -m iaside.plan "$(STUDY)"
 
 test: $(READY)
 	@OMP_NUM_THREADS=1 python -m pytest -q -n 2   # two processes, and no threads to get in their way

@@ -167,6 +167,24 @@ def explore(
     ))
 
 
+def map_passes(method: str, **options) -> np.ndarray:
+    """Images that ``attribute`` shows the model for one image, and gradients it asks, (2,) int64.
+
+    On a CPU. An upper bound for ``big``, ``agi`` and ``mfaba``, which end when the model is fooled.
+
+    >>> map_passes("fampe", steps=10, samples=20).tolist()  # and three to see where it starts, ends
+    [203, 200]
+    """
+    function, options = _prepared(method, options)
+    options = (function.__kwdefaults__ or {}) | options
+    if method in EXPLORERS:
+        copies = options.get("steps", _explore.__kwdefaults__["steps"]) * options["samples"]
+        return np.array([1 + copies + 2, copies])
+    passes = baselines.PASSES[method]
+    asked = {name: options[name] for name in inspect.signature(passes).parameters}
+    return np.array(passes(**asked)) + (1, 0)
+
+
 def energy_cutoff(images: Tensor, kappa: float = 0.9, include_dc: bool = False) -> Tensor:
     """Find the radius that holds a share of the energy of each image.
 

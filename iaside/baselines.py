@@ -241,6 +241,22 @@ def image_by_image(draws, x: Tensor, y: Tensor, function: Callable) -> Tensor:
     return torch.cat(done)
 
 
+# For one image and the options of a method: images the model is shown, and gradients asked of it.
+# Those of big, agi and mfaba are upper bounds: they end when the model is fooled.
+PASSES: dict[str, Callable[..., tuple[int, int]]] = {
+    "saliency": lambda: (1, 1),
+    "smoothgrad": lambda samples: (samples, samples),
+    "integrated_gradients": lambda steps: (steps, steps),
+    "fast_ig": lambda: (1, 1),
+    "guided_ig": lambda steps: (steps, steps),
+    "expected_gradients": lambda samples: (samples, samples),
+    "deeplift": lambda: (2, 2),
+    "big": lambda steps, path_steps, eps: (len(eps) * steps + path_steps + 1,) * 2,
+    "agi": lambda classes, steps: (1 + steps * classes, 2 * steps * classes),
+    "la": lambda classes, steps: (1 + steps * max(1, classes - 1) + steps,
+                                  2 * steps * max(1, classes - 1) + steps),
+    "mfaba": lambda steps: (steps, steps),
+}  # fmt: skip
 METHODS = (
     saliency, smoothgrad, integrated_gradients, fast_ig, guided_ig, expected_gradients, deeplift,
     big, agi, la, mfaba,

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 from tqdm import tqdm
 
-from iaside.attribution import EXPLORERS, attribute, explore
+from iaside.attribution import EXPLORERS, attribute, explore, map_passes
 from iaside.baselines import captum_attr, image_by_image, probabilities
 from iaside.gradients import channels_last, differentiable, predictions
 from iaside.machine import (
@@ -34,7 +34,7 @@ from iaside.machine import (
     save_table,
     settings_key,
 )
-from iaside.perturb import _check_attack, _check_images, _generators, perturb
+from iaside.perturb import _check_attack, _check_images, _generators, attack_passes, perturb
 
 SUBSTRATES = ("zero", "blur", "mean")
 RANKS = ("pixel", "channel")
@@ -407,6 +407,43 @@ def examine(
     found = np.array(rows)[:, :, 1:]
     tables = {q: found[:, :, j] for j, q in enumerate(quantities)}
     return Examination(provenance["variants"], tables, provenance, np.array(maps, np.float16))
+
+
+def examination_passes(
+    variants: Mapping[str, Mapping],
+    n_images: int,
+    n_judges: int = 0,
+    only: Mapping[str, int] | None = None,
+    n_twin: int = 0,
+    steps: int = 224,
+    infidelity_samples: int = 10,
+) -> np.ndarray:
+    """Images that ``examine`` shows the model, its twin and its judges, and gradients, (2,) int64.
+
+    An upper bound where a method of the variants has one (``map_passes``).
+
+    >>> examination_passes({"a": {"method": "saliency"}}, 2, steps=4, infidelity_samples=0).tolist()
+    [32, 2]
+    """
+    total = np.array([2 + (n_twin > 0) + n_judges + n_images, 0])  # who is who, what is predicted
+    curve = np.array([1 + steps + 1, 0])  # each with a look at the first output
+    for name, variant in variants.items():
+        n, whole = (only or {}).get(name, n_images), name not in (only or {})
+        options = dict(variant)
+        method = options.pop("method")
+        attacks = method in ("clean", "pgd", *EXPLORERS)
+        each = np.array([n_judges if whole and attacks else 0, 0])
+        if method == "pgd":
+            each += attack_passes("pgd", steps=options.get("steps"))
+        elif method != "clean":
+            a_map = map_passes(method, **options)
+            each += a_map + curve * (2 if whole else 1)
+            each[0] += 2 if method in FROM_BLACK else 0
+            if whole:
+                each[0] += infidelity_samples + 2 if infidelity_samples else 0
+                total += min(n, n_twin) * a_map
+        total += n * each
+    return total
 
 
 def _examined(model, x, y, variant, references, i, seed, how, whole, samples, twin):

@@ -43,6 +43,17 @@ DOWNLOADS = {
 }
 
 
+# Training images, held-out images (0: no split of its own) and classes of those.
+SIZES = {
+    "caltech101": (8677, 0, 101),
+    "stl10": (5000, 8000, 10),
+    "cifar10": (50_000, 10_000, 10),
+    "cifar100": (50_000, 10_000, 100),
+    "svhn": (73_257, 26_032, 10),
+    "tiny_imagenet": (100_000, 10_000, 200),
+}
+
+
 def load_images(
     source,
     like=None,
@@ -159,6 +170,44 @@ def load_split(
     if not 0 < held_out < 1:
         raise ValueError(f"held_out={held_out} must be a share between 0 and 1, such as 0.2.")
     fetch_images(source)
+    halves = _halves(source, held_out, seed, classes)
+    fit = _fitter(None, input_size)
+    (x, y), (held_x, held_y) = (_half(*half, fit, source) for half in halves)
+    seen = {_content(image) for image in held_x}
+    own = torch.tensor([_content(image) not in seen for image in x])
+    return x[own], y[own], held_x, held_y
+
+
+def split_size(
+    source: str | Path, held_out: float = 0.2, classes: int | Sequence[str] | None = None
+) -> tuple[int, int, int]:
+    """How many training images, held-out images and classes ``load_split`` finds; decodes none.
+
+    Of the sets that it would download, what is known of them, classes taken to be of one size.
+    Duplicates, which the training half goes without, are counted.
+
+    Raises FileNotFoundError for any other source that is not there.
+
+    >>> split_size([(torch.zeros(3, 8, 8), k % 2) for k in range(20)])
+    (16, 4, 2)
+    """
+    try:
+        halves = _halves(source, held_out, 0, classes)
+    except FileNotFoundError:
+        if (name := Path(source).name) not in SIZES:
+            raise
+        n, held, all_classes = SIZES[name]
+        kinds = classes if isinstance(classes, int) else len(classes or range(all_classes))
+        if not held:
+            held = round(held_out * n)
+            n -= held
+        return round(n * kinds / all_classes), round(held * kinds / all_classes), kinds
+    (_, train, _), (_, held, _) = halves
+    return len(train), len(held), 1 + max(label for _, label in train + held)
+
+
+def _halves(source, held_out: float, seed: int, classes) -> list[tuple]:
+    """(reader, [(index, label)], names) of both halves."""
     only = None if classes is None or isinstance(classes, int) else list(classes)
     official = not only and _layout(source) is not None
     splits = ("train", "test") if official else ("all",)
@@ -182,11 +231,7 @@ def load_split(
         halves = [
             (read, [items[k] for k in sorted(part)], names) for part in (order[n:], order[:n])
         ]
-    fit = _fitter(None, input_size)
-    (x, y), (held_x, held_y) = (_half(*half, fit, source) for half in halves)
-    seen = {_content(image) for image in held_x}
-    own = torch.tensor([_content(image) not in seen for image in x])
-    return x[own], y[own], held_x, held_y
+    return halves
 
 
 def stratified_order(labels: Sequence[int], seed: int) -> list[int]:

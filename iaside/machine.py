@@ -89,6 +89,24 @@ def fastest_batch_size(
     """
     if not isinstance(model, torch.nn.Module):  # nothing to know it by
         return _measure_batch_size(seconds, x)
+    path, known, key = _batch_sizes(model, x, precision)
+    if key not in known:
+        known[key] = _measure_batch_size(seconds, x)
+        with contextlib.suppress(OSError):  # a read-only home only means measuring again
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as file:
+                file.write(json.dumps(known, indent=1, sort_keys=True).encode())
+    return known[key]
+
+
+def remembered_batch_size(model: torch.nn.Module, x: Tensor, precision: str) -> int | None:
+    """What ``fastest_batch_size`` has found on this machine, None where it has not been asked."""
+    _, known, key = _batch_sizes(model, x, precision)
+    return known.get(key)
+
+
+def _batch_sizes(model: torch.nn.Module, x: Tensor, precision: str) -> tuple[Path, dict, str]:
+    """The file of what is remembered, what it holds, and this model's key there."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     path = home / "iaside" / "batch_sizes.json"
     name = (
@@ -102,13 +120,7 @@ def fastest_batch_size(
         known = json.loads(path.read_text())
     except (OSError, ValueError):
         known = {}
-    if key not in known:
-        known[key] = _measure_batch_size(seconds, x)
-        with contextlib.suppress(OSError):  # a read-only home only means measuring again
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as file:
-                file.write(json.dumps(known, indent=1, sort_keys=True).encode())
-    return known[key]
+    return path, known, key
 
 
 def _measure_batch_size(seconds: Callable[[Tensor], float], x: Tensor, rounds: int = 2) -> int:

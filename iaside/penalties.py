@@ -299,6 +299,11 @@ PENALTIES: dict[str, Callable[[Model, Tensor, Tensor], Tensor]] = {
 }
 
 
+# Images through the network for each of a batch, and gradients back: an input gradient is one, and
+# that of a gradient goes through the network twice more.
+PASSES: dict[str, tuple[int, int]] = {name: (1, 3) for name in PENALTIES} | {"gradalign": (2, 6)}
+
+
 def coalition_dropout(
     x: Tensor,
     masks: Masks,

@@ -30,6 +30,7 @@ CORRUPTIONS = (  # the 15 of ImageNet-C, in the order of its papers
 ATTACKS = ("fgsm", "pgd", "sparsefool", "pixle")
 NOISES = ("white_noise", "poisson", "salt_and_pepper", "gaussian_blur")
 NAMES = (*NOISES, *ATTACKS, *CORRUPTIONS)
+SPARSEFOOL_STEPS, DEEPFOOL_STEPS, LIKELIEST = 20, 50, 10  # at most; classes that SparseFool sees
 
 _TAKES = {  # name -> (options it needs, options it may have besides)
     "white_noise": ((), ("sigma", "band", "masks")),
@@ -160,7 +161,7 @@ def perturb(
         case "sparsefool":
             with _attackable(model):
                 pairs = zip(x.split(1), labels, strict=True)
-                done = [_sparsefool(model, *pair, steps or 20) for pair in pairs]
+                done = [_sparsefool(model, *pair, steps or SPARSEFOOL_STEPS) for pair in pairs]
             y = torch.cat(done)
         case "fgsm" | "pgd" | "pixle":
             with _attackable(model):
@@ -181,6 +182,29 @@ def perturb(
     if clamp:
         y = y.clamp(0, 1) if band is None else _shrink_to_fit(x, y)
     return y
+
+
+def attack_passes(name: str, n: int = 1, steps: int | None = None, at_once: int = 1) -> np.ndarray:
+    """Images that n attacks show the model, and gradients they ask of it, (2,) int64.
+
+    at_once: images given to ``perturb`` at a time, which looks at the outputs of the first one.
+    An upper bound for ``sparsefool`` and ``pixle``, which end when the model is fooled; equal for
+    the others. Errors: ValueError for a name that is no attack.
+
+    >>> attack_passes("pgd", n=8).tolist()
+    [88, 80]
+    """
+    if name not in ATTACKS:
+        raise ValueError(f"{name!r} is no attack; choose one of {', '.join(ATTACKS)}")
+    steps = steps or {"fgsm": 1, "pgd": 10}.get(name, SPARSEFOOL_STEPS)
+    each = {
+        "fgsm": (1, 1),
+        "pgd": (steps, steps),
+        "sparsefool": (1 + steps * (2 + 2 * DEEPFOOL_STEPS),
+                       steps * (1 + (LIKELIEST - 1) * DEEPFOOL_STEPS)),
+        "pixle": (1 + 2 * 20 * 10, 0),  # restarts and iterations of torchattacks: score and success
+    }[name]  # fmt: skip
+    return n * np.array(each) + np.array([math.ceil(n / at_once), 0])
 
 
 def match_energy(x: Tensor, y: Tensor, energy: float) -> Tensor:
@@ -306,7 +330,7 @@ def _sparsefool(model: Callable, image: Tensor, label: Tensor, steps: int) -> Te
     when its linear solver cannot reach the plane it changes every pixel, one by one, for minutes.
     """
     scores = model(image)[0]
-    likeliest = scores.topk(min(10, len(scores))).indices
+    likeliest = scores.topk(min(LIKELIEST, len(scores))).indices
     z = y = image
     for _ in range(steps):
         if model(y)[0].argmax() != label or not y.isfinite().all():
@@ -320,7 +344,7 @@ def _deepfool(model: Callable, x: Tensor, label: Tensor, classes: Tensor) -> tup
     """Normal of the nearest decision boundary, and the point three times as far as it is."""
     others = classes[classes != label]
     move, other = torch.zeros_like(x), others[0]
-    for _ in range(50):
+    for _ in range(DEEPFOOL_STEPS):
         at = (x + move).requires_grad_()
         f = model(at)[0]
         gap = f[others] - f[label]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,11 +25,11 @@ from iaside.machine import (
 from iaside.models import Classifier, load_model
 from iaside.penalties import input_gradient, low_frequency_bias
 from iaside.perturb import CORRUPTIONS
-from iaside.responses import Condition, corrupt_all, responses
+from iaside.responses import Condition, corrupt_all, response_passes, responses
 from iaside.spectral import band_masks
 from iaside.training import load_data
 from iaside.workers import in_processes
-from iaside.worths import coalition_worths
+from iaside.worths import coalition_passes, coalition_worths
 
 VALUES = ("log_likelihood", "accuracy", "probability")
 AT_ONCE = 100  # images attacked, or asked for a gradient, at a time
@@ -148,6 +149,18 @@ def measure_network(name, trained, out, partial, settings, device, common, repor
         resume=partial, cache=".partial", progress=False, attack_batch=AT_ONCE,
     ).save(Path(out) / "responses.npz")  # fmt: skip
     report(name, "robustness")
+
+
+def profile_passes(settings: Mapping, held: int, n_checkpoints: int) -> np.ndarray:
+    """Images that ``measure_network`` shows a network, and gradients it asks of it, (2,) int64.
+
+    settings: of the section;  held: held-out images, all of which give an answer and a gradient.
+    """
+    n, few = settings["n_images"], settings["n_attack"]
+    game = held + coalition_passes(settings["n_bands"], n)
+    counts = Counter(condition.source for condition in conditions_of(settings))
+    final = response_passes(counts, n, {"fgsm": few, "pgd": few}, AT_ONCE)
+    return n_checkpoints * np.array([game, 0]) + np.array([held + 1, held]) + final
 
 
 def _chosen(labels: Tensor, settings: Mapping) -> list[int]:

@@ -70,6 +70,15 @@ def published_filter(x: Tensor, members: np.ndarray, spectrum: Tensor | None = N
     return y / y.max() if y.max() > 0 else y
 
 
+def published_passes(n_bands: int, n_images: int) -> int:
+    """Forward passes of ``published_worths`` with a folder to resume from.
+
+    >>> published_passes(8, 5)
+    1281
+    """
+    return 2**n_bands * n_images + 1
+
+
 @torch.no_grad()
 def published_worths(
     model: Callable[[Tensor], Tensor],

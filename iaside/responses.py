@@ -35,7 +35,7 @@ from iaside.machine import (
     save_table,
     settings_key,
 )
-from iaside.perturb import ATTACKS, CORRUPTIONS, perturb
+from iaside.perturb import ATTACKS, CORRUPTIONS, attack_passes, perturb
 from iaside.spectral import band_energy
 
 STRENGTH = {  # what perturb calls the strength of a source
@@ -219,6 +219,27 @@ def responses(
         conditions, {t: found[:, k] for k, t in enumerate(TABLES)},
         band_energy(images, masks).double().numpy(), found[:, len(TABLES) :], provenance,
     )  # fmt: skip
+
+
+def response_passes(
+    counts: Mapping[str, int],
+    n_images: int,
+    subset: Mapping[str, int] | None = None,
+    attack_batch: int = 1,
+) -> np.ndarray:
+    """Images that ``responses`` shows the model, and gradients it asks of it, (2,) int64.
+
+    counts: source -> its conditions, without the clean images;  subset: source -> its images.
+
+    >>> response_passes({"white_noise": 2, "fgsm": 1}, 10, {"fgsm": 3}).tolist()
+    [40, 3]
+    """
+    total = np.array([1 + n_images, 0])  # a first look, and the clean images
+    for source, conditions in counts.items():
+        n = (subset or {}).get(source, n_images)
+        attack = attack_passes(source, n, at_once=attack_batch) if source in ATTACKS else 0
+        total = total + conditions * (attack + np.array([n, 0]))
+    return total
 
 
 def _check_condition(condition: Condition, n_bands: int, heat_grid: int) -> None:

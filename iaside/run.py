@@ -150,6 +150,14 @@ def run(
 # ---------------------------------------------------------------- chores
 
 
+def study_file(study: str, root: Path) -> Path:
+    """The file of a study. Raises UsageError for an unknown one."""
+    studies = {path.stem: path for path in sorted((root / "studies").glob("*.yaml"))}
+    if study not in studies:
+        raise UsageError(f"no study {study!r} in studies/; {closest(study, studies)}")
+    return studies[study]
+
+
 def use(study: str) -> str:
     """Make studies/<study>.yaml the params.yaml; returns what was done, in one sentence.
 
@@ -157,17 +165,15 @@ def use(study: str) -> str:
     the same as one of the studies.
     """
     root = Path.cwd() if Path("studies").is_dir() else project_root()
-    params, source = root / "params.yaml", root / "studies" / f"{study}.yaml"
-    studies = {path.stem: path.read_bytes() for path in sorted((root / "studies").glob("*.yaml"))}
-    if study not in studies:
-        raise UsageError(f"no study {study!r} in studies/; {closest(study, studies)}")
+    params, source = root / "params.yaml", study_file(study, root)
+    studies = {path.read_bytes() for path in source.parent.glob("*.yaml")}
     if params.exists():
-        if params.read_bytes() == studies[study]:
+        if params.read_bytes() == source.read_bytes():
             return f"params.yaml is already the study {study!r}."
         tracked = git("ls-files", "params.yaml", cwd=root)
         changes = git("status", "--porcelain", "--", "params.yaml", cwd=root)
         committed = bool(tracked) and changes == ""
-        if params.read_bytes() not in studies.values() and not committed:
+        if params.read_bytes() not in studies and not committed:
             raise UsageError(
                 "params.yaml has edits that are neither committed nor in studies/: they would be "
                 "lost. Keep them as a study of their own (cp params.yaml studies/mine.yaml), or "
@@ -179,8 +185,8 @@ def use(study: str) -> str:
     return f"params.yaml is now the study {study!r}."
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit code: 0, 1 for a failed notebook, 2 for a wrong request."""
+def command_line() -> argparse.ArgumentParser:
+    """What the runner understands."""
     parser = argparse.ArgumentParser(prog="python -m iaside.run", description=__doc__)
     parser.add_argument("notebook", nargs="?", metavar="NN_noun", help="the notebook to run")
     parser.add_argument("--item", help="run for this item; names the report, sets `item`")
@@ -211,6 +217,17 @@ def main(argv: list[str] | None = None) -> int:
         "--record", nargs=2, metavar=("NAME", "TITLE"), help="keep this run in results/recorded"
     )
     parser.add_argument("--use", metavar="STUDY", help="make studies/STUDY.yaml the params.yaml")
+    return parser
+
+
+def values_given(a: argparse.Namespace) -> dict:
+    """What -p sets, as values. Raises UsageError for what is not YAML."""
+    return {name: read_yaml(value, f"-p {name}") for name, value in a.p}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit code: 0, 1 for a failed notebook, 2 for a wrong request."""
+    parser = command_line()
     a = parser.parse_args(argv)
     if sum(map(bool, (a.notebook, a.strip, a.index, a.prune, a.record, a.use))) != 1:
         parser.error("give exactly one of NN_noun, --strip, --index, --prune, --record, --use")
@@ -229,8 +246,7 @@ def main(argv: list[str] | None = None) -> int:
             root = project_root()
             write_text(root / "results" / "index.html", report.index_html(root))
         else:
-            given = {name: read_yaml(value, f"-p {name}") for name, value in a.p}
-            out = run(a.notebook, a.item, dict(a.take), given, a.params, a.notebooks)
+            out = run(a.notebook, a.item, dict(a.take), values_given(a), a.params, a.notebooks)
             print(f"{os.path.relpath(out)} ({time.perf_counter() - start:.0f} s)")
     except (UsageError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -156,6 +156,15 @@ def sampled_worths(
                             relative=relative, budget=budget))
 
 
+def sampled_passes(n_bands: int, n_images: int, budget: int) -> int:
+    """Forward passes of ``sampled_worths`` at most, without those that only time the network.
+
+    >>> sampled_passes(32, 24, budget=5000), sampled_passes(4, 24, budget=5000)
+    (5001, 385)
+    """
+    return min(budget, 2**n_bands * n_images) + 1  # and one to look at the outputs first
+
+
 def _run(sample: _Sample, tolerance, relative, budget, bar) -> tuple[str, str]:
     """Visit images, round after round, until there is a reason to stop; which, and in words."""
     n, n_bands = len(sample.order), sample.n_bands

@@ -39,7 +39,7 @@ from iaside.machine import (
     settings_key,
 )
 from iaside.models import Classifier, save_weights, untrained
-from iaside.penalties import PENALTIES, coalition_dropout, input_gradient
+from iaside.penalties import PASSES, PENALTIES, coalition_dropout, input_gradient
 from iaside.spectral import band_masks
 from iaside.workers import in_processes
 
@@ -229,7 +229,7 @@ def train_network(
     folder.mkdir(parents=True, exist_ok=True)
     partial.mkdir(parents=True, exist_ok=True)
     seed, batch, n = settings["seed"], settings["batch"], len(data.labels)
-    steps = max(1, n // batch)
+    steps = updates_of(settings, n)
     updates = steps * settings["epochs"]
     precision = resolve_precision(settings["precision"], device)
     shown = sorted(stratified_order(data.labels, seed)[: max(1, round(settings["fraction"] * n))])
@@ -294,6 +294,37 @@ def train_network(
     table.writerows(log)
     _write(folder / "log.csv", lambda file: file.write(text.getvalue().encode()))
     return log
+
+
+def updates_of(settings: Mapping, n: int) -> int:
+    """Updates in an epoch of n training images, whatever the fraction that is shown."""
+    return max(1, n // settings["batch"])
+
+
+def checkpoint_count(settings: Mapping) -> int:
+    """How many epochs ``train_network`` keeps the weights of, the last one included.
+
+    >>> checkpoint_count({"epochs": 6, "every": 1}), checkpoint_count({"epochs": 6, "every": 0})
+    (6, 1)
+    """
+    every, epochs = settings["every"], settings["epochs"]
+    return 1 + ((epochs - 1) // every if every else 0)
+
+
+def training_passes(settings: Mapping, n: int, held: int) -> np.ndarray:
+    """Images that ``train_network`` shows the network, and gradients it takes, (2,) int64.
+
+    settings: complete ones;  n, held: images of both halves of the data. A gradient of a penalty's
+    gradient counts as two.
+
+    >>> settings = dict(batch=64, epochs=2, adversary="fgsm", penalty="none", steps=3)
+    >>> training_passes(settings, n=640, held=100).tolist()
+    [2760, 2560]
+    """
+    attack = {"none": 0, "fgsm": 1, "pgd": settings["steps"]}[settings["adversary"]]
+    each = np.array([1, 1]) * (1 + attack) + PASSES.get(settings["penalty"], (0, 0))
+    shown = updates_of(settings, n) * settings["batch"]
+    return settings["epochs"] * (shown * each + np.array([held, 0]))
 
 
 def _fresh(settings: Mapping, n_classes: int) -> tuple[dict, nn.Module]:

@@ -164,6 +164,17 @@ def coalition_worths(
     return Worths(dict(zip(values, np.array(tables), strict=True)), provenance, forwards)
 
 
+def coalition_passes(n_bands: int, n_images: int, embedding: bool = False) -> int:
+    """Forward passes of ``coalition_worths``, without those that only time the network.
+
+    embedding: whether that value is asked for, which also sees every clean image.
+
+    >>> coalition_passes(8, 24)  # one to look at the outputs first
+    6145
+    """
+    return (2**n_bands + embedding) * n_images + 1
+
+
 def coalition_images(
     images: Tensor,
     masks: Masks,

@@ -18,8 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
 STAGES = read_yaml((ROOT / "dvc.yaml").read_text(), "params")["stages"]
-# How a notebook is run, where it is and how its report looks; no number depends on these.
-MACHINERY = {"__init__", "notebook", "parameters", "report", "run"}
+# How a notebook is run, where it is, what it costs and how its report looks; no number depends on
+# these.
+MACHINERY = {"__init__", "notebook", "parameters", "plan", "report", "run"}
 WITHOUT_NOTEBOOK = {"data", "strip", "index"}
 
 

@@ -1,0 +1,416 @@
+"""What the plan foresees is what happens: every pass of a network is counted and compared."""
+
+import importlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch._subclasses import FakeTensorMode
+
+from iaside import architectures, baselines, plan
+from iaside.attribution import EXPLORERS, attribute, map_passes
+from iaside.models import Classifier, save_weights, untrained
+from iaside.parameters import UsageError, read_parameters, read_yaml
+from iaside.penalties import PENALTIES
+from iaside.perturb import CORRUPTIONS, attack_passes, perturb
+from iaside.sampling import sampled_passes, sampled_worths
+from iaside.spectral import band_masks
+from iaside.training import Data, checkpoint_count, train_network, training_passes
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES = read_yaml((ROOT / "dvc.yaml").read_text(), "dvc.yaml")["stages"]
+SIDE, CLASSES = 32, 12
+SEEN = np.zeros(2, np.int64)  # images forward, gradients back
+
+
+class Counted(torch.autograd.Function):
+    """The identity; counts the gradients that pass, and those of gradients."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, slope):
+        SEEN[1] += len(slope)
+        return Counted.apply(slope)
+
+
+class Counting(nn.Module):
+    """A small network that counts what it is shown, whichever copy of it."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.Softplus(), nn.AdaptiveAvgPool2d(2),
+                                 nn.Flatten(), nn.Linear(16, classes))  # fmt: skip
+
+    def forward(self, x):
+        SEEN[0] += len(x)
+        return Counted.apply(self.net(x))
+
+
+@pytest.fixture(autouse=True)
+def counting(monkeypatch):
+    monkeypatch.setitem(architectures.ARCHITECTURES, "counting", Counting)
+    SEEN[:] = 0
+
+
+@pytest.fixture
+def net():
+    return untrained("counting", CLASSES, SIDE, 0)
+
+
+def pictures(n, seed=0):
+    return torch.rand(n, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
+
+
+def predicted(net, x):
+    """The classes that a network predicts, not counted."""
+    before = SEEN.copy()
+    labels = net(x).argmax(1)
+    SEEN[:] = before
+    return labels
+
+
+# -- functions beside the loops --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "confined", "sparsefool", "pixle"])
+def test_attacks_make_the_passes_that_are_foreseen(net, name):
+    x = pictures(3)
+    more = {"eps": 0.1} if name in ("fgsm", "pgd", "confined") else {}
+    if name == "confined":
+        more |= {"band": 1, "masks": band_masks(4, (SIDE, SIDE))}
+    if name in ("sparsefool", "confined"):
+        more["steps"] = 2
+    kind = "pgd" if name == "confined" else name
+    labels = predicted(net, x)
+    for part in (slice(0, 2), slice(2, 3)):
+        perturb(x[part], kind, model=net, labels=labels[part], **more)
+    foreseen = attack_passes(kind, 3, more.get("steps"), at_once=2)
+    if kind in ("sparsefool", "pixle"):
+        assert 0 < SEEN[0] <= foreseen[0] and SEEN[1] <= foreseen[1]
+    else:
+        assert SEEN.tolist() == foreseen.tolist()
+
+
+def test_the_bounds_of_attacks_are_reached_by_a_network_that_is_never_fooled(net):
+    def stubborn(x):  # class 0, whatever it is shown
+        others = net(x)[:, 1:]
+        return torch.cat([others.amax(1, keepdim=True) + 1, others], 1)
+
+    x, labels = pictures(1), torch.zeros(1, dtype=torch.long)
+    for kind, steps in (("pixle", None), ("sparsefool", 1)):
+        SEEN[:] = 0
+        perturb(x, kind, model=stubborn, labels=labels, steps=steps)
+        assert SEEN.tolist() == attack_passes(kind, steps=steps).tolist()
+
+
+SMALL = {
+    "smoothgrad": {"samples": 3}, "integrated_gradients": {"steps": 3}, "guided_ig": {"steps": 3},
+    "expected_gradients": {"samples": 3, "references": pictures(2)},
+    "big": {"steps": 3, "path_steps": 2, "eps": [0.1, 0.2]}, "agi": {"classes": 3, "steps": 2},
+    "la": {"classes": 3, "steps": 2}, "mfaba": {"steps": 3},
+    **dict.fromkeys(EXPLORERS, {"steps": 2, "samples": 3}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", [*EXPLORERS, *(f.__name__ for f in baselines.METHODS)])
+def test_attributions_make_the_passes_that_are_foreseen(net, method):
+    x, options = pictures(1), SMALL.get(method, {})
+    attribute(net, x, predicted(net, x), method, **options)
+    foreseen = map_passes(method, **{k: v for k, v in options.items() if k != "references"})
+    if method in ("big", "agi", "mfaba"):  # end when the model is fooled
+        assert (foreseen / 4 <= SEEN).all() and (SEEN <= foreseen).all()
+    else:
+        assert SEEN.tolist() == foreseen.tolist()
+
+
+@pytest.mark.parametrize(
+    ("adversary", "penalty"),
+    [("none", "none"), ("fgsm", "none"), ("pgd", "jafr"), ("none", "coalition_dropout"),
+     *(("none", penalty) for penalty in PENALTIES)],
+)  # fmt: skip
+def test_training_makes_the_passes_that_are_foreseen(tmp_path, adversary, penalty):
+    settings = {
+        "architecture": "counting", "side": SIDE, "seed": 0, "batch": 4, "epochs": 2, "every": 1,
+        "fraction": 0.5, "noise": 0.0, "lr": 0.01, "schedule": "constant", "momentum": 0.9,
+        "weight_decay": 0.0, "augment": False, "flip": False, "precision": "float32", "eps": 8.0,
+        "steps": 3, "adversary": adversary, "penalty": penalty, "strength": 0.1,
+    }  # fmt: skip
+    images = (pictures(18) * 255).to(torch.uint8)
+    labels = torch.arange(18) % 2
+    data = Data(images[:13], labels[:13], images[13:], labels[13:])
+    train_network("small", settings, data, tmp_path / "net", tmp_path / "partial")
+    assert SEEN.tolist() == training_passes(settings, 13, 5).tolist()
+    kept = {p.stem for p in (tmp_path / "net").glob("*.safetensors")} - {"best"}
+    assert len(kept) == checkpoint_count(settings)
+
+
+def test_a_sample_of_coalitions_stays_within_its_budget(net):
+    x = pictures(6)
+    for bands, budget in ((5, 70), (4, 10_000)):
+        SEEN[:] = 0
+        done = sampled_worths(net, x, predicted(net, x), band_masks(bands, (SIDE, SIDE)),
+                              budget=budget, batch_size=4, progress=False)  # fmt: skip
+        assert 0.5 * sampled_passes(bands, 6, budget) < SEEN[0] <= sampled_passes(bands, 6, budget)
+        assert done.forwards == SEEN[0] - 1
+
+
+# -- whole notebooks -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def workplace(monkeypatch, tmp_path, net):
+    """A project with one network; its notebooks run here, corruptions change nothing in them."""
+    save_weights(net, tmp_path / "net.safetensors")
+    images = (pictures(40) * 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    np.savez(tmp_path / "set.npz", images=images, labels=np.arange(40) % 2)
+    (tmp_path / "params.yaml").write_text("seed: 0\n")
+    monkeypatch.chdir(tmp_path)
+
+    def load_images(source, like, n, seed):
+        x = pictures(n)
+        return x, predicted(like, x)
+
+    def harmless(x, name, **how):
+        return x if name in CORRUPTIONS else perturb(x, name, **how)
+
+    monkeypatch.setattr("iaside.images.load_images", load_images)
+    module = importlib.import_module("iaside.responses")  # the package has a function of that name
+    monkeypatch.setattr(module, "perturb", harmless)
+    monkeypatch.setattr(module, "ProcessPoolExecutor", lambda *args: ThreadPoolExecutor(1))
+    monkeypatch.setattr("iaside.worths.Setup.seconds", lambda self, passes: 0.0)
+    return tmp_path
+
+
+def run_cells(notebook, given):
+    """Run a notebook's cells with its defaults and what is given; returns all its parameters."""
+    document = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())
+    values = read_parameters(document, notebook)
+    values |= {name: value for name, value in given.items() if name in values}
+    space = dict(values)
+    SEEN[:] = 0
+    for cell in document["cells"]:
+        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", []):
+            exec("".join(cell["source"]), space)
+    return values
+
+
+NOTEBOOKS = {
+    "15_snr": {"n_sparse": 0, "n_images": 3, "n_attack": 2},
+    "20_worths": {"item": "net-all", "variants": ["trained", "untrained", "float32", "published"],
+                  "n_images": 3, "values": ["margin", "embedding"]},
+    "40_robustness": {"n_images": 3, "n_attack": 2, "severities": [1, 5]},
+    "60_choices": {"n_images": 3, "n_bands": 4},  # of 3, two partitions are one
+    "65_convergence": {"n_images": 3},
+    "80_attributions": {"n_images": 3, "n_twin": 2,
+                        "methods": ["saliency", "integrated_gradients", "la", "attexplore"]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_a_notebook_makes_the_passes_that_are_foreseen(workplace, notebook):
+    model = {"name": "net", "weights": "net.safetensors", "recipe": "net.json"}
+    common = {"item": "net", "model": model, "networks": {"a": model, "b": model}}
+    common |= {"precision": "float32", "device": "cpu", "batch_size": 4, "workers": 1}
+    values = run_cells(notebook, common | NOTEBOOKS[notebook])
+    noun = notebook.partition("_")[2]
+    parts = plan.COSTS[noun](values, plan.Study({}, workplace))
+    assert SEEN.tolist() == sum(part.passes for part in parts).tolist()
+    assert all(part.network.recipe == str(workplace / "net.json") for part in parts)
+    written = 0
+    for path in (workplace / "results").rglob("*.npz"):
+        with np.load(path) as arrays:
+            written += sum(a.nbytes for a in arrays.values() if a.dtype == np.float64)
+    if noun not in ("snr", "attributions"):  # whose tables depend on the side
+        assert sum(part.disk for part in parts) <= written <= 1.2 * sum(part.disk for part in parts)
+
+
+def test_training_and_profiles_make_the_passes_that_are_foreseen(workplace):
+    section = {"images": "set.npz", "classes": None, "side": SIDE, "held_out": 0.25, "epochs": 2,
+               "batch": 4, "lr": 0.01, "schedule": "constant", "momentum": 0.9, "weight_decay": 0.0,
+               "flip": False, "eps": 8.0, "steps": 2, "precision": "float32"}  # fmt: skip
+    of_plan = {"architecture": "counting", "seed": [0, 1], "every": 1, "adversary": "fgsm"}
+    study = plan.Study({"training": section | {"plans": {"p": of_plan}}}, workplace)
+    common = {"item": "p", "plan": of_plan, "device": "cpu", "workers": 1}
+    values = run_cells("68_training", section | common)
+    parts = plan.COSTS["training"](values, study)
+    assert SEEN.tolist() == sum(part.passes for part in parts).tolist()
+    assert {part.network for part in parts} == {plan.Network("counting", None, 2, SIDE)}
+    values = run_cells("69_profiles", common | {"n_images": 6, "n_attack": 3, "severities": [1, 2]})
+    parts = plan.COSTS["profiles"](values, study)
+    assert SEEN.tolist() == sum(part.passes for part in parts).tolist()
+    weights = "results/training/networks/p/counting-fgsm-seed1/final.safetensors"
+    assert study.network({"name": "x", "weights": weights, "recipe": "not/there.json"}).side == SIDE
+    with pytest.raises(UsageError, match="training.plans"):
+        study.network({"name": "x", "weights": weights.replace("seed1", "seed7")})
+
+
+def test_every_stage_that_measures_has_a_cost_and_no_report_has_one():
+    """Stages of several items measure or train; the others read tables."""
+    of = {name: stage.get("do", stage)["cmd"] for name, stage in STAGES.items()}
+    nouns = {name: cmd.split("iaside.run ")[1].split()[0].partition("_")[2]
+             for name, cmd in of.items() if isinstance(cmd, str)}  # fmt: skip
+    measuring = {nouns[name] for name, stage in STAGES.items() if "foreach" in stage}
+    assert measuring <= set(plan.COSTS)
+    assert not set(plan.COSTS) & {n for name, n in nouns.items() if "foreach" not in STAGES[name]}
+    assert plan.AT_MOST <= set(plan.COSTS)
+
+
+# -- the whole plan --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_project(tmp_path, monkeypatch):
+    """A project of three stages that DVC runs in a moment."""
+    from dvc.repo import Repo
+
+    root = tmp_path / "small"
+    (root / "studies").mkdir(parents=True)
+    (root / "results/training").mkdir(parents=True)
+    for name, models in (("one", "a: {w: 1}"), ("two", "a: {w: 1}, b: {w: 2}")):
+        text = f"models: {{{models}}}\nn: 1\n"
+        (root / "studies" / f"{name}.yaml").write_text(text)
+    (root / "params.yaml").write_text((root / "studies/one.yaml").read_text())
+    (root / "dvc.yaml").write_text(
+        "stages:\n"
+        "  m:\n    foreach: ${models}\n    do:\n      cmd: echo ${n} > ${key}.txt\n"
+        "      params: [n, \"models.${key}\"]\n      outs: [\"${key}.txt\"]\n"
+        "  late:\n    cmd: cp results/training/x late.txt\n"
+        "    deps: [results/training/x]\n    outs: [late.txt]\n"
+    )
+    Repo.init(str(root), no_scm=True).close()
+    monkeypatch.chdir(root)
+    return root
+
+
+def test_dvc_says_which_stages_there_are_and_how_they_stand(small_project):
+    from dvc.repo import Repo
+
+    root, params = small_project, small_project / "params.yaml"
+
+    def states(file):
+        return {s.name: s.state for s in plan.expand(root, file)}
+
+    assert states(params) == {"m@a": "to run", "late": "to run, after training"}
+    with Repo(str(root)) as repo:
+        repo.reproduce("m@a")
+    assert states(params)["m@a"] == "up to date"
+    before = {p: p.read_bytes() for p in root.rglob("*") if p.is_file() and ".dvc" not in p.parts}
+    two = states(root / "studies/two.yaml")
+    assert two == {"m@a": "up to date", "m@b": "to run", "late": "to run, after training"}
+    one = params.read_text()
+    params.write_text(one.replace("n: 1", "n: 2"))
+    with Repo(str(root)) as repo:
+        repo.reproduce("m@a")
+    params.write_text(one)
+    assert states(params)["m@a"] == "cached"
+    (root / "results/training/x").write_text("x")
+    assert states(params)["late"] == "to run"
+    params.write_text("n: 1\n")
+    with pytest.raises(UsageError, match="DVC"):
+        plan.expand(root, params)
+    assert {p: before[p] for p in before if p.suffix == ".yaml" and p != params} == {
+        p: p.read_bytes() for p in before if p.suffix == ".yaml" and p != params
+    }
+
+
+SPEED = plan.Speed(0.1, 0.3, 10**6, 4 * 3 * SIDE**2, 10**5, 10**6, 4)
+
+
+@pytest.mark.parametrize("name", ["default", "paper"])
+def test_every_stage_of_a_study_can_be_foreseen(name, monkeypatch, capsys):
+    """Without its weights and data, and without a look at what DVC has of it."""
+    params = read_yaml((ROOT / f"studies/{name}.yaml").read_text(), name)
+    stages = []
+    for stage, body in STAGES.items():
+        items = body.get("foreach", "${}").strip("${}")
+        found = params
+        for key in filter(None, items.split(".")):
+            found = found[key]
+        for key in found if items else [None]:
+            state = "to run" if "training" in stage else "up to date"
+            command = str(body.get("do", body)["cmd"]).replace("${key}", str(key))
+            stages.append(plan.Stage(f"{stage}@{key}" if items else stage, command, state))
+    monkeypatch.setattr(plan, "expand", lambda root, file: stages)
+    monkeypatch.setattr(plan, "calibrate", lambda *args: SPEED)
+    monkeypatch.setattr(plan, "corrupting", lambda: 1e-6)
+    monkeypatch.chdir(ROOT)
+    frame, measured = plan.costs(ROOT, ROOT / f"studies/{name}.yaml")
+    of_items = frame["stage"].str.contains("@")
+    assert frame.loc[of_items].notna().all(axis=None)
+    assert frame.loc[~of_items, "passes"].isna().all()
+    text = plan.to_text(frame, measured)
+    todo = text[text.index("Still to run") :]
+    assert "training" in todo and "worths" not in todo, "only what is to run is added up"
+    total = f"<={frame.loc[frame['section'] == 'training', 'passes'].sum():,.0f}"
+    assert total in todo.replace(" ", "")
+
+
+def test_sums_are_of_what_is_to_run(monkeypatch):
+    rows = [("worths", "worths@a", "to run", 2000, 60.0, 1e9, 1e6),
+            ("worths", "worths@b", "up to date", 9000, 60.0, 3e9, 1e6),
+            ("training", "training@c", "to run, after training", 3000, 7200.0, 2e9, 2e6),
+            ("claims", "claims", "to run", *[np.nan] * 4)]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["section", "stage", "state", "passes", "seconds", "memory",
+                                        "disk"])  # fmt: skip
+    last = [line for line in plan.to_text(frame, "a toaster").splitlines() if "in all" in line]
+    assert last[0].split()[2:] == ["<=5,000", "2.0", "h", "2.0", "GB", "3.0", "MB"]
+
+
+def test_a_network_is_timed_at_the_size_it_will_have(monkeypatch):
+    monkeypatch.setattr(plan, "SECONDS", 0.2)
+    network = plan.Network("counting", None, CLASSES, SIDE)
+    for trains in (False, True):
+        part = plan.Part(network, np.array([1, 1]), "float32", 6, alone=True, trains=trains)
+        SEEN[:] = 0
+        speed = plan.calibrate(part, torch.device("cpu"), True)
+        assert speed.forward > 0 and speed.both > 0 and 1 <= speed.batch <= 6
+        assert speed.image == 4 * 3 * SIDE**2 and SEEN[1] > 0
+    assert speed.largest == 4 * 4 * 8**2  # the convolution's four channels
+    assert plan.Speed(1, 3, 0, 0, 0, 0, 1).seconds((5, 2)) == 2 * 3 + 3
+    assert plan.Speed(1, 3, 0, 0, 0, 0, 1).seconds((2, 4)) == 2 * 3 + 2 * 2
+
+
+def test_a_network_is_timed_where_it_will_run(monkeypatch):
+    monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *args, **how: True)
+    monkeypatch.setattr(plan, "SECONDS", 0.02)
+    placed = []
+    counted = Counting.forward
+    monkeypatch.setattr(Counting, "forward", lambda net, x: placed.append(x) or counted(net, x))
+    part = plan.Part(plan.Network("counting", None, CLASSES, SIDE), np.array([1, 1]), "auto", 4)
+    recipe, sent = plan.build(part.network).recipe, []
+    monkeypatch.setattr(Classifier, "to", lambda net, device: sent.append(device) or net)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        with torch.device("cuda"):  # a fake network cannot be moved
+            model = Classifier(Counting(CLASSES), recipe, "there")
+        monkeypatch.setattr(plan, "build", lambda network: model)
+        plan.calibrate(part, torch.device("cuda"), False)  # no gradients: they need a real one
+    assert sent == [torch.device("cuda")] and {x.device.type for x in placed} == {"cuda"}
+
+
+def test_an_unknown_study_is_said_in_one_line(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert plan.main(["papr"]) == 2
+    assert "did you mean 'paper'?" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="no model"):
+        plan.build(plan.Network("resnet1808"))
+
+
+def test_sizes_of_data_sets_that_are_not_there(tmp_path, monkeypatch):
+    from iaside.images import split_size
+
+    monkeypatch.setattr("iaside.images.PROJECT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert split_size("data/images/cifar100", 0.5) == (50_000, 10_000, 100)
+    assert split_size("data/images/caltech101", 0.2) == (6942, 1735, 101)
+    assert split_size("data/images/caltech101", 0.2, ("one", "two")) == (137, 34, 2)
+    with pytest.raises(FileNotFoundError):
+        split_size("mine")
