@@ -136,4 +136,4 @@ def test_planted_games_are_judged(tmp_path):
     # the lowest of two parts of band 0, of a game in which its value is known
     assert metrics["lowest_part"]["estimate"] == pytest.approx(1 / 1.6, abs=0.02)
     page = (folder / "report.html").read_text()
-    assert "as to the margin of 0.1: 1 inside the margin, 1 beyond the margin and 0" in page
+    assert "1 lie inside the margin of 0.1, 1 beyond it and 0 leave" in page
