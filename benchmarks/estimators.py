@@ -30,7 +30,14 @@ from pathlib import Path
 import numpy as np
 from shapiq.approximator import SVARM, KernelSHAP, PermutationSamplingSV
 
-from iaside.estimator import draw_pairs, members, pairs_per_image, sampled_values, whole
+from iaside.estimator import (
+    draw_pairs,
+    members,
+    pairs_per_image,
+    resampled_table,
+    sampled_values,
+    whole,
+)
 from iaside.score import interval
 from iaside.shapley import coalitions, shapley_values
 from iaside.worths import Worths
@@ -38,12 +45,8 @@ from iaside.worths import Worths
 
 def iaside(table, rng, n_pairs):
     """Complementary pairs, each foreseen from other images and from the other pairs."""
-    n_bands, n = bands(table), table.shape[1]
-    ends = np.array([0, whole(n_bands)], np.uint64)
-    codes = np.stack([np.r_[ends, draw_pairs(n_bands, n_pairs, rng)] for _ in range(n)])
-    rows = codes.astype(int)
-    estimates = sampled_values(codes, table[rows, np.arange(n)[:, None]], n_bands)
-    return estimates.values.mean(1), np.mean([len(set(row)) for row in rows])
+    estimates, passes = resampled_table(table, n_pairs, rng)
+    return estimates.values.mean(1), passes
 
 
 def permutations(table, rng, n_pairs, antithetic=False, control=False):

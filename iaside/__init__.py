@@ -28,6 +28,7 @@ _HOME = {  # public name -> its module
     "sampled_worths": "sampling",
     "SampledWorths": "sampling",
     "shapley_values": "shapley",
+    "owen_values": "shapley",
     "interaction_values": "shapley",
     "banzhaf_values": "shapley",
     "least_squares_values": "shapley",

@@ -272,7 +272,7 @@ CLAIMS: tuple[Claim, ...] = (
         id="sampling_inaccurate",
         statement="Sampling coalitions instead of enumerating them gives inaccurate results.",
         source="seed 001 Sec. 5",
-        stage="resolution",
+        stage="resolution_report",
         threshold=SID_MARGIN,
         statistic="L1 distance between the SID from sampled coalitions and the exact SID of the "
         "same images at one seventh of the exact cost; mean over draws; parts: the models",
@@ -583,7 +583,7 @@ CLAIMS: tuple[Claim, ...] = (
         id="m8_suffices",
         statement="M = 8 bands are sufficient to interpret robustness.",
         source="seed 002 Sec. 6 (2); seed 001 Sec. 5",
-        stage="resolution",
+        stage="resolution_report",
         kind="null",
         threshold=SID_MARGIN,
         statistic="L1 distance between the SID at M = 8 and the SID made of the finer values "

@@ -227,6 +227,7 @@ class _Sample:
         self.worths = np.empty((len(self.values), n, 0))  # NaN: not measured
         self.file: np.ndarray | None = None  # of the round that is open
         self.rounds, self.start = 0, 0  # opened so far; first column of the last one
+        self.game = None, None  # the image whose bands are in memory, and these
         self.forwards = 0
 
     def open_round(self) -> None:
@@ -280,13 +281,19 @@ class _Sample:
             self.forwards += scores.shape[1]
 
     def _pictures(self, owner: np.ndarray, column: np.ndarray) -> Tensor:
-        """One picture per coalition; the bands of one image at a time are in memory."""
+        """One picture per coalition."""
         pictures = []
         for i in dict.fromkeys(owner.tolist()):
             present = members(self.codes[i, column[owner == i]], self.n_bands)
-            game = self.setup.game(slice(i, i + 1))
-            pictures.append(game.coalitions(torch.from_numpy(present).to(self.setup.device)))
+            pictures.append(self._game(i).coalitions(torch.from_numpy(present).to(self.setup.device)))
         return torch.cat(pictures)
+
+    def _game(self, image: int):
+        """The bands of one image; those of one at a time are in memory, for all its batches."""
+        if self.game[0] != image:
+            self.game = None, None
+            self.game = image, self.setup.game(slice(image, image + 1))
+        return self.game[1]
 
     def error(self, tolerance, relative) -> tuple[float, float, float]:
         """The largest standard error, the one wanted, and what more draws cannot go below."""

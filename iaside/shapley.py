@@ -42,10 +42,38 @@ def shapley_values(table: ArrayLike) -> np.ndarray:
     array([2., 3.])
     """
     table, n_bands = _checked(table)
-    n_others = n_bands - 1
-    size = coalitions(n_others).sum(1) if n_others else np.zeros(1, dtype=int)
-    weight = np.array([1 / (n_bands * comb(n_others, s)) for s in range(n_bands)])[size]
+    weight = _weights(n_bands)
     return np.stack([np.tensordot(weight, _gains(table, i), 1) for i in range(n_bands)])
+
+
+def owen_values(table: ArrayLike, unions: ArrayLike) -> np.ndarray:
+    """Return the Owen value of each band: its Shapley value when unions of bands stay together.
+
+    Unions bargain first, each as one player, then the bands of each for what it gets (Owen 1977):
+    the values of a union's bands add up to its Shapley value in the game of unions. Bands that are
+    each a union of their own, or all in one, have their Shapley values.
+
+    `table` is (2**M, N) or (2**M,), `unions` (M,) a number or name for the union of each band.
+    Shapes and errors as in `shapley_values`, and ValueError unless each band has its union.
+
+    >>> owen_values([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 6.0], [0, 0, 1])
+    array([1.5, 1.5, 3. ])
+    """
+    table, n_bands = _checked(table)
+    unions, code = np.asarray(unions), 2 ** np.arange(n_bands)
+    if unions.shape != (n_bands,):
+        raise ValueError(
+            f"unions must name the union of each of the {n_bands} bands, got {unions.shape}"
+        )
+    names = np.unique(unions)
+    whole = np.array([code[unions == name].sum() for name in names])
+    values = np.empty((n_bands, *table.shape[1:]))
+    for k, name in enumerate(names):
+        inside = unions == name
+        rows = _subset_sums(np.delete(whole, k))[:, None] + _subset_sums(code[inside])
+        # Values are linear in the game: mean over the coalitions of the other unions first.
+        values[inside] = shapley_values(np.tensordot(_weights(len(names)), table[rows], 1))
+    return values
 
 
 def marginal_contributions(table: ArrayLike) -> np.ndarray:
@@ -163,6 +191,18 @@ def only_one_in(table: ArrayLike) -> np.ndarray:
     """
     table, n_bands = _checked(table)
     return table[2 ** np.arange(n_bands)] - table[0]
+
+
+def _weights(n_players):
+    """Shapley's weight of each coalition of a player's others, in the order of `coalitions`."""
+    n_others = n_players - 1
+    size = coalitions(n_others).sum(1) if n_others else np.zeros(1, dtype=int)
+    return np.array([1 / (n_players * comb(n_others, s)) for s in range(n_players)])[size]
+
+
+def _subset_sums(codes):
+    """Sums of all subsets of some codes, in the order of `coalitions`; of none: 0."""
+    return coalitions(len(codes)) @ codes if len(codes) else np.zeros(1, dtype=int)
 
 
 def _split(table, band):

@@ -230,7 +230,7 @@ def test_gather_refuses_a_record_of_no_claim():
 
 STAGES = {  # the reporting notebooks of all planned studies
     "bands", "importance", "snr_report", "correlation", "architecture", "match", "choices_report",
-    "convergence_report", "resolution", "label_noise", "dynamics", "data_size", "jafr",
+    "convergence_report", "resolution_report", "label_noise", "dynamics", "data_size", "jafr",
     "attribution_report",
 }  # fmt: skip
 

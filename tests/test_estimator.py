@@ -13,6 +13,7 @@ from iaside.estimator import (
     draw_pairs,
     members,
     pairs_per_image,
+    resampled_table,
     sampled_values,
     whole,
 )
@@ -176,3 +177,11 @@ def test_images_may_have_unequal_numbers_of_draws_and_one_image_is_enough():
 def test_a_game_that_is_zero_has_no_error():
     found = sampled_values(*drawn(np.full((16, 8), 2.5), 3), 4)
     assert (found.values == 0).all() and (found.draw_variance == 0).all()
+
+
+def test_a_sample_from_an_exact_table_is_what_measuring_it_would_have_given():
+    table = some_games()
+    found, passes = resampled_table(table, 5, np.random.default_rng(3))
+    codes, worths = drawn(table, 5, seed=3)
+    np.testing.assert_array_equal(found.values, sampled_values(codes, worths, 4).values)
+    assert passes == np.mean([len(set(row)) for row in codes.tolist()]) < 12, "repeats are free"

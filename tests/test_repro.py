@@ -11,8 +11,8 @@ from smoke import ROOT, dvc, edit
 def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project):
     dvc(project, "repro")
     for noun in ("bands", "snr_report", "importance", "correlation", "architecture", "match",
-                 "choices_report", "convergence_report", "label_noise", "dynamics", "data_size",
-                 "jafr", "attribution_report", "claims"):
+                 "choices_report", "convergence_report", "resolution_report", "label_noise",
+                 "dynamics", "data_size", "jafr", "attribution_report", "claims"):
         assert (project / f"results/{noun}/report.html").stat().st_size > 10_000
         assert json.loads((project / f"results/{noun}/claims.json").read_text())
     claims = json.loads((project / "results/importance/claims.json").read_text())["claims"]
@@ -36,6 +36,7 @@ def test_a_colour_measures_nothing_and_a_band_measures_again(project):
     assert "importance" in status and "worths@" not in status and "worths_" not in status
     assert "convergence_report" in status and "convergence@" not in status
     assert "choices_report" in status and "choices@" not in status
+    assert "resolution_report" in status and "resolution@" not in status
     assert "training@" not in status and "profiles@" not in status
     assert "attribution_report" in status and "attributions@" not in status
     shutil.copy(ROOT / "iaside/plots.py", project / "iaside/plots.py")

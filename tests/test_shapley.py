@@ -15,6 +15,7 @@ from iaside.shapley import (
     marginal_contributions,
     non_additivity,
     only_one_in,
+    owen_values,
     shapley_values,
 )
 
@@ -42,6 +43,22 @@ def by_permutations(table):
     return psi / len(orders)
 
 
+def by_orders_without_strangers(table, unions):
+    """Mean marginal gain over the orders in which the bands of a union arrive together."""
+    n_bands = len(unions)
+    psi, count = np.zeros((n_bands, *table.shape[1:])), 0
+    for order in permutations(range(n_bands)):
+        arriving = [unions[band] for band in order]
+        changes = sum(a != b for a, b in zip(arriving, arriving[1:], strict=False))
+        if changes > len(set(unions)) - 1:
+            continue
+        code, count = 0, count + 1
+        for band in order:
+            psi[band] += table[code | 1 << band] - table[code]
+            code |= 1 << band
+    return psi / count
+
+
 def test_coalitions_are_binary_codes():
     rows = coalitions(4)
     assert rows.shape == (16, 4) and rows.dtype == bool
@@ -52,6 +69,37 @@ def test_coalitions_are_binary_codes():
 def test_shapley_is_the_mean_over_all_orders(n_bands):
     table = random_table(n_bands)
     np.testing.assert_allclose(shapley_values(table), by_permutations(table), atol=1e-12)
+
+
+@pytest.mark.parametrize("unions", [[0], [1, 0, 1], [2, 2, 0, 7], ["b", "a", "b", "c", "b"],
+                                    [0, 0, 1, 1, 1, 2]])  # fmt: skip
+def test_owen_is_the_mean_over_orders_in_which_unions_stay_together(unions):
+    table = random_table(len(unions))
+    found = owen_values(table, unions)
+    np.testing.assert_allclose(found, by_orders_without_strangers(table, unions), atol=1e-12)
+    np.testing.assert_allclose(owen_values(table[:, 0], unions), found[:, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("unions", [[0, 0, 0, 1, 1, 2, 2, 2, 2], [3, 1, 2, 1, 3, 1, 0, 0, 1]])
+def test_owen_values_of_a_union_add_up_to_its_shapley_value_among_unions(unions):
+    table, unions = random_table(9), np.array(unions)
+    found = owen_values(table, unions)
+    names = np.unique(unions)
+    inside = np.searchsorted(names, unions)
+    rows = coalitions(len(names))[:, inside] @ 2 ** np.arange(9)
+    sums = np.stack([found[unions == name].sum(0) for name in names])
+    np.testing.assert_allclose(sums, shapley_values(table[rows]), atol=1e-12)
+
+
+def test_owen_values_of_singletons_and_of_one_union_are_shapley_values():
+    table = random_table(6)
+    for unions in ([4, 0, 1, 5, 2, 3], [1] * 6):
+        np.testing.assert_allclose(owen_values(table, unions), shapley_values(table), atol=1e-12)
+    for unions in ([0, 1], [[0, 1, 2, 3, 4, 5]], 3):
+        with pytest.raises(ValueError, match="union of each of the 6 bands, got"):
+            owen_values(table, unions)
+    with pytest.raises(ValueError, match="got 6 rows"):
+        owen_values(np.zeros(6), [0, 1, 1])
 
 
 def test_marginal_contributions_one_by_one():
