@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from iaside.estimator import pairs_per_image
 from iaside.faithfulness import QUANTITIES, examination_passes
 from iaside.images import split_size
 from iaside.machine import arithmetic, pick_device, remembered_batch_size, resolve_precision
@@ -143,16 +144,21 @@ def _snr(p: dict, study: Study) -> list[Part]:
 def _worths(p: dict, study: Study) -> list[Part]:
     recorded = {*p["values"], "log_likelihood", "accuracy", "probability"}
     parts = [Part(study.network(p["model"]), _forward(LOOK), p["precision"], p["batch_size"])]
+    n, bands, tables = p["n_images"], p["n_bands"], len(recorded)
     for v in p["variants"]:
-        n = p["n_images" if v == "trained" else "n_control"]
-        published = v == "published"
-        passes = (published_passes(p["n_bands"], n) if published
-                  else coalition_passes(p["n_bands"], n, "embedding" in recorded))  # fmt: skip
-        tables = 1 if published else len(recorded)
+        if v == "trained":
+            passes = coalition_passes(bands, n, "embedding" in recorded)
+            disk = tables * 2**bands * n
+        elif v == "published":
+            passes = published_passes(bands, p["n_control"])
+            disk = 2**bands * p["n_control"]
+        else:
+            passes = sampled_passes(bands, n, n * (2 + 2 * pairs_per_image(bands)))
+            passes += 2 * n * ("embedding" in recorded)  # a second round begins with what is left
+            disk = (3 + tables) * passes
         parts.append(parts[0]._replace(
-            passes=_forward(passes), images=p["n_images"], bands=p["n_bands"],
+            passes=_forward(passes), images=n, bands=bands, disk=NUMBER * disk,
             precision="float32" if v == "float32" else p["precision"],
-            disk=NUMBER * tables * 2 ** p["n_bands"] * n,
         ))  # fmt: skip
     return parts
 
@@ -260,7 +266,7 @@ COSTS: dict[str, Callable[[dict, Study], list[Part]]] = {
     "attributions": _attributions,
 }
 # Where attacks or sampling may end early, or training images turn out to be held out as well.
-AT_MOST = {"snr", "resolution", "training", "attributions"}
+AT_MOST = {"snr", "worths", "resolution", "training", "attributions"}
 
 # -- what DVC knows --------------------------------------------------------------------------------
 

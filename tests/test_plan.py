@@ -207,6 +207,7 @@ NOTEBOOKS = {
     "20_worths": {"item": "net-all", "variants": ["trained", "untrained", "float32", "published"],
                   "n_images": 3, "values": ["margin", "embedding"]},
     "40_robustness": {"n_images": 3, "n_attack": 2, "severities": [1, 5]},
+    "67_resolution": {"n_images": 6, "bands": [4, 8], "budget": 60},
     "60_choices": {"n_images": 3, "n_bands": 4},  # of 3, two partitions are one
     "65_convergence": {"n_images": 3},
     "80_attributions": {"n_images": 3, "n_twin": 2,
@@ -222,13 +223,17 @@ def test_a_notebook_makes_the_passes_that_are_foreseen(workplace, notebook):
     values = run_cells(notebook, common | NOTEBOOKS[notebook])
     noun = notebook.partition("_")[2]
     parts = plan.COSTS[noun](values, plan.Study({}, workplace))
-    assert SEEN.tolist() == sum(part.passes for part in parts).tolist()
+    seen, foreseen = SEEN.tolist(), sum(part.passes for part in parts).tolist()
+    if noun in ("worths", "resolution"):  # a sample may draw a coalition twice, which costs one pass
+        assert 0.8 * foreseen[0] < seen[0] <= foreseen[0] and seen[1] == foreseen[1] == 0
+    else:
+        assert seen == foreseen
     assert all(part.network.recipe == str(workplace / "net.json") for part in parts)
     written = 0
     for path in (workplace / "results").rglob("*.npz"):
         with np.load(path) as arrays:
             written += sum(a.nbytes for a in arrays.values() if a.dtype == np.float64)
-    if noun not in ("snr", "attributions"):  # whose tables depend on the side
+    if noun not in ("snr", "attributions", "worths", "resolution"):  # tables of the side, or of what was drawn
         assert sum(part.disk for part in parts) <= written <= 1.2 * sum(part.disk for part in parts)
 
 
