@@ -28,9 +28,9 @@ from iaside.worths import Job, Played, Setup, play
 def connect(cluster: object = None, device: str = "auto") -> Iterator[Workers | None]:
     """The ``client`` of ``coalition_worths`` for as long as the block lasts.
 
-    cluster: None for no client (it yields None), the address of a Dask scheduler
-    (``tcp://host:8786``), a cluster object such as dask_jobqueue's, a Dask ``Client``, or ``local``:
-    processes of this machine, one per accelerator, or on a CPU one of one thread per core.
+    cluster: None for no client (it yields None); the address of a Dask scheduler
+    (``tcp://host:8786``); a cluster object, such as dask_jobqueue's, or a Dask ``Client``; or
+    ``local``: processes of this machine, one per accelerator, or on a CPU one per core.
     device: what ``local`` counts, as in ``pick_device``.
 
     Errors: ModuleNotFoundError without Dask, ValueError for another word, ConnectionError where no
@@ -87,7 +87,7 @@ class Workers:
 
     def __init__(self, client) -> None:
         self.client = client
-        self.sent: dict[str, tuple] = {}  # what workers have: name of a plugin -> key of its content
+        self.sent: dict[str, tuple] = {}  # name of a plugin -> key of what it carries
 
     @property
     def threads(self) -> int:
@@ -156,7 +156,7 @@ class Workers:
 
 
 def _packed(content: object) -> bytes:
-    """Pickled, functions of a notebook too; a module as one of the CPU, for it goes to any device."""
+    """Pickled, functions of a notebook too; a module on the CPU, as it may go to any device."""
     import cloudpickle
 
     if isinstance(content, torch.nn.Module) and device_of(content, None).type != "cpu":
