@@ -23,6 +23,8 @@ import torch
 from iaside.machine import device_of, pick_device
 from iaside.worths import Job, Played, Setup, play
 
+PATIENCE = 10  # seconds in which a scheduler has to answer
+
 
 @contextlib.contextmanager
 def connect(cluster: object = None, device: str = "auto") -> Iterator[Workers | None]:
@@ -64,7 +66,7 @@ def connect(cluster: object = None, device: str = "auto") -> Iterator[Workers | 
             ))
         if not isinstance(cluster, distributed.Client):
             try:
-                cluster = stack.enter_context(distributed.Client(cluster, timeout=10))
+                cluster = stack.enter_context(distributed.Client(cluster, timeout=PATIENCE))
             except OSError as error:
                 raise ConnectionError(
                     f"no Dask scheduler answers at {cluster}; start one with `dask scheduler`, or "

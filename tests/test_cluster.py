@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch._subclasses import FakeTensorMode
 
 from iaside import cluster
 from iaside.spectral import band_masks
-from iaside.worths import coalition_worths
+from iaside.worths import Setup, _Scorer, coalition_worths
 
 SIDE, M, N = 33, 3, 7
 MASKS = band_masks(M, (SIDE, SIDE))
@@ -133,10 +134,9 @@ class Interrupted:
 
 
 def test_what_was_measured_is_not_measured_again(client, log, tmp_path):
-    net = Net(log.path)
     with pytest.raises(KeyboardInterrupt):
-        measure(net, resume=tmp_path, client=Interrupted(client))
-    log.path.unlink(missing_ok=True)
+        measure(Net(tmp_path / "stopped"), resume=tmp_path, client=Interrupted(client))
+    net = Net(log.path)  # the same network: what was running may still be written to the other log
     w = measure(net, resume=tmp_path, client=client)
     assert w.forwards == sum(log.lines("shown")) == (N - 3) * 2**M
     assert measure(net, resume=tmp_path).forwards == 0, "nor when no client is there"
@@ -182,6 +182,7 @@ def test_no_cluster_is_no_client_and_a_wrong_one_is_said(monkeypatch):
     with cluster.connect(None) as client:
         assert client is None
     pytest.importorskip("distributed")
+    monkeypatch.setattr(cluster, "PATIENCE", 0.2)
     for word, error, match in [
         ("lokal", ValueError, "must be null .* 'local' .* or the address of a Dask scheduler"),
         ("tcp://127.0.0.1:9", ConnectionError, "no Dask scheduler answers at tcp://127.0.0.1:9"),
@@ -194,36 +195,32 @@ def test_no_cluster_is_no_client_and_a_wrong_one_is_said(monkeypatch):
             pass
 
 
-class _Worker:
-    def __init__(self, **plugins):
-        self.address, self.plugins = "tcp://there:1", plugins
-
-
-class _Plugin:
-    def __init__(self, content, torch_version=torch.__version__):
-        import pickle
-
-        self.packed, self.torch = pickle.dumps(content), torch_version
-
-
 def test_another_torch_on_a_worker_is_refused():
+    plugin = SimpleNamespace(packed=b"", torch="1.0")
+    worker = SimpleNamespace(address="tcp://there:1", plugins={"model": plugin})
     with pytest.raises(RuntimeError, match="tcp://there:1 has torch .*, and torch 1.0 asks it"):
-        cluster._received(_Worker(model=_Plugin("x", "1.0")), "model")
+        cluster._received(worker, "model")
 
 
 def test_every_worker_of_a_machine_has_a_gpu_of_its_own(monkeypatch):
-    """Without a GPU: on two pretended ones, four workers take turns."""
-    accelerator = torch.device("cuda")
-    monkeypatch.setattr("torch.accelerator.current_accelerator", lambda **how: accelerator)
-    monkeypatch.setattr("torch.accelerator.device_count", lambda: 2)
-    assert cluster._places("auto") == 2 and cluster._places("cpu") >= 1
-    devices = [cluster.own_device("cuda", name) for name in (0, 1, "2", "SLURMCluster-3")]
-    assert devices == [torch.device("cuda", k) for k in (0, 1, 0, 0)]
-    assert cluster.own_device("cpu", 1) == torch.device("cpu")
-    with pytest.raises(RuntimeError, match="on mps .* worker 1 has no such device"):
-        cluster.own_device("mps", 1)
+    """Without a GPU: on two pretended ones, by turns."""
+    with monkeypatch.context() as two:
+        gpu = torch.device("cuda")
+        two.setattr("torch.accelerator.current_accelerator", lambda check_available=False: gpu)
+        two.setattr("torch.accelerator.device_count", lambda: 2)
+        assert cluster._places("auto") == 2 and cluster._places("cpu") >= 1
+        devices = [cluster.own_device("cuda", name) for name in (0, 1, "2", "SLURMCluster-3")]
+        assert devices == [torch.device("cuda", k) for k in (0, 1, 0, 0)]
+        assert cluster.own_device("cpu", 1) == torch.device("cpu")
+        with pytest.raises(RuntimeError, match="on mps .* worker 1 has no such device"):
+            cluster.own_device("mps", 1)
+    monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     with FakeTensorMode(allow_non_fake_inputs=True):
+        x, index = torch.rand(2, 3, SIDE, SIDE), torch.arange(2)
         for device in devices[:2]:
-            net = cluster.placed(nn.Linear(2, 3), device)
-            assert net.weight.device == device
-            assert net(torch.rand(1, 2, device=device)).device == device
+            net = cluster.placed(nn.BatchNorm2d(3, affine=False).eval(), device)
+            scorer = _Scorer(net, {}, device, "float32")
+            setup = Setup(x, index, MASKS, index, x.__getitem__, scorer, 4, {"n_bands": M})
+            batch = setup.game(slice(0, 2)).coalitions(torch.ones(4, M))
+            assert batch.device == setup.targets(slice(0, 2)).device == device
+            assert net.running_mean.device == scorer.outputs(batch).device == device
