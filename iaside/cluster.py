@@ -14,6 +14,7 @@ import itertools
 import os
 import pickle
 import threading
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -89,7 +90,7 @@ class Workers:
 
     def __init__(self, client) -> None:
         self.client = client
-        self.sent: dict[str, tuple] = {}  # name of a plugin -> key of what it carries
+        self.sent: dict[str, tuple] = {}  # name of a plugin -> key and token of what it carries
 
     @property
     def threads(self) -> int:
@@ -104,13 +105,13 @@ class Workers:
         """
         from distributed import as_completed
 
-        names = self._send_model(setup), self._send_game(setup)
+        sent = self._send_model(setup), self._send_game(setup)
         jobs, running, done = iter(jobs), {}, as_completed()
         try:
             while True:
                 # Few at a time: a scheduler is not to hold all images, and workers may join.
                 for job in itertools.islice(jobs, max(0, 2 * self.threads + 2 - len(running))):
-                    future = self.client.submit(_play, *names, *_part(setup, *job), pure=False)
+                    future = self.client.submit(_play, *sent, *_part(setup, *job), pure=False)
                     running[future] = job
                     done.add(future)
                 if not running:
@@ -127,14 +128,14 @@ class Workers:
             self.client.unregister_worker_plugin(name)
         self.sent = {}
 
-    def _send_model(self, setup: Setup) -> str:
+    def _send_model(self, setup: Setup) -> tuple[str, str]:
         model = setup.scorer.model
         if not isinstance(model, torch.nn.Module):
             return self._send("model", model)
         # The object too: a fingerprint does not see everything that a module may hold.
         return self._send("model", model, (setup.provenance["model"], model))
 
-    def _send_game(self, setup: Setup) -> str:
+    def _send_game(self, setup: Setup) -> tuple[str, str]:
         """All but the model and the images."""
         masks = setup.masks.cpu() if isinstance(setup.masks, torch.Tensor) else setup.masks
         scorer = copy.copy(setup.scorer)
@@ -142,19 +143,20 @@ class Workers:
         return self._send("game", replace(setup, images=None, labels=None, index=None, fill=None,
                                           masks=masks, scorer=scorer))
 
-    def _send(self, what: str, content: object, key: tuple = ()) -> str:
-        """Give all workers something, unless the key says that they have it already."""
+    def _send(self, what: str, content: object, key: tuple = ()) -> tuple[str, str]:
+        """Give all workers something, unless the key says that they have it; its name and token."""
         from distributed import WorkerPlugin
 
         packed = None if key else _packed(content)
         key = key or (hashlib.sha256(packed).hexdigest(),)
         name = f"iaside-{what}-{self.client.id}"
-        if self.sent.get(name) != key:
+        if name not in self.sent or self.sent[name][0] != key:
             plugin = WorkerPlugin()  # Dask gives it to every worker, whenever that starts
             plugin.packed, plugin.torch = packed or _packed(content), torch.__version__
+            plugin.token = uuid.uuid4().hex
             self.client.register_plugin(plugin, name)
-            self.sent[name] = key
-        return name
+            self.sent[name] = key, plugin.token
+        return name, self.sent[name][1]
 
 
 def _packed(content: object) -> bytes:
@@ -197,16 +199,16 @@ def _result(future, here: slice) -> np.ndarray:
 _lock = threading.Lock()  # a worker may have several threads
 
 
-def _play(model: str, game: str, first: int, rows, images, labels, fill) -> np.ndarray:
+def _play(model, game, first: int, rows, images, labels, fill) -> np.ndarray:
     """Scores (values, rows, images) of some images that were sent."""
     from distributed import get_worker
 
     torch.set_num_threads(1)
     worker = get_worker()
-    setup = _received(worker, game)
+    setup = _received(worker, *game)
     device = own_device(setup.device.type, worker.name)
     scorer = copy.copy(setup.scorer)
-    scorer.model, scorer.device = _received(worker, model, device), device
+    scorer.model, scorer.device = _received(worker, *model, device), device
     images, labels, fill = (
         None if array is None else torch.tensor(array) for array in (images, labels, fill)
     )
@@ -219,9 +221,11 @@ def _play(model: str, game: str, first: int, rows, images, labels, fill) -> np.n
         return np.concatenate([scores for _, _, scores in played], axis=1)
 
 
-def _received(worker, name: str, device: torch.device | None = None):
+def _received(worker, name: str, token: str, device: torch.device | None = None):
     """What the workers were sent under this name, unpacked when it is first asked for."""
-    plugin = worker.plugins[name]
+    plugin = worker.plugins.get(name)
+    if plugin is None or plugin.token != token:  # seen for a task that was cancelled, too
+        raise RuntimeError("the workers were sent another game: a client plays one at a time")
     with _lock:
         if plugin.packed is not None:
             if plugin.torch != torch.__version__:

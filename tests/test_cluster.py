@@ -195,11 +195,14 @@ def test_no_cluster_is_no_client_and_a_wrong_one_is_said(monkeypatch):
             pass
 
 
-def test_another_torch_on_a_worker_is_refused():
-    plugin = SimpleNamespace(packed=b"", torch="1.0")
+def test_another_torch_or_another_game_on_a_worker_is_refused():
+    plugin = SimpleNamespace(packed=b"", torch="1.0", token="this")
     worker = SimpleNamespace(address="tcp://there:1", plugins={"model": plugin})
     with pytest.raises(RuntimeError, match="tcp://there:1 has torch .*, and torch 1.0 asks it"):
-        cluster._received(worker, "model")
+        cluster._received(worker, "model", "this")
+    for name, token in (("model", "that"), ("game", "this")):
+        with pytest.raises(RuntimeError, match="another game: a client plays one at a time"):
+            cluster._received(worker, name, token)
 
 
 def test_every_worker_of_a_machine_has_a_gpu_of_its_own(monkeypatch):
