@@ -4,7 +4,7 @@ For a network: forward passes per second of `coalition_worths` over a Dask clien
 and with two, each one process of one thread on this machine, in alternation; both have the model
 before the time is taken. On two idle cores the ratio cannot exceed 2.
 
-    python benchmarks/cluster.py [model] [--pairs 5] [--images 8] [--bands 6]
+    python benchmarks/cluster.py [model] [--pairs 5] [--images 16] [--bands 6]
 
 The last line is JSON: the median ratio of the pairs, and the rates.
 """
@@ -32,14 +32,14 @@ def per_second(client, net, x, masks, batch_size: int) -> float:
 
 
 def workers(n: int) -> LocalCluster:
-    return LocalCluster(n_workers=n, threads_per_worker=1, memory_limit=0, dashboard_address=None)
+    return LocalCluster(n_workers=n, threads_per_worker=1, memory_limit=0, dashboard_address=":0")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", default="squeezenet1_1")
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--bands", type=int, default=6)
     parser.add_argument("--batch-size", type=int, default=16)
     a = parser.parse_args()

@@ -63,7 +63,7 @@ def connect(cluster: object = None, device: str = "auto") -> Iterator[Workers | 
             # A share of the memory for each, beyond which Dask holds a worker up, is no help here.
             cluster = stack.enter_context(distributed.LocalCluster(
                 n_workers=_places(device), threads_per_worker=1, processes=True, memory_limit=0,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
             ))
         if not isinstance(cluster, distributed.Client):
             try:

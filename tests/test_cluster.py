@@ -73,10 +73,13 @@ def client():
             yield client
 
 
-def measure(net, n=N, **settings):
-    images = torch.rand(n, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+def pictures():
+    return torch.rand(N, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+
+
+def measure(net, **settings):
     settings = {"masks": MASKS, "batch_size": 4, "progress": False} | settings
-    return coalition_worths(net, images, torch.arange(n) % 2, **settings)
+    return coalition_worths(net, pictures(), torch.arange(N) % 2, **settings)
 
 
 def twice(logits, labels):
@@ -163,11 +166,15 @@ def test_functions_that_agree_on_the_first_image_are_not_confused(client):
 
 
 def test_an_error_of_a_worker_is_the_one_that_is_seen_here(client):
-    def breaks_on_black(x):
-        return x.flatten(1)[:, :2] / x.flatten(1).abs().sum(1, keepdim=True)
+    mean = float(pictures()[5].mean())
 
-    with pytest.raises(ValueError, match="nan or infinite worths for images [0-6] to [0-6]; check"):
-        measure(breaks_on_black, client=client)
+    def breaks_at_the_sixth(x):
+        means = x.mean((1, 2, 3))
+        broken = (means - mean).abs() < 1e-6
+        return torch.stack([means.masked_fill(broken, torch.nan), means], 1)
+
+    with pytest.raises(ValueError, match="nan or infinite worths for images 5 to 5; check"):
+        measure(breaks_at_the_sixth, client=client)
     assert measure(lambda x: x.mean((2, 3)), client=client).forwards == N * 2**M, "and it goes on"
 
 
