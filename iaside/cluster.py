@@ -124,8 +124,9 @@ class Workers:
 
     def forget(self) -> None:
         """Take the model from the workers."""
-        for name in self.sent:
-            self.client.unregister_worker_plugin(name)
+        with contextlib.suppress(OSError):  # nobody is there any more
+            for name in self.sent:
+                self.client.unregister_worker_plugin(name)
         self.sent = {}
 
     def _send_model(self, setup: Setup) -> tuple[str, str]:
