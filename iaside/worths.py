@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,8 @@ ABSENCES = ("zero", "gaussian", "replacement", "mean")
 VALUES = ("log_likelihood", "probability", "accuracy", "margin", "embedding")
 MAX_BANDS = 14
 Value = str | Callable[[Tensor, Tensor], Tensor]
+Job = tuple[slice, np.ndarray]  # some images, some rows of the table
+Played = tuple[slice, np.ndarray, np.ndarray]  # these, and scores (values, rows, images)
 
 
 @dataclass
@@ -94,6 +96,7 @@ def coalition_worths(
     sigma: float = 0.25,
     seed: int = 0,
     subset: Sequence[int] | None = None,
+    client=None,
 ) -> Worths:
     """Evaluate a model on every coalition of frequency bands of every image.
 
@@ -117,6 +120,8 @@ def coalition_worths(
     progress: say what it will cost before, then show a bar, on stderr.
     resume: a folder for the measurement in progress; a later call with the same model, images
     and settings computes only what is missing there. It may go when the result has been kept.
+    client: other processes to play in, from ``iaside.cluster.connect``; None is this one. The
+    batches are the same, so the table is, where torch has as many threads and the same hardware.
 
     Errors: ValueError/TypeError before any long computation for images outside [0, 1], labels
     that do not fit, more than 14 bands, a model in training mode, or outputs of a wrong shape;
@@ -132,36 +137,47 @@ def coalition_worths(
     """
     setup = prepare(model, images, labels, masks, value, absence, precision, device, batch_size,
                     resume, temperature, sigma, seed, subset)
-    images, batch_size, provenance = setup.images, setup.batch_size, setup.provenance
+    images, provenance = setup.images, setup.provenance
     values, n_bands = provenance["values"], provenance["n_bands"]
     path = None if resume is None else Path(resume) / f"worths-{settings_key(provenance)}.npy"
     tables = open_table(path, (len(values), 2**n_bands, len(images)))
     missing = int(np.isnan(tables).any(axis=0).sum())
     if progress and missing:
-        _announce(tables.shape[1:], missing, setup)
+        _announce(tables.shape[1:], missing, setup, client)
 
-    members = torch.from_numpy(coalitions(n_bands)).float().to(setup.device)
-    group = max(1, batch_size // len(members))  # several images a batch only when games are small
-    chunk = max(1, min(len(members), batch_size // group))
+    jobs = _missing(tables, setup.group)
+    played = play(setup, jobs) if client is None else client.play(setup, jobs)
     forwards = 0
     with tqdm(total=missing, disable=not progress, unit="pass", smoothing=0.1) as bar:
-        for start in range(0, len(images), group):
-            here = slice(start, min(start + group, len(images)))
-            todo = np.flatnonzero(np.isnan(tables[:, :, here]).any(axis=(0, 2)))
-            if len(todo) == 0:
-                continue
-            game, targets, reference = setup.game(here), setup.targets(here), setup.reference(here)
-            for first_row in range(0, len(todo), chunk):
-                rows = todo[first_row : first_row + chunk]
-                batch = game.coalitions(members[rows])
-                whose = f"images {start} to {here.stop - 1}"
-                scores = setup.scores(batch, targets, reference, whose)
-                tables[:, rows, here] = scores.reshape(len(values), len(rows), -1)
-                forwards += scores.shape[1]
-                bar.update(scores.shape[1])
+        for here, rows, scores in played:
+            tables[:, rows, here] = scores
+            forwards += scores[0].size
+            bar.update(scores[0].size)
     if isinstance(tables, np.memmap):
         tables.flush()
     return Worths(dict(zip(values, np.array(tables), strict=True)), provenance, forwards)
+
+
+def _missing(tables: np.ndarray, group: int) -> Iterator[Job]:
+    """The images that belong in one batch, and their coalitions that are not measured yet."""
+    for start in range(0, tables.shape[2], group):
+        here = slice(start, min(start + group, tables.shape[2]))
+        rows = np.flatnonzero(np.isnan(tables[:, :, here]).any(axis=(0, 2)))
+        if len(rows):
+            yield here, rows
+
+
+def play(setup: Setup, jobs: Iterable[Job]) -> Iterator[Played]:
+    """Play coalitions of some images, job by job and batch by batch; here or in another process."""
+    members = torch.from_numpy(coalitions(setup.provenance["n_bands"])).float().to(setup.device)
+    chunk = max(1, min(len(members), setup.batch_size // setup.group))
+    for here, todo in jobs:
+        game, targets, reference = setup.game(here), setup.targets(here), setup.reference(here)
+        whose = f"images {setup.first + here.start} to {setup.first + here.stop - 1}"
+        for first_row in range(0, len(todo), chunk):
+            rows = todo[first_row : first_row + chunk]
+            scores = setup.scores(game.coalitions(members[rows]), targets, reference, whose)
+            yield here, rows, scores.reshape(len(scores), len(rows), -1)
 
 
 def coalition_passes(n_bands: int, n_images: int, embedding: bool = False) -> int:
@@ -282,10 +298,16 @@ class Setup:
     scorer: _Scorer
     batch_size: int
     provenance: dict
+    first: int = 0  # of the images, in the measurement that these are a part of
 
     @property
     def device(self) -> torch.device:
         return self.scorer.device
+
+    @property
+    def group(self) -> int:
+        """Images in a batch: several only when games are small."""
+        return max(1, self.batch_size // 2 ** self.provenance["n_bands"])
 
     def game(self, here: slice) -> _Assembler:
         """The bands of some images, to be put together."""
@@ -541,11 +563,12 @@ def _check_outputs(outputs: Tensor, labels: Tensor | None, values: dict) -> None
 # -- what it will cost -----------------------------------------------------------------------------
 
 
-def _announce(shape, missing, setup: Setup) -> None:
+def _announce(shape, missing, setup: Setup, client) -> None:
     done = shape[0] * shape[1] - missing
+    shared = "" if client is None else f" here, shared by {client.threads} threads of workers"
     print(
         f"{shape[0]} coalitions x {shape[1]} images = {shape[0] * shape[1]:,} forward passes, "
-        f"{done:,} already done; {how_long(setup, missing)}",
+        f"{done:,} already done; {how_long(setup, missing)}{shared}",
         file=sys.stderr, flush=True,
     )
 

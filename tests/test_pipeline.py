@@ -20,7 +20,7 @@ STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
 STAGES = read_yaml((ROOT / "dvc.yaml").read_text(), "params")["stages"]
 # How a notebook is run, where it is, what it costs and how its report looks; no number depends on
 # these.
-MACHINERY = {"__init__", "notebook", "parameters", "plan", "report", "run"}
+MACHINERY = {"__init__", "cluster", "notebook", "parameters", "plan", "report", "run"}
 WITHOUT_NOTEBOOK = {"data", "strip", "index"}
 
 
@@ -198,7 +198,7 @@ def test_modules_import_only_what_they_may():
         "explain": {"machine", "spectral", "worths", "sampling", "shapley", "score", "plots"},
         "architectures": set(), "models": {"architectures"}, "images": set(),
         "zoo": {"responses", "worths"},
-        "workers": set(),
+        "workers": set(), "cluster": {"machine", "worths"},
         "training": {"images", "machine", "models", "penalties", "spectral", "workers"},
         "profiles": {"images", "machine", "models", "penalties", "perturb", "responses",
                      "spectral", "training", "workers", "worths"},

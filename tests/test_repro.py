@@ -5,7 +5,7 @@ import re
 import shutil
 import time
 
-from smoke import ROOT, dvc, edit
+from smoke import ROOT, copy_project, dvc, edit
 
 
 def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project):
@@ -50,6 +50,29 @@ def test_a_colour_measures_nothing_and_a_band_measures_again(project):
     shutil.copy(project / "studies/smoke.yaml", project / "params.yaml")
     edit(project, device="cpu")
     assert "up to date" in dvc(project, "status"), "runtime: belongs to no stage"
+
+
+def test_a_clone_that_shares_the_cache_runs_nothing_again(project, data, tmp_path):
+    """Its own files for git among it (cache: false), but not folders that stay (persist: true)."""
+    stages = ["bands", "worths@squeezenet1_1"]
+    dvc(project, "repro", *stages, "training@clean")
+    clone = tmp_path / "clone"
+    copy_project(clone, data)
+    dvc(clone, "cache", "dir", "--local", str(project / ".dvc/cache"))
+    text = dvc(clone, "repro", *stages)
+    for stage in ["strip", *stages]:
+        assert f"Stage '{stage}' is cached - skipping run" in text, text
+    for name in ("bands/metrics.json", "bands/claims.json", "bands/report.html",
+                 "worths/squeezenet1_1-trained.metrics.json",
+                 "worths/tables/squeezenet1_1-trained.npz"):
+        mine, theirs = clone / "results" / name, project / "results" / name
+        assert mine.read_bytes() == theirs.read_bytes(), name
+    assert "Running stage 'training@clean'" in dvc(clone, "repro", "--dry", "training@clean")
+    for name in ("dvc.lock", "results/training/clean.metrics.json"):  # as git would bring them
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(project / name, clone / name)
+    dvc(clone, "checkout", "training@clean")
+    assert "Running stage" not in dvc(clone, "repro", "training@clean")
 
 
 def test_switching_studies_and_back_leaves_no_stale_row(project):

@@ -1,0 +1,265 @@
+"""The game of all coalitions on other processes, GPUs and machines, through a Dask scheduler.
+
+The images are the tasks: those of one batch are sent with their coalitions, and their columns come
+back in any order. The table stays here, so that a worker that dies loses only what it was at. Dask
+sends the model to each worker once, also to one that joins later or takes a dead one's place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import itertools
+import os
+import pickle
+import threading
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from iaside.machine import device_of, pick_device
+from iaside.worths import Job, Played, Setup, play
+
+PATIENCE = 10  # seconds in which a scheduler has to answer
+
+
+@contextlib.contextmanager
+def connect(cluster: object = None, device: str = "auto") -> Iterator[Workers | None]:
+    """The ``client`` of ``coalition_worths`` for as long as the block lasts.
+
+    cluster: None for no client (it yields None); the address of a Dask scheduler
+    (``tcp://host:8786``); a cluster object, such as dask_jobqueue's, or a Dask ``Client``; or
+    ``local``: processes of this machine, one per accelerator, or on a CPU one per core.
+    device: what ``local`` counts, as in ``pick_device``.
+
+    Errors: ModuleNotFoundError without Dask, ValueError for another word, ConnectionError where no
+    scheduler answers.
+
+    >>> with connect(None) as client:
+    ...     print(client)
+    None
+    """
+    if cluster is None:
+        yield None
+        return
+    try:
+        import distributed
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"cluster={cluster!r} needs Dask: pip install 'iaside[cluster]', here and on every "
+            "worker; or leave it null to compute in this process"
+        ) from error
+    if isinstance(cluster, str) and cluster != "local" and "://" not in cluster:
+        raise ValueError(
+            f"cluster={cluster!r} must be null (this process), 'local' (this machine), "
+            "or the address of a Dask scheduler such as tcp://host:8786"
+        )
+    with contextlib.ExitStack() as stack:
+        if cluster == "local":
+            # A share of the memory for each, beyond which Dask holds a worker up, is no help here.
+            cluster = stack.enter_context(distributed.LocalCluster(
+                n_workers=_places(device), threads_per_worker=1, processes=True, memory_limit=0,
+                dashboard_address="127.0.0.1:0",
+            ))
+        if not isinstance(cluster, distributed.Client):
+            try:
+                cluster = stack.enter_context(distributed.Client(cluster, timeout=PATIENCE))
+            except OSError as error:
+                raise ConnectionError(
+                    f"no Dask scheduler answers at {cluster}; start one with `dask scheduler`, or "
+                    "correct `cluster` under `runtime:`"
+                ) from error
+        workers = Workers(cluster)
+        stack.callback(workers.forget)
+        yield workers
+
+
+def _places(device: str) -> int:
+    """Workers that this machine has room for."""
+    if pick_device(device).type != "cpu":
+        return torch.accelerator.device_count()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+class Workers:
+    """The workers of a Dask client, as ``coalition_worths`` wants them."""
+
+    def __init__(self, client) -> None:
+        self.client = client
+        self.sent: dict[str, tuple] = {}  # name of a plugin -> key and token of what it carries
+
+    @property
+    def threads(self) -> int:
+        """How many tasks run at the same time; workers may still come and go."""
+        return sum(self.client.nthreads().values())
+
+    def play(self, setup: Setup, jobs: Iterable[Job]) -> Iterator[Played]:
+        """What ``iaside.worths.play`` yields, a job at a time, in the order of completion.
+
+        Errors: those of a worker as they are here; RuntimeError for images at which workers die
+        again and again, or a scheduler that is gone.
+        """
+        from distributed import as_completed
+
+        sent = self._send_model(setup), self._send_game(setup)
+        jobs, running, done = iter(jobs), {}, as_completed()
+        try:
+            while True:
+                # Few at a time: a scheduler is not to hold all images, and workers may join.
+                for job in itertools.islice(jobs, max(0, 2 * self.threads + 2 - len(running))):
+                    future = self.client.submit(_play, *sent, *_part(setup, *job), pure=False)
+                    running[future] = job
+                    done.add(future)
+                if not running:
+                    return
+                future = next(done)
+                here, rows = running.pop(future)
+                yield here, rows, _result(future, here)
+        finally:
+            self.client.cancel(list(running))
+
+    def forget(self) -> None:
+        """Take the model from the workers."""
+        with contextlib.suppress(OSError):  # nobody is there any more
+            for name in self.sent:
+                self.client.unregister_worker_plugin(name)
+        self.sent = {}
+
+    def _send_model(self, setup: Setup) -> tuple[str, str]:
+        model = setup.scorer.model
+        if not isinstance(model, torch.nn.Module):
+            return self._send("model", model)
+        # The object too: a fingerprint does not see everything that a module may hold.
+        return self._send("model", model, (setup.provenance["model"], model))
+
+    def _send_game(self, setup: Setup) -> tuple[str, str]:
+        """All but the model and the images."""
+        masks = setup.masks.cpu() if isinstance(setup.masks, torch.Tensor) else setup.masks
+        scorer = copy.copy(setup.scorer)
+        scorer.model = None
+        return self._send("game", replace(setup, images=None, labels=None, index=None, fill=None,
+                                          masks=masks, scorer=scorer))
+
+    def _send(self, what: str, content: object, key: tuple = ()) -> tuple[str, str]:
+        """Give all workers something, unless the key says that they have it; its name and token."""
+        from distributed import WorkerPlugin
+
+        packed = None if key else _packed(content)
+        key = key or (hashlib.sha256(packed).hexdigest(),)
+        name = f"iaside-{what}-{self.client.id}"
+        if name not in self.sent or self.sent[name][0] != key:
+            plugin = WorkerPlugin()  # Dask gives it to every worker, whenever that starts
+            plugin.packed, plugin.torch = packed or _packed(content), torch.__version__
+            plugin.token = uuid.uuid4().hex
+            self.client.register_plugin(plugin, name)
+            self.sent[name] = key, plugin.token
+        return name, self.sent[name][1]
+
+
+def _packed(content: object) -> bytes:
+    """Pickled, functions of a notebook too; a module on the CPU, as it may go to any device."""
+    import cloudpickle
+
+    if isinstance(content, torch.nn.Module) and device_of(content, None).type != "cpu":
+        content = copy.deepcopy(content).cpu()
+    return cloudpickle.dumps(content)
+
+
+def _part(setup: Setup, here: slice, rows: np.ndarray) -> tuple:
+    """What a task is sent. Arrays, since a slice of a tensor would be pickled with all the rest."""
+    fill = None if setup.fill is None else setup.fill(setup.index[here])
+    parts = setup.images[here], None if setup.labels is None else setup.labels[here], fill
+    arrays = [None if part is None else part.cpu().numpy() for part in parts]
+    return here.start, rows, *arrays
+
+
+def _result(future, here: slice) -> np.ndarray:
+    from distributed import CancelledError, KilledWorker
+
+    try:
+        return future.result()
+    except KilledWorker as error:
+        raise RuntimeError(
+            f"every worker that was given images {here.start} to {here.stop - 1} died "
+            f"({error.allowed_failures + 1} of them). The usual cause is too little memory: lower "
+            "`batch_size` under `runtime:`, or give workers more; their logs say what it was"
+        ) from error
+    except CancelledError as error:
+        raise RuntimeError(
+            "the Dask scheduler is gone; what was measured is kept where resume= was given: start "
+            "it and run this again"
+        ) from error
+
+
+# -- on a worker ---------------------------------------------------------------------------------
+
+_lock = threading.Lock()  # a worker may have several threads
+
+
+def _play(model, game, first: int, rows, images, labels, fill) -> np.ndarray:
+    """Scores (values, rows, images) of some images that were sent."""
+    from distributed import get_worker
+
+    torch.set_num_threads(1)
+    worker = get_worker()
+    setup = _received(worker, *game)
+    device = own_device(setup.device.type, worker.name)
+    scorer = copy.copy(setup.scorer)
+    scorer.model, scorer.device = _received(worker, *model, device), device
+    images, labels, fill = (
+        None if array is None else torch.tensor(array) for array in (images, labels, fill)
+    )
+    setup = replace(setup, images=images, labels=labels, index=torch.arange(len(images)),
+                    fill=None if fill is None else lambda index: fill[index], scorer=scorer,
+                    first=first)
+    # On a GPU one at a time: whether TF32 is allowed is the same for all threads.
+    with _lock if device.type != "cpu" else contextlib.nullcontext():
+        played = play(setup, [(slice(0, len(images)), rows)])
+        return np.concatenate([scores for _, _, scores in played], axis=1)
+
+
+def _received(worker, name: str, token: str, device: torch.device | None = None):
+    """What the workers were sent under this name, unpacked when it is first asked for."""
+    plugin = worker.plugins.get(name)
+    if plugin is None or plugin.token != token:  # seen for a task that was cancelled, too
+        raise RuntimeError("the workers were sent another game: a client plays one at a time")
+    with _lock:
+        if plugin.packed is not None:
+            if plugin.torch != torch.__version__:
+                raise RuntimeError(
+                    f"the worker at {worker.address} has torch {torch.__version__}, and torch "
+                    f"{plugin.torch} asks it: install the same, or results may differ"
+                )
+            plugin.content = placed(pickle.loads(plugin.packed), device)
+            plugin.packed = None
+        return plugin.content
+
+
+def placed(content, device: torch.device | None):
+    """A module on its device; anything else as it is."""
+    return content.to(device) if isinstance(content, torch.nn.Module) else content
+
+
+def own_device(kind: str, name: object) -> torch.device:
+    """The device of a worker: worker 0 of a machine has cuda:0, worker 1 cuda:1, and round again.
+
+    kind: cpu, cuda, mps;  name: of the worker, 0 if it is no number (`dask worker --name 1`).
+    Errors: RuntimeError for a kind that the worker's machine has not.
+
+    >>> own_device("cpu", 3)
+    device(type='cpu')
+    """
+    if kind == "cpu":
+        return torch.device(kind)
+    there = torch.accelerator.current_accelerator(check_available=True)
+    if there is None or there.type != kind:
+        raise RuntimeError(
+            f"the model was on {kind} where this was started, and the worker {name!r} has no such "
+            "device; start both on machines of one kind, or set `device` under `runtime:`"
+        )
+    number = int(name) if str(name).isdigit() else 0
+    return torch.device(kind, number % torch.accelerator.device_count())
