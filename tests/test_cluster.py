@@ -101,7 +101,7 @@ def same_bytes(tmp_path, a, b):
         {"absence": "gaussian", "precision": "bfloat16"},
         {"masks": lambda x: torch.stack([x / 2, x / 2])},
     ],
-    ids=lambda s: str(next(iter(s.values()))),
+    ids=["several values", "replacement", "mean", "gaussian", "own bands"],
 )
 def test_the_table_has_the_same_bytes(settings, client, log, tmp_path):
     net = Net(log.path)

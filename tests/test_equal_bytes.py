@@ -7,7 +7,7 @@ from smoke import dvc
 
 def test_equal_runs_are_equal_bytes(smoke_project):
     stages = ["robustness@squeezenet1_1", "attributions@squeezenet1_1"]
-    stages += ["training@clean", "profiles@clean", "bands"]
+    stages += ["training@clean", "profiles@clean"]
     dvc(smoke_project, "repro", *stages)
     kinds = (".npz", ".json", ".csv", ".safetensors")
     small = [p for p in (smoke_project / "results").rglob("*") if p.suffix in kinds]
