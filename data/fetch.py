@@ -245,13 +245,16 @@ def unpack(file: Path, members: list[str], into: Path) -> list[Path]:
                     "data/sources.yaml. Nothing was changed."
                 )
             for name in found:
-                if is_zip:  # ZipFile.extract drops drive letters, leading slashes and ..
-                    paths.append(Path(archive.extract(name, into)))
-                else:
-                    archive.extract(name, into, filter="data")
-                    paths.append(into / name)
-                if not paths[-1].resolve().is_relative_to(into.resolve()):
+                # Contents only, no links or owners. tarfile's filter="data", which would do that,
+                # is missing before Python 3.11.4.
+                path = into / name
+                if not path.resolve().is_relative_to(into.resolve()):
                     raise FetchError(f"{file.name}: member {name!r} points outside its folder.")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                source = archive.open(name) if is_zip else archive.extractfile(name)
+                with source, path.open("wb") as target:
+                    shutil.copyfileobj(source, target)
+                paths.append(path)
     return paths
 
 
