@@ -32,7 +32,7 @@ def per_second(client, net, x, masks, batch_size: int) -> float:
 
 
 def workers(n: int) -> LocalCluster:
-    return LocalCluster(n_workers=n, threads_per_worker=1, memory_limit=0, dashboard_address=":0")
+    return LocalCluster(n_workers=n, threads_per_worker=1, memory_limit=0, dashboard_address=None)
 
 
 def main() -> None:

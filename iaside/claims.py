@@ -275,7 +275,8 @@ CLAIMS: tuple[Claim, ...] = (
         stage="resolution_report",
         threshold=SID_MARGIN,
         statistic="L1 distance between the SID from sampled coalitions and the exact SID of the "
-        "same images at one seventh of the exact cost; mean over draws; parts: the models",
+        "same images at one seventh of the exact cost; mean over draws, for the images at hand "
+        "(the more there are, the smaller it is); parts: the models",
         needs="exact worths tables at M = 8 and the sampled estimator",
     ),
     # --- seed 002: the published version ------------------------------------------------------

@@ -317,6 +317,10 @@ def _resolved(root: Path, params_file: Path) -> Iterator[Path]:
     if params_file.read_bytes() == (root / "params.yaml").read_bytes():
         yield root
         return
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        cache = repo.cache.local_cache_dir
     with tempfile.TemporaryDirectory(prefix="ia-") as folder:
         copy = Path(folder)
         for path in root.iterdir():
@@ -325,7 +329,7 @@ def _resolved(root: Path, params_file: Path) -> Iterator[Path]:
         (copy / "params.yaml").write_bytes(params_file.read_bytes())
         (copy / ".dvc").mkdir()
         (copy / ".dvc" / "config").write_text(
-            f"[core]\nno_scm = true\nanalytics = false\n[cache]\ndir = {root / '.dvc' / 'cache'}\n"
+            f"[core]\nno_scm = true\nanalytics = false\n[cache]\ndir = {cache}\n"
         )
         yield copy
 

@@ -32,10 +32,11 @@ def pooled_values(values: ArrayLike, n_bands: int) -> np.ndarray:
 
 
 def check_same_game(name: str, exact: Mapping, sampled: Mapping) -> None:
-    """Refuse tables that differ in more than the number of bands, by their provenances.
+    """Refuse tables of other images, of another game, or of no finer bands, by their provenances.
 
     name: of the network; exact: of `Worths`; sampled: of `SampledWorths`, with the names `metric`
-    and `input_size` of its bands besides.
+    and `input_size` of its bands besides. Whether both are of the same weights is not asked:
+    fingerprints of weights hold outputs, which differ between machines in the last bits.
 
     Raises ValueError that says what differs and which settings must agree.
     """
@@ -46,8 +47,13 @@ def check_same_game(name: str, exact: Mapping, sampled: Mapping) -> None:
     )
     masks = band_masks(exact["n_bands"], sampled["input_size"], sampled["metric"])
     pooled_values(np.zeros(sampled["n_bands"]), exact["n_bands"])
+    if sampled["n_bands"] == exact["n_bands"]:
+        raise ValueError(
+            f"{name}: {exact['n_bands']} bands are what `worths` measures exactly; leave that "
+            "number out of `bands` of the section `resolution`"
+        )
     pairs = {key: (exact.get(key), sampled[key])
-             for key in ("images", "labels", "precision", "absence")}
+             for key in ("images", "labels", "precision", "absence", "temperature")}
     pairs["value"] = exact["values"][0], sampled["values"][0]
     pairs["partition of the spectrum"] = exact.get("masks"), fingerprint(masks)
     for what, (there, here) in pairs.items():

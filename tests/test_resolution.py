@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 N, SIZE = 16, (32, 32)
 EXACT = {
     "n_bands": 8, "images": "these", "labels": "their", "precision": "float32", "absence": "zero",
-    "values": ["log_likelihood"], "masks": fingerprint(band_masks(8, SIZE)), "device": "cpu",
+    "values": ["log_likelihood"], "temperature": 1.0, "masks": fingerprint(band_masks(8, SIZE)),
+    "device": "cpu",
 }  # fmt: skip
 SAMPLED = EXACT | {
     "n_bands": 16, "metric": "linf", "input_size": list(SIZE), "stopped": "budget",
@@ -62,6 +63,8 @@ def test_finer_values_are_added_up_within_wider_bands():
         ("partition of the spectrum", {}, {"metric": "l2"}),
         ("partition", {"masks": fingerprint(band_masks(8, SIZE, "linf", "equal_cells"))}, {}),
         ("20 bands do not nest in 8", {}, {"n_bands": 20}),
+        ("net: 8 bands are what `worths` measures", {}, {"n_bands": 8}),
+        ("temperature", {}, {"temperature": 2.0}),
     ],
 )  # fmt: skip
 def test_tables_that_differ_in_more_than_their_bands_are_refused(match, exact, sampled):
