@@ -283,7 +283,8 @@ def projections(maps: dict, names: list[str], kinds: list[str]) -> np.ndarray:
 def matrix(frame: pd.DataFrame, label: str) -> Axes:
     """Coefficients from -1 to 1 as a coloured table with the rows and columns of the frame."""
     height, width = frame.shape
-    _, axis = plt.subplots(figsize=(2.5 + 0.75 * width, 1 + 0.32 * height))
+    # Names below the columns and beside the scale need their room however few rows there are.
+    _, axis = plt.subplots(figsize=(2.5 + 0.75 * width, max(4.0, 1 + 0.32 * height)))
     sns.heatmap(frame.astype(float), cmap="PuOr", vmin=-1, vmax=1, annot=True, fmt=".1f", ax=axis,
                 annot_kws={"size": 8}, cbar_kws={"label": label})
     axis.set(xlabel="", ylabel="")

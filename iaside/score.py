@@ -21,6 +21,8 @@ class Interval(NamedTuple):
 
     >>> f"{Interval(0.25, 0.1, 0.0625, 0.5):.2f}"
     '0.25 [0.06, 0.50]'
+    >>> f"{Interval(0.25, np.nan, np.nan, np.nan):.2f}"
+    '0.25 (no interval)'
     """
 
     estimate: np.ndarray
@@ -29,6 +31,8 @@ class Interval(NamedTuple):
     high: np.ndarray
 
     def __format__(self, spec: str) -> str:
+        if np.isnan(self.low):
+            return f"{self.estimate:{spec}} (no interval)"
         return f"{self.estimate:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
 
