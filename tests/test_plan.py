@@ -15,6 +15,7 @@ from torch._subclasses import FakeTensorMode
 
 from iaside import architectures, baselines, plan
 from iaside.attribution import EXPLORERS, attribute, map_passes
+from iaside.costs import AT_MOST, COSTS, Network, Part, Study
 from iaside.models import Classifier, save_weights, untrained
 from iaside.parameters import UsageError, read_parameters, read_yaml
 from iaside.penalties import PENALTIES
@@ -142,7 +143,7 @@ def test_training_makes_the_passes_that_are_foreseen(tmp_path, adversary, penalt
         "architecture": "counting", "side": SIDE, "seed": 0, "batch": 4, "epochs": 2, "every": 1,
         "fraction": 0.5, "noise": 0.0, "lr": 0.01, "schedule": "constant", "momentum": 0.9,
         "weight_decay": 0.0, "augment": False, "flip": False, "precision": "float32", "eps": 8.0,
-        "steps": 3, "adversary": adversary, "penalty": penalty, "strength": 0.1,
+        "steps": 3, "warm_up": 0, "adversary": adversary, "penalty": penalty, "strength": 0.1,
     }  # fmt: skip
     images = (pictures(18) * 255).to(torch.uint8)
     labels = torch.arange(18) % 2
@@ -223,7 +224,7 @@ def test_a_notebook_makes_the_passes_that_are_foreseen(workplace, notebook):
     common |= {"precision": "float32", "device": "cpu", "batch_size": 4, "workers": 1}
     values = run_cells(notebook, common | NOTEBOOKS[notebook])
     noun = notebook.partition("_")[2]
-    parts = plan.COSTS[noun](values, plan.Study({}, workplace))
+    parts = COSTS[noun](values, Study({}, workplace))
     seen, foreseen = SEEN.tolist(), sum(part.passes for part in parts).tolist()
     if noun in ("worths", "resolution"):  # a coalition drawn twice costs one pass
         assert 0.8 * foreseen[0] < seen[0] <= foreseen[0] and seen[1] == foreseen[1] == 0
@@ -242,16 +243,17 @@ def test_a_notebook_makes_the_passes_that_are_foreseen(workplace, notebook):
 def test_training_and_profiles_make_the_passes_that_are_foreseen(workplace):
     section = {"images": "set.npz", "classes": None, "side": SIDE, "held_out": 0.25, "epochs": 2,
                "batch": 4, "lr": 0.01, "schedule": "constant", "momentum": 0.9, "weight_decay": 0.0,
-               "flip": False, "eps": 8.0, "steps": 2, "precision": "float32"}  # fmt: skip
+               "flip": False, "eps": 8.0, "steps": 2, "warm_up": 0,
+               "precision": "float32"}  # fmt: skip
     of_plan = {"architecture": "counting", "seed": [0, 1], "every": 1, "adversary": "fgsm"}
-    study = plan.Study({"training": section | {"plans": {"p": of_plan}}}, workplace)
+    study = Study({"training": section | {"plans": {"p": of_plan}}}, workplace)
     common = {"item": "p", "plan": of_plan, "device": "cpu", "workers": 1}
     values = run_cells("68_training", section | common)
-    parts = plan.COSTS["training"](values, study)
+    parts = COSTS["training"](values, study)
     assert SEEN.tolist() == sum(part.passes for part in parts).tolist()
-    assert {part.network for part in parts} == {plan.Network("counting", None, 2, SIDE)}
+    assert {part.network for part in parts} == {Network("counting", None, 2, SIDE)}
     values = run_cells("69_profiles", common | {"n_images": 6, "n_attack": 3, "severities": [1, 2]})
-    parts = plan.COSTS["profiles"](values, study)
+    parts = COSTS["profiles"](values, study)
     assert SEEN.tolist() == sum(part.passes for part in parts).tolist()
     weights = "results/training/networks/p/counting-fgsm-seed1/final.safetensors"
     assert study.network({"name": "x", "weights": weights, "recipe": "not/there.json"}).side == SIDE
@@ -265,9 +267,9 @@ def test_every_stage_that_measures_has_a_cost_and_no_report_has_one():
     nouns = {name: cmd.split("iaside.run ")[1].split()[0].partition("_")[2]
              for name, cmd in of.items() if isinstance(cmd, str)}  # fmt: skip
     measuring = {nouns[name] for name, stage in STAGES.items() if "foreach" in stage}
-    assert measuring <= set(plan.COSTS)
-    assert not set(plan.COSTS) & {n for name, n in nouns.items() if "foreach" not in STAGES[name]}
-    assert plan.AT_MOST <= set(plan.COSTS)
+    assert measuring <= set(COSTS)
+    assert not set(COSTS) & {n for name, n in nouns.items() if "foreach" not in STAGES[name]}
+    assert AT_MOST <= set(COSTS)
 
 
 # -- the whole plan --------------------------------------------------------------------------------
@@ -384,9 +386,9 @@ def test_sums_are_of_what_is_to_run(monkeypatch):
 
 def test_a_network_is_timed_at_the_size_it_will_have(monkeypatch):
     monkeypatch.setattr(plan, "SECONDS", 0.2)
-    network = plan.Network("counting", None, CLASSES, SIDE)
+    network = Network("counting", None, CLASSES, SIDE)
     for trains in (False, True):
-        part = plan.Part(network, np.array([1, 1]), "float32", 6, alone=True, trains=trains)
+        part = Part(network, np.array([1, 1]), "float32", 6, alone=True, trains=trains)
         SEEN[:] = 0
         speed = plan.calibrate(part, torch.device("cpu"), True)
         assert speed.forward > 0 and speed.both > 0 and 1 <= speed.batch <= 6
@@ -403,7 +405,7 @@ def test_a_network_is_timed_where_it_will_run(monkeypatch):
     placed = []
     counted = Counting.forward
     monkeypatch.setattr(Counting, "forward", lambda net, x: placed.append(x) or counted(net, x))
-    part = plan.Part(plan.Network("counting", None, CLASSES, SIDE), np.array([1, 1]), "auto", 4)
+    part = Part(Network("counting", None, CLASSES, SIDE), np.array([1, 1]), "auto", 4)
     recipe, sent = plan.build(part.network).recipe, []
     monkeypatch.setattr(Classifier, "to", lambda net, device: sent.append(device) or net)
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -419,7 +421,7 @@ def test_an_unknown_study_is_said_in_one_line(capsys, monkeypatch):
     assert plan.main(["papr"]) == 2
     assert "did you mean 'paper'?" in capsys.readouterr().err
     with pytest.raises(UsageError, match="no model"):
-        plan.build(plan.Network("resnet1808"))
+        plan.build(Network("resnet1808"))
 
 
 def test_sizes_of_data_sets_that_are_not_there(tmp_path, monkeypatch):

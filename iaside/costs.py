@@ -1,0 +1,247 @@
+"""What each measuring notebook asks of the networks of a study: passes, images, tables.
+
+How many passes a loop makes is counted beside the loop (``coalition_passes``, ``attack_passes``,
+...); here stands which loops a notebook runs with its parameters. ``plan`` makes times of it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from iaside.estimator import pairs_per_image
+from iaside.faithfulness import QUANTITIES, examination_passes
+from iaside.images import split_size
+from iaside.parameters import UsageError
+from iaside.perturb import CORRUPTIONS, attack_passes
+from iaside.profiles import AT_ONCE, profile_passes
+from iaside.published import published_passes
+from iaside.responses import FOURIER, heat_cells, response_passes
+from iaside.sampling import sampled_passes
+from iaside.spectral import METRICS, SPACINGS
+from iaside.training import checkpoint_count, complete, training_passes
+from iaside.worths import ABSENCES, VALUES, coalition_passes
+from iaside.zoo import networks
+
+BATCH = 8  # images to time with where no other number is known
+NUMBER, HALF = 8, 2  # bytes of an entry of a table, and of a heat map
+SIDE = 224  # pixels, of what little depends on it
+LOOK = 1  # a pass of one image, by which a notebook knows the network
+
+
+class Network(NamedTuple):
+    """An architecture. With a recipe's path or neither it is loaded, with a side it is trained."""
+
+    name: str
+    recipe: str | None = None
+    classes: int = 0
+    side: int = 0
+
+
+class Part(NamedTuple):
+    """What one network has to do in a stage.
+
+    passes (2,): images forward, gradients back;  batch: images a pass, None for the fastest;
+    grads: images a pass with gradients;  images: kept in memory;  bands: of a game;  disk: bytes
+    written, checkpoints: besides, files of weights;  alone: one thread, several networks at a time;
+    corrupt: (what is corrupted, images times severities), once for all stages with the same.
+    """
+
+    network: Network
+    passes: np.ndarray
+    precision: str
+    batch: int | None = BATCH
+    grads: int = 0
+    images: int = 0
+    bands: int = 0
+    disk: int = 0
+    checkpoints: int = 0
+    alone: bool = False
+    trains: bool = False
+    corrupt: tuple | None = None
+
+
+class Study(NamedTuple):
+    """The sections of a params.yaml, and the project's folder, where recipes are."""
+
+    params: dict
+    root: Path
+
+    def network(self, model: Mapping) -> Network:
+        """The architecture of an entry of ``models``; of a network still to be trained, its plan's.
+
+        Errors: UsageError for a plan or a network that the study does not have.
+        """
+        recipe, weights = self.root / (model.get("recipe") or ""), Path(model.get("weights") or "")
+        if recipe.is_file():
+            return Network(model["name"], str(recipe))
+        if weights.parts[:3] != ("results", "training", "networks"):
+            return Network(model["name"])
+        of, name = weights.parts[3:5]
+        plans = self.params["training"]["plans"]
+        if of not in plans or name not in (found := self.trained({of: plans[of]})):
+            raise UsageError(f"{weights} is of no network that training.plans names")
+        return found[name][1]
+
+    def trained(self, plans: Mapping) -> dict[str, tuple[dict, Network, int, int]]:
+        """name -> complete settings, architecture, training images, held-out images."""
+        shared = {k: v for k, v in self.params["training"].items() if k != "plans"}
+        found = {}
+        for name, settings in networks(plans).items():
+            settings = complete(settings, shared)
+            only = settings["classes"]
+            n, held, classes = _split(settings["images"], settings["held_out"],
+                                      tuple(only) if isinstance(only, list) else only)  # fmt: skip
+            network = Network(settings["architecture"], None, classes, settings["side"])
+            found[name] = settings, network, n, held
+        return found
+
+
+_split = functools.lru_cache(split_size)
+
+
+def _forward(n: int) -> np.ndarray:
+    return np.array([n, 0])
+
+
+def _snr(p: dict, study: Study) -> list[Part]:
+    n, attacked, sparse = p["n_images"], p["n_attack"], p["n_sparse"]
+    passes = _forward(LOOK + n + 5 * n + 3 * attacked + 2 * sparse)  # the answers
+    attacks = {"fgsm": attacked, "pgd": 2 * attacked, "sparsefool": sparse, "pixle": sparse}
+    for name, times in attacks.items():
+        steps = p["steps"] if name in ("pgd", "sparsefool") else None
+        passes = passes + times * attack_passes(name, steps=steps)
+    disk = NUMBER * 10 * n * round(SIDE * 0.71 + p["n_bands"])  # spectra of ten sources
+    return [Part(study.network(p["model"]), passes, "float32", 1, 1, n, p["n_bands"], disk)]
+
+
+def _worths(p: dict, study: Study) -> list[Part]:
+    recorded = {*p["values"], "log_likelihood", "accuracy", "probability"}
+    parts = [Part(study.network(p["model"]), _forward(LOOK), p["precision"], p["batch_size"])]
+    n, bands, tables = p["n_images"], p["n_bands"], len(recorded)
+    for v in p["variants"]:
+        if v == "trained":
+            passes = coalition_passes(bands, n, "embedding" in recorded)
+            disk = tables * 2**bands * n
+        elif v == "published":
+            passes = published_passes(bands, p["n_control"])
+            disk = 2**bands * p["n_control"]
+        else:
+            passes = sampled_passes(bands, n, n * (2 + 2 * pairs_per_image(bands)))
+            passes += 2 * n * ("embedding" in recorded)  # a second round begins with what is left
+            disk = (3 + tables) * passes
+        parts.append(parts[0]._replace(
+            passes=_forward(passes), images=n, bands=bands, disk=NUMBER * disk,
+            precision="float32" if v == "float32" else p["precision"],
+        ))  # fmt: skip
+    return parts
+
+
+def _robustness(p: dict, study: Study) -> list[Part]:
+    eps, bands, severities = len(p["attack_eps"]), p["n_bands"], len(p["severities"])
+    counts = {
+        "fgsm": eps, "pgd": eps + len(p["band_eps"]) * bands,
+        "white_noise": len(p["noise_sigma"]) + bands, "gaussian_blur": len(p["blur_kernels"]),
+        FOURIER: len(heat_cells(p["heat_grid"])), **dict.fromkeys(CORRUPTIONS, severities),
+    }  # fmt: skip
+    few = {"fgsm": p["n_attack"], "pgd": p["n_attack"], FOURIER: p["n_heat"]}
+    n = p["n_images"]
+    return [Part(
+        study.network(p["model"]), response_passes(counts, n, few), p["precision"],
+        p["batch_size"] or 8, 1, n, bands,
+        NUMBER * (1 + sum(counts.values())) * (4 + bands) * n,
+        corrupt=((p["images"], n, p["seed"]), n * severities),
+    )]  # fmt: skip
+
+
+def _choices(p: dict, study: Study) -> list[Part]:
+    n, bands = p["n_images"], p["n_bands"]
+    games = len(ABSENCES) - 1 + 1 + len(METRICS) - 1 + len(SPACINGS) - 1  # besides the reference
+    passes = coalition_passes(bands, n, embedding=True) + games * coalition_passes(bands, n)
+    passes += published_passes(bands, n)
+    tables = len(VALUES) + games + 1
+    return [Part(study.network(p["model"]), _forward(passes), p["precision"], p["batch_size"], 0, n,
+                 bands, NUMBER * tables * 2**bands * n)]  # fmt: skip
+
+
+def _convergence(p: dict, study: Study) -> list[Part]:
+    n, bands = p["n_images"], p["n_bands"]
+    passes = _forward(coalition_passes(bands, n))
+    return [Part(study.network(p["model"]), passes, p["precision"], p["batch_size"], 0, n, bands,
+                 NUMBER * 2 * 2**bands * n)]  # fmt: skip
+
+
+def _resolution(p: dict, study: Study) -> list[Part]:
+    passes = sum(sampled_passes(bands, p["n_images"], p["budget"]) for bands in p["bands"])
+    return [Part(study.network(p["model"]), _forward(passes), p["precision"], p["batch_size"], 0,
+                 p["n_images"], max(p["bands"]), NUMBER * 4 * passes)]  # fmt: skip
+
+
+def _training(p: dict, study: Study) -> list[Part]:
+    return [
+        Part(network, training_passes(settings, n, held), settings["precision"], settings["batch"],
+             settings["batch"], (n + held) // 4,  # as bytes, a quarter of what pixels take
+             checkpoints=1 + checkpoint_count(settings), alone=True, trains=True)
+        for settings, network, n, held in study.trained({p["item"]: p["plan"]}).values()
+    ]  # fmt: skip
+
+
+def _profiles(p: dict, study: Study) -> list[Part]:
+    n, bands, severities = p["n_images"], p["n_bands"], len(p["severities"])
+    parts = []
+    for settings, network, _, held in study.trained({p["item"]: p["plan"]}).values():
+        kept = checkpoint_count(settings)
+        parts.append(Part(
+            network, profile_passes(p, held, kept), p["precision"], p["batch_size"] or 256,
+            AT_ONCE, n + held // 4, bands, NUMBER * kept * (3 * 2**bands * n + 2 * held),
+            alone=True, corrupt=((settings["images"], n, p["seed"]), n * severities),
+        ))  # fmt: skip
+    return parts
+
+
+def _attributions(p: dict, study: Study) -> list[Part]:
+    attack = {"steps": p["steps"], "samples": p["samples"]}
+    options = {
+        "smoothgrad": {"samples": p["path_steps"]},
+        "integrated_gradients": {"steps": p["path_steps"]},
+        "mfaba": {"steps": p["path_steps"]},
+        "big": {"steps": p["path_steps"], "path_steps": p["path_steps"], "eps": [p["eps"] / 255]},
+        "agi": {"classes": p["classes"], "steps": p["class_steps"]},
+        "la": {"classes": p["classes"], "steps": p["class_steps"]},
+        "attexplore": attack,
+    }
+    variants = {m: {"method": m, **options.get(m, {})} for m in p["methods"]}
+    fampe = ["fampe", "product", *p["alphas"]]
+    variants |= {("fampe", name): {"method": "fampe", **attack} for name in fampe}
+    variants |= {"clean": {"method": "clean"}, "pgd": {"method": "pgd", "steps": p["steps"]}}
+    coarse = {"method": "fampe", "steps": p["grid_steps"], "samples": p["grid_samples"]}
+    grid = {(a, k): coarse for a in p["grid_alphas"] for k in p["grid_kappas"]}
+    n, bands, judges = p["n_images"], p["n_bands"], len(p["networks"])
+    passes = examination_passes(
+        variants | grid, n, judges, dict.fromkeys(grid, p["n_grid"]), p["n_twin"],
+        p["insertion_steps"], p["infidelity_samples"],
+    )  # fmt: skip
+    passes = passes + _forward(n + coalition_passes(bands, n))  # what is predicted, and its game
+    rows = len(variants) + len(grid)
+    disk = NUMBER * n * (rows * (len(QUANTITIES) + judges) + 2**bands)
+    return [Part(study.network(p["model"]), passes, "float32", 16, 10, n, bands,
+                 disk + HALF * rows * p["n_shown"] * SIDE**2)]  # fmt: skip
+
+
+COSTS: dict[str, Callable[[dict, Study], list[Part]]] = {
+    "snr": _snr,
+    "worths": _worths,
+    "robustness": _robustness,
+    "choices": _choices,
+    "convergence": _convergence,
+    "resolution": _resolution,
+    "training": _training,
+    "profiles": _profiles,
+    "attributions": _attributions,
+}
+# Where attacks or sampling may end early, or training images turn out to be held out as well.
+AT_MOST = {"snr", "worths", "resolution", "training", "attributions"}
