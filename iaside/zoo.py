@@ -33,7 +33,7 @@ FACTORS = {  # what tells one network from another, in the order of their names:
 }
 SHARED = (  # settings of the study that a plan may have its own value of
     "classes", "side", "epochs", "every", "batch", "lr", "schedule", "momentum", "weight_decay",
-    "flip", "eps", "steps",
+    "flip", "eps", "steps", "warm_up",
 )  # fmt: skip
 _ALLOWED = {  # factor -> (the rule in words, the rule)
     "architecture": ("a name", lambda v: isinstance(v, str) and v != ""),

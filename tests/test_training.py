@@ -43,7 +43,7 @@ def shared(tmp_path_factory):
     return dict(
         images=str(path), classes=None, side=SIDE, held_out=0.2, epochs=3, batch=8, lr=0.05,
         momentum=0.9, weight_decay=5e-4, schedule="cosine", flip=False, eps=8, steps=2,
-        precision="float32",
+        warm_up=0, precision="float32",
     )  # fmt: skip
 
 
@@ -153,6 +153,24 @@ def test_attacks_of_training():
         assert ((shown - x).abs() - 0.05).abs().mean() < 1e-3
     weak = attacked(net, x, y, "pgd", 0.05, steps=2)
     assert (weak - x).abs().amax() == pytest.approx(0.025, rel=1e-4), "steps of eps / 4"
+    # a fifth of its strength: FGSM's step of 1.25 eps, and the eps that PGD's steps may not leave
+    for kind, largest in (("fgsm", 1.25 * 0.05 / 5), ("pgd", 0.05 / 5)):
+        young = attacked(net, x, y, kind, 0.05, steps=2, warm=0.2)
+        assert (young - x).abs().amax() == pytest.approx(largest, rel=1e-4)
+
+
+def test_an_adversary_warms_up_over_its_epochs(shared, data, tmp_path, monkeypatch):
+    seen = []
+
+    def watched(*given):
+        seen.append(given[-1])
+        return attacked(*given)
+
+    monkeypatch.setattr(training, "attacked", watched)
+    trained(shared, data, tmp_path, adversary="fgsm", warm_up=2)
+    each = len(seen) // 3  # epochs
+    assert seen == pytest.approx([min(1, (k + 1) / (2 * each)) for k in range(3 * each)])
+    assert seen[0] < 0.2 and seen[2 * each - 1] == 1
 
 
 # --- equal runs, resuming -------------------------------------------------------------------------
@@ -276,6 +294,7 @@ def test_workers_change_no_byte_and_their_errors_arrive(shared, data, tmp_path):
         ({"momentum": 1}, "momentum=1 of"),
         ({"schedule": "step"}, "schedule='step' of .* one of constant, cosine, cyclic"),
         ({"eps": 300}, "eps=300"),
+        ({"warm_up": -1}, "warm_up=-1 of"),
         ({"architecture": "smal_cnn"}, "no model 'smal_cnn'"),
     ],
 )
