@@ -17,8 +17,10 @@ have in common, given for nothing (balancing permutations over images could remo
 that), and one regression over the pooled draws of all images. A pilot that chooses the design has
 nothing to choose: one design is ahead on every table.
 
-`tables` is a folder with <model>-trained.npz, or one npz. Prints the coverage of our 95 % intervals
-on a population of games whose values are known, then one JSON line per model and estimator; the
+`tables` is a folder with <model>-trained.npz, or one npz. Prints the coverage of the 95 % intervals
+that `explain` gives, on a population of games whose values are known (over all bands, and of the
+bands with the lowest and the highest): images visited once, four times, and until a tolerance is
+reached, so that the data say where to stop. Then one JSON line per model and estimator; the
 last line holds the speed-ups of the root mean square error.
 """
 
@@ -28,17 +30,12 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import torch
 from shapiq.approximator import SVARM, KernelSHAP, PermutationSamplingSV
 
-from iaside.estimator import (
-    draw_pairs,
-    members,
-    pairs_per_image,
-    resampled_table,
-    sampled_values,
-    whole,
-)
-from iaside.score import interval
+from iaside.estimator import draw_pairs, members, pairs_per_image, resampled_table
+from iaside.explain import Explanation
+from iaside.sampling import sampled_worths
 from iaside.shapley import coalitions, shapley_values
 from iaside.worths import Worths
 
@@ -122,27 +119,61 @@ def speedup(table, estimate, size, repeats):
     return (*found.round(2).tolist(), price * spread.max() / error.max(), passes)
 
 
-def coverage(repeats, n_bands=8, n=24):
-    """How often 95 % intervals hold the true mean values, of images in general and of these."""
-    rng = np.random.default_rng(0)
+def population(rng, n_bands, n):
+    """Exact tables (2**M, n) of images whose common game is known, and its values (M,)."""
     x = coalitions(n_bands).astype(float)
     share = 2.0 ** -np.arange(n_bands)
     common = 4 * (1 - np.exp(-x @ share))  # low bands matter most, and the worth saturates
     own = (x[:, :, None] * x[:, None] * share[:, None] * share).reshape(len(x), -1)
-    truth, ends = shapley_values(common), np.array([0, whole(n_bands)], np.uint64)
-    held = []
-    for _ in range(repeats):
-        strength = rng.exponential(size=(own.shape[1], n)) - 1  # mean 0, skewed
-        table = common[:, None] + own @ strength + 0.1 * rng.normal(size=(len(x), n))
-        pairs = [draw_pairs(n_bands, pairs_per_image(n_bands), rng) for _ in range(n)]
-        codes = np.stack([np.r_[ends, p] for p in pairs])
-        found = sampled_values(codes, table[codes.astype(int), np.arange(n)[:, None]], n_bands)
-        general = interval(found.values, lambda mean: mean)
-        off = np.abs(found.values.mean(1) - shapley_values(table).mean(1))
-        these = off <= 1.96 * np.sqrt(found.draw_variance.sum(1)) / n
-        held.append([((general.low <= truth) & (truth <= general.high)).mean(), these.mean()])
-    names = ["images in general", "these images"]
-    return dict(zip(names, np.mean(held, 0).round(4).tolist(), strict=True))
+    strength = rng.exponential(size=(own.shape[1], n)) - 1  # mean 0, skewed
+    table = common[:, None] + own @ strength + 0.1 * rng.normal(size=(len(x), n))
+    return table - table[0], shapley_values(common)
+
+
+def measured(table, seed, **how):
+    """What ``sampled_worths`` makes of an exact table: image i is grey, band k its row k."""
+    n_bands, n = bands(table), table.shape[1]
+    images = (torch.arange(1, n + 1) / (n + 1)).expand(3, n_bands, n_bands, n).permute(3, 0, 1, 2)
+    rows = torch.eye(n_bands)[:, None, None, :, None]
+    known = torch.from_numpy(table)
+
+    def look_up(x):
+        code = (x[:, 0, :, 0] > 0).long() @ (1 << torch.arange(n_bands))
+        worth = known[code, (x.amax((1, 2, 3)) * (n + 1)).round().long() - 1]
+        return torch.stack([worth, 0 * worth], 1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where a tolerance is not reached
+        return sampled_worths(
+            look_up, images, torch.zeros(n).long(), lambda x: x * rows, seed=seed,
+            value=lambda outputs, labels: outputs[:, 0], batch_size=60, progress=False, **how,
+        )  # fmt: skip
+
+
+CASES = {  # how a measurement ends: what it is asked for, of how many images
+    "images once": (24, {"budget": 24 * 12}),
+    "images four times": (24, {"budget": 24 * 42}),
+    "at a tolerance": (60, {"tolerance": 0.18}),
+}
+
+
+def coverage(repeats, n, how, n_bands=8):
+    """How often 95 % intervals hold the true mean values, of images in general and of these."""
+    rng = np.random.default_rng(0)
+    held, seen = np.empty((repeats, 2, n_bands)), []
+    for r in range(repeats):
+        table, truth = population(rng, n_bands, n)
+        e = Explanation(measured(table, r, **how))
+        exact = shapley_values(table[:, e.worths.images]).mean(1)
+        for k, (i, true) in enumerate([(e.psi, truth), (e.these_images(), exact)]):
+            held[r, k] = (i.low <= true) & (true <= i.high)
+        seen.append(len(e.worths.images))
+    each = held.mean(0)  # (2, M)
+    found = {
+        name: {"all bands": b.mean(), "lowest": b.min(), "highest": b.max()}
+        for name, b in zip(["images in general", "these images"], each, strict=True)
+    }
+    return found | {"images": [int(min(seen)), float(np.median(seen)), int(max(seen))]}
 
 
 def main() -> None:
@@ -157,7 +188,9 @@ def main() -> None:
     tables = {m: t for m, t in tables.items() if a.models is None or m in a.models}
     if not tables:
         parser.error(f"no tables of worths in {a.tables}; run the stage `worths` first")
-    print(json.dumps({"coverage": coverage(a.coverage), "repeats": a.coverage}), flush=True)
+    for case, (n, how) in CASES.items():
+        found = coverage(a.coverage, n, how)
+        print(json.dumps({"coverage": case} | how | found | {"repeats": a.coverage}), flush=True)
     speedups = {"exact": dict.fromkeys(tables, 1.0)}
     for model, table in tables.items():
         n_bands = bands(table)
