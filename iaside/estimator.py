@@ -18,6 +18,8 @@ from scipy import linalg, optimize
 
 FOLDS = 4  # parts of the images; each is predicted from the others
 FIT_IMAGES = 64  # that the rates are fitted to: more change nothing
+FIT_ROWS = 136  # of each of them: two rounds of 64 bands; every step inverts matrices of this side
+ENTRIES = 64 * FIT_ROWS**2  # of matrices that are inverted together: memory stays small
 POOL_ROWS = 1000  # worths that the common game is interpolated from
 COMMON = 1.0  # variance of an image's own game over that of the common one, as a prior
 NUGGET = 0.1  # least share of the variance that no kernel foresees
@@ -34,6 +36,15 @@ class Estimates(NamedTuple):
 def pairs_per_image(n_bands: int) -> int:
     """How many pairs of coalitions are drawn at a time: with the ends, about M + 4 passes."""
     return max(2, n_bands // 2 + 1)
+
+
+def passes_per_image(n_bands: int) -> int:
+    """Forward passes that one round of pairs takes an image, the ends included.
+
+    >>> passes_per_image(8), passes_per_image(64)
+    (12, 68)
+    """
+    return 2 + 2 * pairs_per_image(n_bands)
 
 
 def draw_pairs(n_bands: int, n_pairs: int, rng: np.random.Generator) -> np.ndarray:
@@ -104,7 +115,8 @@ def sampled_values(codes: ArrayLike, worths: ArrayLike, n_bands: int) -> Estimat
         game = _learn(codes[others], gain[others], measured[others], n_bands)
         for rows in np.unique(measured[fold == k]):
             here = np.flatnonzero((fold == k) & (measured == rows))
-            for part in np.array_split(here, -(-len(here) // 64)):  # memory stays small
+            at_once = max(1, min(64, ENTRIES // rows**2))
+            for part in np.array_split(here, -(-len(here) // at_once)):
                 e = game.correct(members(codes[part, :rows], n_bands), gain[part, :rows])
                 values[:, part] = e.mean(1).T
                 # Draws that foresee each other err a little alike, hence K - 1 (the coverage that
@@ -183,10 +195,10 @@ def _learn(codes, gain, measured, n_bands) -> _Game:
         return _Game(rates, NUGGET, np.zeros((1, n_bands)), np.zeros(1))
     x = members(codes[:, : measured.min()], n_bands).astype(float)
     y = gain[:, : measured.min()]
-    rates, nugget = _fit(x[:FIT_IMAGES], y[:FIT_IMAGES])
+    rates, nugget = _fit(x[:FIT_IMAGES, :FIT_ROWS], y[:FIT_IMAGES, :FIT_ROWS])
     at, target = x.reshape(-1, n_bands)[:POOL_ROWS], y.ravel()[:POOL_ROWS]
     gram = _kernel(at, at, rates) + COMMON * np.eye(len(at))
-    return _Game(rates, nugget, at, linalg.solve(gram, target, assume_a="pos"))
+    return _Game(rates, nugget, at, linalg.cho_solve(linalg.cho_factor(gram), target))
 
 
 def _fit(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:

@@ -211,10 +211,11 @@ def explain(
     """Explain by frequency bands what a model's predictions rest on.
 
     Shapes: images (N, C, H, W) in [0, 1]; labels (N,) class indices or (N, classes). ``settings``
-    go to ``coalition_worths`` (value, absence, precision, device, batch_size, resume, ...);
+    go to ``coalition_worths`` (value, absence, precision, device, batch_size, resume, client, ...);
     ``masks`` replaces the partition that n_bands, metric and spacing would make. With a tolerance
-    (standard error of the mean values) or a budget (forward passes) coalitions are sampled until
-    it is reached (``sampled_worths``): up to 64 bands, and the columns are the images visited.
+    (standard error of the mean values; with ``relative=True`` as a share of their sum) or a budget
+    (forward passes) coalitions are sampled until it is reached (``sampled_worths``): up to 64
+    bands, in this process (no client), and the columns are the images visited.
 
     Errors: as ``band_masks``, ``coalition_worths`` and ``sampled_worths``.
     Source: seed 002 sections 3.1 to 3.4.
@@ -227,13 +228,18 @@ def explain(
     [1.0, 0.0, 0.0]
     """
     _check_settings(normalise, beta, score_kind, level)
+    sampled = tolerance is not None or budget is not None
+    if sampled and settings.pop("client", None) is not None:
+        raise ValueError("client= plays exact games only; leave it out, or tolerance= and budget=")
+    if not sampled and settings.pop("relative", False):
+        raise ValueError("relative=True says how to read tolerance=; give that too")
     check_images(images)
     if masks is None:
         masks = band_masks(n_bands, tuple(images.shape[-2:]), metric, spacing, images)
-    if tolerance is None and budget is None:
-        worths = coalition_worths(model, images, labels, masks, **settings)
-    else:
+    if sampled:
         worths = sampled_worths(model, images, labels, masks, tolerance, budget, **settings)
+    else:
+        worths = coalition_worths(model, images, labels, masks, **settings)
     hard = None if labels is None or labels.ndim == 2 else labels.cpu().numpy()
     if hard is not None and settings.get("subset") is not None:
         hard = hard[np.asarray(settings["subset"])]

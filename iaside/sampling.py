@@ -26,6 +26,7 @@ from iaside.estimator import (
     draw_pairs,
     members,
     pairs_per_image,
+    passes_per_image,
     sampled_values,
     whole,
 )
@@ -42,11 +43,11 @@ MIN_BANDS, MAX_BANDS = 3, 64  # fewer have no more coalitions than a sample; a c
 class SampledWorths:
     """Worths of sampled coalitions, one row for each.
 
-    image (K,): index in the set; draw (K,): 0 for the empty and the full coalition, then the
-    number of the pair; coalition (K,) uint64: bit i = band i; tables: value name -> (K,) float64.
-    Rows are sorted by image, draw and position in the pair. provenance: as in ``Worths``, and how
-    the measurement ended (``stopped``: tolerance, budget, images or exact; ``message``: in words).
-    forwards: passes made for it this time.
+    image (K,): index in the set, or in ``subset`` where one was given; draw (K,): 0 for the empty
+    and the full coalition, then the number of the pair; coalition (K,) uint64: bit i = band i;
+    tables: value name -> (K,) float64. Rows are sorted by image, draw and position in the pair.
+    provenance: as in ``Worths``, and how the measurement ended (``stopped``: tolerance, budget,
+    images or exact; ``message``: in words). forwards: passes made for it this time.
     """
 
     image: np.ndarray
@@ -116,7 +117,9 @@ def sampled_worths(
     Takes what ``coalition_worths`` takes, but up to 64 bands, and one of these or both:
     tolerance: the standard error, in the unit of the worths, that no band's mean value (of the
     first value asked for) shall exceed, for images and draws together; ``relative``: as a share of
-    the mean v(all) - v(none). budget: the most forward passes, those made before a resume included.
+    the mean v(all) - v(none). budget: the most forward passes of coalitions, those made before a
+    resume included (``embedding`` sees each clean image besides). subset: draws go by the position
+    in it, so its columns are estimates of their own.
     It ends within the tolerance, at the budget, where the images at hand cannot reach the
     tolerance however many coalitions are drawn, or where all coalitions would take no more passes;
     ``stopped`` and ``message`` in the provenance say which, and a RuntimeWarning if the tolerance
@@ -124,7 +127,7 @@ def sampled_worths(
     resume: as there; a later call may have another tolerance or budget and goes on.
 
     Errors: those of ``coalition_worths``; ValueError for neither tolerance nor budget, one that is
-    not positive, a budget too small for 5 images, or fewer than 3 bands.
+    not positive, a budget too small for 5 images, fewer than 3 bands, or ``relative`` to 0.
     Source: seed 002 Eq. 3, estimated as in ``iaside.estimator``.
 
     >>> from iaside.spectral import band_masks
@@ -134,11 +137,12 @@ def sampled_worths(
     >>> w.estimates.values.shape, w.provenance["stopped"]
     ((4, 9), 'budget')
     """
+    _check_request(tolerance, budget)
     setup = prepare(model, images, labels, masks, value, absence, precision, device, batch_size,
                     resume, temperature, sigma, seed, subset, sampled=True)
     n, n_bands = len(setup.images), setup.provenance["n_bands"]
-    per_image = 2 + 2 * pairs_per_image(n_bands)
-    _check(tolerance, budget, n, n_bands, per_image)
+    per_image = passes_per_image(n_bands)
+    _check_size(tolerance, budget, n, n_bands, per_image)
     sample = _Sample(setup, resume, seed)
     if progress:
         print(
@@ -169,20 +173,22 @@ def _run(sample: _Sample, tolerance, relative, budget, bar) -> tuple[str, str]:
     """Visit images, round after round, until there is a reason to stop; which, and in words."""
     n, n_bands = len(sample.order), sample.n_bands
     group = max(1, sample.setup.batch_size // sample.width)
-    look, passes, spent = min(n, FIRST), 0, False
+    look, passes, spent = n if tolerance is None else min(n, FIRST), 0, False
     for k in range(max(1, (2**n_bands - 2) // (sample.width - 2))):
         sample.open_round()
-        for start in range(0, n, group):
-            here = sample.order[start : start + group]
+        start = 0
+        while start < n:
+            # No batch reaches beyond a look: where it all ends must not depend on the batch size.
+            here = sample.order[start : min(start + group, look)]
             cost = np.array([len(sample.fresh(i)) for i in here]).cumsum()
             if budget is not None and passes + cost[-1] > budget:
                 here = here[passes + cost <= budget]
                 spent = True
             sample.measure(here, bar)
             passes += int(cost[len(here) - 1]) if len(here) else 0
-            seen = n if k > 0 else start + len(here)
-            last = start + len(here) == n  # of its round
-            if not spent and (tolerance is None or not (last or (k == 0 and seen >= look))):
+            start += len(here)
+            seen = n if k > 0 else start
+            if not spent and (tolerance is None or start < look):
                 continue
             error, wanted, floor = sample.error(tolerance, relative)
             if error <= wanted:
@@ -204,6 +210,7 @@ def _run(sample: _Sample, tolerance, relative, budget, bar) -> tuple[str, str]:
                     f"{floor:.3g}; it takes more than {needed:,} images"
                 )
             look = int(np.clip(np.ceil(seen * (error / wanted) ** 2), seen + 1, 2 * seen))
+            look = min(look, n)
     error, wanted, _ = sample.error(tolerance, relative)
     unmet = "" if tolerance is None else f", not {wanted:.3g}"
     return "exact", (
@@ -219,8 +226,7 @@ class _Sample:
     def __init__(self, setup: Setup, resume, seed: int) -> None:
         self.setup, self.seed, self.resume = setup, seed, resume
         self.n_bands, self.values = setup.provenance["n_bands"], setup.provenance["values"]
-        self.pairs = pairs_per_image(self.n_bands)
-        self.width = 2 + 2 * self.pairs
+        self.pairs, self.width = pairs_per_image(self.n_bands), passes_per_image(self.n_bands)
         n = len(setup.images)
         self.order = np.random.default_rng([seed, n]).permutation(n)
         self.codes = np.empty((n, 0), np.uint64)
@@ -306,6 +312,11 @@ class _Sample:
         together = values.var(1, ddof=1) / n
         floor = np.maximum(together - variance.sum(1) / n**2, 0)
         unit = abs((worths[seen, 1] - worths[seen, 0]).mean()) if relative else 1.0
+        if unit == 0 and together.any():
+            raise ValueError(
+                "the mean of v(all) - v(none) is 0 for these images, so no error is a share of it; "
+                "give tolerance= in the unit of the worths, without relative=True"
+            )
         wanted = np.nan if tolerance is None else tolerance * unit
         return float(np.sqrt(together.max())), float(wanted), float(np.sqrt(floor.max()))
 
@@ -317,19 +328,22 @@ class _Sample:
                              self.setup.provenance | ended, self.forwards)
 
 
-def _check(tolerance, budget, n, n_bands, per_image) -> None:
+def _check_request(tolerance, budget) -> None:
     if tolerance is None and budget is None:
         raise ValueError(
             "give tolerance= (a standard error) or budget= (forward passes), or both; "
             "coalition_worths measures all coalitions"
         )
+    if tolerance is not None and not tolerance > 0:
+        raise ValueError(f"tolerance={tolerance} must be a standard error above 0")
+
+
+def _check_size(tolerance, budget, n, n_bands, per_image) -> None:
     if not MIN_BANDS <= n_bands <= MAX_BANDS:
         raise ValueError(
             f"{n_bands} bands cannot be sampled: take {MIN_BANDS} to {MAX_BANDS}; "
             f"of fewer, coalition_worths measures all coalitions"
         )
-    if tolerance is not None and not tolerance > 0:
-        raise ValueError(f"tolerance={tolerance} must be a standard error above 0")
     if tolerance is not None and n < 2:
         raise ValueError("tolerance= needs at least 2 images: one alone has no standard error")
     least = min(n, LEAST) * per_image

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from iaside.estimator import (
+    ENTRIES,
     _Game,
     _kernel,
     _kernel_values,
@@ -13,6 +14,7 @@ from iaside.estimator import (
     draw_pairs,
     members,
     pairs_per_image,
+    passes_per_image,
     resampled_table,
     sampled_values,
     whole,
@@ -125,6 +127,7 @@ def test_pairs_are_complements_with_the_sizes_of_the_shapley_kernel():
     expected = np.array([1 / 4, 1 / 6, 1 / 6, 1 / 4])
     np.testing.assert_allclose(np.bincount(size)[1:] / 20000, expected / expected.sum(), atol=0.015)
     assert [pairs_per_image(m) for m in (3, 8, 64)] == [2, 5, 33]
+    assert [passes_per_image(m) for m in (3, 8, 64)] == [6, 12, 68]
 
 
 def test_codes_and_members_are_those_of_coalitions():
@@ -150,6 +153,16 @@ def test_standard_errors_are_the_spread_of_repeated_samples():
         found = sampled_values(*drawn(common[:, None] + own, pairs_per_image(4), seed), 4).values
         z.append((found.mean(1) - shapley_values(common)) / (found.std(1, ddof=1) / 24**0.5))
     assert 0.87 < np.std(z) < 1.17 and np.abs(np.mean(z)) < 0.15
+
+
+def test_many_rounds_are_worked_off_in_small_pieces(monkeypatch):
+    """What one image needs grows with the square of its draws; all of them do not at once."""
+    sizes, invert = [], np.linalg.inv
+    monkeypatch.setattr(np.linalg, "inv", lambda a: sizes.append(a.size) or invert(a))
+    table = some_games(6, n=60)
+    found = sampled_values(*drawn(table, 150), 6).values
+    assert max(sizes) <= ENTRIES < 15 * 302**2, "15 images a fold, 302 worths each"
+    assert np.abs(found - shapley_values(table)).mean() < 0.1 * np.abs(found).mean()
 
 
 def test_more_draws_come_closer():

@@ -209,7 +209,7 @@ NOTEBOOKS = {
     "20_worths": {"item": "net-all", "variants": ["trained", "untrained", "float32", "published"],
                   "n_images": 3, "values": ["margin", "embedding"]},
     "40_robustness": {"n_images": 3, "n_attack": 2, "severities": [1, 5]},
-    "67_resolution": {"n_images": 6, "bands": [4, 8], "budget": 60},
+    "67_resolution": {"n_images": 6, "bands": [4, 8], "budget": 75},
     "60_choices": {"n_images": 3, "n_bands": 4},  # of 3, two partitions are one
     "65_convergence": {"n_images": 3},
     "80_attributions": {"n_images": 3, "n_twin": 2,

@@ -12,7 +12,7 @@ from torch._subclasses import FakeTensorMode
 import iaside as ia
 from iaside.sampling import SampledWorths, _Sample, sampled_worths
 from iaside.shapley import shapley_values
-from iaside.spectral import band_masks
+from iaside.spectral import band_masks, split_bands
 from iaside.worths import Setup, _Scorer, _value_functions, coalition_worths
 from tests.test_worths import SIDE, Net, band_reader, some_images, some_labels
 
@@ -87,6 +87,18 @@ def test_a_relative_tolerance_is_a_share_of_the_whole():
     assert e.psi.se.max() <= limit and f"within {limit:.3g}:" in w.provenance["message"]
 
 
+def test_a_share_of_nothing_is_no_tolerance():
+    """One of two bands alone is worth 1, neither nor both 0."""
+    def exclusive(x):
+        present = split_bands(x, MASKS)[1:3].abs().mean((2, 3, 4)) > 1e-4
+        return torch.stack([(present[0] != present[1]).float(), 0 * x[:, 0, 0, 0]], 1)
+
+    how = dict(n=40, value=lambda outputs, labels: outputs[:, 0])
+    with pytest.raises(ValueError, match="v.all. - v.none. is 0 .* without relative=True"):
+        measure(exclusive, tolerance=0.1, relative=True, **how)
+    assert measure(exclusive, tolerance=0.1, **how).provenance["stopped"] == "tolerance"
+
+
 def test_a_budget_is_not_exceeded_and_says_so():
     net = Net().eval()
     w = measure(net, n=20, budget=101)
@@ -113,8 +125,8 @@ def test_every_round_draws_anew_for_every_image():
 def test_a_tolerance_that_the_budget_just_reaches_is_reached():
     """The budget ends the run before the next look at the error."""
     net = Net().eval()
-    w = measure(net, n=40, tolerance=ia.Explanation(measure(net, n=40, budget=180)).psi.se.max(),
-                budget=180)
+    reached = ia.Explanation(measure(net, n=40, budget=180)).psi.se.max()
+    w = measure(net, n=40, tolerance=reached * (1 + 1e-9), budget=180)
     assert w.provenance["stopped"] == "tolerance"
 
 
@@ -179,6 +191,16 @@ def test_batch_size_does_not_matter(batch_size):
     assert w.forwards == other.forwards
 
 
+@pytest.mark.parametrize("batch_size", [1, 24, 64])
+def test_where_a_tolerance_ends_it_does_not_depend_on_the_batch_size(batch_size):
+    net = Net().eval()
+    first = ia.Explanation(measure(net, n=40, budget=16 * PER_IMAGE)).psi.se.max()
+    w, other = (measure(net, n=40, tolerance=0.85 * first, batch_size=b) for b in (batch_size, 8))
+    assert 16 < len(other.images) < 40, "a second look, and not after the last image"
+    assert np.array_equal(w.coalition, other.coalition) and np.array_equal(w.image, other.image)
+    assert w.provenance["message"] == other.provenance["message"]
+
+
 def test_equal_runs_are_equal_bytes_and_come_back_from_disk(tmp_path):
     net = Net().eval()
     for name in ("a", "b"):
@@ -214,6 +236,10 @@ def test_an_explanation_is_the_same_thing_as_of_exact_worths(tmp_path):
     assert some.values.shape == (M, 16) and len(some.labels) == 16
     with pytest.raises(ValueError, match="of 16 images and the other of 40, not all the same"):
         ia.compare(some, whole)
+    with pytest.raises(ValueError, match="client= plays exact games only"):
+        ia.explain(sharp(), *data, budget=400, client=object(), **args)
+    with pytest.raises(ValueError, match="relative=True says how to read tolerance="):
+        ia.explain(sharp(), *data, relative=True, **args)
 
 
 def test_64_bands_at_224_pixels_stay_in_memory():
@@ -261,8 +287,8 @@ def test_placement_on_a_gpu(monkeypatch):
 @pytest.mark.parametrize(
     ("match", "settings"),
     [
-        ("give tolerance= .* or budget=", dict(budget=None)),
-        ("tolerance=-1 must be a standard error above 0", dict(tolerance=-1)),
+        ("give tolerance= .* or budget=", dict(budget=None, batch_size=None)),
+        ("tolerance=-1 must be a standard error above 0", dict(tolerance=-1, batch_size=None)),
         ("tolerance=nan must be", dict(tolerance=float("nan"))),
         ("budget=39 is too small: 8 forward passes for each of 5 images make 40", dict(budget=39)),
         ("2 bands cannot be sampled: take 3 to 64", dict(masks=band_masks(2, (SIDE, SIDE)))),
