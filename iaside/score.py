@@ -5,6 +5,7 @@ Band 0 holds the lowest frequencies. Bands lie on the first axis, further axes a
 columns: a profile is (M,), a profile per image or per resample (M, R).
 """
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -605,9 +606,12 @@ def _too_few(n):
     )
 
 
+@functools.lru_cache(maxsize=8)  # the same for every interval of a report
 def _draws(n, n_resamples, seed):
     """How often each resample draws each image, over n: (n, resamples), columns sum to 1."""
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_resamples).T / n
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_resamples).T / n
+    drawn.flags.writeable = False
+    return drawn
 
 
 def _tail(level, n):
@@ -627,8 +631,9 @@ def _delta_se(statistic, mean, covariance, step):
     points = np.stack([mean[:, None] + moves, mean[:, None] - moves])
     values = _evaluate(statistic, np.moveaxis(points, 1, 0).reshape(n_bands, -1))
     up, down = np.moveaxis(values.reshape(-1, 2, n_bands, n_columns), 1, 0)
-    slope = (up - down) / (2 * step[:, None])
-    return np.sqrt(np.maximum(np.einsum("kir,ijr,kjr->kr", slope, covariance, slope), 0))
+    slope = np.moveaxis((up - down) / (2 * step[:, None]), -1, 0)  # (R, K, M)
+    variance = (slope @ np.moveaxis(covariance, -1, 0) * slope).sum(-1).T
+    return np.sqrt(np.maximum(variance, 0))
 
 
 def _evaluate(statistic, mean):
