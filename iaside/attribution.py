@@ -24,14 +24,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from iaside import baselines
-from iaside.gradients import (
-    channels_last,
-    cross_entropy,
-    differentiable,
-    drawn,
-    gradients,
-    predictions,
-)
+from iaside.gradients import cross_entropy, differentiable, drawn, gradients, predictions
+from iaside.machine import channels_last
 from iaside.perturb import _check_attack, _check_images, _generators
 
 AT_ONCE = {"cpu": 10}  # images (copies, points of a path) per pass of the model

@@ -14,7 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from iaside.gradients import channels_last, cross_entropy, gradients, probability
+from iaside.gradients import cross_entropy, gradients, probability
+from iaside.machine import channels_last
 from iaside.perturb import _check_images, _numpy_seeded
 
 

@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from iaside.estimator import pairs_per_image
+from iaside.estimator import passes_per_image
 from iaside.faithfulness import QUANTITIES, examination_passes
 from iaside.images import split_size
 from iaside.parameters import UsageError
 from iaside.perturb import CORRUPTIONS, attack_passes
 from iaside.profiles import AT_ONCE, profile_passes
 from iaside.published import published_passes
-from iaside.responses import FOURIER, heat_cells, response_passes
+from iaside.responses import ATTACK_BATCH, FOURIER, heat_cells, response_passes
 from iaside.sampling import sampled_passes
 from iaside.spectral import METRICS, SPACINGS
 from iaside.training import checkpoint_count, complete, training_passes
@@ -131,7 +131,7 @@ def _worths(p: dict, study: Study) -> list[Part]:
             passes = published_passes(bands, p["n_control"])
             disk = 2**bands * p["n_control"]
         else:
-            passes = sampled_passes(bands, n, n * (2 + 2 * pairs_per_image(bands)))
+            passes = sampled_passes(bands, n, n * passes_per_image(bands))
             passes += 2 * n * ("embedding" in recorded)  # a second round begins with what is left
             disk = (3 + tables) * passes
         parts.append(parts[0]._replace(
@@ -151,8 +151,8 @@ def _robustness(p: dict, study: Study) -> list[Part]:
     few = {"fgsm": p["n_attack"], "pgd": p["n_attack"], FOURIER: p["n_heat"]}
     n = p["n_images"]
     return [Part(
-        study.network(p["model"]), response_passes(counts, n, few), p["precision"],
-        p["batch_size"] or 8, 1, n, bands,
+        study.network(p["model"]), response_passes(counts, n, few, ATTACK_BATCH), p["precision"],
+        p["batch_size"] or 8, ATTACK_BATCH, n, bands,
         NUMBER * (1 + sum(counts.values())) * (4 + bands) * n,
         corrupt=((p["images"], n, p["seed"]), n * severities),
     )]  # fmt: skip

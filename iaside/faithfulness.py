@@ -24,9 +24,10 @@ from tqdm import tqdm
 
 from iaside.attribution import EXPLORERS, attribute, explore, map_passes
 from iaside.baselines import captum_attr, image_by_image, probabilities
-from iaside.gradients import channels_last, differentiable, predictions
+from iaside.gradients import differentiable, predictions
 from iaside.machine import (
     arithmetic,
+    channels_last,
     device_of,
     fingerprint,
     fingerprint_model,

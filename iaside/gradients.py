@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from iaside.machine import arithmetic
+from iaside.machine import arithmetic, channels_last
 from iaside.perturb import _attackable
 
 
@@ -43,10 +43,6 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 def probability(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.softmax(1).gather(1, targets[:, None])[:, 0]
-
-
-def channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
 
 
 def drawn(kind: Callable, draws, shape: tuple[int, ...], like: Tensor) -> Tensor:

@@ -42,6 +42,15 @@ def device_of(model: object, device: str | torch.device | None) -> torch.device:
     return device
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """The same images, stored pixel by pixel: the layout in which convolutions are fastest.
+
+    >>> channels_last(torch.rand(2, 3, 4, 4)).stride()
+    (48, 1, 12, 3)
+    """
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 def resolve_precision(precision: str, device: str | torch.device) -> str:
     """Say which arithmetic ``auto`` stands for on a device: bfloat16 only where it is native.
 

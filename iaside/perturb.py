@@ -3,7 +3,7 @@
 Every image has its own random numbers, drawn from ``seed`` and from its place in the set, and an
 attack treats every image for itself: what becomes of an image does not depend on its batch, but
 for the rounding of the model, which the signs in fgsm and pgd make visible. Where every byte must
-be independent of it, give fgsm and pgd one image at a time; on a CPU that costs nothing.
+be independent of it, give fgsm and pgd one image at a time.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torchvision.transforms.functional import gaussian_blur
 
+from iaside.machine import channels_last
 from iaside.spectral import Masks, split_bands
 
 CORRUPTIONS = (  # the 15 of ImageNet-C, in the order of its papers
@@ -267,6 +267,9 @@ def _gaussian_blur(x: Tensor, kernel: int, sigma: float | None) -> Tensor:
         )
     if sigma == 0:
         raise ValueError("sigma=0 is no blur; give a number above 0, or none at all")
+    # Here: it takes a second to import, and most reports only want the names of corruptions.
+    from torchvision.transforms.functional import gaussian_blur
+
     return gaussian_blur(x, kernel, sigma)
 
 
@@ -444,7 +447,7 @@ def _confined_pgd(x, seeds, model, labels, radius, steps: int, band: int, masks:
 def _attackable(model: Callable) -> Iterator[Callable[[Tensor], Tensor]]:
     """Gradients with respect to pixels, whatever the caller's mode, and to nothing else.
 
-    Yields the model as attacks ask it, channels last: a gradient of one image is faster so.
+    Yields the model as attacks ask it: of images stored channels last.
     """
     parameters = model.parameters() if isinstance(model, nn.Module) else ()
     trained = [p for p in parameters if p.requires_grad]
@@ -452,7 +455,7 @@ def _attackable(model: Callable) -> Iterator[Callable[[Tensor], Tensor]]:
         for p in trained:
             p.requires_grad_(False)
         with torch.inference_mode(False), torch.enable_grad():
-            yield lambda x: model(x.contiguous(memory_format=torch.channels_last))
+            yield lambda x: model(channels_last(x))
     finally:
         for p in trained:
             p.requires_grad_(True)
@@ -572,7 +575,7 @@ def _check_attack(x: Tensor, model: Callable, labels: Tensor) -> Tensor:
             "give one integer class index per image"
         )
     with torch.no_grad():
-        logits = model(x[:1])
+        logits = model(channels_last(x[:1]))
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
         what = tuple(logits.shape) if hasattr(logits, "shape") else type(logits).__name__
         raise ValueError(f"the model returned {what} for one image; it must return (1, classes)")

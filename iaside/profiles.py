@@ -16,6 +16,7 @@ from tqdm import tqdm
 from iaside.images import stratified_order
 from iaside.machine import (
     arithmetic,
+    channels_last,
     fingerprint,
     fingerprint_model,
     pick_device,
@@ -73,7 +74,7 @@ def answers(
     """
     device, found = model.mean.device, []
     for x, y in zip(images.split(500), labels.split(500), strict=True):
-        x = (x.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
+        x = channels_last(x.to(device).float() / 255)
         with arithmetic(precision, device):
             logits = model(x)
         found.append((logits.float().log_softmax(1).cpu(), y))

@@ -32,6 +32,7 @@ from tqdm import tqdm
 from iaside.images import load_split, stratified_order
 from iaside.machine import (
     arithmetic,
+    channels_last,
     fingerprint,
     pick_device,
     replacing,
@@ -220,7 +221,7 @@ def evaluate(net: nn.Module, images: Tensor, labels: Tensor, precision: str) -> 
 
 
 def _pixels(images: Tensor) -> Tensor:
-    return (images.float() / 255).contiguous(memory_format=torch.channels_last)
+    return channels_last(images.float() / 255)
 
 
 def train_network(

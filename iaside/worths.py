@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from iaside.machine import (
     arithmetic,
+    channels_last,
     device_of,
     fastest_batch_size,
     fingerprint,
@@ -261,7 +262,7 @@ class _Scorer:
     @torch.no_grad()
     def outputs(self, x: Tensor) -> Tensor:
         with arithmetic(self.precision, self.device):
-            return self.model(x.contiguous(memory_format=torch.channels_last))
+            return self.model(channels_last(x))
 
     def scores(self, x: Tensor, labels: Tensor | None, reference: Tensor | None) -> Tensor:
         """x (k * B, C, H, W), labels and reference of B images -> (values, k * B)."""

@@ -516,6 +516,17 @@ ERRORS = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("name", [*ATTACKS, "confined"])
+def test_attacks_show_images_in_the_layout_that_is_fastest(name):
+    def watched(x):
+        assert x.is_contiguous(memory_format=torch.channels_last)
+        return NET(x)
+
+    how = {"eps": 0.1, "band": 0, "masks": MASKS} if name == "confined" else settings(name)
+    how |= {"model": watched, "labels": LABELS}
+    perturb(X, "pgd" if name == "confined" else name, **how)
+
+
 @pytest.mark.parametrize("x, name, options, kind, text", ERRORS, ids=range(len(ERRORS)))
 def test_errors_name_what_was_given_and_what_to_do(x, name, options, kind, text, capfd):
     with pytest.raises(kind, match=text):

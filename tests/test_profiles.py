@@ -20,7 +20,7 @@ SETTINGS = dict(
 )  # fmt: skip
 SHARED = dict(
     images="set", classes=None, side=32, held_out=0.5, epochs=3, batch=10, lr=0.05,
-    schedule="cosine", momentum=0.9, weight_decay=0, flip=False, eps=8, steps=2,
+    schedule="cosine", momentum=0.9, weight_decay=0, flip=False, eps=8, steps=2, warm_up=0,
     precision="float32",
 )  # fmt: skip
 
