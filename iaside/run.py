@@ -28,6 +28,14 @@ from iaside.parameters import (
 )
 
 
+# Activations come and go with every pass of a network. Where the C library keeps their memory, in
+# huge pages, instead of mapping it anew each time, a pass on a CPU takes about a fifth less.
+MALLOC = ":".join(
+    f"glibc.malloc.{name}"
+    for name in ("mmap_threshold=4294967296", "trim_threshold=17179869184", "hugetlb=1")
+)
+
+
 @contextmanager
 def _end_with_parent():
     """Let SIGTERM, and on Linux the death of the parent, end this process like Ctrl-C."""
@@ -60,6 +68,7 @@ def execute(notebook: dict, name: str, values: dict, root: Path, partial: Path):
 
     partial.parent.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("TQDM_MININTERVAL", "2")  # a line per tick would fill logs
+    os.environ.setdefault("GLIBC_TUNABLES", MALLOC)
     os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # bars are text here
     shown = partial.relative_to(root)
     with tempfile.TemporaryDirectory(prefix="ia-") as runtime:

@@ -63,7 +63,6 @@ def test_two_clones_that_share_a_cache_share_what_they_have_run(project, data, t
 
     params = project / "params.yaml"
     params.write_text(params.read_text().replace("\nseed: 0", "\nseed: 1"))
-    (project / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
     git(project, "init", "-q")
     git(project, "add", "-A")
     git(project, "commit", "-qm", "another seed")
