@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+LONG = 0.25  # seconds a pass: what a pass costs besides its images is nothing beside that
+
 
 def pick_device(name: str = "auto") -> torch.device:
     """The device of that name; ``auto`` is the accelerator where there is one, else the CPU.
@@ -145,7 +147,7 @@ def _measure_batch_size(seconds: Callable[[Tensor], float], x: Tensor, rounds: i
             break
         idle = idle + 1 if times[size] > 0.97 * best else 0
         best = min(best, times[size])
-        if size * times[size] > 2:  # seconds a pass: longer ones only make the progress coarse
+        if size * times[size] > LONG:
             break
         size *= 2
     near = [s for s, t in times.items() if t <= 1.2 * best]

@@ -27,7 +27,6 @@ from iaside.parameters import (
     resolve_parameters,
 )
 
-
 # Activations come and go with every pass of a network. Where the C library keeps their memory, in
 # huge pages, instead of mapping it anew each time, a pass on a CPU takes about a fifth less.
 MALLOC = ":".join(

@@ -54,7 +54,7 @@ def test_memory_that_runs_out_ends_the_search():
     def seconds(batch):
         if len(batch) > 8:
             raise torch.OutOfMemoryError
-        return 1.0 / len(batch)
+        return 0.1 / len(batch)
 
     assert _measure_batch_size(seconds, torch.zeros(1, 3, 8, 8)) == 8
 

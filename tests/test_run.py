@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -171,6 +172,12 @@ REPORT = notebook(
         "print('no' + 'ise', time.time(), file=sys.stderr)",
     ),
     ("code", "from IPython.display import HTML\nHTML(f'<p>{root}/b</p>')"),
+    (
+        "code",
+        "import resource\nfaults = []\nfor _ in range(12):\n    block = b'x' * 2**26\n"
+        "    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)\n"
+        "print(faults[-1] - faults[1] < 10 * 2**26 / 4096 / 4)",
+    ),
 )
 
 
@@ -197,6 +204,12 @@ def test_equal_runs_are_equal_bytes(two_runs):
     assert "noise" not in json.dumps(executed)
     assert executed["cells"][1]["metadata"]["tags"] == ["parameters"]
     assert not list((two_runs[0] / ".partial").iterdir())
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these settings")
+def test_memory_that_is_given_back_and_taken_again_is_not_mapped_anew(two_runs):
+    executed = json.loads((two_runs[0] / "results/importance/report.ipynb").read_text())
+    assert executed["cells"][5]["outputs"][0]["text"] == ["True\n"], "4096 bytes a fault"
 
 
 def test_html_is_complete_and_offline(two_runs):
