@@ -61,18 +61,18 @@ def test_two_clones_that_share_a_cache_share_what_they_have_run(project, data, t
     def git(root, *words):
         run(root, "git", "-c", "user.name=a", "-c", "user.email=a@b", *words)
 
-    params = project / "params.yaml"
-    params.write_text(params.read_text().replace("\nseed: 0", "\nseed: 1"))
+    dvc(project, "repro", "training@clean")
+    edit(project, mosaic_bands=4, absence="mean")
     git(project, "init", "-q")
     git(project, "add", "-A")
-    git(project, "commit", "-qm", "another seed")
+    git(project, "commit", "-qm", "other bands, other worths")
     clone, worths = tmp_path / "clone", "worths@squeezenet1_1"
     git(tmp_path, "clone", "-q", project, clone)
     for folder in ("weights", "images"):
         shutil.copytree(data / folder, clone / "data" / folder)
     dvc(clone, "cache", "dir", "--local", str(project / ".dvc/cache"))
     with ThreadPoolExecutor(2) as pool:
-        here = pool.submit(dvc, project, "repro", "bands", "training@clean")
+        here = pool.submit(dvc, project, "repro", "bands")
         there = pool.submit(dvc, clone, "repro", worths)
         assert "Running stage 'bands'" in here.result()
         assert f"Running stage '{worths}'" in there.result()
@@ -83,7 +83,6 @@ def test_two_clones_that_share_a_cache_share_what_they_have_run(project, data, t
                  "worths/tables/squeezenet1_1-trained.npz"):
         mine, theirs = project / "results" / name, clone / "results" / name
         assert mine.read_bytes() == theirs.read_bytes(), name
-    assert "Running stage 'training@clean'" in dvc(clone, "repro", "--dry", "training@clean")
     git(project, "add", "-A")
     git(project, "commit", "-qm", "results")
     git(clone, "fetch", "-q")
