@@ -16,6 +16,7 @@ import numpy as np
 from iaside.estimator import passes_per_image
 from iaside.faithfulness import QUANTITIES, examination_passes
 from iaside.images import split_size
+from iaside.models import FOLD
 from iaside.parameters import UsageError
 from iaside.perturb import CORRUPTIONS, attack_passes
 from iaside.profiles import AT_ONCE, profile_passes
@@ -110,7 +111,7 @@ def _forward(n: int) -> np.ndarray:
 
 def _snr(p: dict, study: Study) -> list[Part]:
     n, attacked, sparse = p["n_images"], p["n_attack"], p["n_sparse"]
-    passes = _forward(LOOK + n + 5 * n + 3 * attacked + 2 * sparse)  # the answers
+    passes = _forward(FOLD + LOOK + n + 5 * n + 3 * attacked + 2 * sparse)  # the answers
     attacks = {"fgsm": attacked, "pgd": 2 * attacked, "sparsefool": sparse, "pixle": sparse}
     for name, times in attacks.items():
         steps = p["steps"] if name in ("pgd", "sparsefool") else None
@@ -121,7 +122,8 @@ def _snr(p: dict, study: Study) -> list[Part]:
 
 def _worths(p: dict, study: Study) -> list[Part]:
     recorded = {*p["values"], "log_likelihood", "accuracy", "probability"}
-    parts = [Part(study.network(p["model"]), _forward(LOOK), p["precision"], p["batch_size"])]
+    looks = LOOK + FOLD * (1 + len({*p["variants"]} - {"published"}))
+    parts = [Part(study.network(p["model"]), _forward(looks), p["precision"], p["batch_size"])]
     n, bands, tables = p["n_images"], p["n_bands"], len(recorded)
     for v in p["variants"]:
         if v == "trained":
@@ -150,10 +152,10 @@ def _robustness(p: dict, study: Study) -> list[Part]:
     }  # fmt: skip
     few = {"fgsm": p["n_attack"], "pgd": p["n_attack"], FOURIER: p["n_heat"]}
     n = p["n_images"]
+    passes = _forward(FOLD) + response_passes(counts, n, few, ATTACK_BATCH)
     return [Part(
-        study.network(p["model"]), response_passes(counts, n, few, ATTACK_BATCH), p["precision"],
-        p["batch_size"] or 8, ATTACK_BATCH, n, bands,
-        NUMBER * (1 + sum(counts.values())) * (4 + bands) * n,
+        study.network(p["model"]), passes, p["precision"], p["batch_size"] or 8, ATTACK_BATCH, n,
+        bands, NUMBER * (1 + sum(counts.values())) * (4 + bands) * n,
         corrupt=((p["images"], n, p["seed"]), n * severities),
     )]  # fmt: skip
 
@@ -161,7 +163,7 @@ def _robustness(p: dict, study: Study) -> list[Part]:
 def _choices(p: dict, study: Study) -> list[Part]:
     n, bands = p["n_images"], p["n_bands"]
     games = len(ABSENCES) - 1 + 1 + len(METRICS) - 1 + len(SPACINGS) - 1  # besides the reference
-    passes = coalition_passes(bands, n, embedding=True) + games * coalition_passes(bands, n)
+    passes = FOLD + coalition_passes(bands, n, embedding=True) + games * coalition_passes(bands, n)
     passes += published_passes(bands, n)
     tables = len(VALUES) + games + 1
     return [Part(study.network(p["model"]), _forward(passes), p["precision"], p["batch_size"], 0, n,
@@ -170,13 +172,13 @@ def _choices(p: dict, study: Study) -> list[Part]:
 
 def _convergence(p: dict, study: Study) -> list[Part]:
     n, bands = p["n_images"], p["n_bands"]
-    passes = _forward(coalition_passes(bands, n))
+    passes = _forward(FOLD + coalition_passes(bands, n))
     return [Part(study.network(p["model"]), passes, p["precision"], p["batch_size"], 0, n, bands,
                  NUMBER * 2 * 2**bands * n)]  # fmt: skip
 
 
 def _resolution(p: dict, study: Study) -> list[Part]:
-    passes = sum(sampled_passes(bands, p["n_images"], p["budget"]) for bands in p["bands"])
+    passes = FOLD + sum(sampled_passes(M, p["n_images"], p["budget"]) for M in p["bands"])
     return [Part(study.network(p["model"]), _forward(passes), p["precision"], p["batch_size"], 0,
                  p["n_images"], max(p["bands"]), NUMBER * 4 * passes)]  # fmt: skip
 
@@ -225,7 +227,8 @@ def _attributions(p: dict, study: Study) -> list[Part]:
         variants | grid, n, judges, dict.fromkeys(grid, p["n_grid"]), p["n_twin"],
         p["insertion_steps"], p["infidelity_samples"],
     )  # fmt: skip
-    passes = passes + _forward(n + coalition_passes(bands, n))  # what is predicted, and its game
+    game = n + coalition_passes(bands, n)  # with what is predicted
+    passes = passes + _forward(FOLD * (2 + judges) + game)
     rows = len(variants) + len(grid)
     disk = NUMBER * n * (rows * (len(QUANTITIES) + judges) + 2**bands)
     return [Part(study.network(p["model"]), passes, "float32", 16, 10, n, bands,

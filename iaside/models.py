@@ -8,6 +8,7 @@ travels with the weights as a JSON file.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import os
@@ -21,9 +22,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from iaside.architectures import ARCHITECTURES
 
+FOLD = 2  # passes of one image by which `folded` checks itself
 PROJECT = Path(__file__).resolve().parents[1]
 RECIPE_FIELDS = (
     "library",
@@ -146,6 +149,52 @@ def load_model(
         state = _read_state(path) if path else _download(name, recipe)
         _load_state(net, state, path or name)
     return Classifier(net, recipe, name)
+
+
+def folded(model: Classifier) -> Classifier:
+    """A copy in which each batch norm that follows a convolution is part of it: the same function.
+
+    A batch norm in eval mode multiplies and adds, which the weights of the convolution before it
+    can do: on a CPU a pass then takes a fifth less time, a gradient a third. Logits differ in
+    their last bits; a network for which that does not hold on one random image (a convolution
+    whose output goes elsewhere too) stays as it is. For measuring: not to be trained or saved.
+
+    >>> model = load_model("tf_efficientnet_lite0", pretrained=False)
+    >>> x = torch.rand(1, 3, 224, 224)
+    >>> torch.allclose(folded(model)(x), model(x), rtol=1e-3, atol=1e-3)
+    True
+    """
+    net = copy.deepcopy(model.net)
+    made: dict[int, tuple[nn.Module, Tensor]] = {}  # tensors are kept, so that no id comes again
+    follows: dict[nn.Module, nn.Module] = {}  # norm -> convolution
+
+    def note_output(conv, given, out):
+        made[id(out)] = conv, out
+
+    def note_input(norm, given):
+        if id(given[0]) in made:
+            follows[norm] = made[id(given[0])][0]
+
+    hooks = []
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            hooks.append(module.register_forward_hook(note_output))
+        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
+            hooks.append(module.register_forward_pre_hook(note_input))
+    probe = torch.rand(1, 3, *model.input_size, generator=torch.Generator().manual_seed(0))
+    probe = probe.to(model.mean.device)
+    with torch.no_grad():
+        logits = Classifier(net, model.recipe, model.name)(probe)
+    for hook in hooks:
+        hook.remove()
+    names = {module: name for name, module in net.named_modules()}
+    for norm, conv in follows.items():
+        net.set_submodule(names[conv], fuse_conv_bn_eval(conv, norm))
+        net.set_submodule(names[norm], nn.Sequential(*norm.children()))  # timm's hold activations
+    found = Classifier(net, model.recipe, model.name)
+    with torch.no_grad():
+        same = torch.allclose(found(probe), logits, rtol=1e-3, atol=1e-3 * logits.abs().max())
+    return found if same else model
 
 
 def save_weights(model: Classifier, path: str | Path) -> None:

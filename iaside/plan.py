@@ -27,7 +27,7 @@ import torch
 
 from iaside.costs import AT_MOST, BATCH, COSTS, Network, Part, Study
 from iaside.machine import arithmetic, pick_device, remembered_batch_size, resolve_precision
-from iaside.models import Classifier, load_model, untrained
+from iaside.models import Classifier, folded, load_model, untrained
 from iaside.notebook import project_root
 from iaside.parameters import UsageError, read_parameters, read_yaml, resolve_parameters
 from iaside.perturb import CORRUPTIONS, perturb
@@ -143,7 +143,8 @@ def calibrate(part: Part, device: torch.device, gradients: bool) -> Speed:
     On a CPU the time of the processor counts where that is less: a busy machine delays, but the
     network needs no more of it.
     """
-    model = build(part.network).to(device)
+    model = build(part.network)
+    model = (model if part.trains else folded(model)).to(device)
     fewest = 2 if part.trains else 1  # batch norm takes no fewer
     precision = resolve_precision(part.precision, device)
     image = torch.rand(1, 3, *model.input_size, device=device)

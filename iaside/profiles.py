@@ -23,7 +23,7 @@ from iaside.machine import (
     resolve_precision,
     save_table,
 )
-from iaside.models import Classifier, load_model
+from iaside.models import FOLD, Classifier, folded, load_model
 from iaside.penalties import input_gradient, low_frequency_bias
 from iaside.perturb import CORRUPTIONS
 from iaside.responses import Condition, corrupt_all, response_passes, responses
@@ -117,7 +117,7 @@ def measure_network(name, trained, out, partial, settings, device, common, repor
     epochs = checkpoints(trained)
     rows = []
     for epoch, weights in epochs.items():
-        model = load_model(name, weights=weights).to(device)
+        model = folded(load_model(name, weights=weights)).to(device)
         rows.append(answers(model, held, held_labels, precision))
         worths = coalition_worths(
             model, x, y, masks, VALUES, precision=precision, batch_size=settings["batch_size"],
@@ -158,7 +158,7 @@ def profile_passes(settings: Mapping, held: int, n_checkpoints: int) -> np.ndarr
     settings: of the section;  held: held-out images, all of which give an answer and a gradient.
     """
     n, few = settings["n_images"], settings["n_attack"]
-    game = held + coalition_passes(settings["n_bands"], n)
+    game = FOLD + held + coalition_passes(settings["n_bands"], n)
     counts = Counter(condition.source for condition in conditions_of(settings))
     final = response_passes(counts, n, {"fgsm": few, "pgd": few}, AT_ONCE)
     return n_checkpoints * np.array([game, 0]) + np.array([held + 1, held]) + final

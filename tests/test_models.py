@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from iaside import models
 from iaside.images import load_images
-from iaside.models import Classifier, load_model, save_weights
+from iaside.models import Classifier, folded, load_model, save_weights
 
 RECIPE = {
     "library": "torchvision",
@@ -370,3 +370,55 @@ def test_no_code_runs_from_a_checkpoint(tmp_path):
     torch.save({"a": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(ValueError, match="holds more than tensors"):
         load_model("x", weights=tmp_path / "evil.pth", recipe=RECIPE)
+
+
+def norms(net):
+    return sum(isinstance(module, nn.BatchNorm2d) for module in net.modules())
+
+
+def with_statistics(model, seed=0):
+    """The model with batch norms that do something, as training leaves them."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                tensor.data.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),  # batch norms that follow no convolution: after a sum or a concatenation
+    [("tf_efficientnet_lite0", 0), ("resnet18", 0), ("densenet121", 62), ("squeezenet1_1", 0)],
+)
+def test_a_folded_network_is_the_same_function(nothing_packaged, name, left):
+    model = with_statistics(load_model(name, pretrained=False)).double()  # no relu flips
+    weights = {key: value.clone() for key, value in model.state_dict().items()}
+    random = torch.get_rng_state()
+    faster = folded(model)
+    assert torch.equal(torch.get_rng_state(), random), "no global random state moves"
+    assert norms(faster) == left and (norms(model) == 0 or faster is not model)
+    x = torch.rand(2, 3, *model.input_size, dtype=torch.double, requires_grad=True)
+    for out in (nn.Identity(), lambda logits: torch.autograd.grad(logits[:, 1].sum(), x)[0]):
+        wanted, found = out(model(x)), out(faster(x))
+        assert (found - wanted).norm() < 1e-9 * wanted.norm()
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+    assert not any(p.requires_grad for p in faster.parameters()) and not faster.training
+    assert faster.recipe == model.recipe and faster.name == model.name
+
+
+class Forked(nn.Module):
+    """A convolution whose output is normalised, and used as it is too."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return self.head((x + self.norm(x)).mean((2, 3)))
+
+
+def test_a_network_that_cannot_be_folded_stays_as_it_is():
+    recipe = load_model("squeezenet1_1", pretrained=False).recipe
+    model = with_statistics(Classifier(Forked(), recipe, "forked"))
+    assert folded(model) is model
