@@ -1,12 +1,14 @@
-"""How much of a network's bare speed the exact game of all coalitions keeps.
+"""How much of a network's bare speed the exact game of all coalitions keeps, and what folding adds.
 
 For each model: forward passes per second of the bare network on a batch that is there already,
 against those of `coalition_worths` (splitting, assembling, scoring and bookkeeping included), at
-the same precision and batch size, in interleaved pairs within one process.
+the same precision and batch size, in interleaved pairs within one process. The network is measured
+as the notebooks do, `folded`; against the one that is not: forward passes at that precision and
+batch size, and gradients of four images in float32.
 
     python benchmarks/throughput.py [model ...] [--pairs 7] [--images 2] [--bands 8]
 
-Prints one JSON line per model; the last line holds the median ratio over models.
+Prints one JSON line per model; the last line holds the median ratios over models.
 """
 
 import argparse
@@ -17,7 +19,7 @@ import time
 import torch
 
 from iaside.machine import arithmetic, pick_device, resolve_precision
-from iaside.models import load_model
+from iaside.models import folded, load_model
 from iaside.spectral import band_masks
 from iaside.worths import coalition_worths
 
@@ -44,6 +46,14 @@ def bare_per_second(net, batch, passes: int, precision: str) -> float:
         return passes / (time.perf_counter() - start)
 
 
+def gradients_per_second(net, batch, passes: int) -> float:
+    start = time.perf_counter()
+    for _ in range(passes // len(batch)):
+        x = batch.clone().requires_grad_()
+        torch.autograd.grad(net(x).sum(), x)[0].cpu()
+    return passes / (time.perf_counter() - start)
+
+
 def exact_per_second(net, x, labels, masks, precision: str, batch_size: int) -> float:
     start = time.perf_counter()
     worths = coalition_worths(net, x, labels, masks, precision=precision, batch_size=batch_size,
@@ -63,28 +73,38 @@ def main() -> None:
     precision = resolve_precision(a.precision, device)
     ratios = []
     for name in a.models:
-        net = load_model(name).to(device)
+        whole = load_model(name).to(device)
+        net = folded(whole)
         x = torch.rand(a.images, 3, *net.input_size, generator=torch.Generator().manual_seed(0))
         labels = torch.zeros(a.images, dtype=torch.long)
         masks = band_masks(a.bands, net.input_size)
         size = fastest_batch(net, x, labels, masks, precision, device)
         batch = x[:1].expand(size, *x.shape[1:]).contiguous(memory_format=torch.channels_last)
         batch, passes = batch.to(device), 2**a.bands * a.images
-        bare_per_second(net, batch, size, precision)  # warm up
-        pairs = [
+        few = batch[:1].expand(4, *x.shape[1:]).contiguous(memory_format=torch.channels_last)
+        for each in (net, whole):  # warm up
+            bare_per_second(each, batch, size, precision)
+            gradients_per_second(each, few, 4)
+        rows = [
             (bare_per_second(net, batch, passes, precision),
-             exact_per_second(net, x, labels, masks, precision, size))
+             exact_per_second(net, x, labels, masks, precision, size),
+             bare_per_second(whole, batch, passes, precision),
+             gradients_per_second(net, few, 40),
+             gradients_per_second(whole, few, 40))
             for _ in range(a.pairs)
         ]
-        ratio = statistics.median(exact / bare for bare, exact in pairs)
-        ratios.append(ratio)
+        ratios.append({
+            "ratio": statistics.median(exact / bare for bare, exact, *_ in rows),
+            "folded": statistics.median(bare / plain for bare, _, plain, *_ in rows),
+            "folded_gradient": statistics.median(fast / plain for *_, fast, plain in rows),
+        })
         print(json.dumps({
             "model": name, "precision": precision, "batch_size": size, "pairs": a.pairs,
-            "bare_per_s": round(statistics.median(b for b, _ in pairs), 1),
-            "exact_per_s": round(statistics.median(e for _, e in pairs), 1),
-            "ratio": round(ratio, 3),
-        }), flush=True)
-    print(json.dumps({"ratio": round(statistics.median(ratios), 3)}))
+            "bare_per_s": round(statistics.median(bare for bare, *_ in rows), 1),
+            "exact_per_s": round(statistics.median(exact for _, exact, *_ in rows), 1),
+        } | {key: round(value, 3) for key, value in ratios[-1].items()}), flush=True)
+    print(json.dumps({key: round(statistics.median(row[key] for row in ratios), 3)
+                      for key in ratios[0]}))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _HOME = {  # public name -> its module
     "load_model": "models",
     "save_weights": "models",
+    "folded": "models",
     "load_images": "images",
     "band_masks": "spectral",
     "cells_per_band": "spectral",

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from iaside.machine import (
     arithmetic,
+    channels_last,
     fingerprint,
     fingerprint_model,
     open_table,
@@ -119,7 +120,7 @@ def published_worths(
             if np.isnan(table[row, here]).any():
                 shown = published_filter(x, members, spectrum)
                 with arithmetic(precision, device):
-                    outputs = model(shown)
+                    outputs = model(channels_last(shown))
                 log_p = outputs.float().log_softmax(-1).gather(1, y)[:, 0]
                 table[row, here] = log_p.cpu().double().numpy()
     return np.array(table)

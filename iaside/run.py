@@ -68,6 +68,7 @@ def execute(notebook: dict, name: str, values: dict, root: Path, partial: Path):
     partial.parent.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("TQDM_MININTERVAL", "2")  # a line per tick would fill logs
     os.environ.setdefault("GLIBC_TUNABLES", MALLOC)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's matrices are small: threads delay
     os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # bars are text here
     shown = partial.relative_to(root)
     with tempfile.TemporaryDirectory(prefix="ia-") as runtime:

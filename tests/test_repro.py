@@ -32,6 +32,23 @@ def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project):
         assert str(project) not in path.read_text() and "https://" not in path.read_text()
 
 
+def test_equal_runs_are_equal_bytes(project):
+    """What the first test measured and trained, measured and trained again."""
+    stages = ["robustness@squeezenet1_1", "attributions@squeezenet1_1"]
+    stages += ["training@clean", "profiles@clean"]
+    kinds = (".npz", ".json", ".csv", ".safetensors")
+    folders = [project / "results" / stage.partition("@")[0] for stage in stages]
+    small = [p for folder in folders for p in folder.rglob("*") if p.suffix in kinds]
+    before = {p: p.read_bytes() for p in small}
+    shutil.rmtree(project / ".partial", ignore_errors=True)
+    # what is finished would not be trained again
+    shutil.rmtree(project / "results/training/networks/clean")
+    assert dvc(project, "repro", "-f", "-s", *stages).count("Running stage") == len(stages)
+    assert len(before) > 8
+    for path, content in before.items():
+        assert path.read_bytes() == content, path
+
+
 def test_a_colour_measures_nothing_and_a_band_measures_again(project):
     with (project / "iaside/plots.py").open("a") as file:
         file.write("\n# another colour\n")
