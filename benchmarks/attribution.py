@@ -20,7 +20,7 @@ import torch
 from iaside.attribution import METHODS, attribute
 from iaside.gradients import predictions
 from iaside.machine import pick_device
-from iaside.models import load_model
+from iaside.models import folded, load_model
 
 PACKAGED = ["squeezenet1_1", "tf_efficientnet_lite0"]
 
@@ -61,7 +61,7 @@ def main() -> None:
     device = pick_device()
     overheads = []
     for name in a.models:
-        net = load_model(name).to(device)
+        net = folded(load_model(name)).to(device)
         generator = torch.Generator().manual_seed(0)
         x = torch.rand(a.images, 3, *net.input_size, generator=generator).to(device)
         targets = predictions(net, x)

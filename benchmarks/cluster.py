@@ -18,7 +18,7 @@ import torch
 from distributed import LocalCluster
 
 from iaside.cluster import connect
-from iaside.models import load_model
+from iaside.models import folded, load_model
 from iaside.spectral import band_masks
 from iaside.worths import coalition_worths
 
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--bands", type=int, default=6)
     parser.add_argument("--batch-size", type=int, default=16)
     a = parser.parse_args()
-    net = load_model(a.model)
+    net = folded(load_model(a.model))
     x = torch.rand(a.images, 3, *net.input_size, generator=torch.Generator().manual_seed(0))
     masks = band_masks(a.bands, net.input_size)
     with (workers(1) as few, workers(2) as many, connect(few) as one, connect(many) as two):

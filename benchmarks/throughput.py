@@ -73,8 +73,8 @@ def main() -> None:
     precision = resolve_precision(a.precision, device)
     ratios = []
     for name in a.models:
-        whole = load_model(name).to(device)
-        net = folded(whole)
+        whole = load_model(name)
+        net, whole = folded(whole).to(device), whole.to(device)
         x = torch.rand(a.images, 3, *net.input_size, generator=torch.Generator().manual_seed(0))
         labels = torch.zeros(a.images, dtype=torch.long)
         masks = band_masks(a.bands, net.input_size)

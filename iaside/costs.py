@@ -122,7 +122,7 @@ def _snr(p: dict, study: Study) -> list[Part]:
 
 def _worths(p: dict, study: Study) -> list[Part]:
     recorded = {*p["values"], "log_likelihood", "accuracy", "probability"}
-    looks = LOOK + FOLD * (1 + len({*p["variants"]} - {"published"}))
+    looks = LOOK + FOLD * (1 + ("untrained" in p["variants"]))
     parts = [Part(study.network(p["model"]), _forward(looks), p["precision"], p["batch_size"])]
     n, bands, tables = p["n_images"], p["n_bands"], len(recorded)
     for v in p["variants"]:

@@ -188,7 +188,8 @@ def _activations(model: Classifier, image: torch.Tensor) -> tuple[int, int]:
     sizes: list[int] = []
     hooks = [
         m.register_forward_hook(lambda m, args, out: sizes.append(out.numel() * 4))
-        for m in model.modules() if not list(m.children())
+        for m in model.modules()
+        if not list(m.children()) and not isinstance(m, torch.nn.Identity | torch.nn.Sequential)
     ]  # fmt: skip
     model(image)
     for hook in hooks:
