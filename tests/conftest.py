@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def pytest_collection_modifyitems(items):
     """The slow files first, so that neither of two processes is left with one at the end."""
-    slow = "test_repro.py", "test_resume.py", "test_reports.py"
+    slow = "test_repro.py", "test_resume.py", "test_clones.py", "test_reports.py"
     items.sort(key=lambda item: slow.index(item.path.name) if item.path.name in slow else len(slow))
 
 

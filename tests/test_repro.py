@@ -4,9 +4,8 @@ import json
 import re
 import shutil
 import time
-from concurrent.futures import ThreadPoolExecutor
 
-from smoke import ROOT, dvc, edit, run
+from smoke import ROOT, dvc, edit
 
 
 def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project):
@@ -71,42 +70,6 @@ def test_a_colour_measures_nothing_and_a_band_measures_again(project):
     shutil.copy(project / "studies/smoke.yaml", project / "params.yaml")
     edit(project, device="cpu")
     assert "up to date" in dvc(project, "status"), "runtime: belongs to no stage"
-
-
-def test_two_clones_that_share_a_cache_share_what_they_have_run(project, data, tmp_path):
-    """As in docs/cluster.md: at the same time, with files for git among it (cache: false), but
-    without folders that stay (persist: true), which come with dvc.lock."""
-    def git(root, *words):
-        run(root, "git", "-c", "user.name=a", "-c", "user.email=a@b", *words)
-
-    dvc(project, "repro", "training@clean")
-    edit(project, mosaic_bands=4, absence="mean")
-    git(project, "init", "-q")
-    git(project, "add", "-A")
-    git(project, "commit", "-qm", "other bands, other worths")
-    clone, worths = tmp_path / "clone", "worths@squeezenet1_1"
-    git(tmp_path, "clone", "-q", project, clone)
-    for folder in ("weights", "images"):
-        shutil.copytree(data / folder, clone / "data" / folder)
-    dvc(clone, "cache", "dir", "--local", str(project / ".dvc/cache"))
-    with ThreadPoolExecutor(2) as pool:
-        here = pool.submit(dvc, project, "repro", "bands")
-        there = pool.submit(dvc, clone, "repro", worths)
-        assert "Running stage 'bands'" in here.result()
-        assert f"Running stage '{worths}'" in there.result()
-    assert "Stage 'bands' is cached - skipping run" in dvc(clone, "repro", "bands")
-    assert f"Stage '{worths}' is cached - skipping run" in dvc(project, "repro", worths)
-    for name in ("bands/metrics.json", "bands/claims.json", "bands/report.html",
-                 "worths/squeezenet1_1-trained.metrics.json",
-                 "worths/tables/squeezenet1_1-trained.npz"):
-        mine, theirs = project / "results" / name, clone / "results" / name
-        assert mine.read_bytes() == theirs.read_bytes(), name
-    git(project, "add", "-A")
-    git(project, "commit", "-qm", "results")
-    git(clone, "fetch", "-q")
-    git(clone, "reset", "-q", "--hard", "@{u}")
-    dvc(clone, "checkout", "training@clean")
-    assert "Running stage" not in dvc(clone, "repro", "training@clean", worths)
 
 
 def test_switching_studies_and_back_leaves_no_stale_row(project):

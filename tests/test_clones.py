@@ -1,0 +1,42 @@
+"""Several clones with one cache: what one has run, the others have."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+from smoke import dvc, edit, run
+
+
+def test_two_clones_that_share_a_cache_share_what_they_have_run(project, data, tmp_path):
+    """As in docs/cluster.md: at the same time, with files for git among it (cache: false), but
+    without folders that stay (persist: true), which come with dvc.lock."""
+    def git(root, *words):
+        run(root, "git", "-c", "user.name=a", "-c", "user.email=a@b", *words)
+
+    dvc(project, "repro", "training@clean")
+    edit(project, mosaic_bands=4, absence="mean")
+    git(project, "init", "-q")
+    git(project, "add", "-A")
+    git(project, "commit", "-qm", "other bands, other worths")
+    clone, worths = tmp_path / "clone", "worths@squeezenet1_1"
+    git(tmp_path, "clone", "-q", project, clone)
+    for folder in ("weights", "images"):
+        shutil.copytree(data / folder, clone / "data" / folder)
+    dvc(clone, "cache", "dir", "--local", str(project / ".dvc/cache"))
+    with ThreadPoolExecutor(2) as pool:
+        here = pool.submit(dvc, project, "repro", "bands")
+        there = pool.submit(dvc, clone, "repro", worths)
+        assert "Running stage 'bands'" in here.result()
+        assert f"Running stage '{worths}'" in there.result()
+    assert "Stage 'bands' is cached - skipping run" in dvc(clone, "repro", "bands")
+    assert f"Stage '{worths}' is cached - skipping run" in dvc(project, "repro", worths)
+    for name in ("bands/metrics.json", "bands/claims.json", "bands/report.html",
+                 "worths/squeezenet1_1-trained.metrics.json",
+                 "worths/tables/squeezenet1_1-trained.npz"):
+        mine, theirs = project / "results" / name, clone / "results" / name
+        assert mine.read_bytes() == theirs.read_bytes(), name
+    git(project, "add", "-A")
+    git(project, "commit", "-qm", "results")
+    git(clone, "fetch", "-q")
+    git(clone, "reset", "-q", "--hard", "@{u}")
+    dvc(clone, "checkout", "training@clean")
+    assert "Running stage" not in dvc(clone, "repro", "training@clean", worths)
