@@ -18,9 +18,10 @@ import time
 import torch
 
 from iaside.attribution import METHODS, attribute
+from iaside.folding import folded
 from iaside.gradients import predictions
 from iaside.machine import pick_device
-from iaside.models import folded, load_model
+from iaside.models import load_model
 
 PACKAGED = ["squeezenet1_1", "tf_efficientnet_lite0"]
 

@@ -18,7 +18,8 @@ import torch
 from distributed import LocalCluster
 
 from iaside.cluster import connect
-from iaside.models import folded, load_model
+from iaside.folding import folded
+from iaside.models import load_model
 from iaside.spectral import band_masks
 from iaside.worths import coalition_worths
 

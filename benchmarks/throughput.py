@@ -18,8 +18,9 @@ import time
 
 import torch
 
+from iaside.folding import folded
 from iaside.machine import arithmetic, pick_device, resolve_precision
-from iaside.models import folded, load_model
+from iaside.models import load_model
 from iaside.spectral import band_masks
 from iaside.worths import coalition_worths
 

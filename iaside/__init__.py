@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 _HOME = {  # public name -> its module
     "load_model": "models",
     "save_weights": "models",
-    "folded": "models",
+    "folded": "folding",
     "load_images": "images",
     "band_masks": "spectral",
     "cells_per_band": "spectral",

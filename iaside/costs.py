@@ -15,8 +15,8 @@ import numpy as np
 
 from iaside.estimator import passes_per_image
 from iaside.faithfulness import QUANTITIES, examination_passes
+from iaside.folding import FOLD
 from iaside.images import split_size
-from iaside.models import FOLD
 from iaside.parameters import UsageError
 from iaside.perturb import CORRUPTIONS, attack_passes
 from iaside.profiles import AT_ONCE, profile_passes

@@ -31,6 +31,7 @@ from iaside.machine import (
     device_of,
     fingerprint,
     fingerprint_model,
+    kept_memory,
     open_table,
     save_table,
     settings_key,
@@ -306,6 +307,7 @@ class Examination:
         return cls(variants, tables, provenance, maps), arrays
 
 
+@kept_memory()
 def examine(
     model: Callable[[Tensor], Tensor],
     images: Tensor,

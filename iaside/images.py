@@ -14,32 +14,41 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision.transforms.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision import datasets
-from torchvision.datasets.utils import download_and_extract_archive
 
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGED = {"photographs": "data/images/photographs", "mnist_5k": "data/images/mnist_5k.npz"}
 
+
+def _datasets():
+    """torchvision's data sets: it takes seconds to import, and arrays of digits do without it."""
+    from torchvision import datasets
+
+    return datasets
+
+
 # The torchvision data sets that are recognised by what lies in their folder: root, split -> data.
 _TORCHVISION = {
-    "cifar-10-batches-py": lambda root, split: datasets.CIFAR10(root, train=split == "train"),
-    "cifar-100-python": lambda root, split: datasets.CIFAR100(root, train=split == "train"),
-    "stl10_binary": lambda root, split: datasets.STL10(root, split=split),
-    "MNIST/raw": lambda root, split: datasets.MNIST(root, train=split == "train"),
-    "test_32x32.mat": lambda root, split: datasets.SVHN(root, split=split),
+    "cifar-10-batches-py": lambda root, split: _datasets().CIFAR10(root, train=split == "train"),
+    "cifar-100-python": lambda root, split: _datasets().CIFAR100(root, train=split == "train"),
+    "stl10_binary": lambda root, split: _datasets().STL10(root, split=split),
+    "MNIST/raw": lambda root, split: _datasets().MNIST(root, train=split == "train"),
+    "test_32x32.mat": lambda root, split: _datasets().SVHN(root, split=split),
 }
 _TINY = "http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de"
 # What can be downloaded into data/images/<name>: a function of that folder.
 DOWNLOADS = {
-    "caltech101": lambda root: datasets.Caltech101(root, download=True),
-    "stl10": lambda root: datasets.STL10(root, download=True),
-    "cifar10": lambda root: datasets.CIFAR10(root, download=True),
-    "cifar100": lambda root: datasets.CIFAR100(root, download=True),
-    "svhn": lambda root: [datasets.SVHN(root, split=s, download=True) for s in ("train", "test")],
-    "tiny_imagenet": lambda root: download_and_extract_archive(_TINY[0], root, md5=_TINY[1]),
+    "caltech101": lambda root: _datasets().Caltech101(root, download=True),
+    "stl10": lambda root: _datasets().STL10(root, download=True),
+    "cifar10": lambda root: _datasets().CIFAR10(root, download=True),
+    "cifar100": lambda root: _datasets().CIFAR100(root, download=True),
+    "svhn": lambda root: [
+        _datasets().SVHN(root, split=split, download=True) for split in ("train", "test")
+    ],
+    "tiny_imagenet": lambda root: _datasets().utils.download_and_extract_archive(
+        _TINY[0], root, md5=_TINY[1]
+    ),
 }
 
 
@@ -408,7 +417,7 @@ def _found(source: str | Path) -> Path:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in datasets.folder.IMG_EXTENSIONS and path.is_file()
+    return path.suffix.lower() in _datasets().folder.IMG_EXTENSIONS and path.is_file()
 
 
 def _labelled_files(folder: Path) -> tuple[list[Path], list[int]]:
@@ -553,11 +562,15 @@ def _fitter(recipe: dict | None, input_size) -> Callable[[Image.Image | Tensor],
         raise ValueError(f"crop_mode {mode!r} of the recipe must be 'center' or 'squash'.")
     # 1e-6: a quotient such as 299 / (299 / 342) must not fall below the whole number it stands for
     scaled = [math.floor(side / recipe["crop_pct"] + 1e-6) for side in size]
-    how = F.InterpolationMode(recipe["interpolation"])
 
     def fit(image):
         image = _as_rgb(image)
         width, height = image.size if isinstance(image, Image.Image) else image.shape[:-3:-1]
+        if [height, width] == scaled == size:
+            return _pixels(image)
+        import torchvision.transforms.functional as F
+
+        how = F.InterpolationMode(recipe["interpolation"])
         if mode == "squash":
             target = scaled
         elif (
@@ -577,22 +590,22 @@ def _fitter(recipe: dict | None, input_size) -> Callable[[Image.Image | Tensor],
 def _as_rgb(image):
     """A PIL image or (C, H, W) tensor in [0, 1] in three channels; 28-pixel grey squares padded."""
     if isinstance(image, Image.Image):
-        grey, square = image.mode == "L", image.size == (28, 28)
+        digit = image.mode == "L" and image.size == (28, 28)
         image = image.convert("RGB")
-    else:
-        image = torch.as_tensor(image).float()
-        if image.ndim != 3 or len(image) not in (1, 3) or not 0 <= image.min() <= image.max() <= 1:
-            raise ValueError(
-                "an image must be (3, H, W) or (1, H, W) with pixels in [0, 1], got "
-                f"{tuple(image.shape)} in [{image.min():g}, {image.max():g}]: divide "
-                "by 255, and leave normalisation to the model."
-            )
-        grey, square = len(image) == 1, image.shape[-2:] == (28, 28)
-        image = image.expand(3, -1, -1)
-    return F.pad(image, [2, 2, 2, 2]) if grey and square else image
+        return ImageOps.expand(image, 2) if digit else image
+    image = torch.as_tensor(image).float()
+    if image.ndim != 3 or len(image) not in (1, 3) or not 0 <= image.min() <= image.max() <= 1:
+        raise ValueError(
+            "an image must be (3, H, W) or (1, H, W) with pixels in [0, 1], got "
+            f"{tuple(image.shape)} in [{image.min():g}, {image.max():g}]: divide "
+            "by 255, and leave normalisation to the model."
+        )
+    digit = len(image) == 1 and image.shape[-2:] == (28, 28)
+    image = image.expand(3, -1, -1)
+    return torch.nn.functional.pad(image, [2] * 4) if digit else image
 
 
 def _pixels(image) -> Tensor:
     if isinstance(image, Image.Image):
-        return F.pil_to_tensor(image).float() / 255
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     return image.clamp(0, 1)  # bicubic overshoots; PIL cuts that off in the same way

@@ -8,30 +8,18 @@ travels with the weights as a JSON file.
 
 from __future__ import annotations
 
-import copy
-import difflib
 import json
 import os
 import pickle
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
-import timm
 import torch
-import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torch.nn.utils.parametrize import is_parametrized
-from torch.overrides import TorchFunctionMode
 
 from iaside.architectures import ARCHITECTURES
-from iaside.machine import arithmetic
 
-FOLD = 2  # passes of one image by which `folded` checks itself
 PROJECT = Path(__file__).resolve().parents[1]
 RECIPE_FIELDS = (
     "library",
@@ -43,10 +31,6 @@ RECIPE_FIELDS = (
     "crop_pct",
     "interpolation",
 )
-
-# These two carry training-only heads. Their pretrained builders also set transform_input: it turns
-# ImageNet-normalised pixels into (x - 0.5) / 0.5; a recipe with mean = std = 0.5 is the same thing.
-_AUXILIARY = ("googlenet", "inception_v3")
 
 
 class Classifier(nn.Module):
@@ -139,7 +123,7 @@ def load_model(
         recipe = _recipe_beside(path)
     else:
         path = None
-        recipe = _checked(recipe or _library_recipe(name), f"the recipe of {name}")
+        recipe = _checked(recipe or _libraries().recipe_of(name), f"the recipe of {name}")
 
     # On the CPU whatever the default device is: the seed then means the same network everywhere.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
@@ -149,83 +133,11 @@ def load_model(
             _kaiming(net)
             # That initialisation keeps the scale of its input, whereas trained weights may be made
             # for any: pixels up to 255, and an untrained network is certain of random classes.
-            recipe = recipe | {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
+            recipe = recipe | _libraries().IMAGENET
     if pretrained:
-        state = _read_state(path) if path else _download(name, recipe)
+        state = _read_state(path) if path else _libraries().download(name, recipe)
         _load_state(net, state, path or name)
     return Classifier(net, recipe, name)
-
-
-def folded(model: Classifier) -> Classifier:
-    """A copy whose batch norms are part of the convolutions before them: the same function, faster.
-
-    In eval mode a batch norm multiplies and adds, which the weights of a convolution can do where
-    its output goes nowhere else. Numbers differ as by rounding in the precision that it runs in.
-    The copy is to be measured, not trained or saved. Where it should give other logits for a
-    random image, `model` itself is returned. What it gains: benchmarks/throughput.py.
-
-    >>> model = load_model("tf_efficientnet_lite0", pretrained=False)
-    >>> x = torch.rand(1, 3, 224, 224)
-    >>> torch.allclose(folded(model)(x), model(x), rtol=1e-3, atol=1e-3)
-    True
-    """
-    net, uses = copy.deepcopy(model.net), _Uses()
-    made: dict[int, tuple[nn.Module, Tensor]] = {}  # tensors are kept, so that no id comes again
-    follows: dict[nn.Module, tuple[nn.Module, int]] = {}  # norm -> convolution, id of its output
-
-    def note_output(conv, given, out):
-        made[id(out)] = conv, out
-        uses.of[id(out)] = 0  # an id may have been that of a tensor that is gone
-
-    def note_input(norm, given):
-        if id(given[0]) in made:
-            follows[norm] = made[id(given[0])][0], id(given[0])
-
-    hooks = []
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d) and not is_parametrized(module):
-            hooks.append(module.register_forward_hook(note_output))
-        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
-            hooks.append(module.register_forward_pre_hook(note_input))
-    device = model.mean.device
-    generator = torch.Generator().manual_seed(0)
-    probe = torch.rand(1, 3, *model.input_size, generator=generator, device="cpu").to(device)
-    with torch.no_grad(), arithmetic("float32", device), uses:
-        logits = Classifier(net, model.recipe, model.name)(probe)
-    for hook in hooks:
-        hook.remove()
-    names = {module: name for name, module in net.named_modules()}
-    for norm, (conv, output) in follows.items():
-        if uses.of[output] == 1:
-            net.set_submodule(names[conv], fuse_conv_bn_eval(conv, norm))
-            net.set_submodule(names[norm], nn.Sequential(*norm.children()))  # timm's activations
-    found = Classifier(net, model.recipe, model.name)
-    with torch.no_grad(), arithmetic("float32", device):
-        same = torch.allclose(found(probe), logits, rtol=1e-3, atol=1e-4 * logits.abs().max())
-    return found if same else model
-
-
-class _Uses(TorchFunctionMode):
-    """Counts, by the id of a tensor, the functions that make tensors of it."""
-
-    def __init__(self):
-        super().__init__()
-        self.of: Counter[int] = Counter()
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        if next(_tensors(out), None) is not None:  # else it asked for a shape
-            self.of.update({id(tensor) for tensor in _tensors([*args, *kwargs.values()])})
-        return out
-
-
-def _tensors(value) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _tensors(part)
 
 
 def save_weights(model: Classifier, path: str | Path) -> None:
@@ -319,24 +231,6 @@ def _checked(recipe: dict, whose: str) -> dict:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in recipe.items()}
 
 
-def _torchvision_names() -> list[str]:
-    return torchvision.models.list_models(module=torchvision.models)
-
-
-def _timm_config(name: str):
-    """timm's configuration of a name, None if it has no such network or no such weights of it."""
-    try:
-        return timm.get_pretrained_cfg(name) if timm.is_model(name) else None
-    except RuntimeError:  # a known network with an unknown tag
-        return None
-
-
-def _torchvision_weights(name: str):
-    choices = torchvision.models.get_model_weights(name)
-    # A few large networks (vit_h_14) exist only with other weights: take their first.
-    return getattr(choices, "IMAGENET1K_V1", next(iter(choices)))
-
-
 def untrained(name: str, num_classes: int, side: int, seed: int) -> Classifier:
     """A network to be trained on pixels as they are, as its library initialises it.
 
@@ -349,7 +243,7 @@ def untrained(name: str, num_classes: int, side: int, seed: int) -> Classifier:
     """
     iasides = name in ARCHITECTURES
     recipe = {
-        "library": "iaside" if iasides else _library_recipe(name)["library"],
+        "library": "iaside" if iasides else _libraries().recipe_of(name)["library"],
         "architecture": name,
         "num_classes": num_classes,
         "input_size": [3, side, side],
@@ -363,69 +257,21 @@ def untrained(name: str, num_classes: int, side: int, seed: int) -> Classifier:
         return Classifier(_build(recipe), recipe, name)
 
 
-def _library_recipe(name: str) -> dict:
-    """The recipe of a library's own pretrained weights; nothing is downloaded for it."""
-    if name in _torchvision_names():
-        weights = _torchvision_weights(name)
-        preset = weights.transforms()
-        size, half = preset.crop_size[0], [0.5] * 3
-        return {
-            "library": "torchvision",
-            "architecture": name,
-            "num_classes": len(weights.meta["categories"]),
-            "input_size": [3, size, size],
-            "mean": half if name in _AUXILIARY else list(preset.mean),
-            "std": half if name in _AUXILIARY else list(preset.std),
-            "crop_pct": size / preset.resize_size[0],
-            "interpolation": preset.interpolation.value,
-        }
-    if (config := _timm_config(name)) is None:
-        known = sorted({*_torchvision_names(), *timm.list_models(), *timm.list_pretrained()})
-        close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
-        raise ValueError(
-            f"no model {name!r} in torchvision {torchvision.__version__} or timm "
-            f"{timm.__version__}. Close: {', '.join(close) or 'none'}. For own weights "
-            "pass weights='file.safetensors' with its recipe beside it."
-        )
-    recipe = {"library": "timm", "architecture": name, "num_classes": config.num_classes}
-    eval_config = timm.data.resolve_data_config(pretrained_cfg=config.to_dict())
-    if eval_config["crop_mode"] == "center":
-        del eval_config["crop_mode"]
-    return recipe | eval_config
-
-
 def _build(recipe: dict) -> nn.Module:
     """The architecture of a recipe with the library's own random initialisation, on the CPU."""
-    name, classes = recipe["architecture"], recipe["num_classes"]
-    if recipe["library"] == "iaside":
-        if name not in ARCHITECTURES:
-            raise ValueError(
-                f"iaside has no architecture {name!r}; it has {', '.join(ARCHITECTURES)}."
-            )
-        return ARCHITECTURES[name](classes)
-    if recipe["library"] == "timm":
-        if _timm_config(name) is None:
-            raise ValueError(
-                f"timm {timm.__version__} has no architecture {name!r}; "
-                "correct `architecture` in the recipe."
-            )
-        return timm.create_model(name, pretrained=False, num_classes=classes)
-    if name not in _torchvision_names():
-        raise ValueError(
-            f"torchvision {torchvision.__version__} has no classifier {name!r}; "
-            "correct `architecture` in the recipe."
-        )
-    options = {"aux_logits": False, "init_weights": False} if name in _AUXILIARY else {}
-    if classes:
-        return torchvision.models.get_model(name, weights=None, num_classes=classes, **options)
-    net = torchvision.models.get_model(name, weights=None, **options)
-    # Headless: the last linear layer (SqueezeNet has none: its last convolution) is the classifier.
-    layers = list(net.named_modules())
-    heads = [n for n, m in layers if isinstance(m, nn.Linear)] or [
-        n for n, m in layers if isinstance(m, nn.Conv2d)
-    ]
-    net.set_submodule(heads[-1], nn.Identity())
-    return net
+    name = recipe["architecture"]
+    if recipe["library"] != "iaside":
+        return _libraries().build(recipe)
+    if name not in ARCHITECTURES:
+        raise ValueError(f"iaside has no architecture {name!r}; it has {', '.join(ARCHITECTURES)}.")
+    return ARCHITECTURES[name](recipe["num_classes"])
+
+
+def _libraries():
+    """timm and torchvision, which take seconds to import and which our own networks do not need."""
+    from iaside import libraries
+
+    return libraries
 
 
 def _kaiming(net: nn.Module) -> None:
@@ -436,27 +282,6 @@ def _kaiming(net: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm):
             module.reset_parameters()
-
-
-def _download(name: str, recipe: dict) -> dict[str, Tensor]:
-    """The state dict of the library's own pretrained weights."""
-    torchvisions = recipe["library"] == "torchvision"
-    host = "download.pytorch.org" if torchvisions else "huggingface.co"
-    try:
-        if torchvisions:
-            return _torchvision_weights(name).get_state_dict(progress=False, check_hash=True)
-        return timm.create_model(name, pretrained=True).state_dict()
-    except Exception as error:  # each library has its own family of network errors
-        raise FileNotFoundError(
-            f"the pretrained weights of {name!r} are not packaged, and {recipe['library']} could"
-            f" not get them from https://{host} ({type(error).__name__}:"
-            f" {str(error).partition(chr(10))[0][:200]}). With internet access run this again;"
-            f" without it, put {name}.safetensors and its recipe {name}.json (iaside.save_weights"
-            " writes both) into a folder of your own outside data/ (the pipeline may restore"
-            f" data/weights) and give weights='../own/{name}.safetensors', or take another model:"
-            " tf_efficientnet_lite0, tf_efficientnet_lite1, tf_efficientnet_lite2 and squeezenet1_1"
-            " are packaged."
-        ) from error
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

@@ -26,8 +26,9 @@ import pandas as pd
 import torch
 
 from iaside.costs import AT_MOST, BATCH, COSTS, Network, Part, Study
+from iaside.folding import folded
 from iaside.machine import arithmetic, pick_device, remembered_batch_size, resolve_precision
-from iaside.models import Classifier, folded, load_model, untrained
+from iaside.models import Classifier, load_model, untrained
 from iaside.notebook import project_root
 from iaside.parameters import UsageError, read_parameters, read_yaml, resolve_parameters
 from iaside.perturb import CORRUPTIONS, perturb

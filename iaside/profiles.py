@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from iaside.folding import FOLD, folded
 from iaside.images import stratified_order
 from iaside.machine import (
     arithmetic,
@@ -23,7 +24,7 @@ from iaside.machine import (
     resolve_precision,
     save_table,
 )
-from iaside.models import FOLD, Classifier, folded, load_model
+from iaside.models import Classifier, load_model
 from iaside.penalties import input_gradient, low_frequency_bias
 from iaside.perturb import CORRUPTIONS
 from iaside.responses import Condition, corrupt_all, response_passes, responses

@@ -31,6 +31,7 @@ from iaside.machine import (
     device_of,
     fingerprint,
     fingerprint_model,
+    kept_memory,
     replacing,
     resolve_precision,
     save_table,
@@ -126,6 +127,7 @@ class Responses:
             )  # fmt: skip
 
 
+@kept_memory()
 def responses(
     model: Callable[[Tensor], Tensor],
     images: Tensor,

@@ -30,7 +30,7 @@ from iaside.estimator import (
     sampled_values,
     whole,
 )
-from iaside.machine import open_table, save_table, settings_key
+from iaside.machine import kept_memory, open_table, save_table, settings_key
 from iaside.spectral import Masks
 from iaside.worths import Setup, Value, how_long, prepare
 
@@ -92,6 +92,7 @@ class SampledWorths:
             return cls(data["image"], data["draw"], data["coalition"], tables, provenance)
 
 
+@kept_memory()
 def sampled_worths(
     model: Callable[[Tensor], Tensor],
     images: Tensor,
@@ -153,7 +154,7 @@ def sampled_worths(
     with tqdm(total=budget, disable=not progress, unit="pass", smoothing=0.1) as bar:
         stopped, message = _run(sample, tolerance, relative, budget, bar)
     if tolerance is not None and stopped != "tolerance":
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        warnings.warn(message, RuntimeWarning, stacklevel=3)  # past the decorator
     elif progress:
         print(message, file=sys.stderr, flush=True)
     return sample.rows(dict(stopped=stopped, message=message, tolerance=tolerance,

@@ -27,6 +27,7 @@ from iaside.machine import (
     fastest_batch_size,
     fingerprint,
     fingerprint_model,
+    kept_memory,
     open_table,
     resolve_precision,
     save_table,
@@ -81,6 +82,7 @@ class Worths:
             return cls({name: data[name] for name in provenance["values"]}, provenance)
 
 
+@kept_memory()
 def coalition_worths(
     model: Callable[[Tensor], Tensor],
     images: Tensor,

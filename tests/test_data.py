@@ -344,7 +344,7 @@ def test_check_imports_nothing_heavy(tmp_path):
 
 
 def test_library_weights_are_saved_once(project, monkeypatch, fetch):
-    from iaside import models
+    from iaside import libraries, models
 
     asked = []
 
@@ -353,7 +353,7 @@ def test_library_weights_are_saved_once(project, monkeypatch, fetch):
         asked.append(name)
         if name == "resnet18":
             raise FileNotFoundError("no weights from https://download.pytorch.org.")
-        return models.Classifier(models._build(RECIPE), RECIPE, name)
+        return models.Classifier(libraries.build(RECIPE), RECIPE, name)
 
     RECIPE = {
         "library": "torchvision",

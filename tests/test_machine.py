@@ -1,6 +1,10 @@
 """Arithmetic that is what it says, batch sizes close to the best, tables that outlive a kill."""
 
 import json
+import os
+import platform
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -110,3 +114,35 @@ def test_equal_tables_are_equal_bytes_and_a_failure_leaves_the_old_file(tmp_path
         save_table(tmp_path / "new" / "a.npz", {"seed": object()}, tables)
     assert (tmp_path / "new" / "a.npz").read_bytes() == bytes_of
     assert len(list((tmp_path / "new").iterdir())) == 2
+
+
+FAULTS = """
+import resource, sys, torch
+from iaside.machine import kept_memory
+
+def faults(rounds):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(rounds):
+        torch.ones(2**25)  # 128 MiB: more than glibc keeps
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+outside = faults(4)
+with kept_memory():
+    faults(8)  # it takes some rounds until blocks come back in order
+    inside = faults(4)
+print(outside, inside, faults(4))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+@pytest.mark.parametrize("told", [False, True])
+def test_memory_of_a_pass_is_kept_for_the_next(told):
+    """In minor page faults: a page that is mapped anew costs one."""
+    env = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
+    if told:
+        env["GLIBC_TUNABLES"] = "glibc.malloc.arena_max=2"
+    run = [sys.executable, "-c", FAULTS]
+    done = subprocess.run(run, env=env, capture_output=True, text=True, check=True)
+    outside, inside, after = map(int, done.stdout.split())
+    assert after > outside / 2 > 0, "given back to the system, as before"
+    assert inside > outside / 2 if told else inside < outside / 10

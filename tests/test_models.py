@@ -9,10 +9,9 @@ import torchvision
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from iaside import models
-from iaside.architectures import ARCHITECTURES
+from iaside import libraries, models
 from iaside.images import load_images
-from iaside.models import Classifier, folded, load_model, save_weights, untrained
+from iaside.models import Classifier, load_model, save_weights
 
 RECIPE = {
     "library": "torchvision",
@@ -134,7 +133,7 @@ def test_untrained_control_covers_parameters_without_a_rule_of_ours():
 @pytest.mark.parametrize("name", ["efficientnet_v2_s", "vit_b_16", "squeezenet1_0"])
 def test_torchvision_recipe_gives_its_own_preset(nothing_packaged, name):
     weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
-    model_recipe = models._library_recipe(name)
+    model_recipe = libraries.recipe_of(name)
     image = torchvision.transforms.functional.to_pil_image(
         torch.rand(3, 391, 517, generator=torch.Generator().manual_seed(0))
     )
@@ -154,7 +153,7 @@ def test_torchvision_recipe_gives_its_own_preset(nothing_packaged, name):
     ],
 )
 def test_timm_recipe_gives_its_own_transform(nothing_packaged, name):
-    recipe = models._library_recipe(name)
+    recipe = libraries.recipe_of(name)
     net = timm.create_model(name)
     config = timm.data.resolve_model_data_config(net)
     image = torchvision.transforms.functional.to_pil_image(
@@ -168,8 +167,8 @@ def test_timm_recipe_gives_its_own_transform(nothing_packaged, name):
 
 
 def test_names_that_both_libraries_know(nothing_packaged):
-    assert models._library_recipe("resnet18")["library"] == "torchvision"
-    assert models._library_recipe("resnet18.a1_in1k")["library"] == "timm"
+    assert libraries.recipe_of("resnet18")["library"] == "torchvision"
+    assert libraries.recipe_of("resnet18.a1_in1k")["library"] == "timm"
 
 
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
@@ -177,8 +176,8 @@ def test_transform_input_is_folded_into_the_recipe(nothing_packaged, name):
     theirs = torchvision.models.get_model(
         name, weights=None, init_weights=False, aux_logits=True, transform_input=True
     ).eval()
-    recipe = models._library_recipe(name)
-    net = models._build(recipe)
+    recipe = libraries.recipe_of(name)
+    net = libraries.build(recipe)
     models._load_state(net, theirs.state_dict(), name)  # its auxiliary heads are left out
     preset = torchvision.models.get_model_weights(name).IMAGENET1K_V1.transforms()
     x = torch.rand(1, 3, 299, 299)
@@ -241,12 +240,12 @@ def test_stored_weights_are_taken_or_passed_over(nothing_packaged, tmp_path, mon
     save_weights(stored, tmp_path / "data" / "weights" / "squeezenet1_1.safetensors")
     theirs = load_model("squeezenet1_1", pretrained=False, packaged=False, seed=8)
     assert theirs.recipe["num_classes"] == 1000  # the library's network, nothing downloaded
-    monkeypatch.setattr(models, "_download", lambda name, recipe: theirs.net.state_dict())
+    monkeypatch.setattr(libraries, "download", lambda name, recipe: theirs.net.state_dict())
     assert load_model("squeezenet1_1").recipe == stored.recipe
     x = torch.rand(1, 3, 224, 224)
     library = load_model("squeezenet1_1", packaged=False)
     assert torch.equal(library.net(x), theirs.net(x))
-    assert library.recipe == models._library_recipe("squeezenet1_1")
+    assert library.recipe == libraries.recipe_of("squeezenet1_1")
 
 
 @pytest.mark.parametrize(
@@ -371,84 +370,3 @@ def test_no_code_runs_from_a_checkpoint(tmp_path):
     torch.save({"a": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(ValueError, match="holds more than tensors"):
         load_model("x", weights=tmp_path / "evil.pth", recipe=RECIPE)
-
-
-def norms(net):
-    return sum(isinstance(module, nn.BatchNorm2d) for module in net.modules())
-
-
-def with_statistics(model, seed=0):
-    """The model with batch norms that do something, as training leaves them."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
-                tensor.data.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
-    return model
-
-
-@pytest.mark.parametrize(
-    ("name", "left"),  # batch norms that follow a sum, a concatenation, or what goes elsewhere too
-    [("tf_efficientnet_lite0", 0), ("resnet18", 0), ("densenet121", 62), ("squeezenet1_1", 0),
-     *((name, {"preactresnet18": 9}.get(name, 0)) for name in ARCHITECTURES)],
-)  # fmt: skip
-def test_a_folded_network_is_the_same_function(nothing_packaged, name, left):
-    own = name in ARCHITECTURES
-    model = untrained(name, 10, 32, 0) if own else load_model(name, pretrained=False)
-    model = with_statistics(model).double()  # float32 would let some ReLUs flip
-    weights = {key: value.clone() for key, value in model.state_dict().items()}
-    random = torch.get_rng_state()
-    faster = folded(model)
-    assert torch.equal(torch.get_rng_state(), random), "no global random state moves"
-    assert norms(faster) == left and faster is not model
-    x = torch.rand(2, 3, *model.input_size, dtype=torch.double, requires_grad=True)
-    for out in (nn.Identity(), lambda logits: torch.autograd.grad(logits[:, 1].sum(), x)[0]):
-        wanted, found = out(model(x)), out(faster(x))
-        assert (found - wanted).norm() < 1e-9 * wanted.norm()
-    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
-    assert not any(p.requires_grad for p in faster.parameters()) and not faster.training
-    assert faster.recipe == model.recipe and faster.name == model.name
-
-
-class Odd(nn.Module):
-    """A batch norm that follows a convolution, as ``path`` says."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.path, self.conv, self.norm = path, nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
-        self.other, self.head = nn.BatchNorm2d(3), nn.Linear(3, 2)
-
-    def forward(self, x):
-        return self.head(self.path(self, x).mean((2, 3)))
-
-
-def beside(net, x):
-    x = net.conv(x)
-    return x + net.norm(x)
-
-
-def listed(net, x):
-    x = net.conv(x)
-    return torch.cat([x, net.norm(x)], 2)
-
-
-def in_place(net, x):
-    return net.norm(net.conv(x).relu_())
-
-
-def twice(net, x):
-    return net.other(net.conv(net.norm(net.conv(x))))
-
-
-def simple(net, x):
-    return net.norm(net.conv(x))
-
-
-@pytest.mark.parametrize("path", [beside, listed, in_place, twice, simple])
-def test_only_what_can_be_folded_is(path):
-    recipe = load_model("squeezenet1_1", pretrained=False).recipe
-    model = with_statistics(Classifier(Odd(path), recipe, "odd"))
-    faster, x = folded(model), torch.rand(2, 3, 8, 8)
-    assert norms(faster) == (1 if path is simple else 2)  # `other` is not always asked
-    assert (faster is model) == (path is twice), "a wrong result is not given"
-    assert torch.allclose(faster(x), model(x), atol=1e-5)

@@ -1,0 +1,126 @@
+"""What timm and torchvision know: names of networks, their recipes, their weights.
+
+A name both know (resnet18) is torchvision's. Recipes are described in models.py.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+import timm
+import torchvision
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
+
+IMAGENET = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
+
+# These two carry training-only heads. Their pretrained builders also set transform_input: it turns
+# ImageNet-normalised pixels into (x - 0.5) / 0.5; a recipe with mean = std = 0.5 is the same thing.
+_AUXILIARY = ("googlenet", "inception_v3")
+
+
+def _torchvision_names() -> list[str]:
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def _timm_config(name: str):
+    """timm's configuration of a name, None if it has no such network or no such weights of it."""
+    try:
+        return timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    except RuntimeError:  # a known network with an unknown tag
+        return None
+
+
+def _torchvision_weights(name: str):
+    choices = torchvision.models.get_model_weights(name)
+    # A few large networks (vit_h_14) exist only with other weights: take their first.
+    return getattr(choices, "IMAGENET1K_V1", next(iter(choices)))
+
+
+def recipe_of(name: str) -> dict:
+    """The recipe of a library's own pretrained weights; nothing is downloaded for it.
+
+    Raises ValueError for a name that neither library knows.
+    """
+    if name in _torchvision_names():
+        weights = _torchvision_weights(name)
+        preset = weights.transforms()
+        size, half = preset.crop_size[0], [0.5] * 3
+        return {
+            "library": "torchvision",
+            "architecture": name,
+            "num_classes": len(weights.meta["categories"]),
+            "input_size": [3, size, size],
+            "mean": half if name in _AUXILIARY else list(preset.mean),
+            "std": half if name in _AUXILIARY else list(preset.std),
+            "crop_pct": size / preset.resize_size[0],
+            "interpolation": preset.interpolation.value,
+        }
+    if (config := _timm_config(name)) is None:
+        known = sorted({*_torchvision_names(), *timm.list_models(), *timm.list_pretrained()})
+        close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+        raise ValueError(
+            f"no model {name!r} in torchvision {torchvision.__version__} or timm "
+            f"{timm.__version__}. Close: {', '.join(close) or 'none'}. For own weights "
+            "pass weights='file.safetensors' with its recipe beside it."
+        )
+    recipe = {"library": "timm", "architecture": name, "num_classes": config.num_classes}
+    eval_config = timm.data.resolve_data_config(pretrained_cfg=config.to_dict())
+    if eval_config["crop_mode"] == "center":
+        del eval_config["crop_mode"]
+    return recipe | eval_config
+
+
+def build(recipe: dict) -> nn.Module:
+    """The architecture of a recipe with the library's own random initialisation.
+
+    Raises ValueError where its library does not know it.
+    """
+    name, classes = recipe["architecture"], recipe["num_classes"]
+    if recipe["library"] == "timm":
+        if _timm_config(name) is None:
+            raise ValueError(
+                f"timm {timm.__version__} has no architecture {name!r}; "
+                "correct `architecture` in the recipe."
+            )
+        return timm.create_model(name, pretrained=False, num_classes=classes)
+    if name not in _torchvision_names():
+        raise ValueError(
+            f"torchvision {torchvision.__version__} has no classifier {name!r}; "
+            "correct `architecture` in the recipe."
+        )
+    options = {"aux_logits": False, "init_weights": False} if name in _AUXILIARY else {}
+    if classes:
+        return torchvision.models.get_model(name, weights=None, num_classes=classes, **options)
+    net = torchvision.models.get_model(name, weights=None, **options)
+    # Headless: the last linear layer (SqueezeNet has none: its last convolution) is the classifier.
+    layers = list(net.named_modules())
+    heads = [n for n, m in layers if isinstance(m, nn.Linear)] or [
+        n for n, m in layers if isinstance(m, nn.Conv2d)
+    ]
+    net.set_submodule(heads[-1], nn.Identity())
+    return net
+
+
+def download(name: str, recipe: dict) -> dict[str, Tensor]:
+    """The state dict of the library's own pretrained weights.
+
+    Raises FileNotFoundError where they cannot be had.
+    """
+    torchvisions = recipe["library"] == "torchvision"
+    host = "download.pytorch.org" if torchvisions else "huggingface.co"
+    try:
+        if torchvisions:
+            return _torchvision_weights(name).get_state_dict(progress=False, check_hash=True)
+        return timm.create_model(name, pretrained=True).state_dict()
+    except Exception as error:  # each library has its own family of network errors
+        raise FileNotFoundError(
+            f"the pretrained weights of {name!r} are not packaged, and {recipe['library']} could"
+            f" not get them from https://{host} ({type(error).__name__}:"
+            f" {str(error).partition(chr(10))[0][:200]}). With internet access run this again;"
+            f" without it, put {name}.safetensors and its recipe {name}.json (iaside.save_weights"
+            " writes both) into a folder of your own outside data/ (the pipeline may restore"
+            f" data/weights) and give weights='../own/{name}.safetensors', or take another model:"
+            " tf_efficientnet_lite0, tf_efficientnet_lite1, tf_efficientnet_lite2 and squeezenet1_1"
+            " are packaged."
+        ) from error

@@ -1,0 +1,88 @@
+import pytest
+import torch
+from torch import nn
+
+from iaside.architectures import ARCHITECTURES
+from iaside.folding import folded
+from iaside.models import Classifier, load_model, untrained
+
+
+def norms(net):
+    return sum(isinstance(module, nn.BatchNorm2d) for module in net.modules())
+
+
+def with_statistics(model, seed=0):
+    """The model with batch norms that do something, as training leaves them."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                tensor.data.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),  # batch norms that follow a sum, a concatenation, or what goes elsewhere too
+    [("tf_efficientnet_lite0", 0), ("resnet18", 0), ("densenet121", 62), ("squeezenet1_1", 0),
+     *((name, {"preactresnet18": 9}.get(name, 0)) for name in ARCHITECTURES)],
+)  # fmt: skip
+def test_a_folded_network_is_the_same_function(name, left):
+    own = name in ARCHITECTURES
+    model = untrained(name, 10, 32, 0) if own else load_model(name, pretrained=False)
+    model = with_statistics(model).double()  # float32 would let some ReLUs flip
+    weights = {key: value.clone() for key, value in model.state_dict().items()}
+    random = torch.get_rng_state()
+    faster = folded(model)
+    assert torch.equal(torch.get_rng_state(), random), "no global random state moves"
+    assert norms(faster) == left and faster is not model
+    x = torch.rand(2, 3, *model.input_size, dtype=torch.double, requires_grad=True)
+    for out in (nn.Identity(), lambda logits: torch.autograd.grad(logits[:, 1].sum(), x)[0]):
+        wanted, found = out(model(x)), out(faster(x))
+        assert (found - wanted).norm() < 1e-9 * wanted.norm()
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+    assert not any(p.requires_grad for p in faster.parameters()) and not faster.training
+    assert faster.recipe == model.recipe and faster.name == model.name
+
+
+class Odd(nn.Module):
+    """A batch norm that follows a convolution, as ``path`` says."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path, self.conv, self.norm = path, nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+        self.other, self.head = nn.BatchNorm2d(3), nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.head(self.path(self, x).mean((2, 3)))
+
+
+def beside(net, x):
+    x = net.conv(x)
+    return x + net.norm(x)
+
+
+def listed(net, x):
+    x = net.conv(x)
+    return torch.cat([x, net.norm(x)], 2)
+
+
+def in_place(net, x):
+    return net.norm(net.conv(x).relu_())
+
+
+def twice(net, x):
+    return net.other(net.conv(net.norm(net.conv(x))))
+
+
+def simple(net, x):
+    return net.norm(net.conv(x))
+
+
+@pytest.mark.parametrize("path", [beside, listed, in_place, twice, simple])
+def test_only_what_can_be_folded_is(path):
+    recipe = load_model("squeezenet1_1", pretrained=False).recipe
+    model = with_statistics(Classifier(Odd(path), recipe, "odd"))
+    faster, x = folded(model), torch.rand(2, 3, 8, 8)
+    assert norms(faster) == (1 if path is simple else 2)  # `other` is not always asked
+    assert (faster is model) == (path is twice), "a wrong result is not given"
+    assert torch.allclose(faster(x), model(x), atol=1e-5)
