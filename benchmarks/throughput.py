@@ -19,7 +19,7 @@ import time
 import torch
 
 from iaside.folding import folded
-from iaside.machine import arithmetic, pick_device, resolve_precision
+from iaside.machine import arithmetic, kept_memory, pick_device, resolve_precision
 from iaside.models import load_model
 from iaside.spectral import band_masks
 from iaside.worths import coalition_worths
@@ -37,6 +37,7 @@ def fastest_batch(net, x, labels, masks, precision, device) -> int:
     return sizes[-1]
 
 
+@kept_memory()  # as the game is played
 @torch.no_grad()
 def bare_per_second(net, batch, passes: int, precision: str) -> float:
     with arithmetic(precision, batch.device):
@@ -47,6 +48,7 @@ def bare_per_second(net, batch, passes: int, precision: str) -> float:
         return passes / (time.perf_counter() - start)
 
 
+@kept_memory()
 def gradients_per_second(net, batch, passes: int) -> float:
     start = time.perf_counter()
     for _ in range(passes // len(batch)):

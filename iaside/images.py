@@ -607,5 +607,5 @@ def _as_rgb(image):
 
 def _pixels(image) -> Tensor:
     if isinstance(image, Image.Image):
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+        return torch.as_tensor(np.array(image)).permute(2, 0, 1).float() / 255
     return image.clamp(0, 1)  # bicubic overshoots; PIL cuts that off in the same way

@@ -9,10 +9,7 @@ import difflib
 
 import timm
 import torchvision
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
-
-IMAGENET = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
 
 # These two carry training-only heads. Their pretrained builders also set transform_input: it turns
 # ImageNet-normalised pixels into (x - 0.5) / 0.5; a recipe with mean = std = 0.5 is the same thing.
@@ -41,6 +38,9 @@ def recipe_of(name: str) -> dict:
     """The recipe of a library's own pretrained weights; nothing is downloaded for it.
 
     Raises ValueError for a name that neither library knows.
+
+    >>> recipe_of("resnet18")["library"], recipe_of("resnet18.a1_in1k")["library"]
+    ('torchvision', 'timm')
     """
     if name in _torchvision_names():
         weights = _torchvision_weights(name)
@@ -75,6 +75,10 @@ def build(recipe: dict) -> nn.Module:
     """The architecture of a recipe with the library's own random initialisation.
 
     Raises ValueError where its library does not know it.
+
+    >>> import torch
+    >>> build(recipe_of("squeezenet1_1") | {"num_classes": 7})(torch.rand(1, 3, 64, 64)).shape
+    torch.Size([1, 7])
     """
     name, classes = recipe["architecture"], recipe["num_classes"]
     if recipe["library"] == "timm":

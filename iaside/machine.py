@@ -95,8 +95,9 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
 def kept_memory() -> Iterator[None]:
     """Keep the memory that a pass frees, inside, for the next one, instead of mapping it anew.
 
-    That takes a fifth off a pass on a CPU. Something is done where the C library is glibc and has
-    not been told how to deal with memory (GLIBC_TUNABLES, as the runner tells its kernels).
+    That takes a fifth off a pass on a CPU. It is a setting of the whole process, made where the C
+    library is glibc and has not been told how to deal with memory (GLIBC_TUNABLES, as the runner
+    tells its kernels). At the end what is kept is given back.
 
     >>> with kept_memory():
     ...     torch.rand(2).shape

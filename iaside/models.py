@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from iaside.architectures import ARCHITECTURES
 
 PROJECT = Path(__file__).resolve().parents[1]
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+INTERPOLATIONS = ("nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos")
 RECIPE_FIELDS = (
     "library",
     "architecture",
@@ -133,7 +135,7 @@ def load_model(
             _kaiming(net)
             # That initialisation keeps the scale of its input, whereas trained weights may be made
             # for any: pixels up to 255, and an untrained network is certain of random classes.
-            recipe = recipe | _libraries().IMAGENET
+            recipe = recipe | IMAGENET
     if pretrained:
         state = _read_state(path) if path else _libraries().download(name, recipe)
         _load_state(net, state, path or name)
@@ -227,6 +229,11 @@ def _checked(recipe: dict, whose: str) -> dict:
         raise ValueError(
             f"{whose}: input_size must be (3, H, W) or (H, W) and crop_pct in (0, 1]; got "
             f"input_size={recipe['input_size']}, crop_pct={recipe['crop_pct']}."
+        )
+    if recipe["interpolation"] not in INTERPOLATIONS:
+        raise ValueError(
+            f"{whose}: interpolation {recipe['interpolation']!r} must be one of "
+            f"{', '.join(INTERPOLATIONS)}."
         )
     return {k: list(v) if isinstance(v, tuple) else v for k, v in recipe.items()}
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from iaside.architectures import ARCHITECTURES
 from iaside.folding import folded
@@ -42,6 +43,29 @@ def test_a_folded_network_is_the_same_function(name, left):
     assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
     assert not any(p.requires_grad for p in faster.parameters()) and not faster.training
     assert faster.recipe == model.recipe and faster.name == model.name
+
+
+class Pads(TorchFunctionMode):
+    """Counts the paddings that are a pass of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.n = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.n += func is nn.functional.pad
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("side", [224, 64, 75])  # the size that it is for, and others
+def test_paddings_of_timm_are_part_of_the_convolutions_at_the_size_of_the_model(side):
+    model = with_statistics(load_model("tf_efficientnet_lite0", pretrained=False)).double()
+    faster, x = folded(model), torch.rand(1, 3, side, side, dtype=torch.double)
+    wanted = model(x)
+    with Pads() as pads:
+        found = faster(x)
+    assert (found - wanted).norm() < 1e-9 * wanted.norm()
+    assert pads.n == (0 if side == 224 else 5)
 
 
 class Odd(nn.Module):

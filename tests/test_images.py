@@ -1,6 +1,7 @@
 import csv
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -124,6 +125,16 @@ def test_resize_and_crop_follow_a_non_square_size():
     assert images[..., :22].max() < 0.01 and images[..., 26:].min() > 0.99
 
 
+def test_an_image_of_the_size_asked_for_is_taken_as_it_is_but_for_a_crop():
+    picture = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    pixels = torch.from_numpy(picture).permute(2, 0, 1) / 255
+    recipe = {"input_size": [3, 32, 48], "crop_pct": 0.8, "interpolation": "bicubic"}
+    for image in (Image.fromarray(picture), pixels):
+        assert torch.equal(load_images([(image, 0)], input_size=(32, 48))[0][0], pixels)
+        larger = load_images([(image, 0)], like=SimpleNamespace(recipe=recipe))[0][0]
+        assert larger.shape == pixels.shape and not torch.allclose(larger, pixels, atol=0.1)
+
+
 def test_npz_and_28_pixel_digits(tmp_path):
     digits = np.arange(4 * 784, dtype=np.uint32).reshape(4, 28, 28).astype(np.uint8)
     np.savez(tmp_path / "digits.npz", images=digits, labels=np.array([3, 1, 3, 1]))
@@ -131,6 +142,8 @@ def test_npz_and_28_pixel_digits(tmp_path):
     assert images.shape == (4, 3, 32, 32) and labels.tolist() == [3, 1, 3, 1]
     np.testing.assert_array_equal((images[:, 1, 2:-2, 2:-2] * 255).round().numpy(), digits)
     assert not images[..., :2].any() and not images[:, :, -2:].any()
+    np.savez(tmp_path / "floats.npz", images=np.float32(digits / 255), labels=np.arange(4))
+    assert torch.equal(load_images(tmp_path / "floats.npz")[0], images)
     np.savez(tmp_path / "small.npz", images=np.full((2, 9, 11, 3), 0.25), labels=np.array([0, 1]))
     images, _ = load_images(tmp_path / "small.npz")
     assert images.shape == (2, 3, 9, 11) and (images == 0.25).all()

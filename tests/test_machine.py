@@ -1,15 +1,20 @@
 """Arithmetic that is what it says, batch sizes close to the best, tables that outlive a kill."""
 
+import contextlib
 import json
 import os
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+import iaside as ia
+from iaside import machine
+from iaside.faithfulness import examine
 from iaside.machine import (
     _measure_batch_size,
     arithmetic,
@@ -132,6 +137,47 @@ with kept_memory():
     inside = faults(4)
 print(outside, inside, faults(4))
 """
+
+
+class Library:
+    """What kept_memory asks of the C library."""
+
+    def __init__(self):
+        self.options = {}
+
+    def mallopt(self, option, value):
+        self.options[option] = value
+
+    def malloc_trim(self, pad):
+        pass
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("measure", [
+    lambda net, x, y: ia.coalition_worths(net, x, y, ia.band_masks(3, (8, 8)), progress=False),
+    lambda net, x, y: ia.sampled_worths(net, x, y, ia.band_masks(3, (8, 8)), budget=40,
+                                        progress=False),
+    lambda net, x, y: ia.responses(net, x, y, [ia.Condition("white_noise", 0.1)],
+                                   ia.band_masks(3, (8, 8)), progress=False),
+    lambda net, x, y: examine(net, x, y, {"a": {"method": "saliency"}}, steps=2, progress=False),
+], ids=["coalition_worths", "sampled_worths", "responses", "examine"])  # fmt: skip
+def test_what_takes_many_passes_keeps_its_memory_until_it_ends(measure, fails, monkeypatch):
+    library, seen = Library(), []
+    monkeypatch.setattr(machine, "ctypes", SimpleNamespace(CDLL=lambda name: library))
+    monkeypatch.setattr(machine.sys, "platform", "linux")
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2)).eval()
+
+    def note(module, args):
+        seen.append(library.options.get(-4))
+        if fails and len(seen) == 2:
+            raise OSError("disk full")
+
+    net.register_forward_pre_hook(note)
+    with pytest.raises(OSError, match="disk full") if fails else contextlib.nullcontext():
+        measure(net, torch.rand(6, 3, 8, 8), torch.arange(6) % 2)
+    assert len(seen) >= 2 and set(seen) == {0}, "no pass without it"
+    assert library.options == {-1: 64 * 2**20, -3: 32 * 2**20, -4: 65536}, "and nothing after"
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")

@@ -343,6 +343,7 @@ def test_weights_errors(tmp_path):
         ({"library": "iaside"}, "iaside has no architecture 'squeezenet1_1'; it has small_cnn"),
         ({"library": "timm", "architecture": "squeezenet1_1"}, "no architecture 'squeezenet1_1'"),
         ({"std": [1, 0, 1]}, "std > 0"),
+        ({"interpolation": "cubic"}, "interpolation 'cubic' must be one of nearest, .*bicubic"),
         ({"crop_pct": 87.5}, r"crop_pct in \(0, 1\]"),
     ],
 )

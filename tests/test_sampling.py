@@ -131,8 +131,10 @@ def test_a_tolerance_that_the_budget_just_reaches_is_reached():
 
 
 def test_images_that_cannot_reach_a_tolerance_are_told():
-    with pytest.warns(RuntimeWarning, match="these 12 images cannot reach .* more than .* images"):
+    text = "these 12 images cannot reach .* more than .* images"
+    with pytest.warns(RuntimeWarning, match=text) as told:
         w = measure(sharp(), tolerance=0.001)
+    assert told[0].filename == __file__, "the line that asked for it"
     assert w.provenance["stopped"] == "images"
     spread = shapley_values(exact(sharp()).table).std(1, ddof=1).max() / 12**0.5
     needed = int(w.provenance["message"].split("more than ")[1].split(" ")[0].replace(",", ""))

@@ -3,6 +3,8 @@
 import csv
 import inspect
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -27,6 +29,7 @@ from iaside.training import (
     train_network,
     train_plan,
 )
+from iaside.workers import one_thread
 
 N, CLASSES, SIDE = 60, 3, 16
 
@@ -243,6 +246,24 @@ def test_networks_to_be_trained_are_a_function_of_the_seed(name):
     assert any(not torch.equal(first[k], other[k]) for k in first)
 
 
+def test_our_own_networks_and_arrays_of_digits_load_without_torchvision_and_timm(tmp_path):
+    """They take seconds to import, in each process that trains or measures."""
+    path = tmp_path / "digits.npz"
+    np.savez(path, images=np.zeros((20, 28, 28), np.uint8), labels=np.arange(20) % 2)
+    how = {"images": str(path), "held_out": 0.2, "side": 32, "classes": None}
+    code = f"""
+import sys
+from iaside import models, profiles, training
+training.load_data({how}, 0)
+net = training.untrained("small_cnn", 2, 32, 0)
+models.save_weights(net, {str(tmp_path / "net.safetensors")!r})
+models.load_model("mine", {str(tmp_path / "net.safetensors")!r})
+print(sorted({{"timm", "torchvision"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 # --- plans ----------------------------------------------------------------------------------------
 
 
@@ -281,7 +302,8 @@ def test_workers_change_no_byte_and_their_errors_arrive(shared, data, tmp_path):
     with pytest.raises(RuntimeError, match=message):
         train_plan(found, shared, tmp_path / "r", tmp_path / "p", device="cpu", workers=2,
                    progress=False)  # fmt: skip
-    alone, _ = trained(shared | {"epochs": 1}, data, tmp_path / "alone")
+    with one_thread():
+        alone, _ = trained(shared | {"epochs": 1}, data, tmp_path / "alone")
     assert (tmp_path / "r/small_cnn-seed0/final.safetensors").read_bytes() == alone
     assert not (tmp_path / "r/small_cnn-seed1/settings.json").exists()
 
