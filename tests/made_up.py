@@ -1,10 +1,16 @@
-"""Made-up measurements of trained networks, for reports about training: files as 69 writes them."""
+"""Reports on made-up measurements, and those of trained networks: files as 69 writes them."""
 
+import contextlib
 import csv
+import json
+import warnings
 import zlib
 from pathlib import Path
 
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
+from smoke import ROOT
 
 from iaside.shapley import coalitions
 from iaside.worths import Worths
@@ -43,3 +49,25 @@ def write_profiles(root, plans, values, accuracy, epochs=6, n=40, held_out=300):
             for epoch in range(1, epochs + 1):
                 share = accuracy(settings, epoch)
                 rows.writerow([epoch, 62 * epoch, 2 * (1 - share), share, share])
+
+
+def report(root, notebook, **parameters):
+    """Run the cells of a reporting notebook; returns its records by claim and its metrics.
+
+    In this process: a kernel and a page each take as long as the report itself, and the pipeline's
+    own test has them.
+    """
+    matplotlib.use("Agg")
+    space = {}
+    with contextlib.chdir(root), warnings.catch_warnings():
+        for cell in json.loads((ROOT / f"notebooks/{notebook}.ipynb").read_text())["cells"]:
+            if cell["cell_type"] == "code":
+                exec(compile("".join(cell["source"]), notebook, "exec"), space)
+            if "parameters" in cell["metadata"].get("tags", []):
+                assert set(parameters) <= set(space)
+                space |= parameters
+    plt.close("all")
+    folder = root / "results" / notebook.partition("_")[2]
+    claims = folder / "claims.json"
+    found = json.loads(claims.read_text())["claims"] if claims.is_file() else []
+    return {row["id"]: row for row in found}, json.loads((folder / "metrics.json").read_text())

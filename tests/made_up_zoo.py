@@ -5,13 +5,6 @@ the better it is under corruptions of high frequencies and under PGD, the worse 
 ones: what the papers expect, by construction.
 """
 
-import contextlib
-import json
-import warnings
-from pathlib import Path
-
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 
 from iaside.perturb import CORRUPTIONS
@@ -20,7 +13,6 @@ from iaside.shapley import coalitions
 from iaside.worths import Worths
 from iaside.zoo import networks
 
-ROOT = Path(__file__).resolve().parents[1]
 M, N, HELD_OUT, SIDE = 4, 40, 60, 16
 PITCH = {name: (7 * k % 15) / 14 for k, name in enumerate(CORRUPTIONS)}  # 0 low ... 1 high
 SHIFT = {"none": 0.0, "fgsm": 0.05, "pgd": 0.25}  # what an adversary adds to the lean
@@ -100,26 +92,3 @@ def make_project(root, plans):
         write(root, name, settings)
     (root / "params.yaml").write_text("")
     return root
-
-
-def report(root, notebook, **parameters):
-    """Run the cells of a reporting notebook; returns its records by claim and its metrics.
-
-    In this process: a kernel and a page each take as long as the report itself, and the pipeline's
-    own test has them.
-    """
-    matplotlib.use("Agg")
-    cells = json.loads((ROOT / f"notebooks/{notebook}.ipynb").read_text())["cells"]
-    space = {"display": lambda *_: None}
-    with contextlib.chdir(root), warnings.catch_warnings():
-        for cell in cells:
-            if cell["cell_type"] == "code":
-                exec("".join(cell["source"]), space)
-            if "parameters" in cell["metadata"].get("tags", []):
-                assert set(parameters) <= set(space)
-                space |= parameters
-    plt.close("all")
-    folder = root / "results" / notebook.partition("_")[2]
-    claims = folder / "claims.json"
-    found = json.loads(claims.read_text())["claims"] if claims.is_file() else []
-    return {row["id"]: row for row in found}, json.loads((folder / "metrics.json").read_text())

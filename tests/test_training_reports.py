@@ -1,14 +1,9 @@
 """The reports about training, on made-up networks with a planted answer."""
 
-import json
-from pathlib import Path
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from made_up import write_profiles
+from made_up import report, write_profiles
 
-ROOT = Path(__file__).resolve().parents[1]
 M, EPOCHS = 8, 6
 PLANS = {
     "clean": {"architecture": ["a", "b"], "seed": [0, 1, 2], "every": 1},
@@ -37,23 +32,8 @@ def project(tmp_path_factory):
     return root
 
 
-def verdicts(root, notebook, plans, monkeypatch):
-    """Run the cells of a notebook here: a kernel for each would take most of the time."""
-    monkeypatch.chdir(root)
-    monkeypatch.setattr("IPython.display.display", lambda *shown: None)
-    names = {}
-    for cell in json.loads((ROOT / f"notebooks/{notebook}.ipynb").read_text())["cells"]:
-        if cell["cell_type"] == "code":
-            exec(compile("".join(cell["source"]), notebook, "exec"), names)
-            names["plans"] = plans
-    plt.close("all")
-    folder = root / "results" / notebook.partition("_")[2]
-    found = json.loads((folder / "claims.json").read_text())["claims"]
-    return {row["id"]: row for row in found}, json.loads((folder / "metrics.json").read_text())
-
-
-def test_label_noise_is_judged_where_a_distribution_can_be_read(project, monkeypatch):
-    found, metrics = verdicts(project, "70_label_noise", PLANS, monkeypatch)
+def test_label_noise_is_judged_where_a_distribution_can_be_read(project):
+    found, metrics = report(project, "70_label_noise", plans=PLANS)
     for claim in ("noise_lowers_accuracy", "noise_more_uniform", "noise_less_robust_features"):
         assert found[claim]["verdict"] == "supported", claim
         assert {p["part"] for p in found[claim]["parts"]} == {"a", "b"}
@@ -63,8 +43,8 @@ def test_label_noise_is_judged_where_a_distribution_can_be_read(project, monkeyp
     assert blank == {1.0}, "random labels leave nothing to distribute"
 
 
-def test_low_bands_first_and_a_fall_after_the_peak(project, monkeypatch):
-    found, metrics = verdicts(project, "72_dynamics", PLANS, monkeypatch)
+def test_low_bands_first_and_a_fall_after_the_peak(project):
+    found, metrics = report(project, "72_dynamics", plans=PLANS)
     assert found["low_bands_learnt_first"]["verdict"] == "supported"
     assert found["low_bands_learnt_first"]["estimate"] > 0.9
     assert found["second_stage_tradeoff"]["verdict"] == "supported"
@@ -72,26 +52,26 @@ def test_low_bands_first_and_a_fall_after_the_peak(project, monkeypatch):
     assert found["second_stage_tradeoff"]["n"] == metrics["networks"] == 6
 
 
-def test_more_data_is_judged_by_largest_and_smallest(project, monkeypatch):
-    found, metrics = verdicts(project, "73_data_size", PLANS, monkeypatch)
+def test_more_data_is_judged_by_largest_and_smallest(project):
+    found, metrics = report(project, "73_data_size", plans=PLANS)
     row = found["more_data_more_robust"]
     assert row["verdict"] == "supported" and row["n"] == 6
     assert [r["fraction"] for r in metrics["sizes"][:3]] == [0.05, 0.25, 1.0]
 
 
 @pytest.mark.parametrize("notebook", ["70_label_noise", "72_dynamics", "73_data_size"])
-def test_a_study_without_such_networks_has_no_verdict(tmp_path, monkeypatch, notebook):
+def test_a_study_without_such_networks_has_no_verdict(tmp_path, notebook):
     plans = {"one": {"architecture": "a"}}
     write_profiles(tmp_path, plans, values, accuracy, EPOCHS, n=6)
     (tmp_path / "params.yaml").write_text("seed: 0\n")
-    assert verdicts(tmp_path, notebook, plans, monkeypatch)[0] == {}
+    assert report(tmp_path, notebook, plans=plans)[0] == {}
 
 
-def test_two_networks_decide_nothing(tmp_path, monkeypatch):
+def test_two_networks_decide_nothing(tmp_path):
     plans = {"two": {"architecture": "a", "noise": [0, 0.2, 0.5], "every": 1},
              "few": {"architecture": "a", "fraction": 0.05}}  # fmt: skip
     write_profiles(tmp_path, plans, values, accuracy, EPOCHS, n=6)
     (tmp_path / "params.yaml").write_text("seed: 0\n")
     for notebook in ("70_label_noise", "72_dynamics", "73_data_size"):
-        found, _ = verdicts(tmp_path, notebook, plans, monkeypatch)
+        found, _ = report(tmp_path, notebook, plans=plans)
         assert found and {row["verdict"] for row in found.values()} == {"undecided"}, notebook

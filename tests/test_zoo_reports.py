@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from made_up_zoo import HELD_OUT, PITCH, N, make_project, report
+from made_up import report
+from made_up_zoo import HELD_OUT, PITCH, N, make_project
 
 STANDARD = {"architecture": "small_cnn", "seed": [0, 1]}
 PLANS = {
