@@ -8,9 +8,12 @@ has the first part only, but spends 2^M passes on each image. A speed-up is how 
 passes reach the same standard error, root mean square over bands; for the worst band alone it is
 printed too, since that is what `tolerance=` bounds. The empty and the full coalition are measured
 once per image for everyone, a coalition that is drawn again costs nothing, and each peer has that
-budget per image, of several, that suits it best on that table.
+budget per image, of several, that suits it best on that table in the first fifth of the repeats.
 
     python benchmarks/estimators.py [tables] [--repeats 100] [--models squeezenet1_1 ...]
+
+Repeats are shared among processes, one per core; each has its own seed, so their number changes
+nothing.
 
 What was tried and does not pay is in the run, too: permutations less the game that all other images
 have in common, given for nothing (balancing permutations over images could remove no more than
@@ -26,7 +29,11 @@ last line holds the speed-ups of the root mean square error.
 
 import argparse
 import json
+import os
 import warnings
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -104,19 +111,55 @@ def bands(table):
     return len(table).bit_length() - 1
 
 
-def speedup(table, estimate, size, repeats):
+def budgets(m):
+    return [m + 2, 2 * m, 3 * m, 4 * m, 8 * m]
+
+
+# name -> estimate(table, rng, size), and the sizes to choose from, given the number of bands
+ESTIMATORS = {
+    "iaside": (iaside, lambda m: [pairs_per_image(m)]),
+    "shapiq KernelSHAP": (of_shapiq(KernelSHAP), budgets),
+    "shapiq permutation sampling": (of_shapiq(PermutationSamplingSV), budgets),
+    "shapiq SVARM": (of_shapiq(SVARM), budgets),
+    "single permutations (SAGE)": (permutations, lambda m: [1, 2]),
+    "antithetic pairs": (partial(permutations, antithetic=True), lambda m: [1, 2]),
+    "single permutations, pooled control": (partial(permutations, control=True), lambda m: [1]),
+    "antithetic pairs, pooled control": (
+        partial(permutations, antithetic=True, control=True), lambda m: [1]
+    ),
+    "pooled kernel regression": (kernel_regression, lambda m: [3, 5, 8]),
+}  # fmt: skip
+
+
+def estimates(table, name, size, seeds):
+    """Estimates of the mean values of a table and the passes each took, one per seed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # shapiq's about budgets it cannot use up
+        return [ESTIMATORS[name][0](table, np.random.default_rng(seed), size) for seed in seeds]
+
+
+def speedup(table, runs):
     """Speed-up (root mean square over bands), its 95 % limits over the repeats, that for the worst
     band, and passes per image."""
-    rng = np.random.default_rng(0)
     exact = shapley_values(table)
     n, spread = table.shape[1], exact.var(1, ddof=1)
-    runs = [estimate(table, rng, size) for _ in range(repeats)]
     squared = (np.array([psi for psi, _ in runs]) - exact.mean(1)) ** 2
     error, passes = spread / n + squared.mean(0), np.mean([p for _, p in runs])
     price = len(table) / (n * passes)
-    reach = 1.96 * squared.sum(1).std(ddof=1) / repeats**0.5
+    reach = 1.96 * squared.sum(1).std(ddof=1) / len(runs) ** 0.5
     found = price * spread.sum() / (error.sum() + np.array([0, reach, -reach]))
     return (*found.round(2).tolist(), price * spread.max() / error.max(), passes)
+
+
+def best_of(table, name, repeats, shared):
+    """`speedup` of the size that is ahead after a fifth of the repeats."""
+    runs = {
+        size: shared(partial(estimates, table, name, size), range(max(2, repeats // 5)))
+        for size in ESTIMATORS[name][1](bands(table))
+    }
+    best = max(runs, key=lambda size: speedup(table, runs[size]))
+    rest = shared(partial(estimates, table, name, best), range(len(runs[best]), repeats))
+    return speedup(table, runs[best] + rest)
 
 
 def population(rng, n_bands, n):
@@ -157,23 +200,28 @@ CASES = {  # how a measurement ends: what it is asked for, of how many images
 }
 
 
-def coverage(repeats, n, how, n_bands=8):
-    """How often 95 % intervals hold the true mean values, of images in general and of these."""
-    rng = np.random.default_rng(0)
-    held, seen = np.empty((repeats, 2, n_bands)), []
-    for r in range(repeats):
-        table, truth = population(rng, n_bands, n)
-        e = Explanation(measured(table, r, **how))
+def intervals(case, seeds, n_bands=8):
+    """For each seed: which 95 % intervals hold the true mean values, of images in general and of
+    these (2, M), and the number of images visited."""
+    n, how = CASES[case]
+    found = []
+    for seed in seeds:
+        table, truth = population(np.random.default_rng(seed), n_bands, n)
+        e = Explanation(measured(table, seed, **how))
         exact = shapley_values(table[:, e.worths.images]).mean(1)
-        for k, (i, true) in enumerate([(e.psi, truth), (e.these_images(), exact)]):
-            held[r, k] = (i.low <= true) & (true <= i.high)
-        seen.append(len(e.worths.images))
-    each = held.mean(0)  # (2, M)
-    found = {
+        each = (e.psi, truth), (e.these_images(), exact)
+        found.append(([(i.low <= t) & (t <= i.high) for i, t in each], len(e.worths.images)))
+    return found
+
+
+def coverage(found):
+    """How often `intervals` hold the true values: over all bands, and of the extreme ones."""
+    held, seen = (np.array(part) for part in zip(*found, strict=True))
+    shares = {
         name: {"all bands": b.mean(), "lowest": b.min(), "highest": b.max()}
-        for name, b in zip(["images in general", "these images"], each, strict=True)
+        for name, b in zip(["images in general", "these images"], held.mean(0), strict=True)
     }
-    return found | {"images": [int(min(seen)), float(np.median(seen)), int(max(seen))]}
+    return shares | {"images": [int(seen.min()), float(np.median(seen)), int(seen.max())]}
 
 
 def main() -> None:
@@ -188,35 +236,27 @@ def main() -> None:
     tables = {m: t for m, t in tables.items() if a.models is None or m in a.models}
     if not tables:
         parser.error(f"no tables of worths in {a.tables}; run the stage `worths` first")
-    for case, (n, how) in CASES.items():
-        found = coverage(a.coverage, n, how)
-        print(json.dumps({"coverage": case} | how | found | {"repeats": a.coverage}), flush=True)
-    speedups = {"exact": dict.fromkeys(tables, 1.0)}
-    for model, table in tables.items():
-        n_bands = bands(table)
-        budgets = [n_bands + 2, 2 * n_bands, 3 * n_bands, 4 * n_bands, 8 * n_bands]
-        estimators = {  # name -> (estimator, sizes to choose from)
-            "iaside": (iaside, [pairs_per_image(n_bands)]),
-            "shapiq KernelSHAP": (of_shapiq(KernelSHAP), budgets),
-            "shapiq permutation sampling": (of_shapiq(PermutationSamplingSV), budgets),
-            "shapiq SVARM": (of_shapiq(SVARM), budgets),
-            "single permutations (SAGE)": (permutations, [1, 2]),
-            "antithetic pairs": (lambda *a: permutations(*a, antithetic=True), [1, 2]),
-            "single permutations, pooled control": (lambda *a: permutations(*a, control=True), [1]),
-            "antithetic pairs, pooled control": (lambda *a: permutations(*a, True, True), [1]),
-            "pooled kernel regression": (kernel_regression, [3, 5, 8]),
-        }
-        for name, (estimate, sizes) in estimators.items():
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # shapiq's about budgets it cannot use up
-                tried = [speedup(table, estimate, size, a.repeats) for size in sizes]
-            best = max(tried)
-            speedups.setdefault(name, {})[model] = best[0]
-            print(json.dumps({
-                "model": model, "n": table.shape[1], "estimator": name, "repeats": a.repeats,
-                "passes_per_image": round(best[4], 1), "speedup": best[0],
-                "interval": best[1:3], "speedup_worst_band": round(max(t[3] for t in tried), 2),
-            }), flush=True)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started now
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+
+        def shared(task, seeds):
+            parts = [seeds[i : i + 10] for i in range(0, len(seeds), 10)]
+            return [run for part in pool.map(task, parts) for run in part]
+
+        for case, (n, how) in CASES.items():
+            held = coverage(shared(partial(intervals, case), range(a.coverage)))
+            found = {"coverage": case, "n": n} | how | held | {"repeats": a.coverage}
+            print(json.dumps(found), flush=True)
+        speedups = {"exact": dict.fromkeys(tables, 1.0)}
+        for model, table in tables.items():
+            for name in ESTIMATORS:
+                best, low, high, worst, passes = best_of(table, name, a.repeats, shared)
+                speedups.setdefault(name, {})[model] = best
+                print(json.dumps({
+                    "model": model, "n": table.shape[1], "estimator": name, "repeats": a.repeats,
+                    "passes_per_image": round(passes, 1), "speedup": best, "interval": [low, high],
+                    "speedup_worst_band": round(worst, 2),
+                }), flush=True)
     print(json.dumps({"speedup_vs_exact": speedups}))
 
 

@@ -1,23 +1,23 @@
-"""A classifier whose batch norms and paddings are part of its convolutions: what is measured."""
+"""A classifier whose convolutions do what stands around them, too: what is measured."""
 
 from __future__ import annotations
 
 import copy
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 
+from iaside.convolutions import ACTIVATIONS, Packed, Same, packable
 from iaside.machine import arithmetic
 from iaside.models import Classifier
 
-FOLD = 2  # passes of one image by which `folded` checks itself
+FOLD = 3  # passes of one image by which `folded` looks and checks itself
 
 
 def folded(model: Classifier) -> Classifier:
@@ -26,7 +26,9 @@ def folded(model: Classifier) -> Classifier:
     In eval mode a batch norm multiplies and adds, which the weights of a convolution can do where
     its output goes nowhere else. timm's `Conv2dSame` pads its input in a pass of its own, on one
     side more than on the other: a row of zeros in its kernel does the same, at the model's input
-    size. Numbers differ as by rounding in the precision that it runs in.
+    size. Without gradients, a CPU then takes weights that were laid out for it once, and ReLUs
+    together with the convolution before them. Numbers differ as by rounding in the precision that
+    it runs in.
     The copy is to be measured, not trained or saved. Where it should give other logits for a
     random image, `model` itself is returned. What it gains: benchmarks/throughput.py.
 
@@ -36,74 +38,84 @@ def folded(model: Classifier) -> Classifier:
     >>> torch.allclose(folded(model)(x), model(x), rtol=1e-3, atol=1e-3)
     True
     """
-    net, uses = copy.deepcopy(model.net), _Uses()
-    made: dict[int, tuple[nn.Module, Tensor]] = {}  # tensors are kept, so that no id comes again
-    follows: dict[nn.Module, tuple[nn.Module, int]] = {}  # norm -> convolution, id of its output
-
-    sizes: dict[nn.Module, set] = defaultdict(set)  # of what a convolution is given
-
-    def note_output(conv, given, out):
-        sizes[conv].add(given[0].shape[-2:])
-        made[id(out)] = conv, out
-        uses.of[id(out)] = 0  # an id may have been that of a tensor that is gone
-
-    def note_input(norm, given):
-        if id(given[0]) in made:
-            follows[norm] = made[id(given[0])][0], id(given[0])
-
-    hooks = []
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d) and not is_parametrized(module):
-            hooks.append(module.register_forward_hook(note_output))
-        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
-            hooks.append(module.register_forward_pre_hook(note_input))
-    device = model.mean.device
+    net = copy.deepcopy(model.net)
     generator = torch.Generator().manual_seed(0)
-    probe = torch.rand(1, 3, *model.input_size, generator=generator, device="cpu").to(device)
-    with torch.no_grad(), arithmetic("float32", device), uses:
-        logits = Classifier(net, model.recipe, model.name)(probe)
-    for hook in hooks:
-        hook.remove()
-    names = {module: name for name, module in net.named_modules()}
-    for norm, (conv, output) in follows.items():
-        if uses.of[output] == 1:
-            net.set_submodule(names[conv], fuse_conv_bn_eval(conv, norm))
-            net.set_submodule(names[norm], nn.Sequential(*norm.children()))  # timm's activations
+    probe = torch.rand(1, 3, *model.input_size, generator=generator, device="cpu")
+    probe = probe.to(model.mean.device)
+
+    def logits(net):
+        with torch.no_grad(), arithmetic("float32", probe.device):
+            return Classifier(net, model.recipe, model.name)(probe)
+
+    seen = _Seen(net, logits)
+    wanted = seen.outputs
+    for norm, conv in seen.followers(nn.BatchNorm2d):
+        net.set_submodule(seen.names[conv], fuse_conv_bn_eval(conv, norm))
+        net.set_submodule(seen.names[norm], nn.Sequential(*norm.children()))  # timm's activations
     # Without timm in memory there is none: our own networks do without its import.
     uneven = getattr(sys.modules.get("timm.layers"), "Conv2dSame", ())
-    for conv, seen in sizes.items():
-        if isinstance(conv, uneven) and conv.dilation == (1, 1) and len(seen) == 1:
-            net.set_submodule(names[conv], _Same(net.get_submodule(names[conv]), *seen))
-    found = Classifier(net, model.recipe, model.name)
-    with torch.no_grad(), arithmetic("float32", device):
-        same = torch.allclose(found(probe), logits, rtol=1e-3, atol=1e-4 * logits.abs().max())
-    return found if same else model
+    for conv, sizes in seen.sizes.items():
+        if isinstance(conv, uneven) and conv.dilation == (1, 1) and len(sizes) == 1:
+            name = seen.names[conv]
+            net.set_submodule(name, Same(net.get_submodule(name), *sizes))
+
+    seen = _Seen(net, logits)
+    activations = {conv: act for act, conv in seen.followers(tuple(ACTIVATIONS))}
+    for conv in seen.sizes:
+        if packable(conv.plain if isinstance(conv, Same) else conv):
+            act = activations.get(conv)
+            net.set_submodule(seen.names[conv], Packed(conv, act or nn.Identity()))
+            if act:
+                net.set_submodule(seen.names[act], nn.Identity())
+    same = torch.allclose(logits(net), wanted, rtol=1e-3, atol=1e-4 * wanted.abs().max())
+    return Classifier(net, model.recipe, model.name) if same else model
 
 
-class _Same(nn.Module):
-    """timm's Conv2dSame as a plain convolution for one size of its input, itself for any other.
+class _Seen:
+    """A look at a network at work: what its convolutions are given, and who takes their outputs."""
 
-    Rows of zeros before those of the kernel make up for a padding that is the same on both sides.
-    """
+    def __init__(self, net: nn.Module, run: Callable[[nn.Module], Tensor]):
+        self.names = {module: name for name, module in net.named_modules()}
+        self.sizes: dict[nn.Module, set] = defaultdict(set)  # of the inputs of a convolution
+        self._calls, self._uses = Counter(), _Uses()
+        # id of an output -> who made it; the output is kept, so that no id comes again
+        self._made: dict[int, tuple[nn.Module, Tensor]] = {}
+        self._taken: dict[nn.Module, int] = {}  # norm or activation -> id of its input
 
-    def __init__(self, conv: nn.Conv2d, size: torch.Size):
-        super().__init__()
-        from timm.layers import get_same_padding
+        stand_ins = [module for module in self.names if isinstance(module, Same)]
+        parts = {part for module in stand_ins for part in module.children()}
+        hooks = []
+        for module in self.names:
+            if isinstance(module, nn.BatchNorm2d) or type(module) in ACTIVATIONS:
+                hooks.append(module.register_forward_pre_hook(self._note_input))
+            elif isinstance(module, nn.Conv2d | Same) and not is_parametrized(module):
+                if module not in parts:
+                    hooks.append(module.register_forward_hook(self._note_output))
+        with self._uses:
+            self.outputs = run(net)
+        for hook in hooks:
+            hook.remove()
 
-        kernel, stride, dilation = conv.kernel_size, conv.stride, conv.dilation
-        pads = list(map(get_same_padding, size, kernel, stride, dilation))
-        after = [pad - pad // 2 for pad in pads]  # TensorFlow's rule: the odd one last
-        rows, columns = (pad % 2 for pad in pads)
-        self.conv, self.size = conv, size
-        self.plain = nn.Conv2d(
-            conv.in_channels, conv.out_channels, (kernel[0] + rows, kernel[1] + columns), stride,
-            after, dilation, conv.groups, bias=False, device="meta",  # draws no weights
-        )  # fmt: skip
-        self.plain.weight = nn.Parameter(F.pad(conv.weight, [columns, 0, rows, 0]), False)
-        self.plain.bias = conv.bias
+    def _note_output(self, conv, given, out):
+        self._calls[conv] += 1
+        self.sizes[conv].add(given[0].shape[-2:])
+        self._made[id(out)] = conv, out
+        self._uses.of[id(out)] = 0  # an id may have been that of a tensor that is gone
 
-    def forward(self, x: Tensor) -> Tensor:
-        return (self.plain if x.shape[-2:] == self.size else self.conv)(x)
+    def _note_input(self, module, given):
+        self._calls[module] += 1
+        if id(given[0]) in self._made and not self._uses.of[id(given[0])]:
+            self._taken[module] = id(given[0])
+
+    def followers(self, kinds) -> Iterator[tuple[nn.Module, nn.Module]]:
+        """Modules of some kinds that alone take what a convolution gives, and the convolution."""
+        for module, output in self._taken.items():
+            conv = self._made[output][0]
+            # What is changed in place is the same tensor for those that take it afterwards.
+            alone = self._uses.of[output] == 1 or getattr(module, "inplace", False)
+            once = self._calls[module] == self._calls[conv] == 1
+            if isinstance(module, kinds) and alone and once:
+                yield module, conv
 
 
 class _Uses(TorchFunctionMode):

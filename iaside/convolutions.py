@@ -1,0 +1,114 @@
+"""Stand-ins for convolutions that are only measured: the same numbers in less time (`folding`)."""
+
+from __future__ import annotations
+
+import functools
+import platform
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from iaside.machine import resolve_precision
+
+# Activations that oneDNN applies while it writes what a convolution gives: its names and limits.
+ACTIVATIONS = {nn.ReLU: ("relu", []), nn.ReLU6: ("hardtanh", [0.0, 6.0])}
+
+
+class Same(nn.Module):
+    """timm's Conv2dSame as a plain convolution for one size of its input, itself for any other.
+
+    Rows of zeros before those of the kernel make up for a padding that is the same on both sides.
+    """
+
+    def __init__(self, conv: nn.Conv2d, size: torch.Size):
+        super().__init__()
+        from timm.layers import get_same_padding
+
+        kernel, stride, dilation = conv.kernel_size, conv.stride, conv.dilation
+        pads = list(map(get_same_padding, size, kernel, stride, dilation))
+        after = [pad - pad // 2 for pad in pads]  # TensorFlow's rule: the odd one last
+        rows, columns = (pad % 2 for pad in pads)
+        self.conv, self.size = conv, size
+        self.plain = nn.Conv2d(
+            conv.in_channels, conv.out_channels, (kernel[0] + rows, kernel[1] + columns), stride,
+            after, dilation, conv.groups, bias=False, device="meta",  # draws no weights
+        )  # fmt: skip
+        self.plain.weight = nn.Parameter(F.pad(conv.weight, [columns, 0, rows, 0]), False)
+        self.plain.bias = conv.bias
+
+    def at(self, x: Tensor) -> nn.Conv2d:
+        """The convolution for inputs of this size."""
+        return self.plain if x.shape[-2:] == self.size else self.conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.at(x)(x)
+
+
+class Packed(nn.Module):
+    """A convolution and the activation after it, its weights laid out once for a shape of input.
+
+    A CPU computes with weights in the precision and the order that suit the input; otherwise both
+    are made anew in every pass. With gradients, and where that is not known to pay, it is the
+    convolution and the activation that it was made of.
+    """
+
+    def __init__(self, conv: nn.Conv2d | Same, activation: nn.Module):
+        super().__init__()
+        self.conv, self.activation = conv, activation
+        self.packed = None, None, None  # dtype and shape of the input, weight, bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv = self.conv.at(x) if isinstance(self.conv, Same) else self.conv
+        dtype = _dtype(x)
+        if dtype is None or not packable(conv):
+            return self.activation(conv(x))
+        where = conv.padding, conv.stride, conv.dilation, conv.groups
+        known, weight, bias = self.packed
+        if known != (dtype, x.shape):
+            weight = torch.ops.mkldnn._reorder_convolution_weight(
+                conv.weight.to(dtype), *where, x.shape
+            )
+            bias = None if conv.bias is None else conv.bias.to(dtype)
+            self.packed = (dtype, x.shape), weight, bias
+        return torch.ops.mkldnn._convolution_pointwise(
+            x.to(dtype), weight, bias, *where,
+            *ACTIVATIONS.get(type(self.activation), ("none", [])), "",
+        )
+
+    def __getstate__(self):  # packed weights cannot be copied, nor sent to another process
+        return self.__dict__ | {"packed": (None, None, None)}
+
+
+def packable(conv: nn.Module) -> bool:
+    """Whether weights of this convolution can be laid out here.
+
+    >>> packable(nn.Conv2d(3, 8, 3).double())
+    False
+    """
+    return (
+        type(conv) is nn.Conv2d
+        and conv.weight.dtype == torch.float32
+        and conv.padding_mode == "zeros"
+        and not isinstance(conv.padding, str)
+        and "float32" in _native()
+    )
+
+
+def _dtype(x: Tensor) -> torch.dtype | None:
+    """What a packed convolution of x computes in; None where there is to be none."""
+    if torch.is_grad_enabled() or x.device.type != "cpu":
+        return None
+    if not torch.is_autocast_enabled("cpu"):
+        return x.dtype if x.dtype == torch.float32 else None
+    lower = torch.get_autocast_dtype("cpu") == torch.bfloat16 and "bfloat16" in _native()
+    return torch.bfloat16 if lower and x.dtype in (torch.float32, torch.bfloat16) else None
+
+
+@functools.cache
+def _native() -> set[str]:
+    """Precisions in which this CPU gains by packed weights: known of oneDNN on x86."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    if not (x86 and hasattr(torch.ops.mkldnn, "_convolution_pointwise")):
+        return set()
+    return {"float32", resolve_precision("auto", "cpu")}
