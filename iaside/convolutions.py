@@ -13,6 +13,7 @@ from iaside.machine import resolve_precision
 
 # Activations that oneDNN applies while it writes what a convolution gives: its names and limits.
 ACTIVATIONS = {nn.ReLU: ("relu", []), nn.ReLU6: ("hardtanh", [0.0, 6.0])}
+LAYOUTS = 3  # of a convolution's weights that are kept: for whole batches, a last one, one image
 
 
 class Same(nn.Module):
@@ -46,7 +47,7 @@ class Same(nn.Module):
 
 
 class Packed(nn.Module):
-    """A convolution and the activation after it, its weights laid out once for a shape of input.
+    """A convolution and the activation after it, its weights laid out for the shape of its input.
 
     A CPU computes with weights in the precision and the order that suit the input; otherwise both
     are made anew in every pass. With gradients, and where that is not known to pay, it is the
@@ -56,7 +57,7 @@ class Packed(nn.Module):
     def __init__(self, conv: nn.Conv2d | Same, activation: nn.Module):
         super().__init__()
         self.conv, self.activation = conv, activation
-        self.packed = None, None, None  # dtype and shape of the input, weight, bias
+        self.packed = {}  # dtype and shape of the input -> weight, bias
 
     def forward(self, x: Tensor) -> Tensor:
         conv = self.conv.at(x) if isinstance(self.conv, Same) else self.conv
@@ -64,20 +65,21 @@ class Packed(nn.Module):
         if dtype is None or not packable(conv):
             return self.activation(conv(x))
         where = conv.padding, conv.stride, conv.dilation, conv.groups
-        known, weight, bias = self.packed
-        if known != (dtype, x.shape):
+        packed = self.packed.get((dtype, x.shape))
+        if packed is None:
             weight = torch.ops.mkldnn._reorder_convolution_weight(
                 conv.weight.to(dtype), *where, x.shape
             )
-            bias = None if conv.bias is None else conv.bias.to(dtype)
-            self.packed = (dtype, x.shape), weight, bias
+            packed = weight, None if conv.bias is None else conv.bias.to(dtype)
+            kept = list(self.packed.items())[1 - LAYOUTS :]  # the last ones
+            self.packed = dict([*kept, ((dtype, x.shape), packed)])
+        activation = ACTIVATIONS.get(type(self.activation), ("none", []))
         return torch.ops.mkldnn._convolution_pointwise(
-            x.to(dtype), weight, bias, *where,
-            *ACTIVATIONS.get(type(self.activation), ("none", [])), "",
+            x.to(dtype), *packed, *where, *activation, ""
         )
 
     def __getstate__(self):  # packed weights cannot be copied, nor sent to another process
-        return self.__dict__ | {"packed": (None, None, None)}
+        return self.__dict__ | {"packed": {}}
 
 
 def packable(conv: nn.Module) -> bool:

@@ -154,7 +154,7 @@ def _robustness(p: dict, study: Study) -> list[Part]:
     n = p["n_images"]
     passes = _forward(FOLD) + response_passes(counts, n, few, ATTACK_BATCH)
     return [Part(
-        study.network(p["model"]), passes, p["precision"], p["batch_size"] or 8, ATTACK_BATCH, n,
+        study.network(p["model"]), passes, p["precision"], p["batch_size"] or 32, ATTACK_BATCH, n,
         bands, NUMBER * (1 + sum(counts.values())) * (4 + bands) * n,
         corrupt=((p["images"], n, p["seed"]), n * severities),
     )]  # fmt: skip

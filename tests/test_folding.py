@@ -1,10 +1,15 @@
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from iaside.architectures import ARCHITECTURES
+from iaside.convolutions import LAYOUTS, Packed
 from iaside.folding import folded
+from iaside.machine import arithmetic, channels_last, resolve_precision
 from iaside.models import Classifier, load_model, untrained
 
 
@@ -116,3 +121,131 @@ def test_a_wrong_result_is_not_given(monkeypatch):
     recipe = load_model("squeezenet1_1", pretrained=False).recipe
     model = with_statistics(Classifier(Odd(simple), recipe, "odd"))
     assert folded(model) is model
+
+
+# -- weights laid out once -------------------------------------------------------------------------
+
+x86 = pytest.mark.skipif(
+    not any(isinstance(m, Packed) for m in folded(untrained("small_cnn", 10, 32, 0)).modules()),
+    reason="this CPU is not known to gain by packed weights",
+)
+
+
+def activations(net):
+    """Those in packed convolutions, and the others."""
+    relus = [m for m in net.modules() if isinstance(m, nn.ReLU | nn.ReLU6)]
+    inside = [m.activation for m in net.modules() if isinstance(m, Packed)]
+    return [m for m in relus if m in inside], [m for m in relus if m not in inside]
+
+
+@x86
+@pytest.mark.parametrize(
+    ("name", "inside", "outside"),  # a ReLU of a ResNet is asked twice
+    [("tf_efficientnet_lite0", 33, 0), ("squeezenet1_1", 26, 0), ("resnet18", 1, 8),
+     ("small_cnn", 4, 0), ("resnet8", 4, 0)],
+)  # fmt: skip
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_packed_weights_give_what_those_of_the_network_do(name, inside, outside, precision):
+    if resolve_precision("auto", "cpu") not in ("bfloat16", precision):
+        pytest.skip("bfloat16 is not native here")
+    own = name in ARCHITECTURES
+    model = untrained(name, 10, 32, 0) if own else load_model(name, pretrained=False)
+    net = folded(with_statistics(model))
+    assert [len(some) for some in activations(net)] == [inside, outside]
+    asked = []
+    for relu in activations(net)[0]:
+        relu.register_forward_hook(lambda *args: asked.append(1))
+    side = model.input_size[0]
+    shapes = [(1, side), (3, side), (1, side), (2, side - 9)]  # layouts come and go
+    for (n, size), layout in zip(shapes, [channels_last, torch.Tensor.contiguous] * 2, strict=True):
+        x = layout(torch.rand(n, 3, size, size))
+        with arithmetic(precision, torch.device("cpu")):
+            wanted = net(x.clone().requires_grad_()).detach()
+            assert len(asked) == inside, "with gradients they are the network's own"
+            asked.clear()
+            with torch.no_grad():
+                found = net(x)
+        assert found.dtype == wanted.dtype
+        assert size != side or not asked, "without, they are part of the convolutions"
+        asked.clear()
+        limit = 1e-5 if precision == "float32" else 0.02
+        assert (found - wanted).abs().max() <= limit * wanted.abs().max()
+
+
+@x86
+def test_a_network_with_packed_weights_can_be_copied_and_sent():
+    net, x = folded(untrained("small_cnn", 10, 32, 0)), torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        for n in (1, 2, 1, 2):
+            found = net(x[:n])
+        for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+            assert torch.equal(other(x), found)
+
+
+@x86
+def test_layouts_do_not_pile_up():
+    net, x = folded(untrained("small_cnn", 10, 32, 0)), torch.rand(9, 3, 32, 32)
+    with torch.no_grad():
+        for n in range(1, 10):
+            net(x[:n])
+    assert {len(m.packed) for m in net.modules() if isinstance(m, Packed)} == {LAYOUTS}
+
+
+@x86
+def test_packed_weights_follow_the_precision_of_the_module_and_of_its_input():
+    net, x = folded(untrained("small_cnn", 10, 32, 0)), torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        net(x)  # leaves weights in float32
+        exact = net.double()(x.double())
+        assert exact.dtype == torch.double
+        assert torch.allclose(exact, net.float()(x).double(), atol=1e-5)
+        assert net.bfloat16()(x).dtype == torch.bfloat16
+
+
+class Branched(nn.Module):
+    """An activation after a convolution, as ``path`` says."""
+
+    def __init__(self, path, inplace):
+        super().__init__()
+        self.path, self.conv, self.relu = path, nn.Conv2d(3, 3, 1), nn.ReLU(inplace)
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.head(self.path(self, x).mean((2, 3)))
+
+
+def straight(net, x):
+    return net.relu(net.conv(x))
+
+
+def around(net, x):
+    x = net.conv(x)
+    return net.relu(x) - x
+
+
+def before(net, x):
+    x = net.conv(x)
+    mean = x.mean((2, 3), keepdim=True)
+    return net.relu(x) + mean
+
+
+def again(net, x):
+    return net.relu(net.conv(net.relu(x - 0.5)))
+
+
+def often(net, x):
+    return net.relu(net.conv(net.conv(x)))
+
+
+@x86
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("path", [straight, around, before, again, often])
+def test_only_an_activation_that_alone_follows_is_packed(path, inplace):
+    recipe = load_model("squeezenet1_1", pretrained=False).recipe
+    model = Classifier(Branched(path, inplace), recipe, "odd")
+    faster, x = folded(model), torch.rand(2, 3, 8, 8)
+    # in place, what comes after it sees the activated values anyway
+    wanted = path is straight or (path is around and inplace)
+    assert len(activations(faster)[0]) == wanted
+    with torch.no_grad():
+        assert torch.allclose(faster(x), model(x), atol=1e-6)

@@ -1,11 +1,14 @@
 """Planted optima, closed forms, constants of the papers, and what must not leak or depend."""
 
+import itertools
 import random
 import sys
 
 import numpy as np
 import pytest
 import torch
+import torchattacks
+from imagecorruptions import corruptions
 from scipy.ndimage import gaussian_filter1d
 from torch import nn
 
@@ -331,6 +334,24 @@ def test_pixle_only_moves_pixels():
     assert (loss(y) > loss(X)).all()
 
 
+def test_pixle_is_that_of_torchattacks_without_showing_an_image_twice_in_turn():
+    shown = []
+
+    def model(x):
+        shown.append(x)
+        return NET(x)
+
+    labels = NET(X).argmax(1)
+    y = perturb(X[:1], "pixle", model=model, labels=labels[:1], seed=3, first=2)
+    shown = shown[1:]  # the first look at the outputs is no part of it
+    assert len(shown) > 4 and not any(a.equal(b) for a, b in itertools.pairwise(shown))
+    state = np.random.get_state()
+    np.random.seed(np.random.SeedSequence((3, 2)).generate_state(1)[0])
+    theirs = torchattacks.Pixle(NET)(X[:1], labels[:1])
+    np.random.set_state(state)
+    assert y.equal(theirs)
+
+
 ATTACK_FORMS = {k: form for k, form in FORMS.items() if form[0] in ATTACKS}
 
 
@@ -372,6 +393,12 @@ def test_foolbox_agrees_with_torchattacks():
         assert (ours == success).float().mean() >= (1 if name == "fgsm" else 0.95)
         if name == "fgsm":
             assert (y - z).abs().max() < 1e-6
+
+
+def test_what_is_compiled_for_glass_blur_is_kept_for_other_processes():
+    perturb(X[:1], "glass_blur", severity=1)
+    stats = corruptions._shuffle_pixels_njit_glass_blur.stats
+    assert sum(stats.cache_hits.values()) + sum(stats.cache_misses.values())
 
 
 # -- energy and bands ----------------------------------------------------------------------------
