@@ -8,12 +8,13 @@ has the first part only, but spends 2^M passes on each image. A speed-up is how 
 passes reach the same standard error, root mean square over bands; for the worst band alone it is
 printed too, since that is what `tolerance=` bounds. The empty and the full coalition are measured
 once per image for everyone, a coalition that is drawn again costs nothing, and each peer has that
-budget per image, of several, that suits it best on that table in the first fifth of the repeats.
+budget per image, of several, that suits it best on that table in the first fifth of the repeats
+(which count in what is reported, too).
 
     python benchmarks/estimators.py [tables] [--repeats 100] [--models squeezenet1_1 ...]
 
-Repeats are shared among processes, one per core; each has its own seed, so their number changes
-nothing.
+Repeats are shared among processes, one per core; each repeat has its own seed, so that the number
+of processes changes nothing.
 
 What was tried and does not pay is in the run, too: permutations less the game that all other images
 have in common, given for nothing (balancing permutations over images could remove no more than
@@ -154,7 +155,7 @@ def speedup(table, runs):
 def best_of(table, name, repeats, shared):
     """`speedup` of the size that is ahead after a fifth of the repeats."""
     runs = {
-        size: shared(partial(estimates, table, name, size), range(max(2, repeats // 5)))
+        size: shared(partial(estimates, table, name, size), range(repeats // 5))
         for size in ESTIMATORS[name][1](bands(table))
     }
     best = max(runs, key=lambda size: speedup(table, runs[size]))
@@ -206,7 +207,8 @@ def intervals(case, seeds, n_bands=8):
     n, how = CASES[case]
     found = []
     for seed in seeds:
-        table, truth = population(np.random.default_rng(seed), n_bands, n)
+        # Not the numbers that coalitions are drawn from, which begin with the seed alone.
+        table, truth = population(np.random.default_rng([seed, 0, 0, 1]), n_bands, n)
         e = Explanation(measured(table, seed, **how))
         exact = shapley_values(table[:, e.worths.images]).mean(1)
         each = (e.psi, truth), (e.these_images(), exact)
@@ -228,12 +230,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tables", nargs="?", type=Path, default=Path("results/worths/tables"))
     parser.add_argument("--models", nargs="*")
-    parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=100, help="at least 10")
     parser.add_argument("--coverage", type=int, default=1000, metavar="REPEATS")
     a = parser.parse_args()
     found = [a.tables] if a.tables.is_file() else sorted(a.tables.glob("*-trained.npz"))
     tables = {p.stem.removesuffix("-trained"): Worths.load(p).table for p in found}
     tables = {m: t for m, t in tables.items() if a.models is None or m in a.models}
+    if a.repeats < 10:
+        parser.error(f"--repeats {a.repeats}: give at least 10, of which a fifth choose a budget")
     if not tables:
         parser.error(f"no tables of worths in {a.tables}; run the stage `worths` first")
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started now

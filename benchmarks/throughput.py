@@ -3,9 +3,9 @@
 For each model: forward passes per second of the bare network on a batch that is there already,
 against those of `coalition_worths` (splitting, assembling, scoring and bookkeeping included), at
 the same precision and batch size, in interleaved pairs within one process. The network is measured
-as the notebooks do, `folded` (batch norms, uneven paddings, and on a CPU, without gradients, ReLUs
-and the layout of weights); against the one that is not: forward passes at that precision and batch
-size, and gradients of four images in float32.
+as the notebooks do, `folded` (batch norms, uneven paddings, and without gradients on an x86 CPU
+ReLUs and the layout of weights); against the one that is not: forward passes at that precision and
+batch size, and gradients of four images in float32.
 
     python benchmarks/throughput.py [model ...] [--pairs 7] [--images 2] [--bands 8]
 

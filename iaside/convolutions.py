@@ -1,4 +1,4 @@
-"""Stand-ins for convolutions that are only measured: the same numbers in less time (`folding`)."""
+"""Stand-ins for convolutions that are only measured: the same in less time (`folding`)."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class Same(nn.Module):
 class Packed(nn.Module):
     """A convolution and the activation after it, its weights laid out for the shape of its input.
 
-    A CPU computes with weights in the precision and the order that suit the input; otherwise both
-    are made anew in every pass. With gradients, and where that is not known to pay, it is the
-    convolution and the activation that it was made of.
+    A plain convolution brings its weights into the precision and the order that suit the input in
+    every pass. With gradients, and where this is not known to pay, it is the convolution and the
+    activation that it was made of.
     """
 
     def __init__(self, conv: nn.Conv2d | Same, activation: nn.Module):
@@ -63,6 +63,8 @@ class Packed(nn.Module):
         conv = self.conv.at(x) if isinstance(self.conv, Same) else self.conv
         dtype = _dtype(x)
         if dtype is None or not packable(conv):
+            if conv.weight.requires_grad:  # they may be about to change
+                self.packed = {}
             return self.activation(conv(x))
         where = conv.padding, conv.stride, conv.dilation, conv.groups
         packed = self.packed.get((dtype, x.shape))
@@ -77,6 +79,14 @@ class Packed(nn.Module):
         return torch.ops.mkldnn._convolution_pointwise(
             x.to(dtype), *packed, *where, *activation, ""
         )
+
+    def _apply(self, fn, recurse=True):
+        self.packed = {}
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, *args):
+        self.packed = {}
+        super()._load_from_state_dict(*args)
 
     def __getstate__(self):  # packed weights cannot be copied, nor sent to another process
         return self.__dict__ | {"packed": {}}

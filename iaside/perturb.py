@@ -399,6 +399,8 @@ class _Logits(nn.Module):
 
     The model stays out of the module tree, so that no train() or eval() reaches it. The empty
     parameter is where torchattacks looks for the device; without one it prints a complaint.
+    Pixle shows every image twice in turn (how likely is the label, is it still the first?): without
+    gradients the second answer is the first one.
     """
 
     def __init__(self, model: Callable, device: torch.device):
@@ -411,7 +413,6 @@ class _Logits(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             return self.call(x)
-        # Pixle shows every image twice in turn: how likely is the label, and is it still the first?
         if not torch.equal(x, self.last[0]):
             self.last = x.clone(), self.call(x)
         return self.last[1]

@@ -183,7 +183,7 @@ def calibrate(part: Part, device: torch.device, gradients: bool) -> Speed:
     return Speed(forward, both, weights, image[0].numel() * 4, largest, activations, n)
 
 
-@torch.no_grad()
+@torch.enable_grad()  # without, packed convolutions do not ask their parts
 def _activations(model: Classifier, image: torch.Tensor) -> tuple[int, int]:
     """Bytes of the largest output of a layer, and of all outputs, for one image."""
     sizes: list[int] = []

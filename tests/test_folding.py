@@ -1,5 +1,6 @@
 import copy
 import pickle
+import platform
 
 import pytest
 import torch
@@ -116,6 +117,29 @@ def test_only_what_can_be_folded_is(path):
     assert faster is not model and torch.allclose(faster(x), model(x), atol=1e-5)
 
 
+def test_a_norm_without_statistics_is_left_alone():
+    recipe = load_model("squeezenet1_1", pretrained=False).recipe
+    net = Odd(simple)
+    net.norm = nn.BatchNorm2d(3, track_running_stats=False)
+    model, x = Classifier(net, recipe, "odd"), torch.rand(2, 3, 8, 8)
+    faster = folded(model)
+    assert norms(faster) == 2 and torch.allclose(faster(x), model(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [lambda net, x: net.conv(x) * net.conv.weight.mean(),
+     lambda net, x: net.conv(x).view(len(x), -1, 1, 1)[:, :3]],
+    ids=["its weight", "the layout of its output"],
+)  # fmt: skip
+def test_a_network_that_looks_into_its_convolutions_still_works(path):
+    recipe = load_model("squeezenet1_1", pretrained=False).recipe
+    model, x = Classifier(Odd(path), recipe, "odd"), torch.rand(2, 3, 8, 8)
+    faster = folded(model)
+    with torch.no_grad():
+        assert torch.allclose(faster(x), model(x), atol=1e-5)
+
+
 def test_a_wrong_result_is_not_given(monkeypatch):
     monkeypatch.setattr("iaside.folding.fuse_conv_bn_eval", lambda conv, norm: conv)
     recipe = load_model("squeezenet1_1", pretrained=False).recipe
@@ -126,8 +150,7 @@ def test_a_wrong_result_is_not_given(monkeypatch):
 # -- weights laid out once -------------------------------------------------------------------------
 
 x86 = pytest.mark.skipif(
-    not any(isinstance(m, Packed) for m in folded(untrained("small_cnn", 10, 32, 0)).modules()),
-    reason="this CPU is not known to gain by packed weights",
+    platform.machine().lower() not in ("x86_64", "amd64"), reason="weights are packed on x86 alone"
 )
 
 
@@ -156,7 +179,7 @@ def test_packed_weights_give_what_those_of_the_network_do(name, inside, outside,
     for relu in activations(net)[0]:
         relu.register_forward_hook(lambda *args: asked.append(1))
     side = model.input_size[0]
-    shapes = [(1, side), (3, side), (1, side), (2, side - 9)]  # layouts come and go
+    shapes = [(1, side), (3, side), (1, side), (2, side - 9)]
     for (n, size), layout in zip(shapes, [channels_last, torch.Tensor.contiguous] * 2, strict=True):
         x = layout(torch.rand(n, 3, size, size))
         with arithmetic(precision, torch.device("cpu")):
@@ -183,11 +206,12 @@ def test_a_network_with_packed_weights_can_be_copied_and_sent():
 
 
 @x86
-def test_layouts_do_not_pile_up():
+def test_layouts_come_and_go():
     net, x = folded(untrained("small_cnn", 10, 32, 0)), torch.rand(9, 3, 32, 32)
-    with torch.no_grad():
-        for n in range(1, 10):
-            net(x[:n])
+    wanted = net(x.clone().requires_grad_()).detach()
+    for n in [*range(1, 10), 1]:
+        with torch.no_grad():
+            assert torch.allclose(net(x[:n]), wanted[:n], atol=1e-5)
     assert {len(m.packed) for m in net.modules() if isinstance(m, Packed)} == {LAYOUTS}
 
 
@@ -200,6 +224,29 @@ def test_packed_weights_follow_the_precision_of_the_module_and_of_its_input():
         assert exact.dtype == torch.double
         assert torch.allclose(exact, net.float()(x).double(), atol=1e-5)
         assert net.bfloat16()(x).dtype == torch.bfloat16
+        rounded = net.float()(x)  # as its weights are now
+    assert torch.allclose(rounded, net(x.requires_grad_()), atol=1e-5)
+
+
+@x86
+def test_packed_weights_follow_those_of_the_network():
+    net, x = folded(untrained("small_cnn", 10, 32, 0)), torch.rand(2, 3, 32, 32)
+    other = folded(untrained("small_cnn", 10, 32, 1))
+
+    def both():
+        with torch.no_grad():
+            found = net(x)
+        wanted = net(x.clone().requires_grad_()).detach()
+        assert torch.allclose(found, wanted, atol=1e-5)
+        return found
+
+    before = both()
+    net.load_state_dict(other.state_dict())
+    assert not torch.allclose(before, both(), atol=1e-2)
+    net.requires_grad_(True)
+    net(x).sum().backward()
+    torch.optim.SGD(net.parameters(), 0.1).step()
+    both()
 
 
 class Branched(nn.Module):
@@ -244,6 +291,7 @@ def test_only_an_activation_that_alone_follows_is_packed(path, inplace):
     recipe = load_model("squeezenet1_1", pretrained=False).recipe
     model = Classifier(Branched(path, inplace), recipe, "odd")
     faster, x = folded(model), torch.rand(2, 3, 8, 8)
+    assert faster is not model
     # in place, what comes after it sees the activated values anyway
     wanted = path is straight or (path is around and inplace)
     assert len(activations(faster)[0]) == wanted

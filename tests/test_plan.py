@@ -393,7 +393,7 @@ def test_a_network_is_timed_at_the_size_it_will_have(monkeypatch):
         speed = plan.calibrate(part, torch.device("cpu"), True)
         assert speed.forward > 0 and speed.both > 0 and 1 <= speed.batch <= 6
         assert speed.image == 4 * 3 * SIDE**2 and SEEN[1] > 0
-    assert speed.largest == 4 * 4 * 8**2  # the convolution's four channels
+        assert speed.largest == 4 * 4 * 8**2  # the convolution's four channels
     assert plan.Speed(1, 3, 0, 0, 0, 0, 1).seconds((5, 2)) == 2 * 3 + 3
     assert plan.Speed(1, 3, 0, 0, 0, 0, 1).seconds((2, 4)) == 2 * 3 + 2 * 2
 
