@@ -387,6 +387,7 @@ def test_sums_are_of_what_is_to_run(monkeypatch):
 def test_a_network_is_timed_at_the_size_it_will_have(monkeypatch):
     monkeypatch.setattr(plan, "SECONDS", 0.2)
     network = Network("counting", None, CLASSES, SIDE)
+    seen = []
     for trains in (False, True):
         part = Part(network, np.array([1, 1]), "float32", 6, alone=True, trains=trains)
         SEEN[:] = 0
@@ -394,6 +395,8 @@ def test_a_network_is_timed_at_the_size_it_will_have(monkeypatch):
         assert speed.forward > 0 and speed.both > 0 and 1 <= speed.batch <= 6
         assert speed.image == 4 * 3 * SIDE**2 and SEEN[1] > 0
         assert speed.largest == 4 * 4 * 8**2  # the convolution's four channels
+        seen.append(speed.activations)
+    assert seen[0] == seen[1], "folded or not, the same layers have outputs"
     assert plan.Speed(1, 3, 0, 0, 0, 0, 1).seconds((5, 2)) == 2 * 3 + 3
     assert plan.Speed(1, 3, 0, 0, 0, 0, 1).seconds((2, 4)) == 2 * 3 + 2 * 2
 
