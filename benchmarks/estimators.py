@@ -45,7 +45,7 @@ from iaside.estimator import draw_pairs, members, pairs_per_image, resampled_tab
 from iaside.explain import Explanation
 from iaside.sampling import sampled_worths
 from iaside.shapley import coalitions, shapley_values
-from iaside.worths import Worths
+from iaside.tables import Worths
 
 
 def iaside(table, rng, n_pairs):

@@ -18,12 +18,13 @@ from iaside.faithfulness import QUANTITIES, examination_passes
 from iaside.folding import FOLD
 from iaside.images import split_size
 from iaside.parameters import UsageError
-from iaside.perturb import CORRUPTIONS, attack_passes
+from iaside.perturb import attack_passes
 from iaside.profiles import AT_ONCE, profile_passes
 from iaside.published import published_passes
-from iaside.responses import ATTACK_BATCH, FOURIER, heat_cells, response_passes
+from iaside.responses import ATTACK_BATCH, heat_cells, response_passes
 from iaside.sampling import sampled_passes
 from iaside.spectral import METRICS, SPACINGS
+from iaside.tables import CORRUPTIONS, FOURIER
 from iaside.training import checkpoint_count, complete, training_passes
 from iaside.worths import ABSENCES, VALUES, coalition_passes
 from iaside.zoo import networks

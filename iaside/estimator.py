@@ -10,11 +10,18 @@ draw takes part in its own prediction, so what is foreseen badly costs precision
 
 from __future__ import annotations
 
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg, optimize
+
+from iaside.tables import save_table
 
 FOLDS = 4  # parts of the images; each is predicted from the others
 FIT_IMAGES = 64  # that the rates are fitted to: more change nothing
@@ -31,6 +38,59 @@ class Estimates(NamedTuple):
 
     values: np.ndarray
     draw_variance: np.ndarray
+
+
+@dataclass
+class SampledWorths:
+    """Worths of sampled coalitions, one row for each.
+
+    image (K,): index in the set, or in ``subset`` where one was given; draw (K,): 0 for the empty
+    and the full coalition, then the number of the pair; coalition (K,) uint64: bit i = band i;
+    tables: value name -> (K,) float64. Rows are sorted by image, draw and position in the pair.
+    provenance: as in ``Worths``, and how the measurement ended (``stopped``: tolerance, budget,
+    images or exact; ``message``: in words). forwards: passes made for it this time.
+    """
+
+    image: np.ndarray
+    draw: np.ndarray
+    coalition: np.ndarray
+    tables: dict[str, np.ndarray]
+    provenance: dict
+    forwards: int = 0
+
+    @property
+    def images(self) -> np.ndarray:
+        """The indices of the images that were visited, (n,): the columns of the values."""
+        return np.unique(self.image)
+
+    @cached_property
+    def estimates(self) -> Estimates:
+        """Values of every image and their variance from the draws, (M, n), of the first value."""
+        start = np.flatnonzero(np.diff(self.image, prepend=-1))
+        count = np.diff(start, append=len(self.image))
+        column = np.arange(len(self.image)) - np.repeat(start, count)
+        row = np.repeat(np.arange(len(start)), count)
+        codes = np.zeros((len(start), count.max()), np.uint64)
+        worths = np.full(codes.shape, np.nan)
+        codes[row, column], worths[row, column] = self.coalition, next(iter(self.tables.values()))
+        return sampled_values(codes, worths, self.provenance["n_bands"])
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write all rows and the provenance to one npz, whole or not at all."""
+        rows = {"image": self.image, "draw": self.draw, "coalition": self.coalition}
+        save_table(path, self.provenance, rows | self.tables)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> SampledWorths:
+        """Read what ``save`` wrote. Errors: FileNotFoundError, or ValueError for another file."""
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no sampled worths at {path}; measure them first")
+        with np.load(path, allow_pickle=False) as data:
+            if "provenance" not in data or "coalition" not in data:
+                raise ValueError(f"{path} holds no sampled worths; exact ones: Worths.load")
+            provenance = json.loads(str(data["provenance"]))
+            tables = {name: data[name] for name in provenance["values"]}
+            return cls(data["image"], data["draw"], data["coalition"], tables, provenance)
 
 
 def pairs_per_image(n_bands: int) -> int:

@@ -7,14 +7,12 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import stats
-from torch import Tensor
 
-from iaside.machine import replacing
-from iaside.sampling import SampledWorths, sampled_worths
+from iaside.estimator import SampledWorths
 from iaside.score import (
     Interval,
     interval,
@@ -25,8 +23,12 @@ from iaside.score import (
     within,
 )
 from iaside.shapley import shapley_values
-from iaside.spectral import Masks, band_masks
-from iaside.worths import Worths, check_images, coalition_worths
+from iaside.tables import Worths, replacing
+
+if TYPE_CHECKING:  # reports read explanations without torch, which takes seconds to import
+    from torch import Tensor
+
+    from iaside.spectral import Masks
 
 MIN_IMAGES_PER_CLASS = 5
 SCORES = {  # name -> how robustness_score is asked for it
@@ -227,6 +229,10 @@ def explain(
     >>> e.sid.estimate.round(3).tolist()
     [1.0, 0.0, 0.0]
     """
+    from iaside.sampling import sampled_worths
+    from iaside.spectral import band_masks
+    from iaside.worths import check_images, coalition_worths
+
     _check_settings(normalise, beta, score_kind, level)
     sampled = tolerance is not None or budget is not None
     if sampled and settings.pop("client", None) is not None:

@@ -32,11 +32,9 @@ from iaside.machine import (
     fingerprint,
     fingerprint_model,
     kept_memory,
-    open_table,
-    save_table,
-    settings_key,
 )
 from iaside.perturb import _check_attack, _check_images, _generators, attack_passes, perturb
+from iaside.tables import open_table, save_table, settings_key
 
 SUBSTRATES = ("zero", "blur", "mean")
 RANKS = ("pixel", "channel")

@@ -1,5 +1,5 @@
-"""The machine: where a model runs, in which arithmetic, how many images at a time; and tables on
-disk, known by the content of what they were measured on, resumed where a kill left them.
+"""The machine: where a model runs, in which arithmetic, how many images at a time; and what a
+measurement is of: content hashes of models and images.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from iaside.tables import replacing
 
 LONG = 0.25  # seconds a pass: what a pass costs besides its images is nothing beside that
 
@@ -188,21 +187,7 @@ def _measure_batch_size(seconds: Callable[[Tensor], float], x: Tensor, rounds: i
     return min(s for s in near if times[s] <= 1.03 * min(times.values()))
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes the place of `path` only when it has been written whole."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-# -- tables on disk ------------------------------------------------------------------------------
+# -- what a measurement was made of ----------------------------------------------------------------
 
 
 def fingerprint(tensor: Tensor) -> str:
@@ -227,41 +212,3 @@ def fingerprint_model(model: Callable, outputs: Tensor) -> str:
     for name, tensor in sorted([*model.named_parameters(), *model.named_buffers()]):
         digest.update(f"{name} {fingerprint(tensor)}".encode())
     return digest.hexdigest()[:16]
-
-
-def settings_key(provenance: Mapping) -> str:
-    """A name for a measurement, the same for the same content hashes and settings.
-
-    >>> settings_key({"seed": 0, "n": 2}) == settings_key({"n": 2, "seed": 0})
-    True
-    """
-    return hashlib.sha256(json.dumps(provenance, sort_keys=True).encode()).hexdigest()[:20]
-
-
-def open_table(path: str | os.PathLike | None, shape: tuple[int, ...]) -> np.ndarray:
-    """A table in which a number not measured yet is nan; on disk, so that a kill loses nothing.
-
-    Opened again it is as it was left. Without a path it lives in memory only.
-    """
-    if path is None:
-        return np.full(shape, np.nan)
-    path = Path(path)
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
-            np.lib.format.write_array(file, np.full(shape, np.nan), allow_pickle=False)
-    return np.lib.format.open_memmap(path, mode="r+")
-
-
-def save_table(
-    path: str | os.PathLike, provenance: Mapping, tables: Mapping[str, np.ndarray]
-) -> None:
-    """Write tables and where they are from to one npz, whole or not at all.
-
-    Equal tables and provenance (stored as JSON, in the array of that name) are equal bytes.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    note = json.dumps(provenance, sort_keys=True)
-    with replacing(path) as file:
-        np.savez(file, provenance=np.array(note), **tables)

@@ -74,13 +74,13 @@ def save_json(path: str | Path, obj) -> None:
 def footer(*, n: int, precision: str, device: str = "cpu"):
     """The last output of a report: n, precision, device, versions and commit, as Markdown.
 
-    device: where the numbers were computed, which is not where a report is made.
+    device: where the numbers were computed, which is not where a report is made: its hardware is
+    named where torch is loaded, so by notebooks that compute with it.
 
     Only what is the same in an equal run is named: no time and no path.
     """
     from importlib.metadata import PackageNotFoundError, version
 
-    import torch
     from IPython.display import Markdown
 
     def installed(name):
@@ -89,16 +89,16 @@ def footer(*, n: int, precision: str, device: str = "cpu"):
         except PackageNotFoundError:
             return "not installed"
 
-    device = torch.device(device)
-    hardware = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda" and torch.cuda.is_available()  # a report may be made elsewhere
-        else torch.backends.cpu.get_cpu_capability()
-    )
+    torch = sys.modules.get("torch")  # reports that only read tables do without
+    where = device.partition(":")[0]
+    if torch is not None and where == "cpu":
+        where += f" ({torch.backends.cpu.get_cpu_capability()})"
+    elif torch is not None and torch.cuda.is_available():  # a report may be made elsewhere
+        where += f" ({torch.cuda.get_device_name(device)})"
     versions = [f"Python {sys.version.split()[0]}"]
     versions += [f"{name} {installed(name)}" for name in ("torch", "torchvision", "timm", "iaside")]
     return Markdown(
-        f"---\n*n = {n} · {precision} · {device.type} ({hardware}) · "
+        f"---\n*n = {n} · {precision} · {where} · "
         f"{' · '.join(versions)} · commit {commit()}*"
     )
 

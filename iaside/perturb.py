@@ -20,13 +20,8 @@ from torch.overrides import TorchFunctionMode
 
 from iaside.machine import channels_last
 from iaside.spectral import Masks, split_bands
+from iaside.tables import CORRUPTIONS
 
-CORRUPTIONS = (  # the 15 of ImageNet-C, in the order of its papers
-    "gaussian_noise", "shot_noise", "impulse_noise",
-    "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",
-    "snow", "frost", "fog", "brightness",
-    "contrast", "elastic_transform", "pixelate", "jpeg_compression",
-)  # fmt: skip
 ATTACKS = ("fgsm", "pgd", "sparsefool", "pixle")
 NOISES = ("white_noise", "poisson", "salt_and_pepper", "gaussian_blur")
 NAMES = (*NOISES, *ATTACKS, *CORRUPTIONS)

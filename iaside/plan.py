@@ -31,8 +31,9 @@ from iaside.machine import arithmetic, pick_device, remembered_batch_size, resol
 from iaside.models import Classifier, load_model, untrained
 from iaside.notebook import project_root
 from iaside.parameters import UsageError, read_parameters, read_yaml, resolve_parameters
-from iaside.perturb import CORRUPTIONS, perturb
+from iaside.perturb import perturb
 from iaside.run import command_line, study_file, values_given
+from iaside.tables import CORRUPTIONS
 from iaside.workers import one_thread
 
 BACKWARD = 2  # forward passes that a gradient counts as, in the column of passes

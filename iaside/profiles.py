@@ -22,13 +22,12 @@ from iaside.machine import (
     fingerprint_model,
     pick_device,
     resolve_precision,
-    save_table,
 )
 from iaside.models import Classifier, load_model
 from iaside.penalties import input_gradient, low_frequency_bias
-from iaside.perturb import CORRUPTIONS
-from iaside.responses import Condition, corrupt_all, response_passes, responses
+from iaside.responses import corrupt_all, response_passes, responses
 from iaside.spectral import band_masks
+from iaside.tables import CORRUPTIONS, Condition, save_table
 from iaside.training import load_data
 from iaside.workers import in_processes
 from iaside.worths import coalition_passes, coalition_worths

@@ -20,11 +20,10 @@ from iaside.machine import (
     channels_last,
     fingerprint,
     fingerprint_model,
-    open_table,
     resolve_precision,
-    settings_key,
 )
 from iaside.shapley import coalitions
+from iaside.tables import open_table, settings_key
 
 BATCH = 10  # the published batch, over which contrast is stretched
 

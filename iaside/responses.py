@@ -7,18 +7,15 @@ here judges: `robustness` reads the tables.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,100 +29,27 @@ from iaside.machine import (
     fingerprint,
     fingerprint_model,
     kept_memory,
-    replacing,
     resolve_precision,
-    save_table,
+)
+from iaside.perturb import ATTACKS, attack_passes, perturb
+from iaside.spectral import band_energy
+from iaside.tables import (
+    CLEAN,
+    CORRUPTIONS,
+    FOURIER,
+    TABLES,
+    Condition,
+    Responses,
+    heat_frequencies,
+    replacing,
     settings_key,
 )
-from iaside.perturb import ATTACKS, CORRUPTIONS, attack_passes, perturb
-from iaside.spectral import band_energy
 
 STRENGTH = {  # what perturb calls the strength of a source
     "white_noise": "sigma", "gaussian_blur": "kernel", "fgsm": "eps", "pgd": "eps",
     **dict.fromkeys(CORRUPTIONS, "severity"),
 }  # fmt: skip
-FOURIER = "fourier"
-TABLES = ("log_likelihood", "probability_t2", "correct", "confidence")
-
-
-class Condition(NamedTuple):
-    """What was done to the images. place: the band, or the cell of the heat map; -1 for neither."""
-
-    source: str
-    strength: float = 0.0
-    place: int = -1
-
-
 ATTACK_BATCH = 4  # images attacked at a time on a CPU: more are no faster
-CLEAN = Condition("clean")
-
-
-@dataclass
-class Responses:
-    """A network's answers: a row per condition, a column per image, nan where nothing was asked.
-
-    tables: ``log_likelihood`` of the true class in nats, ``probability_t2`` its probability at
-    softmax temperature 2, ``correct`` 0 or 1, ``confidence`` the largest probability; each (K, N).
-    clean_energy (M, N), change_energy (K, M, N): energy of the image and of the perturbation in
-    each band, DC excluded; nan for the heat map.
-
-    >>> energies = np.ones((2, 3)), np.zeros((1, 2, 3))
-    >>> r = Responses([CLEAN], {"correct": np.ones((1, 3))}, *energies, {})
-    >>> r.rows("clean")
-    [0]
-    """
-
-    conditions: list[Condition]
-    tables: dict[str, np.ndarray]
-    clean_energy: np.ndarray
-    change_energy: np.ndarray
-    provenance: dict
-
-    def rows(self, source: str, strength: float | None = None, place: int | None = None):
-        """The rows of a source, optionally of one strength and place, in the order measured."""
-        return [
-            k for k, c in enumerate(self.conditions)
-            if c.source == source and strength in (None, c.strength) and place in (None, c.place)
-        ]  # fmt: skip
-
-    def row(self, condition: Condition) -> int:
-        """The row of one condition. Errors: ValueError naming those that were measured."""
-        if condition not in self.conditions:
-            of_source = [c for c in self.conditions if c.source == condition.source]
-            raise ValueError(
-                f"{condition} was not measured; there is: {of_source or 'nothing of that source'}"
-            )
-        return self.conditions.index(condition)
-
-    def asked(self, rows: int | Sequence[int]) -> np.ndarray:
-        """The images that were measured under all these conditions."""
-        correct = self.tables["correct"][np.atleast_1d(rows)]
-        return np.flatnonzero(~np.isnan(correct).any(0))
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Write everything to one npz, whole or not at all."""
-        source, strength, place = map(np.array, zip(*self.conditions, strict=True))
-        conditions = {"source": source, "strength": strength, "place": place}
-        energies = {"clean_energy": self.clean_energy, "change_energy": self.change_energy}
-        save_table(path, self.provenance, conditions | energies | self.tables)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike) -> Responses:
-        """Read what ``save`` wrote. Errors: FileNotFoundError, or ValueError for another file."""
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no robustness table at {path}; measure it (40_robustness)")
-        with np.load(path, allow_pickle=False) as data:
-            if "change_energy" not in data:
-                raise ValueError(f"{path} is not a robustness table: it has no change_energy")
-            triples = zip(
-                data["source"].tolist(), data["strength"].tolist(), data["place"].tolist(),
-                strict=True,
-            )  # fmt: skip
-            return cls(
-                [Condition(*triple) for triple in triples], {t: data[t] for t in TABLES},
-                data["clean_energy"], data["change_energy"], json.loads(str(data["provenance"])),
-            )  # fmt: skip
-
 
 @kept_memory()
 def responses(
@@ -375,15 +299,6 @@ def fourier_noise(
         for k in (range(len(x)) if index is None else index)
     ])  # fmt: skip
     return (x + norm * signs.to(x) * wave).clamp(0, 1)
-
-
-def heat_frequencies(side: int, grid: int) -> list[int]:
-    """The signed frequencies, in cycles per image, of the rows or columns of a heat map.
-
-    >>> heat_frequencies(224, 5)
-    [-112, -56, 0, 56, 112]
-    """
-    return [round(side * (i / (grid - 1) - 0.5)) for i in range(grid)]
 
 
 def heat_cells(grid: int) -> list[int]:

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from iaside.perturb import CORRUPTIONS
-from iaside.responses import CLEAN, FOURIER, Condition, Responses
 from iaside.score import Interval, accuracy_difference, interval, within
+from iaside.tables import CLEAN, CORRUPTIONS, FOURIER, Condition, Responses
 
 # Mean top-1 error of AlexNet over the five severities, in the order of CORRUPTIONS.
 ALEXNET = (

@@ -7,13 +7,10 @@ When all have been visited and that is not enough, each gets as many pairs again
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from iaside.estimator import (
-    Estimates,
+    SampledWorths,
     draw_pairs,
     members,
     pairs_per_image,
@@ -30,66 +27,14 @@ from iaside.estimator import (
     sampled_values,
     whole,
 )
-from iaside.machine import kept_memory, open_table, save_table, settings_key
+from iaside.machine import kept_memory
 from iaside.spectral import Masks
+from iaside.tables import open_table, settings_key
 from iaside.worths import Setup, Value, how_long, prepare
 
 LEAST = 5  # images for an interval
 FIRST = 16  # images before the first look at the error: fewer do not know it
 MIN_BANDS, MAX_BANDS = 3, 64  # fewer have no more coalitions than a sample; a code has 64 bits
-
-
-@dataclass
-class SampledWorths:
-    """Worths of sampled coalitions, one row for each.
-
-    image (K,): index in the set, or in ``subset`` where one was given; draw (K,): 0 for the empty
-    and the full coalition, then the number of the pair; coalition (K,) uint64: bit i = band i;
-    tables: value name -> (K,) float64. Rows are sorted by image, draw and position in the pair.
-    provenance: as in ``Worths``, and how the measurement ended (``stopped``: tolerance, budget,
-    images or exact; ``message``: in words). forwards: passes made for it this time.
-    """
-
-    image: np.ndarray
-    draw: np.ndarray
-    coalition: np.ndarray
-    tables: dict[str, np.ndarray]
-    provenance: dict
-    forwards: int = 0
-
-    @property
-    def images(self) -> np.ndarray:
-        """The indices of the images that were visited, (n,): the columns of the values."""
-        return np.unique(self.image)
-
-    @cached_property
-    def estimates(self) -> Estimates:
-        """Values of every image and their variance from the draws, (M, n), of the first value."""
-        start = np.flatnonzero(np.diff(self.image, prepend=-1))
-        count = np.diff(start, append=len(self.image))
-        column = np.arange(len(self.image)) - np.repeat(start, count)
-        row = np.repeat(np.arange(len(start)), count)
-        codes = np.zeros((len(start), count.max()), np.uint64)
-        worths = np.full(codes.shape, np.nan)
-        codes[row, column], worths[row, column] = self.coalition, next(iter(self.tables.values()))
-        return sampled_values(codes, worths, self.provenance["n_bands"])
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Write all rows and the provenance to one npz, whole or not at all."""
-        rows = {"image": self.image, "draw": self.draw, "coalition": self.coalition}
-        save_table(path, self.provenance, rows | self.tables)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike) -> SampledWorths:
-        """Read what ``save`` wrote. Errors: FileNotFoundError, or ValueError for another file."""
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no sampled worths at {path}; measure them first")
-        with np.load(path, allow_pickle=False) as data:
-            if "provenance" not in data or "coalition" not in data:
-                raise ValueError(f"{path} holds no sampled worths; exact ones: Worths.load")
-            provenance = json.loads(str(data["provenance"]))
-            tables = {name: data[name] for name in provenance["values"]}
-            return cls(data["image"], data["draw"], data["coalition"], tables, provenance)
 
 
 @kept_memory()

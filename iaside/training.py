@@ -30,18 +30,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from iaside.images import load_split, stratified_order
-from iaside.machine import (
-    arithmetic,
-    channels_last,
-    fingerprint,
-    pick_device,
-    replacing,
-    resolve_precision,
-    settings_key,
-)
+from iaside.machine import arithmetic, channels_last, fingerprint, pick_device, resolve_precision
 from iaside.models import Classifier, save_weights, untrained
 from iaside.penalties import PASSES, PENALTIES, coalition_dropout, input_gradient
 from iaside.spectral import band_masks
+from iaside.tables import replacing, settings_key
 from iaside.workers import in_processes
 
 SCHEDULES = ("constant", "cosine", "cyclic")

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from iaside.responses import Condition, Responses
 from iaside.score import (
     MIN_IMAGES,
     Interval,
@@ -23,6 +22,7 @@ from iaside.score import (
     within,
 )
 from iaside.shapley import shapley_values
+from iaside.tables import Condition, Responses
 from iaside.zoo import FACTORS, Profile, select
 
 # -- which networks --------------------------------------------------------------------------------

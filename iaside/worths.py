@@ -7,7 +7,6 @@ of one batch. Bands are kept channels-last, the layout in which convolutions are
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -28,13 +27,11 @@ from iaside.machine import (
     fingerprint,
     fingerprint_model,
     kept_memory,
-    open_table,
     resolve_precision,
-    save_table,
-    settings_key,
 )
 from iaside.shapley import coalitions
 from iaside.spectral import Masks, split_bands
+from iaside.tables import Worths, open_table, settings_key
 
 ABSENCES = ("zero", "gaussian", "replacement", "mean")
 VALUES = ("log_likelihood", "probability", "accuracy", "margin", "embedding")
@@ -42,44 +39,6 @@ MAX_BANDS = 14
 Value = str | Callable[[Tensor, Tensor], Tensor]
 Job = tuple[slice, np.ndarray]  # some images, some rows of the table
 Played = tuple[slice, np.ndarray, np.ndarray]  # these, and scores (values, rows, images)
-
-
-@dataclass
-class Worths:
-    """The game of every image: one row per coalition, one column per image.
-
-    tables: value name -> (2**M, N) float64; row k is the coalition whose binary code is k (bit i
-    = band i), row 0 the empty one. provenance: content hashes of model, images and masks, and all
-    settings; no time, so that equal runs are equal bytes. forwards: passes made for it this time.
-
-    >>> w = Worths({"log_likelihood": np.zeros((4, 3))}, {"n_bands": 2})
-    >>> w.table.shape
-    (4, 3)
-    """
-
-    tables: dict[str, np.ndarray]
-    provenance: dict
-    forwards: int = 0
-
-    @property
-    def table(self) -> np.ndarray:
-        """The table of the first value that was asked for, (2**M, N) float64."""
-        return next(iter(self.tables.values()))
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Write all tables and the provenance to one npz, whole or not at all."""
-        save_table(path, self.provenance, self.tables)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike) -> Worths:
-        """Read what ``save`` wrote. Errors: FileNotFoundError, or ValueError for another file."""
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no worths table at {path}; measure it first: `make repro`")
-        with np.load(path, allow_pickle=False) as data:
-            if "provenance" not in data:
-                raise ValueError(f"{path} is not a worths table: it has no provenance")
-            provenance = json.loads(str(data["provenance"]))
-            return cls({name: data[name] for name in provenance["values"]}, provenance)
 
 
 @kept_memory()

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from iaside.responses import Responses
-from iaside.worths import Worths
+from iaside.tables import Responses, Worths
 
 ADVERSARIES = ("none", "fgsm", "pgd")
 PENALTIES = (

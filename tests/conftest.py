@@ -1,12 +1,14 @@
 """Shared fixtures: the packaged data, and the own-weights examples that some workplaces have."""
 
 import importlib.util
+import os
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from smoke import copy_project
+from filelock import FileLock
+from smoke import copy_project, dvc
 
 # JupyterLab brings this optional part of jsonschema, which compiles a grammar for 2 s whenever
 # nbformat is imported. None makes jsonschema treat it as absent.
@@ -16,7 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items):
-    """The slow files first, so that neither of two processes is left with one at the end."""
+    """The slow files first, so that neither of two processes is left with one at the end.
+
+    What starts from the finished run (test_switching, test_twice) comes late by its name.
+    """
     slow = "test_repro.py", "test_resume.py", "test_clones.py", "test_reports.py"
     items.sort(key=lambda item: slow.index(item.path.name) if item.path.name in slow else len(slow))
 
@@ -49,11 +54,31 @@ def own_weights():
     return folder
 
 
+@pytest.fixture(scope="session")
+def finished(data, tmp_path_factory):
+    """The smoke study run to its end, once for all test processes: to read, not to change."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            copy_project(folder / "iaside", data)
+            dvc(folder / "iaside", "repro")
+            (folder / "done").touch()
+    return folder / "iaside"
+
+
 @pytest.fixture(scope="module")
-def smoke_project(data, tmp_path_factory):
-    """A copy of the project with its data, set to the smoke study, for the tests of one file."""
+def smoke_project(request, data, tmp_path_factory):
+    """A copy of the project with its data, set to the smoke study, for the tests of one file.
+
+    It is a copy of the finished run where the file says FINISHED = True.
+    """
     root = tmp_path_factory.mktemp("project") / "iaside"
-    copy_project(root, data)
+    if getattr(request.module, "FINISHED", False):
+        shutil.copytree(request.getfixturevalue("finished"), root)
+    else:
+        copy_project(root, data)
     return root
 
 

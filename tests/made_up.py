@@ -13,7 +13,7 @@ import numpy as np
 from smoke import ROOT
 
 from iaside.shapley import coalitions
-from iaside.worths import Worths
+from iaside.tables import Worths
 from iaside.zoo import networks
 
 

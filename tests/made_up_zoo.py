@@ -7,10 +7,8 @@ ones: what the papers expect, by construction.
 
 import numpy as np
 
-from iaside.perturb import CORRUPTIONS
-from iaside.responses import CLEAN, Condition, Responses
 from iaside.shapley import coalitions
-from iaside.worths import Worths
+from iaside.tables import CLEAN, CORRUPTIONS, Condition, Responses, Worths
 from iaside.zoo import networks
 
 M, N, HELD_OUT, SIDE = 4, 40, 60, 16

@@ -10,7 +10,7 @@ import torch
 
 import iaside as ia
 from iaside.explain import Explanation
-from iaside.worths import Worths
+from iaside.tables import Worths
 from tests.test_worths import MASKS, Net, band_reader, some_images, some_labels
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,16 +12,9 @@ from imagecorruptions import corruptions
 from scipy.ndimage import gaussian_filter1d
 from torch import nn
 
-from iaside.perturb import (
-    ATTACKS,
-    CORRUPTIONS,
-    NAMES,
-    NOISES,
-    _numpy_seeded,
-    match_energy,
-    perturb,
-)
+from iaside.perturb import ATTACKS, NAMES, NOISES, _numpy_seeded, match_energy, perturb
 from iaside.spectral import band_masks, split_bands
+from iaside.tables import CORRUPTIONS
 
 SIDE, CLASSES, M = 32, 12, 4
 MASKS = band_masks(M, (SIDE, SIDE))

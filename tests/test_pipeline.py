@@ -3,9 +3,11 @@
 import ast
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
+from smoke import run
 from timm import is_model
 from torchvision.models import list_models
 
@@ -190,26 +192,41 @@ def test_parameters_carry_a_comment(path):
 def test_modules_import_only_what_they_may():
     """DESIGN: nothing below worths knows what a model is; nothing but run knows what DVC is."""
     allowed = {
-        "spectral": set(), "shapley": set(), "estimator": set(), "claims": set(), "plots": set(),
-        "score": set(), "machine": set(), "published": {"machine", "shapley"},
-        "perturb": {"machine", "spectral"}, "penalties": {"spectral"},
-        "worths": {"machine", "spectral", "shapley"},
-        "sampling": {"estimator", "machine", "spectral", "worths"},
-        "explain": {"machine", "spectral", "worths", "sampling", "shapley", "score", "plots"},
+        "spectral": set(), "shapley": set(), "claims": set(), "plots": set(), "score": set(),
+        "tables": set(), "estimator": {"tables"}, "machine": {"tables"},
+        "published": {"machine", "shapley", "tables"},
+        "perturb": {"machine", "spectral", "tables"}, "penalties": {"spectral"},
+        "worths": {"machine", "spectral", "shapley", "tables"},
+        "sampling": {"estimator", "machine", "spectral", "tables", "worths"},
+        "explain": {"estimator", "spectral", "worths", "sampling", "shapley", "score", "plots",
+                    "tables"},
         "architectures": set(), "libraries": set(), "models": {"architectures", "libraries"},
         "convolutions": {"machine"}, "folding": {"convolutions", "machine", "models"},
         "images": set(),
-        "zoo": {"responses", "worths"},
+        "zoo": {"tables"},
         "workers": set(), "cluster": {"machine", "worths"},
-        "training": {"images", "machine", "models", "penalties", "spectral", "workers"},
-        "profiles": {"folding", "images", "machine", "models", "penalties", "perturb", "responses",
-                     "spectral", "training", "workers", "worths"},
-        "responses": {"machine", "perturb", "spectral"},
-        "robustness": {"perturb", "responses", "score"},
-        "twins": {"responses", "score", "shapley", "zoo"},
+        "training": {"images", "machine", "models", "penalties", "spectral", "tables", "workers"},
+        "profiles": {"folding", "images", "machine", "models", "penalties", "responses", "spectral",
+                     "tables", "training", "workers", "worths"},
+        "responses": {"machine", "perturb", "spectral", "tables"},
+        "robustness": {"score", "tables"},
+        "trends": {"robustness", "score", "zoo"},
+        "twins": {"score", "shapley", "tables", "zoo"},
     }
     for module, may in allowed.items():
         assert imported((ROOT / f"iaside/{module}.py").read_text()) <= may, module
     for path in (ROOT / "iaside").glob("*.py"):
         if path.stem not in MACHINERY:
             assert not re.search(r"import (papermill|dvc|nbformat|nbconvert)", path.read_text())
+
+
+def test_reports_that_only_read_tables_do_without_torch():
+    """It takes seconds to import; the others show photographs or what is done to them."""
+    shown = {"10_bands", "16_snr_report", "58_match", "61_choices_report", "67_resolution_report",
+             "81_attribution_report"}  # fmt: skip
+    reading = [path for path in NOTEBOOKS if "import claims" in code(path) or "zoo" in path.stem]
+    nodes = [n for path in reading if path.stem not in shown for n in ast.parse(code(path)).body]
+    lines = [ast.unparse(n) for n in nodes if isinstance(n, ast.Import | ast.ImportFrom)]
+    assert len(reading) - len(shown) == 10
+    check = "; import sys; assert not {'torch', 'timm'} & set(sys.modules)"
+    run(ROOT, sys.executable, "-c", "; ".join(dict.fromkeys(lines)) + check)

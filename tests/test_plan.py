@@ -19,9 +19,10 @@ from iaside.costs import AT_MOST, COSTS, Network, Part, Study
 from iaside.models import Classifier, save_weights, untrained
 from iaside.parameters import UsageError, read_parameters, read_yaml
 from iaside.penalties import PENALTIES
-from iaside.perturb import CORRUPTIONS, attack_passes, perturb
+from iaside.perturb import attack_passes, perturb
 from iaside.sampling import sampled_passes, sampled_worths
 from iaside.spectral import band_masks
+from iaside.tables import CORRUPTIONS
 from iaside.training import Data, checkpoint_count, train_network, training_passes
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,9 +8,8 @@ import torch.nn.functional as F
 
 from iaside import profiles, zoo
 from iaside.models import load_model
-from iaside.perturb import CORRUPTIONS
 from iaside.profiles import answers, bias_of, checkpoints, conditions_of, gradient_spectra
-from iaside.responses import Condition
+from iaside.tables import CORRUPTIONS, Condition
 from iaside.training import Data, complete, train_network
 
 NETWORKS = "results/training/networks/p"

@@ -9,10 +9,9 @@ from made_up import report
 from smoke import ROOT
 
 from iaside.faithfulness import QUANTITIES, Examination
-from iaside.perturb import CORRUPTIONS
-from iaside.responses import CLEAN, FOURIER, Condition, Responses, heat_cells
+from iaside.responses import heat_cells
 from iaside.shapley import coalitions
-from iaside.worths import Worths
+from iaside.tables import CLEAN, CORRUPTIONS, FOURIER, Condition, Responses, Worths
 
 M, N = 4, 12
 NAMES = [

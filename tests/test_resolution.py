@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from iaside.estimator import draw_pairs, members, whole
+from iaside.estimator import SampledWorths, draw_pairs, members, whole
 from iaside.images import load_images
 from iaside.machine import fingerprint
 from iaside.models import load_model
 from iaside.resolution import check_same_game, pooled_values
-from iaside.sampling import SampledWorths
 from iaside.shapley import coalitions, owen_values, shapley_values
 from iaside.spectral import band_masks
-from iaside.worths import Worths, coalition_worths
+from iaside.tables import Worths
+from iaside.worths import coalition_worths
 
 ROOT = Path(__file__).resolve().parents[1]
 N, SIZE = 16, (32, 32)

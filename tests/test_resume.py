@@ -51,15 +51,6 @@ def measured(project):
     return int(np.isfinite(np.load(files[0])).all(axis=0).sum()) if files else 0
 
 
-def test_bfloat16_at_a_measured_batch_size_is_equal_bytes_too(project):
-    edit(project, precision="bfloat16", batch_size="null")
-    table = project / "results/worths/tables/squeezenet1_1-trained.npz"
-    dvc(project, "repro", "worths@squeezenet1_1")
-    before = table.read_bytes()
-    dvc(project, "repro", "-f", "-s", "worths@squeezenet1_1")
-    assert table.read_bytes() == before
-
-
 def test_a_late_failure_loses_no_forward_pass(project):
     path = project / "notebooks/20_worths.ipynb"
     whole = path.read_text()

@@ -12,19 +12,7 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from iaside import robustness
-from iaside.perturb import CORRUPTIONS
-from iaside.responses import (
-    CLEAN,
-    FOURIER,
-    TABLES,
-    Condition,
-    Responses,
-    _answerer,
-    fourier_noise,
-    heat_cells,
-    heat_frequencies,
-    responses,
-)
+from iaside.responses import _answerer, fourier_noise, heat_cells, responses
 from iaside.robustness import (
     ALEXNET,
     band_survival,
@@ -42,6 +30,15 @@ from iaside.robustness import (
     trivial_predictors,
 )
 from iaside.spectral import band_energy, band_masks, split_bands
+from iaside.tables import (
+    CLEAN,
+    CORRUPTIONS,
+    FOURIER,
+    TABLES,
+    Condition,
+    Responses,
+    heat_frequencies,
+)
 
 SIDE, M = 32, 4
 MASKS = band_masks(M, (SIDE, SIDE))

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from iaside import report, run
 from iaside.notebook import enter_project, footer, save_json
@@ -365,6 +366,7 @@ def test_save_json_gives_equal_bytes_and_plain_numbers(tmp_path):
 
 def test_footer_names_the_commit_and_whether_it_is_what_ran(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "torch", torch)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert "commit unknown" in footer(n=24, precision="bfloat16", device="cpu").data
     for name in ("params.yaml", "dvc.lock", "results/metrics.json"):
@@ -380,6 +382,8 @@ def test_footer_names_the_commit_and_whether_it_is_what_ran(tmp_path, monkeypatc
     assert re.search(r"n = 24 · bfloat16 · cpu \(.+torch \d.+commit [0-9a-f]{10}\*$", text), text
     (tmp_path / "params.yaml").write_text("b")
     assert "+ uncommitted changes" in footer(n=24, precision="bfloat16", device="cpu").data
+    monkeypatch.delitem(sys.modules, "torch")  # a report that only reads tables
+    assert "bfloat16 · cuda · Python" in footer(n=24, precision="bfloat16", device="cuda:0").data
 
 
 INDEX_PIPELINE = """\

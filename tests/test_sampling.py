@@ -10,7 +10,8 @@ import torch
 from torch._subclasses import FakeTensorMode
 
 import iaside as ia
-from iaside.sampling import SampledWorths, _Sample, sampled_worths
+from iaside.estimator import SampledWorths
+from iaside.sampling import _Sample, sampled_worths
 from iaside.shapley import shapley_values
 from iaside.spectral import band_masks, split_bands
 from iaside.worths import Setup, _Scorer, _value_functions, coalition_worths

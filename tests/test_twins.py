@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from iaside.perturb import CORRUPTIONS
-from iaside.responses import CLEAN, TABLES, Condition, Responses
 from iaside.shapley import coalitions
+from iaside.tables import CLEAN, CORRUPTIONS, TABLES, Condition, Responses, Worths
 from iaside.twins import (
     accuracy_gain,
     accuracy_over_seeds,
@@ -24,7 +23,6 @@ from iaside.twins import (
     signed_score,
     twins,
 )
-from iaside.worths import Worths
 from iaside.zoo import FACTORS, Profile, networks
 
 FOG, NOISE, PGD = Condition("fog", 1.0), Condition("shot_noise", 1.0), Condition("pgd", 0.1)

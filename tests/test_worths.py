@@ -9,17 +9,13 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
+from iaside.folding import folded
 from iaside.machine import fingerprint, resolve_precision
+from iaside.models import load_model
 from iaside.shapley import coalitions, least_squares_values, non_additivity, shapley_values
 from iaside.spectral import band_masks, split_bands
-from iaside.worths import (
-    Worths,
-    _Assembler,
-    _Scorer,
-    _value_functions,
-    coalition_images,
-    coalition_worths,
-)
+from iaside.tables import Worths
+from iaside.worths import _Assembler, _Scorer, _value_functions, coalition_images, coalition_worths
 
 SIDE, M = 16, 3
 MASKS = band_masks(M, (SIDE, SIDE))
@@ -358,6 +354,16 @@ def test_batch_size_is_measured_once_and_remembered(tmp_path, monkeypatch):
     second = measure(net, batch_size=None)
     assert net.seen == 33, "no second calibration"
     assert np.array_equal(first.table, second.table)
+
+
+def test_bfloat16_at_a_measured_batch_size_is_equal_bytes_too(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for name in ("first.npz", "second.npz"):  # as by two processes: nothing is shared but the home
+        net = folded(load_model("squeezenet1_1"))
+        coalition_worths(net, images, torch.zeros(2).long(), band_masks(3, (64, 64)),
+                         precision="bfloat16", progress=False).save(tmp_path / name)
+    assert (tmp_path / "first.npz").read_bytes() == (tmp_path / "second.npz").read_bytes()
 
 
 def test_bfloat16_is_used_recorded_and_close():

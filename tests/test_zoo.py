@@ -5,8 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from iaside.responses import CLEAN, TABLES, Responses
-from iaside.worths import Worths
+from iaside.tables import CLEAN, TABLES, Responses, Worths
 from iaside.zoo import FACTORS, Profile, load_profiles, networks, select
 
 PLANS = {
