@@ -220,7 +220,7 @@ def coverage(found):
     """How often `intervals` hold the true values: over all bands, and of the extreme ones."""
     held, seen = (np.array(part) for part in zip(*found, strict=True))
     shares = {
-        name: {"all bands": b.mean(), "lowest": b.min(), "highest": b.max()}
+        name: {"all bands": round(b.mean(), 4), "lowest": b.min(), "highest": b.max()}
         for name, b in zip(["images in general", "these images"], held.mean(0), strict=True)
     }
     return shares | {"images": [int(seen.min()), float(np.median(seen)), int(seen.max())]}
