@@ -6,6 +6,7 @@ other draws could not foresee: the worths are predicted by a Gaussian process ov
 kernel has one rate per band, first from other images (the game they have in common), then from the
 other draws of the same image. The Shapley values of a prediction are known in closed form, and no
 draw takes part in its own prediction, so what is foreseen badly costs precision, never bias.
+`SampledWorths` is such a sample as it lies on disk (exact games: `iaside.tables`).
 """
 
 from __future__ import annotations

@@ -74,8 +74,8 @@ def save_json(path: str | Path, obj) -> None:
 def footer(*, n: int, precision: str, device: str = "cpu"):
     """The last output of a report: n, precision, device, versions and commit, as Markdown.
 
-    device: where the numbers were computed, which is not where a report is made: its hardware is
-    named where torch is loaded, so by notebooks that compute with it.
+    device: where the numbers were computed. Hardware is that of this machine, so it is named only
+    where this notebook computes with torch: a report of tables may be made elsewhere.
 
     Only what is the same in an equal run is named: no time and no path.
     """
@@ -93,7 +93,7 @@ def footer(*, n: int, precision: str, device: str = "cpu"):
     where = device.partition(":")[0]
     if torch is not None and where == "cpu":
         where += f" ({torch.backends.cpu.get_cpu_capability()})"
-    elif torch is not None and torch.cuda.is_available():  # a report may be made elsewhere
+    elif torch is not None and where == "cuda" and torch.cuda.is_available():
         where += f" ({torch.cuda.get_device_name(device)})"
     versions = [f"Python {sys.version.split()[0]}"]
     versions += [f"{name} {installed(name)}" for name in ("torch", "torchvision", "timm", "iaside")]

@@ -51,6 +51,7 @@ STRENGTH = {  # what perturb calls the strength of a source
 }  # fmt: skip
 ATTACK_BATCH = 4  # images attacked at a time on a CPU: more are no faster
 
+
 @kept_memory()
 def responses(
     model: Callable[[Tensor], Tensor],

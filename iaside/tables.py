@@ -2,7 +2,7 @@
 where a kill left it.
 
 Reports read these and compute the rest with NumPy: nothing here needs torch, which takes seconds
-to import.
+to import. (Samples of a game are in `iaside.estimator`, attribution maps in `iaside.faithfulness`.)
 """
 
 from __future__ import annotations

@@ -59,12 +59,17 @@ def finished(data, tmp_path_factory):
     """The smoke study run to its end, once for all test processes: to read, not to change."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    how = folder / "how_it_ended"
     with FileLock(f"{folder}.lock"):
-        if not (folder / "done").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            copy_project(folder / "iaside", data)
-            dvc(folder / "iaside", "repro")
-            (folder / "done").touch()
+        if not how.exists():
+            try:
+                copy_project(folder / "iaside", data)
+                dvc(folder / "iaside", "repro")
+                how.write_text("")
+            except AssertionError as error:
+                how.write_text(str(error))
+    if how.read_text():
+        pytest.fail(how.read_text())
     return folder / "iaside"
 
 

@@ -52,19 +52,3 @@ def test_a_colour_measures_nothing_and_a_band_measures_again(project):
     shutil.copy(project / "studies/smoke.yaml", project / "params.yaml")
     edit(project, device="cpu")
     assert "up to date" in dvc(project, "status"), "runtime: belongs to no stage"
-
-
-def test_a_wrong_name_in_params_stops_before_anything_runs(project):
-    (project / "params.yaml").write_text(
-        (project / "params.yaml").read_text().replace("  mosaic_bands:", "  mosiac_bands:")
-    )
-    text = dvc(project, "repro", "bands", code=255)
-    assert "mosiac_bands" in text and "mosaic_bands" in text
-
-
-def test_a_missing_image_folder_is_said_at_once(project):
-    edit(project, images="data/imagenet/val")
-    start = time.monotonic()
-    text = dvc(project, "repro", "data", code=255)
-    assert "data/imagenet/val" in text and "one folder per class" in text
-    assert time.monotonic() - start < 20

@@ -1,4 +1,5 @@
-"""What is killed or fails in the middle of the pipeline goes on where it was."""
+"""What is killed or fails in the middle of the pipeline goes on where it was; what cannot work is
+said before."""
 
 import json
 import re
@@ -61,3 +62,19 @@ def test_a_late_failure_loses_no_forward_pass(project):
     assert "disk full" in dvc(project, "repro", "worths@squeezenet1_1", code=255)
     path.write_text(whole)
     assert "24 forward passes" not in dvc(project, "repro", "worths@squeezenet1_1")
+
+
+def test_a_wrong_name_in_params_stops_before_anything_runs(project):
+    (project / "params.yaml").write_text(
+        (project / "params.yaml").read_text().replace("  mosaic_bands:", "  mosiac_bands:")
+    )
+    text = dvc(project, "repro", "bands", code=255)
+    assert "mosiac_bands" in text and "mosaic_bands" in text
+
+
+def test_a_missing_image_folder_is_said_at_once(project):
+    edit(project, images="data/imagenet/val")
+    start = time.monotonic()
+    text = dvc(project, "repro", "data", code=255)
+    assert "data/imagenet/val" in text and "one folder per class" in text
+    assert time.monotonic() - start < 20

@@ -366,7 +366,6 @@ def test_save_json_gives_equal_bytes_and_plain_numbers(tmp_path):
 
 def test_footer_names_the_commit_and_whether_it_is_what_ran(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "torch", torch)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert "commit unknown" in footer(n=24, precision="bfloat16", device="cpu").data
     for name in ("params.yaml", "dvc.lock", "results/metrics.json"):
@@ -382,6 +381,10 @@ def test_footer_names_the_commit_and_whether_it_is_what_ran(tmp_path, monkeypatc
     assert re.search(r"n = 24 · bfloat16 · cpu \(.+torch \d.+commit [0-9a-f]{10}\*$", text), text
     (tmp_path / "params.yaml").write_text("b")
     assert "+ uncommitted changes" in footer(n=24, precision="bfloat16", device="cpu").data
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"card of {device}")
+    assert "cuda (card of cuda:0) · Python" in footer(n=2, precision="a", device="cuda:0").data
+    assert "· mps · Python" in footer(n=2, precision="a", device="mps").data
     monkeypatch.delitem(sys.modules, "torch")  # a report that only reads tables
     assert "bfloat16 · cuda · Python" in footer(n=24, precision="bfloat16", device="cuda:0").data
 

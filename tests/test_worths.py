@@ -1,5 +1,6 @@
 """Planted answers, invariances and every error of the hot loop."""
 
+import os
 import subprocess
 import sys
 
@@ -9,9 +10,7 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from iaside.folding import folded
 from iaside.machine import fingerprint, resolve_precision
-from iaside.models import load_model
 from iaside.shapley import coalitions, least_squares_values, non_additivity, shapley_values
 from iaside.spectral import band_masks, split_bands
 from iaside.tables import Worths
@@ -356,14 +355,25 @@ def test_batch_size_is_measured_once_and_remembered(tmp_path, monkeypatch):
     assert np.array_equal(first.table, second.table)
 
 
-def test_bfloat16_at_a_measured_batch_size_is_equal_bytes_too(data, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    for name in ("first.npz", "second.npz"):  # as by two processes: nothing is shared but the home
-        net = folded(load_model("squeezenet1_1"))
-        coalition_worths(net, images, torch.zeros(2).long(), band_masks(3, (64, 64)),
-                         precision="bfloat16", progress=False).save(tmp_path / name)
-    assert (tmp_path / "first.npz").read_bytes() == (tmp_path / "second.npz").read_bytes()
+BFLOAT16 = """
+import sys, torch
+import iaside as ia
+x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+net, masks = ia.folded(ia.load_model("squeezenet1_1")), ia.band_masks(3, (64, 64))
+ia.coalition_worths(net, x, torch.zeros(2).long(), masks, precision="bfloat16",
+                    progress=False).save(sys.argv[1])
+"""
+
+
+def test_bfloat16_at_a_measured_batch_size_is_equal_bytes_too(data, tmp_path):
+    def measured(name):
+        env = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+        subprocess.run([sys.executable, "-c", BFLOAT16, tmp_path / name], env=env, check=True)
+        return (tmp_path / name).read_bytes()
+
+    first = measured("first.npz")
+    assert (tmp_path / "iaside" / "batch_sizes.json").exists()
+    assert measured("second.npz") == first
 
 
 def test_bfloat16_is_used_recorded_and_close():
