@@ -2,7 +2,7 @@
 
 Filtering is linear, so an image is split into M bands once and each coalition is a sum of bands:
 all coalitions of an image come from one (2^M x M) by (M x pixels) matrix product, made in pieces
-of one batch. Bands are kept channels-last, the layout in which convolutions are fastest.
+of a batch or a few. Bands are kept channels-last, the layout in which convolutions are fastest.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from iaside.tables import Worths, open_table, settings_key
 ABSENCES = ("zero", "gaussian", "replacement", "mean")
 VALUES = ("log_likelihood", "probability", "accuracy", "margin", "embedding")
 MAX_BANDS = 14
+PIECE = 16  # coalitions that are put together and scored at once, however few fit in a pass
 Value = str | Callable[[Tensor, Tensor], Tensor]
 Job = tuple[slice, np.ndarray]  # some images, some rows of the table
 Played = tuple[slice, np.ndarray, np.ndarray]  # these, and scores (values, rows, images)
@@ -133,6 +134,7 @@ def play(setup: Setup, jobs: Iterable[Job]) -> Iterator[Played]:
     """Play coalitions of some images, job by job and batch by batch; here or in another process."""
     members = torch.from_numpy(coalitions(setup.provenance["n_bands"])).float().to(setup.device)
     chunk = max(1, min(len(members), setup.batch_size // setup.group))
+    chunk *= max(1, PIECE // chunk)  # for one alone these cost as much as for several
     for here, todo in jobs:
         game, targets, reference = setup.game(here), setup.targets(here), setup.reference(here)
         whose = f"images {setup.first + here.start} to {setup.first + here.stop - 1}"
@@ -225,9 +227,11 @@ class _Scorer:
         with arithmetic(self.precision, self.device):
             return self.model(channels_last(x))
 
-    def scores(self, x: Tensor, labels: Tensor | None, reference: Tensor | None) -> Tensor:
+    def scores(
+        self, x: Tensor, labels: Tensor | None, reference: Tensor | None, batch_size: int
+    ) -> Tensor:
         """x (k * B, C, H, W), labels and reference of B images -> (values, k * B)."""
-        outputs = self.outputs(x).float()
+        outputs = torch.cat([self.outputs(part) for part in x.split(batch_size)]).float()
         repeats = len(outputs) // len(labels if labels is not None else reference)
         labels, reference = (
             None if t is None else t.repeat(repeats, *[1] * (t.ndim - 1))
@@ -287,7 +291,8 @@ class Setup:
 
     def scores(self, batch, targets, reference, whose: str) -> np.ndarray:
         """Scores (values, len(batch)) float64. Errors: ValueError where one is not finite."""
-        scores = self.scorer.scores(batch, targets, reference).cpu().double().numpy()
+        scores = self.scorer.scores(batch, targets, reference, self.batch_size)
+        scores = scores.cpu().double().numpy()
         if not np.isfinite(scores).all():
             raise ValueError(
                 f"the model returned nan or infinite worths for {whose}; "
