@@ -124,9 +124,9 @@ def fastest_batch_size(
 ) -> int:
     """The smallest power of two within 3 % of the best throughput, remembered per machine.
 
-    seconds: times one forward pass of a batch; x (1, C, H, W): an image on the model's device.
-    Remembered, because a batch of another size may differ in the last bits, and the same study
-    on the same machine must give the same bytes.
+    seconds: times a batch, with all that is done for each;  x (1, C, H, W): an image on the
+    model's device. Remembered, because a batch of another size may differ in the last bits, and
+    the same study on the same machine must give the same bytes.
     """
     if not isinstance(model, torch.nn.Module):  # nothing to know it by
         return _measure_batch_size(seconds, x)

@@ -74,8 +74,8 @@ def save_json(path: str | Path, obj) -> None:
 def footer(*, n: int, precision: str, device: str = "cpu"):
     """The last output of a report: n, precision, device, versions and commit, as Markdown.
 
-    device: where the numbers were computed. Hardware is that of this machine, so it is named only
-    where this notebook computes with torch: a report of tables may be made elsewhere.
+    device: where the numbers were computed. The hardware is that of this machine, and is named
+    where torch is loaded: most reports only read tables, which may be from another.
 
     Only what is the same in an equal run is named: no time and no path.
     """

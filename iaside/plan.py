@@ -35,6 +35,7 @@ from iaside.perturb import perturb
 from iaside.run import command_line, study_file, values_given
 from iaside.tables import CORRUPTIONS
 from iaside.workers import one_thread
+from iaside.worths import PIECE
 
 BACKWARD = 2  # forward passes that a gradient counts as, in the column of passes
 SECONDS = 2.0  # to time one network, at most about so long
@@ -296,7 +297,7 @@ def _key(part: Part, device: torch.device) -> tuple:
 def _memory(part: Part, speed: Speed) -> float:
     """Bytes of one process, roughly: libraries, weights, images, the bands of one, a batch."""
     games = 3 * part.bands * speed.image
-    shown = speed.batch * (speed.image + 2 * speed.largest)
+    shown = max(speed.batch, PIECE) * speed.image + speed.batch * 2 * speed.largest
     slopes = part.grads * (speed.image + speed.activations)
     copies = 3 if part.trains else 1  # gradients and momentum
     return PROCESS + copies * speed.weights + part.images * speed.image + games + max(shown, slopes)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ from iaside.tables import Worths, open_table, settings_key
 ABSENCES = ("zero", "gaussian", "replacement", "mean")
 VALUES = ("log_likelihood", "probability", "accuracy", "margin", "embedding")
 MAX_BANDS = 14
-PIECE = 16  # coalitions that are put together and scored at once, however few fit in a pass
+PIECE = 16  # coalitions put together at a time: of one alone nearly all bands are read, too
 Value = str | Callable[[Tensor, Tensor], Tensor]
 Job = tuple[slice, np.ndarray]  # some images, some rows of the table
 Played = tuple[slice, np.ndarray, np.ndarray]  # these, and scores (values, rows, images)
@@ -134,14 +135,16 @@ def play(setup: Setup, jobs: Iterable[Job]) -> Iterator[Played]:
     """Play coalitions of some images, job by job and batch by batch; here or in another process."""
     members = torch.from_numpy(coalitions(setup.provenance["n_bands"])).float().to(setup.device)
     chunk = max(1, min(len(members), setup.batch_size // setup.group))
-    chunk *= max(1, PIECE // chunk)  # for one alone these cost as much as for several
+    piece = chunk * max(1, PIECE // chunk)
     for here, todo in jobs:
         game, targets, reference = setup.game(here), setup.targets(here), setup.reference(here)
         whose = f"images {setup.first + here.start} to {setup.first + here.stop - 1}"
-        for first_row in range(0, len(todo), chunk):
-            rows = todo[first_row : first_row + chunk]
-            scores = setup.scores(game.coalitions(members[rows]), targets, reference, whose)
-            yield here, rows, scores.reshape(len(scores), len(rows), -1)
+        for first_row in range(0, len(todo), piece):
+            pictures = game.coalitions(members[todo[first_row : first_row + piece]])
+            for batch in pictures.split(chunk * (here.stop - here.start)):
+                rows, first_row = todo[first_row : first_row + chunk], first_row + chunk
+                scores = setup.scores(batch, targets, reference, whose)
+                yield here, rows, scores.reshape(len(scores), len(rows), -1)
 
 
 def coalition_passes(n_bands: int, n_images: int, embedding: bool = False) -> int:
@@ -227,11 +230,9 @@ class _Scorer:
         with arithmetic(self.precision, self.device):
             return self.model(channels_last(x))
 
-    def scores(
-        self, x: Tensor, labels: Tensor | None, reference: Tensor | None, batch_size: int
-    ) -> Tensor:
+    def scores(self, x: Tensor, labels: Tensor | None, reference: Tensor | None) -> Tensor:
         """x (k * B, C, H, W), labels and reference of B images -> (values, k * B)."""
-        outputs = torch.cat([self.outputs(part) for part in x.split(batch_size)]).float()
+        outputs = self.outputs(x).float()
         repeats = len(outputs) // len(labels if labels is not None else reference)
         labels, reference = (
             None if t is None else t.repeat(repeats, *[1] * (t.ndim - 1))
@@ -245,10 +246,10 @@ class _Scorer:
         broken = ~outputs.flatten(1).isfinite().all(1)
         return scores.masked_fill(broken, torch.nan)
 
-    def seconds(self, batch: Tensor) -> float:
-        """Time of one forward pass."""
+    def seconds(self, batch: Tensor, labels: Tensor | None, reference: Tensor | None) -> float:
+        """Time of one forward pass and its scores, of a batch of one image over and over."""
         start = time.perf_counter()
-        self.outputs(batch).flatten()[:1].cpu()  # the copy waits for the device
+        self.scores(batch, labels, reference).cpu()  # the copy waits for the device
         return time.perf_counter() - start
 
 
@@ -291,8 +292,7 @@ class Setup:
 
     def scores(self, batch, targets, reference, whose: str) -> np.ndarray:
         """Scores (values, len(batch)) float64. Errors: ValueError where one is not finite."""
-        scores = self.scorer.scores(batch, targets, reference, self.batch_size)
-        scores = scores.cpu().double().numpy()
+        scores = self.scorer.scores(batch, targets, reference).cpu().double().numpy()
         if not np.isfinite(scores).all():
             raise ValueError(
                 f"the model returned nan or infinite worths for {whose}; "
@@ -302,8 +302,10 @@ class Setup:
 
     def seconds(self, passes: int) -> float:
         """How long so many forward passes will take."""
-        x = self.images[:1].to(self.device).expand(self.batch_size, *self.images.shape[1:])
-        return min(self.scorer.seconds(x) for _ in range(3)) / self.batch_size * passes
+        one = slice(0, 1)
+        x = self.images[one].to(self.device).expand(self.batch_size, *self.images.shape[1:])
+        known = self.targets(one), self.reference(one)
+        return min(self.scorer.seconds(x, *known) for _ in range(3)) / self.batch_size * passes
 
 
 def prepare(
@@ -345,7 +347,9 @@ def prepare(
     outputs = scorer.outputs(images[:1].to(device))
     _check_outputs(outputs, labels, values)
     if batch_size is None:
-        batch_size = fastest_batch_size(scorer.seconds, model, images[:1].to(device), precision)
+        first_label = None if labels is None else labels[:1].to(device)
+        seconds = partial(scorer.seconds, labels=first_label, reference=outputs)
+        batch_size = fastest_batch_size(seconds, model, images[:1].to(device), precision)
     elif batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1, or None to measure it")
 

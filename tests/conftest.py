@@ -62,12 +62,13 @@ def finished(data, tmp_path_factory):
     how = folder / "how_it_ended"
     with FileLock(f"{folder}.lock"):
         if not how.exists():
+            folder.mkdir(exist_ok=True)
             try:
                 copy_project(folder / "iaside", data)
                 dvc(folder / "iaside", "repro")
                 how.write_text("")
-            except AssertionError as error:
-                how.write_text(str(error))
+            except Exception as error:  # said by all processes, found out by one
+                how.write_text(str(error) or repr(error))
     if how.read_text():
         pytest.fail(how.read_text())
     return folder / "iaside"

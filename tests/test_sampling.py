@@ -283,7 +283,7 @@ def test_placement_on_a_gpu(monkeypatch):
         assert pictures.shape == (3, 3, SIDE, SIDE) and pictures.device.type == "cuda"
         assert pictures.is_contiguous(memory_format=torch.channels_last)
         scores = scorer.scores(pictures, setup.targets(torch.tensor([0, 0, 3])),
-                               setup.reference(torch.tensor([0, 0, 3])), 16)
+                               setup.reference(torch.tensor([0, 0, 3])))
         assert scores.shape == (2, 3) and scores.device.type == "cuda"
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -231,7 +232,7 @@ def test_a_killed_measurement_goes_on_where_it_was(tmp_path):
     hook.remove()
     net.seen = 0
     w = measure(net, resume=tmp_path, batch_size=4)
-    assert w.forwards == 32 - 16 and net.seen == 16 + 1, "two images whole"
+    assert w.forwards == 32 - 20 and net.seen == 12 + 1
     assert np.array_equal(w.table, measure(net, batch_size=4).table)
     assert np.allclose(w.table, whole, atol=1e-6)
     w.save(tmp_path / "w.npz")
@@ -243,16 +244,50 @@ def test_resuming_with_another_batch_size_makes_only_what_is_missing(tmp_path):
     net = Net().eval()
 
     def interrupt(module, args):
-        if module.seen >= 23:  # 1 first look and 22 coalitions: two images whole
+        if module.seen >= 7:
             raise KeyboardInterrupt
 
     hook = net.register_forward_pre_hook(interrupt)
     with pytest.raises(KeyboardInterrupt):
         measure(net, resume=tmp_path, batch_size=2)
     hook.remove()
-    net.seen = 0
+    done, net.seen = net.seen - 1, 0
     w = measure(net, resume=tmp_path, batch_size=8)
-    assert w.forwards == 32 - 16 and net.seen == w.forwards + 1
+    assert w.forwards == 32 - done and net.seen == w.forwards + 1
+
+
+@pytest.mark.parametrize("absence", ["zero", "mean"])
+def test_coalitions_are_put_together_in_pieces_and_shown_in_batches(absence, tmp_path):
+    net, seen = Net().eval(), []
+    net.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    settings = {"n": 2, "masks": band_masks(5, (SIDE, SIDE)), "batch_size": 3, "absence": absence}
+    whole = measure(net, **settings)
+    assert seen == [1] + 2 * ([3] * 10 + [2]), "a look, then 32 coalitions of each image"
+
+    def die(module, args):
+        if len(seen) > 40:
+            raise KeyboardInterrupt
+
+    net.register_forward_pre_hook(die)
+    with pytest.raises(KeyboardInterrupt):
+        measure(net, resume=tmp_path, **settings)
+    seen.clear()
+    rest = measure(net, resume=tmp_path, **settings)
+    assert rest.forwards == 64 - 32 - 5 * 3, "every batch is kept as it comes"
+    assert np.array_equal(rest.table, whole.table)
+
+
+def test_a_batch_is_as_large_as_what_is_done_for_each_needs(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    largest = []
+
+    def slow(outputs, labels):
+        largest.append(len(outputs))
+        time.sleep(0.02)
+        return outputs[:, 0]
+
+    measure(Net().eval(), value=slow, batch_size=None, n=1)
+    assert max(largest) >= 64, "20 ms for each batch are to be shared by many images"
 
 
 def test_labels_of_any_integer_kind_and_images_with_gradients_will_do():
@@ -400,7 +435,7 @@ def test_placement_and_dtype_on_a_gpu(monkeypatch):
             scorer = _Scorer(net, values, torch.device("cuda"), precision)
             expected = torch.bfloat16 if precision == "bfloat16" else torch.float32
             assert scorer.outputs(batch).dtype == expected
-            scores = scorer.scores(batch, torch.zeros(2, dtype=torch.long), None, 4)
+            scores = scorer.scores(batch, torch.zeros(2, dtype=torch.long), None)
             assert scores.shape == (4, 10) and scores.device.type == "cuda"
             assert scores.dtype == torch.float32
         monkeypatch.setattr("iaside.worths.check_images", lambda images: None)  # looks at values
