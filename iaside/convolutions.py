@@ -57,36 +57,31 @@ class Packed(nn.Module):
     def __init__(self, conv: nn.Conv2d | Same, activation: nn.Module):
         super().__init__()
         self.conv, self.activation = conv, activation
-        self.packed = {}  # dtype and shape of the input -> weight, bias
+        self.packed = {}  # dtype and shape of the input, state of the weights -> weight, bias
 
     def forward(self, x: Tensor) -> Tensor:
         conv = self.conv.at(x) if isinstance(self.conv, Same) else self.conv
         dtype = _dtype(x)
         if dtype is None or not packable(conv):
-            if conv.weight.requires_grad:  # they may be about to change
-                self.packed = {}
             return self.activation(conv(x))
         where = conv.padding, conv.stride, conv.dilation, conv.groups
-        packed = self.packed.get((dtype, x.shape))
+        key = dtype, x.shape, _state(conv.weight), _state(conv.bias)
+        packed = self.packed.get(key)
         if packed is None:
             weight = torch.ops.mkldnn._reorder_convolution_weight(
                 conv.weight.to(dtype), *where, x.shape
             )
             packed = weight, None if conv.bias is None else conv.bias.to(dtype)
             kept = list(self.packed.items())[1 - LAYOUTS :]  # the last ones
-            self.packed = dict([*kept, ((dtype, x.shape), packed)])
+            self.packed = dict([*kept, (key, packed)])
         activation = ACTIVATIONS.get(type(self.activation), ("none", []))
         return torch.ops.mkldnn._convolution_pointwise(
             x.to(dtype), *packed, *where, *activation, ""
         )
 
     def _apply(self, fn, recurse=True):
-        self.packed = {}
+        self.packed = {}  # what is new may lie where the old weights were
         return super()._apply(fn, recurse)
-
-    def _load_from_state_dict(self, *args):
-        self.packed = {}
-        super()._load_from_state_dict(*args)
 
     def __getstate__(self):  # packed weights cannot be copied, nor sent to another process
         return self.__dict__ | {"packed": {}}
@@ -115,6 +110,13 @@ def _dtype(x: Tensor) -> torch.dtype | None:
         return x.dtype if x.dtype == torch.float32 else None
     lower = torch.get_autocast_dtype("cpu") == torch.bfloat16 and "bfloat16" in _native()
     return torch.bfloat16 if lower and x.dtype in (torch.float32, torch.bfloat16) else None
+
+
+def _state(tensor: Tensor | None) -> tuple[int, int] | None:
+    """What changes when a tensor is written to, or replaced."""
+    if tensor is None or tensor.is_inference():  # these cannot be written to
+        return None
+    return tensor.data_ptr(), tensor._version
 
 
 @functools.cache

@@ -133,7 +133,8 @@ def fastest_batch_size(
         return _measure_batch_size(seconds, x)
     path, known, key = _batch_sizes(model, x, precision)
     if key not in known:
-        known[key] = _measure_batch_size(seconds, x)
+        size = _measure_batch_size(seconds, x)
+        known = _batch_sizes(model, x, precision)[1] | {key: size}  # others have measured meanwhile
         with contextlib.suppress(OSError):  # a read-only home only means measuring again
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as file:
@@ -150,7 +151,7 @@ def remembered_batch_size(model: torch.nn.Module, x: Tensor, precision: str) -> 
 def _batch_sizes(model: torch.nn.Module, x: Tensor, precision: str) -> tuple[Path, dict, str]:
     """The file of what is remembered, what it holds, and this model's key there."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = home / "iaside" / "batch_sizes.json"
+    path = home / "iaside" / "fastest_batch.json"
     name = (
         torch.cuda.get_device_name(x.device) if x.device.type == "cuda"
         else f"{torch.cpu.get_capabilities().get('cpu_name', 'cpu')} x{torch.get_num_threads()}"

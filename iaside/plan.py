@@ -169,6 +169,7 @@ def calibrate(part: Part, device: torch.device, gradients: bool) -> Speed:
 
     def each(back: bool) -> tuple[float, int]:
         end = time.perf_counter() + SECONDS / 2
+        run(fewest, back)  # the first pass also allocates and compiles
         best = run(fewest, back) / fewest
         n = max(fewest, min(batch, int(SECONDS / 8 / max(best, 1e-6))))
         while time.perf_counter() + best * n < end:
@@ -255,11 +256,14 @@ def costs(root: Path, params_file: Path) -> tuple[pd.DataFrame, str]:
     found = [parts_of(stage, study, notebooks) for stage in stages]
     parts = [part for _, parts in found for part in parts]
     back = {_key(part, device) for part in parts if part.passes[1]}
+    largest: dict[tuple, Part] = {}
+    for part in parts:  # the largest batch of its kind is the one to time with
+        key = _key(part, device)
+        largest[key] = max(largest.get(key, part), part, key=lambda part: part.batch or 0)
     speeds: dict[tuple, Speed] = {}
-    for part in parts:
-        if (key := _key(part, device)) not in speeds:
-            print(f"timing {part.network.name} ({key[1]})", file=sys.stderr, flush=True)
-            speeds[key] = calibrate(part, device, key in back)
+    for key, part in largest.items():
+        print(f"timing {part.network.name} ({key[1]})", file=sys.stderr, flush=True)
+        speeds[key] = calibrate(part, device, key in back)
     corrupted, rows = set(), []
     for stage, (section, parts) in zip(stages, found, strict=True):
         row = {"section": section, "stage": stage.name, "state": stage.state}
@@ -290,14 +294,16 @@ def costs(root: Path, params_file: Path) -> tuple[pd.DataFrame, str]:
 
 
 def _key(part: Part, device: torch.device) -> tuple:
-    """What is timed once."""
-    return part.network, resolve_precision(part.precision, device), part.alone, part.trains
+    """What is timed once; images by themselves take longer than in batches."""
+    precision = resolve_precision(part.precision, device)
+    return part.network, precision, part.alone, part.trains, part.batch == 1
 
 
 def _memory(part: Part, speed: Speed) -> float:
     """Bytes of one process, roughly: libraries, weights, images, the bands of one, a batch."""
     games = 3 * part.bands * speed.image
-    shown = max(speed.batch, PIECE) * speed.image + speed.batch * 2 * speed.largest
+    batch = part.batch or speed.batch
+    shown = max(batch, PIECE) * speed.image + batch * 2 * speed.largest
     slopes = part.grads * (speed.image + speed.activations)
     copies = 3 if part.trains else 1  # gradients and momentum
     return PROCESS + copies * speed.weights + part.images * speed.image + games + max(shown, slopes)

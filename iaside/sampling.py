@@ -7,6 +7,7 @@ When all have been visited and that is not enough, each gets as many pairs again
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import warnings
@@ -146,7 +147,7 @@ def _run(sample: _Sample, tolerance, relative, budget, bar) -> tuple[str, str]:
             if spent:
                 return "budget", (
                     f"the budget of {budget:,} forward passes is spent ({passes:,} made, "
-                    f"{seen} of {n} images): the largest standard error is {error:.3g}{unmet}"
+                    f"{seen} of {n} images): {_known(error)}{unmet}"
                 )
             if seen == n and floor > wanted:
                 needed = int(np.ceil(n * (floor / wanted) ** 2))
@@ -160,10 +161,16 @@ def _run(sample: _Sample, tolerance, relative, budget, bar) -> tuple[str, str]:
     error, wanted, _ = sample.error(tolerance, relative)
     unmet = "" if tolerance is None else f", not {wanted:.3g}"
     return "exact", (
-        f"after {passes:,} forward passes the largest standard error is {error:.3g}{unmet}, and "
+        f"after {passes:,} forward passes {_known(error)}{unmet}, and "
         f"all 2**{n_bands} coalitions of {n} images would take hardly more: leave out tolerance "
         "and budget"
     )
+
+
+def _known(error: float) -> str:
+    if np.isnan(error):
+        return "one image alone has no standard error"
+    return f"the largest standard error is {error:.3g}"
 
 
 class _Sample:
@@ -192,7 +199,8 @@ class _Sample:
         ends = np.tile(np.array([0, whole(self.n_bands)], np.uint64), (n, self.rounds == 0))
         self.start = self.codes.shape[1]
         self.codes = np.concatenate([self.codes, ends, drawn], axis=1)
-        about = self.setup.provenance | {"round": self.rounds}
+        asked = hashlib.sha256(self.codes[:, self.start :].tobytes()).hexdigest()
+        about = self.setup.provenance | {"round": self.rounds, "coalitions": asked}
         self.rounds += 1
         path = self.resume and Path(self.resume) / f"sampled-{settings_key(about)}.npy"
         self.file = open_table(path, (len(self.values), n, self.codes.shape[1] - self.start))

@@ -99,6 +99,7 @@ def coalition_worths(
     >>> w.table.shape
     (4, 5)
     """
+    _check_client(client)
     setup = prepare(model, images, labels, masks, value, absence, precision, device, batch_size,
                     resume, temperature, sigma, seed, subset)
     images, provenance = setup.images, setup.provenance
@@ -485,6 +486,14 @@ def _check_model(model: object) -> None:
     modules = model.modules() if isinstance(model, torch.nn.Module) else ()
     if any(module.training for module in modules):
         raise ValueError("the model is in training mode; call model.eval() first")
+
+
+def _check_client(client: object) -> None:
+    if client is not None and not hasattr(client, "play"):
+        raise TypeError(
+            f"client={client!r} is not what iaside.cluster.connect gives; write `with "
+            "connect(...) as client`, around an address, 'local' or a Dask Client"
+        )
 
 
 def _check_labels(labels: Tensor | None, n: int, values: dict) -> None:

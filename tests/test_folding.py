@@ -243,6 +243,10 @@ def test_packed_weights_follow_those_of_the_network():
     before = both()
     net.load_state_dict(other.state_dict())
     assert not torch.allclose(before, both(), atol=1e-2)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(0.5)
+    both()
     net.requires_grad_(True)
     net(x).sum().backward()
     torch.optim.SGD(net.parameters(), 0.1).step()

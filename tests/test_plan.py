@@ -360,10 +360,17 @@ def test_every_stage_of_a_study_can_be_foreseen(name, monkeypatch, capsys):
             command = str(body.get("do", body)["cmd"]).replace("${key}", str(key))
             stages.append(plan.Stage(f"{stage}@{key}" if items else stage, command, state))
     monkeypatch.setattr(plan, "expand", lambda root, file: stages)
-    monkeypatch.setattr(plan, "calibrate", lambda *args: SPEED)
+    timed = []
+    monkeypatch.setattr(plan, "calibrate", lambda part, *args: timed.append(part) or SPEED)
     monkeypatch.setattr(plan, "corrupting", lambda: 1e-6)
     monkeypatch.chdir(ROOT)
     frame, measured = plan.costs(ROOT, ROOT / f"studies/{name}.yaml")
+    study, notebooks = Study(params, ROOT), plan.read_notebooks(ROOT)
+    for part in (part for stage in stages for part in plan.parts_of(stage, study, notebooks)[1]):
+        alike = [t.batch or 0 for t in timed if t.network == part.network
+                 and t.precision == part.precision and t.alone == part.alone
+                 and (t.batch == 1) == (part.batch == 1)]  # fmt: skip
+        assert max(alike) >= (part.batch or 0), "timed with the largest batch, and singly if so"
     of_items = frame["stage"].str.contains("@")
     assert frame.loc[of_items].notna().all(axis=None)
     assert frame.loc[~of_items, "passes"].isna().all()
@@ -372,6 +379,13 @@ def test_every_stage_of_a_study_can_be_foreseen(name, monkeypatch, capsys):
     assert "training" in todo and "worths" not in todo, "only what is to run is added up"
     total = f"<={frame.loc[frame['section'] == 'training', 'passes'].sum():,.0f}"
     assert total in todo.replace(" ", "")
+
+
+def test_memory_is_that_of_the_batches_of_a_stage():
+    few, many = (Part(Network("counting"), np.array([1, 0]), "float32", n) for n in (16, 116))
+    assert plan._memory(many, SPEED) - plan._memory(few, SPEED) == 100 * (
+        SPEED.image + 2 * SPEED.largest
+    )
 
 
 def test_sums_are_of_what_is_to_run(monkeypatch):

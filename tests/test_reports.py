@@ -1,16 +1,21 @@
 """The reports about many networks, on made-up tables with a planted answer."""
 
+import json
 import math
 import shutil
+from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from made_up import report
 from smoke import ROOT
 
+from iaside import plots
 from iaside.faithfulness import QUANTITIES, Examination
 from iaside.responses import heat_cells
-from iaside.shapley import coalitions
+from iaside.score import Interval, interval
+from iaside.shapley import coalitions, interaction_values
 from iaside.tables import CLEAN, CORRUPTIONS, FOURIER, Condition, Responses, Worths
 
 M, N = 4, 12
@@ -170,3 +175,31 @@ def test_planted_gains_of_attributions_are_found_and_judged(project):
     percent = 5 / base.mean() - 13.02
     assert found["fampe_gain_13"]["estimate"] == pytest.approx(percent, abs=1e-3)
     assert all("reconstruction" in row["note"] for row in found.values())
+
+
+def test_planted_substitutes_and_complements_are_named_and_drawn():
+    """Bands 0 and 2 are worth something together only, of 1 and 3 either is enough."""
+    cells = json.loads((ROOT / "notebooks/30_importance.ipynb").read_text())["cells"]
+    source = next("".join(cell["source"]) for cell in cells if cell["id"] == "interactions-1")
+    present, said = coalitions(M).astype(bool), []
+    game = 2.0 * present[:, [0, 2]].all(1) + 3.0 * present[:, [1, 3]].any(1)
+    table = game[:, None] * np.linspace(0.8, 1.2, N)
+    trained = {"net": SimpleNamespace(worths=SimpleNamespace(table=table))}
+    exec(source, {
+        "np": np, "plots": plots, "interval": interval, "Interval": Interval, "M": M, "n": N,
+        "interaction_values": interaction_values, "trained": trained, "game": "log_likelihood",
+        "cell": lambda i, digits: f"{i.estimate:.{digits}f}", "Markdown": str,
+        "display": said.append,
+    })  # fmt: skip
+    assert said == [
+        f"**net**: of 6 pairs 1 are clearly substitutes, 1 clearly complements; strongest "
+        f"substitutes: 1 and 3, -3.00; strongest complements: 0 and 2, 2.00 (n = {N})."
+    ]
+    axis = plt.gcf().axes[0]
+    rows, columns = ([tick.get_text() for tick in ticks]
+                     for ticks in (axis.get_yticklabels(), axis.get_xticklabels()))  # fmt: skip
+    drawn = {(columns[int(t.get_position()[0])], rows[int(t.get_position()[1])]): t.get_text()
+             for t in axis.texts}  # fmt: skip
+    assert drawn.pop(("0", "2")) == "2.00" and drawn.pop(("1", "3")) == "-3.00"
+    assert len(drawn) == 4 and set(drawn.values()) <= {"(0.00)", "(-0.00)"}
+    plt.close("all")

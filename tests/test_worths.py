@@ -383,7 +383,7 @@ def test_batch_size_is_measured_once_and_remembered(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     net = Net().eval()
     first = measure(net, batch_size=None)
-    assert (tmp_path / "iaside" / "batch_sizes.json").exists()
+    assert (tmp_path / "iaside" / "fastest_batch.json").exists()
     net.seen = 0
     second = measure(net, batch_size=None)
     assert net.seen == 33, "no second calibration"
@@ -407,7 +407,7 @@ def test_bfloat16_at_a_measured_batch_size_is_equal_bytes_too(data, tmp_path):
         return (tmp_path / name).read_bytes()
 
     first = measured("first.npz")
-    assert (tmp_path / "iaside" / "batch_sizes.json").exists()
+    assert (tmp_path / "iaside" / "fastest_batch.json").exists()
     assert measured("second.npz") == first
 
 
@@ -477,6 +477,7 @@ def bad(match, error=ValueError, model=None, images=None, labels=None, masks=MAS
         bad("temperature=0 must be positive", temperature=0),
         bad("precision='half' is not known", precision="half"),
         bad("batch_size=0 must be at least 1", batch_size=0),
+        bad("client='local' is not what iaside.cluster.connect gives", TypeError, client="local"),
         bad("15 bands make .* 32,768 coalitions .* at most 14 bands",
             masks=lambda x: torch.stack([x / 15] * 15)),
         bad("do not fit images", masks=band_masks(2, (8, 8))),
