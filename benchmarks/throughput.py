@@ -8,7 +8,7 @@ network is measured as the notebooks do, `folded` (batch norms, uneven paddings,
 gradients on an x86 CPU ReLUs and the layout of weights); against the one that is not: forward
 passes at that precision and batch size, and gradients of four images in float32.
 
-    python benchmarks/throughput.py [model ...] [--pairs 5] [--images 6] [--bands 8]
+    python benchmarks/throughput.py [model ...] [--pairs 9] [--images 6] [--bands 8]
 
 Prints one JSON line per model; the last line holds the median ratios over models.
 """
@@ -69,7 +69,7 @@ def exact_per_second(net, x, labels, masks, precision: str, batch_size: int) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", default=PACKAGED)
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--images", type=int, default=6)
     parser.add_argument("--bands", type=int, default=8)
     parser.add_argument("--precision", default="auto")
