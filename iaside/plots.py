@@ -86,7 +86,7 @@ def estimates(frame: pd.DataFrame, value: str, by: str = "model", hue: str | Non
     _rows(axis, frame, value, by, hue)
     axis.invert_yaxis()
     if hue is not None:
-        axis.legend(title=hue, bbox_to_anchor=(1.01, 1), loc="upper left")
+        _legend_beside(axis, title=hue)
     return axis
 
 
@@ -126,6 +126,7 @@ def estimate_panels(
         _rows(axis, frame[frame[panel] == title], value, by, hue)
         axis.set_title(title)
         axis.grid(axis="y", visible=False)
+        axis.locator_params(axis="x", nbins=5)  # as many numbers as stand clear of each other
     axes[0, 0].invert_yaxis()  # shared: once for all panels
     if hue is not None:
         drawn = axes[0, 0].get_legend_handles_labels()
@@ -141,8 +142,10 @@ def curves(frame: pd.DataFrame, x: str, y: str, hue: str = "model", log: bool = 
         axis.set(xscale="log", yscale="log")
         _plain_ticks(axis)
     axis.set(xlabel=LABELS.get(x, x), ylabel=LABELS.get(y, y))
-    many = frame[hue].nunique() > 6
-    axis.legend(title=None, **(dict(bbox_to_anchor=(1.01, 1), loc="upper left") if many else {}))
+    if frame[hue].nunique() > 6:
+        _legend_beside(axis)
+    else:
+        axis.legend(title=None)
     return axis
 
 
@@ -257,7 +260,7 @@ def scatter(
         if log:
             axis.set(xscale="log")
             _plain_ticks(axis)
-    axes[len(names) - 1].legend(title=None, bbox_to_anchor=(1.01, 1), loc="upper left", fontsize=9)
+    _legend_beside(axes[len(names) - 1], fontsize=9)
     return axes
 
 
@@ -276,7 +279,7 @@ def projections(maps: dict, names: list[str], kinds: list[str]) -> np.ndarray:
             axis.scatter(*points[k], s=60, color=colour, marker=marks[kind],
                          label=f"{name} ({kind})")
         axis.set(title=title, xticks=[], yticks=[])
-    axes[len(maps) - 1].legend(bbox_to_anchor=(1.01, 1), loc="upper left", fontsize=9)
+    _legend_beside(axes[len(maps) - 1], fontsize=9)
     return axes
 
 
@@ -389,7 +392,7 @@ def points(
             axis.set(xticks=sorted(part[x].unique()))
         axis.set(title=name, xlabel=LABELS.get(x, x))
     axes[0].set_ylabel(LABELS.get(y, y))
-    axes[-1].legend(title=None, bbox_to_anchor=(1.01, 1), loc="upper left")
+    _legend_beside(axes[-1])
     return axes
 
 
@@ -423,6 +426,12 @@ def panels(n: int, width: float, height: float, sharey: bool = False, columns: i
     for axis in axes.flat[n:]:
         axis.axis("off")
     return figure, axes.flat[:n]
+
+
+def _legend_beside(axis: Axes, **how) -> None:
+    """A legend to the right of a panel; the figure grows by what that takes of it."""
+    axis.figure.set_figwidth(axis.figure.get_figwidth() + 2.2)
+    axis.legend(bbox_to_anchor=(1.01, 1), loc="upper left", **how)
 
 
 def _rows(axis: Axes, frame: pd.DataFrame, value: str, by: str, hue: str | None) -> None:
