@@ -20,10 +20,13 @@ ROOT = Path(__file__).resolve().parents[1]
 def pytest_collection_modifyitems(items):
     """The slow files first, so that neither of two processes is left with one at the end.
 
-    What starts from the finished run (test_switching, test_twice) comes late by its name.
+    Last what starts from the run that the first of them makes, with a few others between them:
+    a process takes the next file before it is done with one of a single test.
     """
-    slow = "test_repro.py", "test_resume.py", "test_clones.py", "test_reports.py"
-    items.sort(key=lambda item: slow.index(item.path.name) if item.path.name in slow else len(slow))
+    first = ["test_repro.py", "test_resume.py", "test_clones.py", "test_reports.py"]
+    last = ["test_twice.py", "test_zoo.py", "test_zoo_reports.py", "test_switching.py"]
+    order = [*first, None, *last]
+    items.sort(key=lambda item: order.index(item.path.name if item.path.name in order else None))
 
 
 @pytest.fixture(scope="session")
