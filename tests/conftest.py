@@ -20,11 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 def pytest_collection_modifyitems(items):
     """The slow files first, so that neither of two processes is left with one at the end.
 
-    Last what starts from the run that the first of them makes, with a few others between them:
-    a process takes the next file before it is done with one of a single test.
+    Last what starts from the run that the first of them makes. A process takes the next file
+    before it is done with one of a few tests, so quick files keep long ones apart.
     """
-    first = ["test_repro.py", "test_resume.py", "test_clones.py", "test_reports.py"]
-    last = ["test_twice.py", "test_zoo.py", "test_zoo_reports.py", "test_switching.py"]
+    first = ["test_repro.py", "test_resume.py", "test_zoo_reports.py", "test_clones.py"]
+    last = ["test_twice.py", "test_zoo.py", "test_switching.py"]
     order = [*first, None, *last]
     items.sort(key=lambda item: order.index(item.path.name if item.path.name in order else None))
 
