@@ -18,7 +18,7 @@ help:
 	@echo "make repro          environment, data, every stage; then open results/index.html"
 	@echo "make repro STUDY=x  the same for studies/x.yaml (default, smoke, paper, ...)"
 	@echo "make plan           what that will cost: passes, time, memory, disk; also with STUDY=x"
-	@echo "make test           the tests"
+	@echo "make test           the quick tests; with ALL=1 also those marked slow or sweep"
 	@echo "make lab            JupyterLab on the notebooks"
 	@echo "make clean          free what can be made again; with ALL=1 also .venv and downloads"
 
@@ -51,7 +51,8 @@ plan: $(READY)
 	@python -m iaside.plan "$(STUDY)"
 
 test: $(READY)
-	@OMP_NUM_THREADS=1 python -m pytest -q -n 2   # two processes, and no threads to get in their way
+	@# Two processes, and no threads to get in their way.
+	@OMP_NUM_THREADS=1 python -m pytest -q -n 2 $(if $(ALL),,-m "not slow and not sweep")
 
 lab: $(READY)
 	@python -m jupyterlab
