@@ -21,7 +21,7 @@ import time
 import torch
 
 from iaside.folding import folded
-from iaside.machine import arithmetic, kept_memory, pick_device, resolve_precision
+from iaside.machine import arithmetic, check_precision, kept_memory, pick_device
 from iaside.models import load_model
 from iaside.spectral import band_masks
 from iaside.worths import coalition_worths
@@ -72,10 +72,11 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--images", type=int, default=6)
     parser.add_argument("--bands", type=int, default=8)
-    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--precision", default="float32")
     given = parser.parse_args()
     device = pick_device()
-    precision = resolve_precision(given.precision, device)
+    precision = given.precision
+    check_precision(precision)
     ratios = []
     for name in given.models:
         whole = load_model(name)

@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iaside.machine import resolve_precision
-
 # Activations that oneDNN applies while it writes what a convolution gives: its names and limits.
 ACTIVATIONS = {nn.ReLU: ("relu", []), nn.ReLU6: ("hardtanh", [0.0, 6.0])}
 LAYOUTS = 3  # of a convolution's weights that are kept: for whole batches, a last one, one image
@@ -125,4 +123,6 @@ def _native() -> set[str]:
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     if not (x86 and hasattr(torch.ops.mkldnn, "_convolution_pointwise")):
         return set()
-    return {"float32", resolve_precision("auto", "cpu")}
+    able = torch.cpu.get_capabilities()
+    lower = any(able.get(k) for k in ("avx512_bf16", "amx_bf16"))
+    return {"float32", "bfloat16"} if lower else {"float32"}

@@ -55,27 +55,21 @@ def channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def resolve_precision(precision: str, device: str | torch.device) -> str:
-    """Say which arithmetic ``auto`` stands for on a device: bfloat16 only where it is native.
+def check_precision(precision: str) -> None:
+    """Refuse what is neither ``float32`` nor ``bfloat16``.
 
-    Errors: ValueError for an unknown name.
+    Errors: ValueError. There is no ``auto``: a number must not depend on what a processor can do.
 
-    >>> resolve_precision("float32", "cpu")
-    'float32'
+    >>> check_precision("float32")
     """
-    if precision not in ("auto", "float32", "bfloat16"):
+    if precision in ("float32", "bfloat16"):
+        return
+    if precision == "auto":
         raise ValueError(
-            f"precision={precision!r} is not known; choose float32, bfloat16 or auto"
+            "precision='auto' is gone, as numbers must not depend on what a processor can do; "
+            "leave it out for float32, or name bfloat16"
         )
-    if precision != "auto":
-        return precision
-    kind = torch.device(device).type
-    if kind == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        able = torch.cpu.get_capabilities()
-        native = kind == "cpu" and any(able.get(k) for k in ("avx512_bf16", "amx_bf16", "bf16"))
-    return "bfloat16" if native else "float32"
+    raise ValueError(f"precision={precision!r} is not known; choose float32 or bfloat16")
 
 
 @contextlib.contextmanager

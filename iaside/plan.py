@@ -27,7 +27,7 @@ import torch
 
 from iaside.costs import AT_MOST, BATCH, COSTS, Network, Part, Study
 from iaside.folding import folded
-from iaside.machine import arithmetic, pick_device, remembered_batch_size, resolve_precision
+from iaside.machine import arithmetic, pick_device, remembered_batch_size
 from iaside.models import Classifier, load_model, untrained
 from iaside.notebook import project_root
 from iaside.parameters import UsageError, read_parameters, read_yaml, resolve_parameters
@@ -149,14 +149,13 @@ def calibrate(part: Part, device: torch.device, gradients: bool) -> Speed:
     model = build(part.network)
     model = (model if part.trains else folded(model)).to(device)
     fewest = 2 if part.trains else 1  # batch norm takes no fewer
-    precision = resolve_precision(part.precision, device)
     image = torch.rand(1, 3, *model.input_size, device=device)
-    batch = part.batch or remembered_batch_size(model, image, precision) or BATCH
+    batch = part.batch or remembered_batch_size(model, image, part.precision) or BATCH
 
     def run(n: int, back: bool) -> float:
         x = image.expand(n, *image.shape[1:]).contiguous(memory_format=torch.channels_last)
         x.requires_grad_(back)
-        used = "float32" if back and not part.trains else precision
+        used = "float32" if back and not part.trains else part.precision
         start, cpu = time.perf_counter(), time.process_time()
         with torch.set_grad_enabled(back), arithmetic(used, device):
             out = model(x).float().logsumexp(1).sum()
@@ -295,8 +294,7 @@ def costs(root: Path, params_file: Path) -> tuple[pd.DataFrame, str]:
 
 def _key(part: Part, device: torch.device) -> tuple:
     """What is timed once; images by themselves take longer than in batches."""
-    precision = resolve_precision(part.precision, device)
-    return part.network, precision, part.alone, part.trains, part.batch == 1
+    return part.network, part.precision, part.alone, part.trains, part.batch == 1
 
 
 def _memory(part: Part, speed: Speed) -> float:

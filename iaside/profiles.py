@@ -21,7 +21,6 @@ from iaside.machine import (
     fingerprint,
     fingerprint_model,
     pick_device,
-    resolve_precision,
 )
 from iaside.models import Classifier, load_model
 from iaside.penalties import input_gradient, low_frequency_bias
@@ -113,7 +112,7 @@ def measure_network(name, trained, out, partial, settings, device, common, repor
     chosen = _chosen(held_labels, settings)
     x, y = held[chosen].float() / 255, held_labels[chosen]
     masks = band_masks(settings["n_bands"], tuple(x.shape[-2:]), settings["metric"])
-    precision = resolve_precision(settings["precision"], device)
+    precision = settings["precision"]
     epochs = checkpoints(trained)
     rows = []
     for epoch, weights in epochs.items():

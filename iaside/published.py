@@ -18,9 +18,9 @@ from torch import Tensor
 from iaside.machine import (
     arithmetic,
     channels_last,
+    check_precision,
     fingerprint,
     fingerprint_model,
-    resolve_precision,
 )
 from iaside.shapley import coalitions
 from iaside.tables import open_table, settings_key
@@ -94,7 +94,7 @@ def published_worths(
     the difference to ``coalition_worths`` is the filter's alone.
 
     Shapes: images (N, C, H, W) in [0, 1], labels (N,); returns (2**M, N) float64.
-    precision: float32, bfloat16 or auto, as in ``coalition_worths``. resume: a folder for the
+    precision: float32 or bfloat16, as in ``coalition_worths``. resume: a folder for the
     measurement in progress, as in ``coalition_worths``.
     Source: the authors' published code, methods 1.2 and 1.3; zero absence, as in both seeds.
 
@@ -102,7 +102,8 @@ def published_worths(
     >>> published_worths(brightness, torch.rand(3, 3, 16, 16), torch.zeros(3).long(), 2).shape
     (4, 3)
     """
-    device, precision = images.device, resolve_precision(precision, images.device)
+    check_precision(precision)
+    device = images.device
     path = None
     if resume is not None:
         with arithmetic(precision, device):

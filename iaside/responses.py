@@ -25,11 +25,11 @@ from tqdm import tqdm
 from iaside.machine import (
     arithmetic,
     channels_last,
+    check_precision,
     device_of,
     fingerprint,
     fingerprint_model,
     kept_memory,
-    resolve_precision,
 )
 from iaside.perturb import ATTACKS, attack_passes, perturb
 from iaside.spectral import band_energy
@@ -80,7 +80,7 @@ def responses(
     ``heat_grid``, with a random sign for each channel, clipped to [0, 1].
     subset: source -> indices of the images it is measured on; other sources take all.
     Attacks are made in float32 against the model as it is, answers are given in ``precision``
-    (float32, bfloat16 or auto). On a CPU attacks treat ``attack_batch`` images at a time, whatever
+    (float32 or bfloat16). On a CPU attacks treat ``attack_batch`` images at a time, whatever
     ``batch_size``, which changes no byte then; several at a time are up to a third faster.
     resume: a folder for the measurement in progress; a later call with the same arguments goes on
     from there. cache: a folder for corrupted images, shared by all models of one input size.
@@ -102,7 +102,7 @@ def responses(
     for condition in conditions:
         _check_condition(condition, len(masks), heat_grid)
     device = device_of(model, None)
-    precision = resolve_precision(precision, device)
+    check_precision(precision)
     subset = {s: np.asarray(chosen, dtype=int) for s, chosen in (subset or {}).items()}
     answer = _answerer(model, precision, device, batch_size)
     first = answer(images[:1], labels[:1])  # what the model cannot do is said before the long part

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from iaside.images import load_split, stratified_order
-from iaside.machine import arithmetic, channels_last, fingerprint, pick_device, resolve_precision
+from iaside.machine import arithmetic, channels_last, check_precision, fingerprint, pick_device
 from iaside.models import Classifier, save_weights, untrained
 from iaside.penalties import PASSES, PENALTIES, coalition_dropout, input_gradient
 from iaside.spectral import band_masks
@@ -244,7 +244,8 @@ def train_network(
     seed, batch, n = settings["seed"], settings["batch"], len(data.labels)
     steps = updates_of(settings, n)
     updates = steps * settings["epochs"]
-    precision = resolve_precision(settings["precision"], device)
+    precision = settings["precision"]
+    check_precision(precision)
     shown = sorted(stratified_order(data.labels, seed)[: max(1, round(settings["fraction"] * n))])
     labels, moved = reassign(data.labels[shown], settings["noise"], data.n_classes, seed)
     images = data.images[shown].to(device)
@@ -480,7 +481,7 @@ def _key(settings: Mapping, data: Data, device: torch.device) -> str:
         "data": [fingerprint(tensor) for tensor in data],
         "code": hashlib.sha256(b"".join(path.read_bytes() for path in code)).hexdigest(),
         "device": device.type,
-        "precision": resolve_precision(settings["precision"], device),
+        "precision": settings["precision"],
     })  # fmt: skip
 
 

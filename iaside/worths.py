@@ -23,12 +23,12 @@ from tqdm import tqdm
 from iaside.machine import (
     arithmetic,
     channels_last,
+    check_precision,
     device_of,
     fastest_batch_size,
     fingerprint,
     fingerprint_model,
     kept_memory,
-    resolve_precision,
 )
 from iaside.shapley import coalitions
 from iaside.spectral import Masks, split_bands
@@ -75,9 +75,9 @@ def coalition_worths(
     absence: what stands in a missing band: ``zero`` nothing, ``gaussian`` the same band of white
     noise with standard deviation ``sigma`` (seeded per image), ``replacement`` of another image
     of the set (seeded, the same for all coalitions), ``mean`` of the set's mean colour.
-    precision: ``float32``, ``bfloat16`` (autocast) or ``auto``, bfloat16 where the hardware
-    computes in it; what ran is in the provenance. batch_size: images per forward pass, or None
-    for the fastest, measured once per machine and remembered.
+    precision: ``float32`` or ``bfloat16`` (autocast: faster on some machines, and less accurate).
+    batch_size: images per forward pass, or None for the fastest, measured once per machine and
+    remembered.
     device: where to compute; None is where the model is. seed: of noise and donors.
     subset: indices of the images to measure; what stands in absent bands (mean colour, donors,
     noise) is still that of the whole set, so a column is the same as in the whole table.
@@ -318,7 +318,7 @@ def prepare(
     _check_model(model)
     images = (images if images.dtype == torch.float64 else images.float()).detach()
     device = device_of(model, device)
-    precision = resolve_precision(precision, device)
+    check_precision(precision)
     values = _value_functions(value, temperature)
     _check_labels(labels, len(images), values)
     if labels is not None and labels.ndim == 1:

@@ -8,9 +8,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from iaside.architectures import ARCHITECTURES
-from iaside.convolutions import LAYOUTS, Packed
+from iaside.convolutions import LAYOUTS, Packed, _native
 from iaside.folding import folded
-from iaside.machine import arithmetic, channels_last, resolve_precision
+from iaside.machine import arithmetic, channels_last
 from iaside.models import Classifier, load_model, untrained
 
 
@@ -169,7 +169,7 @@ def activations(net):
 )  # fmt: skip
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_packed_weights_give_what_those_of_the_network_do(name, inside, outside, precision):
-    if resolve_precision("auto", "cpu") not in ("bfloat16", precision):
+    if precision not in _native():
         pytest.skip("bfloat16 is not native here")
     own = name in ARCHITECTURES
     model = untrained(name, 10, 32, 0) if own else load_model(name, pretrained=False)

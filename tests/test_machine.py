@@ -1,11 +1,13 @@
 """Arithmetic that is what it says, batch sizes close to the best, memory that is kept."""
 
 import contextlib
+import inspect
 import os
 import platform
 import random
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +16,8 @@ import torch
 import iaside as ia
 from iaside import machine
 from iaside.faithfulness import examine
-from iaside.machine import _measure_batch_size, arithmetic, pick_device, resolve_precision
+from iaside.machine import _measure_batch_size, arithmetic, check_precision, pick_device
+from iaside.parameters import read_yaml
 
 
 @pytest.mark.parametrize(
@@ -86,16 +89,24 @@ def test_float32_is_not_replaced_by_tf32_and_settings_come_back():
     assert not torch.is_autocast_enabled("cpu")
 
 
-def test_precision_and_device_by_name():
-    assert resolve_precision("bfloat16", "cpu") == "bfloat16"
-    able = torch.cpu.get_capabilities()
-    native = any(able.get(k) for k in ("avx512_bf16", "amx_bf16", "bf16"))
-    assert resolve_precision("auto", "cpu") == ("bfloat16" if native else "float32")
-    assert resolve_precision("auto", "mps") == "float32"
+def test_no_number_depends_on_what_a_processor_can_do():
+    for name in ("float32", "bfloat16"):
+        check_precision(name)
+    with pytest.raises(ValueError, match="precision='auto' is gone.* float32, or name bfloat16"):
+        check_precision("auto")
+    with pytest.raises(ValueError, match="precision='half' is not known"):
+        check_precision("half")
+    for public in (ia.coalition_worths, ia.sampled_worths, ia.responses, ia.published_worths):
+        assert inspect.signature(public).parameters["precision"].default == "float32"
+    for study in sorted((Path(__file__).parents[1] / "studies").glob("*.yaml")):
+        sections = read_yaml(study.read_text(), study.name).values()
+        named = [s["precision"] for s in sections if isinstance(s, dict) and "precision" in s]
+        assert named and set(named) == {"float32"}, study
+
+
+def test_a_device_by_name():
     assert pick_device("cpu") == torch.device("cpu")
     assert pick_device().type in ("cpu", "cuda", "mps", "xpu")
-    with pytest.raises(ValueError, match="precision='half' is not known"):
-        resolve_precision("half", "cpu")
 
 
 FAULTS = """

@@ -207,8 +207,9 @@ def run_cells(notebook, given):
 
 NOTEBOOKS = {
     "15_snr": {"n_sparse": 0, "n_images": 3, "n_attack": 2},
-    "20_worths": {"item": "net-all", "variants": ["trained", "untrained", "float32", "published"],
-                  "n_images": 3, "values": ["margin", "embedding"]},
+    "20_worths": {"item": "net-all", "n_images": 3,
+                  "variants": ["trained", "untrained", "other_precision", "published"],
+                  "values": ["margin", "embedding"]},
     "40_robustness": {"n_images": 3, "n_attack": 2, "severities": [1, 5]},
     "67_resolution": {"n_images": 6, "bands": [4, 8], "budget": 75},
     "60_choices": {"n_images": 3, "n_bands": 4},  # of 3, two partitions are one
@@ -423,7 +424,7 @@ def test_a_network_is_timed_where_it_will_run(monkeypatch):
     placed = []
     counted = Counting.forward
     monkeypatch.setattr(Counting, "forward", lambda net, x: placed.append(x) or counted(net, x))
-    part = Part(Network("counting", None, CLASSES, SIDE), np.array([1, 1]), "auto", 4)
+    part = Part(Network("counting", None, CLASSES, SIDE), np.array([1, 1]), "float32", 4)
     recipe, sent = plan.build(part.network).recipe, []
     monkeypatch.setattr(Classifier, "to", lambda net, device: sent.append(device) or net)
     with FakeTensorMode(allow_non_fake_inputs=True):
