@@ -262,9 +262,21 @@ def unpack(file: Path, members: list[str], into: Path) -> list[Path]:
 def put(built: Path, place: Path, work: Path) -> None:
     """Move a finished file or folder to its place; what was there goes away only then."""
     place.parent.mkdir(parents=True, exist_ok=True)
+    for path in (built, *built.rglob("*")):  # on the disk before it has the name
+        sync(path)
     if place.is_dir():  # a folder cannot be replaced in one step: step aside first
         os.replace(place, Path(tempfile.mkdtemp(dir=work)) / "old")
     os.replace(built, place)
+    sync(place.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def content_hash(path: Path) -> str | None:

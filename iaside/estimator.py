@@ -11,18 +11,17 @@ draw takes part in its own prediction, so what is foreseen badly costs precision
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg, optimize
 
-from iaside.tables import save_table
+from iaside.files import reading
+from iaside.tables import checked, load_table, save_table
 
 FOLDS = 4  # parts of the images; each is predicted from the others
 FIT_IMAGES = 64  # that the rates are fitted to: more change nothing
@@ -84,14 +83,14 @@ class SampledWorths:
     @classmethod
     def load(cls, path: str | os.PathLike) -> SampledWorths:
         """Read what ``save`` wrote. Errors: FileNotFoundError, or ValueError for another file."""
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no sampled worths at {path}; measure them first")
-        with np.load(path, allow_pickle=False) as data:
-            if "provenance" not in data or "coalition" not in data:
-                raise ValueError(f"{path} holds no sampled worths; exact ones: Worths.load")
-            provenance = json.loads(str(data["provenance"]))
-            tables = {name: data[name] for name in provenance["values"]}
-            return cls(data["image"], data["draw"], data["coalition"], tables, provenance)
+        remedy = "measure them first (exact ones: Worths.load)"
+        with reading(path, "sampled worths", remedy):
+            provenance, arrays = load_table(path)
+            (rows,) = checked(arrays["coalition"], "coalition", (None,), "u").shape
+            for name in ("image", "draw"):
+                checked(arrays[name], name, (rows,), "iu")
+            tables = {v: checked(arrays[v], v, (rows,)) for v in provenance["values"]}
+            return cls(arrays["image"], arrays["draw"], arrays["coalition"], tables, provenance)
 
 
 def pairs_per_image(n_bands: int) -> int:

@@ -6,13 +6,13 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from iaside.estimator import SampledWorths
+from iaside.files import write_text
 from iaside.score import (
     Interval,
     interval,
@@ -23,7 +23,7 @@ from iaside.score import (
     within,
 )
 from iaside.shapley import shapley_values
-from iaside.tables import Worths, replacing
+from iaside.tables import Worths
 
 if TYPE_CHECKING:  # reports read explanations without torch, which takes seconds to import
     from torch import Tensor
@@ -190,8 +190,7 @@ class Explanation:
         """
         stem = str(path).removesuffix(".npz")  # a name such as resnet18.a1_in1k keeps its tag
         self.worths.save(f"{stem}.npz")
-        with replacing(Path(f"{stem}.csv")) as file:
-            file.write(self.to_frame().to_csv(index=False).encode())
+        write_text(f"{stem}.csv", self.to_frame().to_csv(index=False))
 
 
 def explain(

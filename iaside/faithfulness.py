@@ -7,7 +7,6 @@ all of it and leaves tables; nothing here judges.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,7 @@ from tqdm import tqdm
 
 from iaside.attribution import EXPLORERS, attribute, explore, map_passes
 from iaside.baselines import captum_attr, image_by_image, probabilities
+from iaside.files import reading
 from iaside.gradients import differentiable, predictions
 from iaside.machine import (
     arithmetic,
@@ -34,7 +34,7 @@ from iaside.machine import (
     kept_memory,
 )
 from iaside.perturb import _check_attack, _check_images, _generators, attack_passes, perturb
-from iaside.tables import open_table, save_table, settings_key
+from iaside.tables import Table, checked, load_table, save_table, settings_key
 
 SUBSTRATES = ("zero", "blur", "mean")
 RANKS = ("pixel", "channel")
@@ -292,17 +292,15 @@ class Examination:
 
         Errors: FileNotFoundError, or ValueError for another file.
         """
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no attribution table at {path}; measure it (80_attributions)")
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in data.files}
-        if "insertion" not in arrays:
-            raise ValueError(f"{path} is not an attribution table: it has no insertion")
-        provenance = json.loads(str(arrays.pop("provenance")))
-        maps = arrays.pop("maps")
-        tables = {name: arrays.pop(name) for name in provenance["quantities"]}
-        variants = {name: provenance["variants"][name] for name in provenance["rows"]}
-        return cls(variants, tables, provenance, maps), arrays
+        with reading(path, "an attribution table", "measure it (80_attributions)"):
+            provenance, arrays = load_table(path)
+            variants = {name: provenance["variants"][name] for name in provenance["rows"]}
+            k, n = len(variants), arrays["insertion"].shape[-1]
+            tables = {
+                name: checked(arrays.pop(name), name, (k, n)) for name in provenance["quantities"]
+            }
+            maps = checked(arrays.pop("maps"), "maps", (k, None, None, None))
+            return cls(variants, tables, provenance, maps), arrays
 
 
 @kept_memory()
@@ -377,12 +375,19 @@ def examine(
         "device": device.type,
     }
     place = None if resume is None else Path(resume) / f"examination-{settings_key(provenance)}"
-    rows = open_table(place and f"{place}.npy", (len(variants), len(images), 1 + len(quantities)))
+    rows = Table(place, (len(variants), len(images), 1 + len(quantities)))
     size = (len(variants), n_shown, *images.shape[-2:])
-    maps = open_table(place and f"{place}-maps.npy", size)
+    maps = Table(place and f"{place}-maps", size)
+
+    def kept(name: str, i: int) -> bool:
+        """Whether the heat map of a variant is."""
+        mapped = variants[name]["method"] not in ("clean", "pgd")
+        return mapped and i < n_shown and name not in only
+
     rest = [
         (k, i) for i in range(len(images)) for k, name in enumerate(variants)
-        if i < only.get(name, len(images)) and np.isnan(rows[k, i, 0])
+        if i < only.get(name, len(images))
+        and (np.isnan(rows[k, i, 0]) or kept(name, i) and np.isnan(maps[k, i]).any())
     ]  # fmt: skip
     if progress and rest:
         print(
@@ -401,13 +406,12 @@ def examine(
         if attacked is not None and whole:
             found |= {f"correct {j}": _is_correct(net, attacked, labels[i : i + 1])
                       for j, net in judges.items()}  # fmt: skip
-        if heat is not None and i < n_shown and whole:
+        if kept(name, i):
             maps[k, i] = heat / max(np.abs(heat).max(), np.finfo(heat.dtype).tiny)
-        rows[k, i, 1:] = [found.get(q, np.nan) for q in quantities]
-        rows[k, i, 0] = 1  # last: the row is whole
-    found = np.array(rows)[:, :, 1:]
+        rows[k, i] = [1, *(found.get(q, np.nan) for q in quantities)]
+    found = rows.values[:, :, 1:]
     tables = {q: found[:, :, j] for j, q in enumerate(quantities)}
-    return Examination(provenance["variants"], tables, provenance, np.array(maps, np.float16))
+    return Examination(provenance["variants"], tables, provenance, maps.values.astype(np.float16))
 
 
 def examination_passes(

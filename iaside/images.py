@@ -17,6 +17,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from iaside.files import read_npz, reading
+
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGED = {"photographs": "data/images/photographs", "mnist_5k": "data/images/mnist_5k.npz"}
 
@@ -498,12 +500,11 @@ def _from_files(files: list[Path], labels: list[int]) -> Listing:
 
 
 def _from_npz(path: Path) -> Listing:
-    with np.load(path, allow_pickle=False) as arrays:
-        if missing := {"images", "labels"} - set(arrays.files):
-            raise ValueError(
-                f"{path} lacks {', '.join(sorted(missing))}; it has {', '.join(arrays.files)}."
-            )
-        images, labels = arrays["images"], arrays["labels"]
+    with reading(path, "images", "write it again: np.savez(path, images=..., labels=...)"):
+        arrays = read_npz(path)
+    if missing := {"images", "labels"} - set(arrays):
+        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}; it has {', '.join(arrays)}.")
+    images, labels = arrays["images"], arrays["labels"]
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3):
         raise ValueError(f"{path}: images must be (N, H, W) or (N, H, W, 3), got {images.shape}.")
     if (

@@ -10,13 +10,14 @@ import hashlib
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from iaside.tables import replacing
+from iaside.files import as_object, write_text
 
 SPAN = 0.1  # seconds in which a size is tried up to five times: one short pass is luck
 LONG = 0.25  # seconds a pass: what a pass costs besides its images is nothing beside that
@@ -130,9 +131,7 @@ def fastest_batch_size(
         size = _measure_batch_size(seconds, x)
         known = _batch_sizes(model, x, precision)[1] | {key: size}  # others have measured meanwhile
         with contextlib.suppress(OSError):  # a read-only home only means measuring again
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as file:
-                file.write(json.dumps(known, indent=1, sort_keys=True).encode())
+            write_text(path, json.dumps(known, indent=1, sort_keys=True))
     return known[key]
 
 
@@ -153,11 +152,17 @@ def _batch_sizes(model: torch.nn.Module, x: Tensor, precision: str) -> tuple[Pat
     architecture = hashlib.sha256(str(model).encode()).hexdigest()[:12]
     size = "x".join(map(str, x.shape[1:]))
     key = f"{name} {torch.__version__} {architecture} {size} {precision}"
+    known = {}
     try:
-        known = json.loads(path.read_text())
-    except (OSError, ValueError):
-        known = {}
-    return path, known, key
+        known = as_object(path.read_text())
+    except OSError:
+        pass  # not there yet, or not to be read
+    except ValueError as error:
+        warnings.warn(
+            f"{path} holds no batch sizes ({error}): they are measured again", RuntimeWarning,
+            stacklevel=2,
+        )
+    return path, {k: n for k, n in known.items() if type(n) is int and n > 0}, key
 
 
 def _measure_batch_size(seconds: Callable[[Tensor], float], x: Tensor, rounds: int = 2) -> int:

@@ -9,16 +9,16 @@ travels with the weights as a JSON file.
 from __future__ import annotations
 
 import json
-import os
 import pickle
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from iaside.architectures import ARCHITECTURES
+from iaside.files import replacing, write_text
 
 PROJECT = Path(__file__).resolve().parents[1]
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -157,18 +157,12 @@ def save_weights(model: Classifier, path: str | Path) -> None:
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"save_weights writes .safetensors, got {str(path)!r}: change the ending.")
-    path.parent.mkdir(parents=True, exist_ok=True)
     # clone: safetensors refuses tensors that share memory
     state = {k: v.detach().cpu().contiguous().clone() for k, v in model.net.state_dict().items()}
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        # The recipe first: weights without a recipe are of no use, a recipe alone does no harm.
-        part.write_text(json.dumps(model.recipe, indent=2) + "\n")
-        os.replace(part, path.with_suffix(".json"))
-        save_file(state, part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    # The recipe first: weights without a recipe are of no use, a recipe alone does no harm.
+    write_text(path.with_suffix(".json"), json.dumps(model.recipe, indent=2) + "\n")
+    with replacing(path) as file:
+        file.write(save(state))
 
 
 def _found(path: Path, what: str) -> Path:

@@ -7,8 +7,9 @@ import math
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
+
+from iaside.files import write_text
 
 
 def project_root(start: str | Path = ".") -> Path:
@@ -122,12 +123,3 @@ def git(*words: str, cwd: str | Path | None = None) -> str | None:
         ).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)  # temporary files are private, results are not
-    os.replace(file.name, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from iaside.files import as_object, reading
 from iaside.folding import FOLD, folded
 from iaside.images import stratified_order
 from iaside.machine import (
@@ -43,9 +43,17 @@ def checkpoints(folder: str | os.PathLike) -> dict[int, Path]:
     folder = Path(folder)
     if not (folder / "settings.json").is_file():
         raise FileNotFoundError(f"no finished network in {folder}; train it first (68_training)")
-    last = json.loads((folder / "settings.json").read_text())["epochs"]
+    last = _settings(folder)["epochs"]
     early = {int(p.stem[6:]): p for p in sorted(folder.glob("epoch-*.safetensors"))}
     return dict(sorted(early.items())) | {last: folder / "final.safetensors"}
+
+
+def _settings(folder: Path) -> dict:
+    """What a network was trained with. Errors: ValueError for a damaged file, naming it."""
+    path, remedy = folder / "settings.json", "delete it and train again (68_training)"
+    with reading(path, "settings of a training", remedy):
+        settings = as_object(path.read_text(encoding="utf-8"))
+        return settings | {name: settings[name] for name in ("images", "epochs")}
 
 
 def conditions_of(settings: Mapping) -> list[Condition]:
@@ -107,7 +115,7 @@ def measure_network(name, trained, out, partial, settings, device, common, repor
     trained, out, partial: its folders;  settings: of the section, with ``seed``;  common: images
     -> its held-out half, as arrays.  Equal networks and settings give equal bytes.
     """
-    of = json.loads((Path(trained) / "settings.json").read_text())
+    of = _settings(Path(trained))
     held, held_labels = map(torch.from_numpy, common[of["images"]])
     chosen = _chosen(held_labels, settings)
     x, y = held[chosen].float() / 255, held_labels[chosen]
@@ -197,7 +205,7 @@ def measure_plan(
     total = sum(len(checkpoints(Path(trained) / name)) + 1 for name in names)
     held = {}
     for name in names:
-        of = json.loads((Path(trained) / name / "settings.json").read_text())
+        of = _settings(Path(trained) / name)
         if of["images"] not in held:
             data = load_data(of, settings["seed"])
             held[of["images"]] = [data.held_images.numpy(), data.held_labels.numpy()]

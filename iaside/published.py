@@ -23,7 +23,7 @@ from iaside.machine import (
     fingerprint_model,
 )
 from iaside.shapley import coalitions
-from iaside.tables import open_table, settings_key
+from iaside.tables import Table, settings_key
 
 BATCH = 10  # the published batch, over which contrast is stretched
 
@@ -110,8 +110,8 @@ def published_worths(
             about = {"model": fingerprint_model(model, model(images[:1]))}
         about |= {"images": fingerprint(images), "labels": fingerprint(labels)}
         about |= {"n_bands": n_bands, "precision": precision, "device": device.type}
-        path = Path(resume) / f"published-{settings_key(about)}.npy"
-    table = open_table(path, (2**n_bands, len(images)))
+        path = Path(resume) / f"published-{settings_key(about)}"
+    table = Table(path, (2**n_bands, len(images)))
     for start in range(0, len(images), BATCH):
         here = slice(start, start + BATCH)
         x, y = images[here], labels[here, None]
@@ -123,4 +123,4 @@ def published_worths(
                     outputs = model(channels_last(shown))
                 log_p = outputs.float().log_softmax(-1).gather(1, y)[:, 0]
                 table[row, here] = log_p.cpu().double().numpy()
-    return np.array(table)
+    return table.values

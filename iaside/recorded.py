@@ -6,17 +6,16 @@ import base64
 import datetime
 import html
 import io
-import json
 import math
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from iaside.claims import NOT_TESTED, count_verdicts, gather
-from iaside.notebook import commit, save_json, write_text
+from iaside.files import move, read_json, reading, replacing, write_text
+from iaside.notebook import commit, save_json
 from iaside.parameters import UsageError, read_yaml
 
 NAME = re.compile(r"[a-z0-9_]+")
@@ -45,7 +44,8 @@ def record(root: Path, name: str, title: str) -> Path:
         "reports": nouns,
     }
     documents = [
-        json.loads((root / "results" / noun / "claims.json").read_text("utf-8")) for noun in nouns
+        _claims(root / "results" / noun / "claims.json", f"run `dvc repro -f {noun}`")
+        for noun in nouns
     ]
     target = root / "results" / "recorded" / name
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -57,16 +57,16 @@ def record(root: Path, name: str, title: str) -> Path:
             page = _marked(_without_places(page, params), about)
             write_text(new / f"{noun}.html", _smaller(page))
             write_text(new / f"{noun}.claims.json", (source / "claims.json").read_text("utf-8"))
-            shutil.copyfile(source / "metrics.json", new / f"{noun}.metrics.json")
-            for table in sorted(source.glob("*.csv")):
-                shutil.copyfile(table, new / f"{noun}.{table.name}")
+            for table in (source / "metrics.json", *sorted(source.glob("*.csv"))):
+                with replacing(new / f"{noun}.{table.name}") as file:
+                    file.write(table.read_bytes())
         write_text(new / "params.yaml", _without_places(params, params))
         write_text(new / "README.md", _readme(about, gather(documents)))
         save_json(new / "run.json", about)
         new.chmod(0o755)
         if target.exists():
-            os.replace(target, Path(temporary, "old"))
-        os.replace(new, target)
+            move(target, Path(temporary, "old"))
+        move(new, target)
     return target
 
 
@@ -84,14 +84,22 @@ def runs(root: Path, names: list[str]) -> dict[str, dict]:
                 f"nothing is recorded as {name!r} (`claims: recorded:` in params.yaml); "
                 f"there is: {', '.join(there) or 'nothing'}"
             )
-        about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        documents = [
-            json.loads((folder / f"{noun}.claims.json").read_text(encoding="utf-8"))
-            for noun in about["reports"]
-        ]
+        remedy = f"get it back with `git checkout {os.path.relpath(folder, root)}`"
+        about = read_json(folder / "run.json", "a record of a run", remedy)
+        with reading(folder / "run.json", "a record of a run", remedy):
+            nouns = list(map(str, about["reports"]))
+        documents = [_claims(folder / f"{noun}.claims.json", remedy) for noun in nouns]
         rows = [r for r in gather(documents) if not r["verdict"].startswith(NOT_TESTED)]
         found[name] = about | {"rows": rows}
     return found
+
+
+def _claims(path: Path, remedy: str) -> dict:
+    """A claims.json, as ``gather`` takes it. Errors: DamagedError."""
+    document = read_json(path, "claims", remedy)
+    with reading(path, "claims", remedy):
+        gather([document])
+    return document
 
 
 def measured(row: Mapping) -> str:

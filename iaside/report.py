@@ -13,7 +13,7 @@ from pathlib import Path
 
 from iaside import recorded
 from iaside.claims import count_verdicts
-from iaside.notebook import write_text
+from iaside.files import move, reading, write_text
 from iaside.parameters import UsageError, read_yaml
 
 # When JupyterLab is installed, importing nbformat pulls this in and compiles a grammar (2 s).
@@ -55,8 +55,8 @@ def strip(source: str | Path, target: str | Path) -> None:
         for name, text in stripped.items():
             write_text(new / name, text + "\n")
         if target.exists():
-            os.replace(target, old)
-        os.replace(new, target)
+            move(target, old)
+        move(new, target)
 
 
 def normalise(notebook, root: Path):
@@ -279,8 +279,9 @@ def _claims(path: Path) -> str:
     """How many claims got which verdict, and the tested ones, from results/claims/claims.json."""
     if not path.is_file():
         return ""
-    rows = json.loads(path.read_text(encoding="utf-8"))
-    tested = [row for row in rows if not row["verdict"].startswith("not tested")]
+    with reading(path, "claims", "run `dvc repro -f claims`"):
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        tested = [row for row in rows if not row["verdict"].startswith("not tested")]
     verdicts = ["supported", "contradicted", "undecided"]
     counts = [f"{sum(r['verdict'] == v for r in tested)} {v}" for v in verdicts]
     counts.append(f"{len(rows) - len(tested)} not tested by this study")

@@ -6,7 +6,6 @@ here judges: `robustness` reads the tables.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import sys
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from iaside.files import read_npz, replacing
 from iaside.machine import (
     arithmetic,
     channels_last,
@@ -41,7 +41,7 @@ from iaside.tables import (
     Condition,
     Responses,
     heat_frequencies,
-    replacing,
+    measure_again,
     settings_key,
 )
 
@@ -226,7 +226,10 @@ def _perturbed(condition, model, x, y, chosen, images, masks, heat_grid, seed, d
     if place >= 0:
         options |= {"band": place, "masks": masks}
     if source in CORRUPTIONS and cache is not None:
-        corrupted = np.load(_corrupted_folder(cache, images, seed) / _file_of(condition))
+        path = _corrupted_folder(cache, images, seed) / _file_of(condition)
+        corrupted = _kept(path, images.shape, "u1")
+        if corrupted is None:
+            raise FileNotFoundError(f"{path} has gone since it was made; run this again")
         return torch.from_numpy(corrupted[chosen]).to(x) / 255
     if source not in ATTACKS:
         parts = [perturb(x[k : k + 1], source, first=int(i), **options)
@@ -250,12 +253,13 @@ class _Rows:
         self.rows: dict[Condition, np.ndarray] = {}
 
     def _path(self, c: Condition) -> Path:
-        return self.folder / f"{c.source}_{c.strength!r}_{c.place}.npy"
+        return self.folder / f"{c.source}_{c.strength!r}_{c.place}.npz"
 
     def __contains__(self, condition: Condition) -> bool:
         if condition not in self.rows and self.folder is not None:
-            with contextlib.suppress(FileNotFoundError):
-                self.rows[condition] = np.load(self._path(condition), allow_pickle=False)
+            row = _kept(self._path(condition), self.shape, "f8")
+            if row is not None:
+                self.rows[condition] = row
         return condition in self.rows
 
     def __getitem__(self, condition: Condition) -> np.ndarray:
@@ -264,9 +268,27 @@ class _Rows:
     def add(self, condition: Condition, row: np.ndarray) -> None:
         self.rows[condition] = row
         if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with replacing(self._path(condition)) as file:
-                np.save(file, row, allow_pickle=False)
+            _keep(self._path(condition), row)
+
+
+def _keep(path: Path, array: np.ndarray) -> None:
+    """Write an array as npz, which has a checksum."""
+    with replacing(path) as file:
+        np.savez(file, array=array)
+
+
+def _kept(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray | None:
+    """What ``_keep`` wrote; None, with a warning, for anything else, and where there is nothing."""
+    if not path.exists():
+        return None
+    try:
+        array = read_npz(path)["array"]
+        if array.shape != tuple(shape) or array.dtype != dtype:
+            raise ValueError(f"{array.dtype} {array.shape} instead of {dtype} {tuple(shape)}")
+        return array
+    except Exception as error:  # zipfile, zlib and NumPy have a dozen kinds for damaged bytes
+        measure_again(path, f"cannot be read ({error})")
+        return None
 
 
 def fourier_noise(
@@ -333,12 +355,10 @@ def corrupt_all(
     before stays.
     """
     place = _corrupted_folder(folder, images, seed)
-    todo = [c for c in conditions if not (place / _file_of(c)).exists()]
+    todo = [c for c in conditions if _kept(place / _file_of(c), images.shape, "u1") is None]
     if not todo:
         return
-    place.mkdir(parents=True, exist_ok=True)
-    with replacing(place / "clean.npy") as file:  # read by every process, not sent to each job
-        np.save(file, images.cpu().numpy(), allow_pickle=False)
+    _keep(place / "clean.npz", images.cpu().numpy())  # read by every process, not sent to each job
     # spawn: a forked child of a process with running torch threads may hang
     with ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn")) as pool:
         jobs = [pool.submit(_corrupt_to, place, condition, seed) for condition in todo]
@@ -352,12 +372,11 @@ def corrupt_all(
 
 def _corrupt_to(place: Path, condition: Condition, seed: int) -> None:
     torch.set_num_threads(1)
-    images = torch.from_numpy(np.load(place / "clean.npy", allow_pickle=False))
+    images = torch.from_numpy(read_npz(place / "clean.npz")["array"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the corruption library, about its own internals
         y = perturb(images, condition.source, severity=int(condition.strength), seed=seed)
-    with replacing(place / _file_of(condition)) as file:
-        np.save(file, (y * 255).round().to(torch.uint8).numpy(), allow_pickle=False)
+    _keep(place / _file_of(condition), (y * 255).round().to(torch.uint8).numpy())
 
 
 def _corrupted_folder(folder, images: Tensor, seed: int) -> Path:
@@ -365,7 +384,7 @@ def _corrupted_folder(folder, images: Tensor, seed: int) -> Path:
 
 
 def _file_of(condition: Condition) -> str:
-    return f"{condition.source}-{int(condition.strength)}.npy"
+    return f"{condition.source}-{int(condition.strength)}.npz"
 
 
 def _corruption_library() -> str:

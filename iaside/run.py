@@ -18,7 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from iaside import recorded, report
-from iaside.notebook import git, project_root, write_text
+from iaside.files import DamagedError, replacing, write_text
+from iaside.notebook import git, project_root
 from iaside.parameters import (
     UsageError,
     closest,
@@ -188,9 +189,8 @@ def use(study: str) -> str:
                 "lost. Keep them as a study of their own (cp params.yaml studies/mine.yaml), or "
                 "commit them, or drop them (git checkout params.yaml); then try again"
             )
-    temporary = params.with_suffix(".new")
-    shutil.copyfile(source, temporary)
-    os.replace(temporary, params)
+    with replacing(params) as file:
+        file.write(source.read_bytes())
     return f"params.yaml is now the study {study!r}."
 
 
@@ -257,7 +257,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             out = run(a.notebook, a.item, dict(a.take), values_given(a), a.params, a.notebooks)
             print(f"{os.path.relpath(out)} ({time.perf_counter() - start:.0f} s)")
-    except (UsageError, FileNotFoundError) as error:
+    except (UsageError, DamagedError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except RuntimeError as error:

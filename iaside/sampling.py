@@ -30,7 +30,7 @@ from iaside.estimator import (
 )
 from iaside.machine import kept_memory
 from iaside.spectral import Masks
-from iaside.tables import open_table, settings_key
+from iaside.tables import Table, settings_key
 from iaside.worths import Setup, Value, how_long, prepare
 
 LEAST = 5  # images for an interval
@@ -184,7 +184,7 @@ class _Sample:
         self.order = np.random.default_rng([seed, n]).permutation(n)
         self.codes = np.empty((n, 0), np.uint64)
         self.worths = np.empty((len(self.values), n, 0))  # NaN: not measured
-        self.file: np.ndarray | None = None  # of the round that is open
+        self.file: Table | None = None  # of the round that is open
         self.rounds, self.start = 0, 0  # opened so far; first column of the last one
         self.game = None, None  # the image whose bands are in memory, and these
         self.forwards = 0
@@ -202,8 +202,8 @@ class _Sample:
         asked = hashlib.sha256(self.codes[:, self.start :].tobytes()).hexdigest()
         about = self.setup.provenance | {"round": self.rounds, "coalitions": asked}
         self.rounds += 1
-        path = self.resume and Path(self.resume) / f"sampled-{settings_key(about)}.npy"
-        self.file = open_table(path, (len(self.values), n, self.codes.shape[1] - self.start))
+        path = self.resume and Path(self.resume) / f"sampled-{settings_key(about)}"
+        self.file = Table(path, (len(self.values), n, self.codes.shape[1] - self.start))
         self.worths = np.concatenate([self.worths, np.full(self.file.shape, np.nan)], axis=2)
 
     def fresh(self, image: int) -> np.ndarray:

@@ -7,17 +7,21 @@ to import. (Samples of a game are in `iaside.estimator`, attribution maps in `ia
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import tempfile
+import struct
+import uuid
+import warnings
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+
+from iaside.files import as_object, read_npz, reading, replacing
 
 CORRUPTIONS = (  # the 15 of ImageNet-C, in the order of its papers
     "gaussian_noise", "shot_noise", "impulse_noise",
@@ -29,20 +33,6 @@ FOURIER = "fourier"
 TABLES = ("log_likelihood", "probability_t2", "correct", "confidence")
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes the place of `path` only when it has been written whole."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 def settings_key(provenance: Mapping) -> str:
     """A name for a measurement, the same for the same content hashes and settings.
 
@@ -52,19 +42,85 @@ def settings_key(provenance: Mapping) -> str:
     return hashlib.sha256(json.dumps(provenance, sort_keys=True).encode()).hexdigest()[:20]
 
 
-def open_table(path: str | os.PathLike | None, shape: tuple[int, ...]) -> np.ndarray:
-    """A table in which a number not measured yet is nan; on disk, so that a kill loses nothing.
+def measure_again(path: str | os.PathLike, why: str) -> None:
+    """Warn that something in a file is not believed, and made anew."""
+    warnings.warn(
+        f"{path} {' '.join(why.split())}: what is missing is made again", RuntimeWarning,
+        stacklevel=3,
+    )
 
-    Opened again it is as it was left. Without a path it lives in memory only.
+
+class Table:
+    """Numbers as they are measured, nan where not yet; in a folder, so that a kill loses nothing.
+
+    What is assigned is appended to a file of this process alone, with a checksum: a kill can only
+    tear the last record, and two processes at one measurement do not disturb each other. Opened
+    again it is as it was left, without records that are not as they were written.
+
+    >>> table = Table(None, (2, 3))
+    >>> table[:, 1] = 7
+    >>> np.isnan(table[0])
+    array([ True, False,  True])
     """
-    if path is None:
-        return np.full(shape, np.nan)
-    path = Path(path)
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
-            np.lib.format.write_array(file, np.full(shape, np.nan), allow_pickle=False)
-    return np.lib.format.open_memmap(path, mode="r+")
+
+    HEAD = struct.Struct("<4sIQ")  # of a record: mark, checksum of the rest, numbers
+    MARK = b"row\n"
+
+    def __init__(self, folder: str | os.PathLike | None, shape: tuple[int, ...]) -> None:
+        self.shape, self.values = tuple(shape), np.full(shape, np.nan)
+        self.file = folder and Path(folder) / f"{uuid.uuid4().hex}.rows"
+        self.first = json.dumps({"shape": self.shape}).encode() + b"\n"
+        for path in sorted(Path(folder).glob("*.rows")) if folder else ():
+            for place, numbers in self._records(path):
+                self.values.ravel()[place] = numbers
+
+    def __getitem__(self, index) -> np.ndarray:
+        return self.values[index]
+
+    def __setitem__(self, index, values) -> None:
+        self.values[index] = values
+        if self.file is None:
+            return
+        numbers = np.ascontiguousarray(self.values[index], "<f8")
+        body = self._places(index).astype("<i8").tobytes() + numbers.tobytes()
+        count = struct.pack("<Q", numbers.size)
+        head = self.HEAD.pack(self.MARK, zlib.crc32(body, zlib.crc32(count)), numbers.size)
+        new = not self.file.exists()
+        if new:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.file, "ab") as file:
+            file.write((self.first if new else b"") + head + body)
+
+    def _places(self, index) -> np.ndarray:
+        """Where the numbers of an index are in the flat table."""
+        place = 0
+        for axis, n in enumerate(self.shape):
+            steps = np.arange(n).reshape([-1 if k == axis else 1 for k in range(len(self.shape))])
+            place = place * n + np.broadcast_to(steps, self.shape)[index]  # no copy of the whole
+        return np.asarray(place)
+
+    def _records(self, path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Places and numbers of the records of a file that are as they were written."""
+        data = path.read_bytes()
+        if not data.startswith(self.first):
+            measure_again(path, f"holds no rows of a table {self.shape}")
+            return
+        at, broken = len(self.first), False
+        while at < len(data):
+            end = at + self.HEAD.size
+            mark, checksum, n = self.HEAD.unpack(data[at:end].ljust(self.HEAD.size, b"\0"))
+            if mark != self.MARK or end + 16 * n > len(data):
+                broken = True  # where the next one begins is not known
+                break
+            body = memoryview(data)[end : end + 16 * n]
+            if zlib.crc32(body, zlib.crc32(struct.pack("<Q", n))) == checksum:
+                yield np.frombuffer(body[: 8 * n], "<i8"), np.frombuffer(body[8 * n :], "<f8")
+            else:
+                broken = True
+            at = end + 16 * n
+        if broken:
+            rest = f" from byte {at:,} on" if at < len(data) else ""
+            measure_again(path, f"is damaged, or was not written to its end{rest}")
 
 
 def save_table(
@@ -73,12 +129,37 @@ def save_table(
     """Write tables and where they are from to one npz, whole or not at all.
 
     Equal tables and provenance (stored as JSON, in the array of that name) are equal bytes.
+    Errors: TypeError for what is no array of numbers or words.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     note = json.dumps(provenance, sort_keys=True)
+    arrays = {name: np.asarray(table) for name, table in tables.items()}
+    if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
+        raise TypeError(f"{objects[0]} holds Python objects, which no table keeps: give numbers")
     with replacing(path) as file:
-        np.savez(file, provenance=np.array(note), **tables)
+        np.savez(file, provenance=np.array(note), **arrays)
+
+
+def load_table(path: str | os.PathLike) -> tuple[dict, dict[str, np.ndarray]]:
+    """Provenance and tables as ``save_table`` wrote them. Errors: see ``iaside.files.reading``."""
+    arrays = read_npz(path)
+    return as_object(str(arrays.pop("provenance"))), arrays
+
+
+def checked(array: np.ndarray, name: str, shape: tuple[int | None, ...], kinds: str = "f"):
+    """The array. Errors: ValueError where its shape (None: any) or kind of dtype is another.
+
+    >>> checked(np.zeros((2, 3)), "worths", (None, 4))
+    Traceback (most recent call last):
+        ...
+    ValueError: worths is float64 (2, 3), not f (any, 4)
+    """
+    fits = len(array.shape) == len(shape) and all(
+        n in (None, m) for m, n in zip(array.shape, shape, strict=True)
+    )
+    if not fits or array.dtype.kind not in kinds:
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(f"{name} is {array.dtype} {array.shape}, not {kinds} ({wanted})")
+    return array
 
 
 # -- of the game of bands --------------------------------------------------------------------------
@@ -113,13 +194,15 @@ class Worths:
     @classmethod
     def load(cls, path: str | os.PathLike) -> Worths:
         """Read what ``save`` wrote. Errors: FileNotFoundError, or ValueError for another file."""
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no worths table at {path}; measure it first: `make repro`")
-        with np.load(path, allow_pickle=False) as data:
-            if "provenance" not in data:
-                raise ValueError(f"{path} is not a worths table: it has no provenance")
-            provenance = json.loads(str(data["provenance"]))
-            return cls({name: data[name] for name in provenance["values"]}, provenance)
+        with reading(path, "a worths table", "measure it first: `make repro`"):
+            provenance, arrays = load_table(path)
+            names = provenance["values"]
+            if not isinstance(names, list) or not names:
+                raise ValueError(f"its values are {names!r}, not a list of names")
+            shape = arrays[names[0]].shape
+            if len(shape) != 2 or shape[0] < 2 or shape[0] & (shape[0] - 1):
+                raise ValueError(f"{names[0]} is {shape}, not (2**M, N)")
+            return cls({name: checked(arrays[name], name, shape) for name in names}, provenance)
 
 
 # -- of perturbed images ---------------------------------------------------------------------------
@@ -188,18 +271,19 @@ class Responses:
     @classmethod
     def load(cls, path: str | os.PathLike) -> Responses:
         """Read what ``save`` wrote. Errors: FileNotFoundError, or ValueError for another file."""
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no robustness table at {path}; measure it (40_robustness)")
-        with np.load(path, allow_pickle=False) as data:
-            if "change_energy" not in data:
-                raise ValueError(f"{path} is not a robustness table: it has no change_energy")
+        with reading(path, "a robustness table", "measure it (40_robustness)"):
+            provenance, arrays = load_table(path)
+            k, m, n = checked(arrays["change_energy"], "change_energy", (None,) * 3).shape
+            for name, shape, kinds in (("source", (k,), "U"), ("strength", (k,), "f"),
+                                       ("place", (k,), "i"), ("clean_energy", (m, n), "f"),
+                                       *((t, (k, n), "f") for t in TABLES)):  # fmt: skip
+                checked(arrays[name], name, shape, kinds)
             triples = zip(
-                data["source"].tolist(), data["strength"].tolist(), data["place"].tolist(),
-                strict=True,
-            )  # fmt: skip
+                *(arrays[c].tolist() for c in ("source", "strength", "place")), strict=True
+            )
             return cls(
-                [Condition(*triple) for triple in triples], {t: data[t] for t in TABLES},
-                data["clean_energy"], data["change_energy"], json.loads(str(data["provenance"])),
+                [Condition(*triple) for triple in triples], {t: arrays[t] for t in TABLES},
+                arrays["clean_energy"], arrays["change_energy"], provenance,
             )  # fmt: skip
 
 

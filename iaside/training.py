@@ -24,17 +24,18 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from iaside.files import as_object, replacing, write_text
 from iaside.images import load_split, stratified_order
 from iaside.machine import arithmetic, channels_last, check_precision, fingerprint, pick_device
 from iaside.models import Classifier, save_weights, untrained
 from iaside.penalties import PASSES, PENALTIES, coalition_dropout, input_gradient
 from iaside.spectral import band_masks
-from iaside.tables import replacing, settings_key
+from iaside.tables import measure_again, settings_key
 from iaside.workers import in_processes
 
 SCHEDULES = ("constant", "cosine", "cyclic")
@@ -251,7 +252,8 @@ def train_network(
     images = data.images[shown].to(device)
     if settings["noise"]:
         relabelled = {"indices": np.array(shown)[moved], "labels": labels[moved].numpy()}
-        _write(folder / "relabelled.npz", lambda file: np.savez(file, **relabelled))
+        with replacing(folder / "relabelled.npz") as file:
+            np.savez(file, **relabelled)
 
     recipe, net = _fresh(settings, data.n_classes)
     net = net.to(device, memory_format=torch.channels_last)
@@ -307,7 +309,7 @@ def train_network(
     table = csv.DictWriter(text, list(log[0]), lineterminator="\n")
     table.writeheader()
     table.writerows(log)
-    _write(folder / "log.csv", lambda file: file.write(text.getvalue().encode()))
+    write_text(folder / "log.csv", text.getvalue())
     return log
 
 
@@ -351,11 +353,6 @@ def _save(net: nn.Module, recipe: dict, name: str, path: Path) -> None:
     save_weights(Classifier(copy.deepcopy(net), recipe, name), path)
 
 
-def _write(path: Path, write: Callable) -> None:
-    with replacing(path) as file:
-        write(file)
-
-
 @contextlib.contextmanager
 def _repeatable(device: torch.device) -> Iterator[None]:
     """Leave torch's random state as it was, and take no algorithm that varies from run to run."""
@@ -376,24 +373,37 @@ def _keep(path: Path, net: nn.Module, optimizer: torch.optim.SGD, log: list[dict
         momentum = optimizer.state[parameter].get("momentum_buffer")
         if momentum is not None:
             tensors[f"momentum.{k}"] = momentum
-    part = path.with_name(f".{path.name}.part")
-    save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, part,
-              {"log": json.dumps(log)})  # fmt: skip
-    os.replace(part, path)
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    text = json.dumps(log)
+    with replacing(path) as file:
+        file.write(save(tensors, {"log": text, "checksum": _checksum(tensors, text)}))
+
+
+def _checksum(tensors: Mapping[str, Tensor], log: str) -> str:
+    """Of a checkpoint; the format has none of its own."""
+    return settings_key({name: fingerprint(tensors[name]) for name in tensors} | {"log": log})
 
 
 def _resume(path: Path, net: nn.Module, optimizer: torch.optim.SGD) -> list[dict]:
+    """Put both where the checkpoint left them; returns its log, empty without a sound one."""
     if not path.is_file():
         return []
-    with safe_open(path, "pt") as file:
-        own = net.state_dict()
-        net.load_state_dict({k: file.get_tensor(f"net.{k}") for k in own})
-        for k, parameter in enumerate(net.parameters()):
-            if f"momentum.{k}" in file.keys():  # noqa: SIM118 (no mapping)
-                kept = torch.empty_like(parameter, requires_grad=False)
-                kept.copy_(file.get_tensor(f"momentum.{k}"))
-                optimizer.state[parameter]["momentum_buffer"] = kept
-        return json.loads(file.metadata()["log"])
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if about.get("checksum") != _checksum(tensors, about.get("log", "")):
+            raise ValueError("its checksum does not fit")
+    except (OSError, ValueError, SafetensorError) as error:
+        measure_again(path, f"is no checkpoint ({error})")
+        return []
+    net.load_state_dict({k: tensors[f"net.{k}"] for k in net.state_dict()})
+    for k, parameter in enumerate(net.parameters()):
+        if f"momentum.{k}" in tensors:
+            kept = torch.empty_like(parameter, requires_grad=False)
+            kept.copy_(tensors[f"momentum.{k}"])
+            optimizer.state[parameter]["momentum_buffer"] = kept
+    return json.loads(about["log"])
 
 
 # -- the networks of a plan -----------------------------------------------------------------------
@@ -486,10 +496,20 @@ def _key(settings: Mapping, data: Data, device: torch.device) -> str:
 
 
 def _finished(folder: Path, key: str) -> bool:
-    try:
-        return json.loads((folder / "settings.json").read_text())["key"] == key
-    except (OSError, ValueError, KeyError):
+    """Whether a network of these settings is there, with weights and a log that can be read."""
+    path = folder / "settings.json"
+    if not path.is_file():
         return False
+    try:
+        if as_object(path.read_text(encoding="utf-8")).get("key") != key:
+            return False
+        for path in (folder / "final.safetensors", *sorted(folder.glob("*.safetensors"))):
+            with safe_open(path, "pt"):  # compares the sizes that it promises with its own
+                pass
+    except (OSError, ValueError, SafetensorError) as error:
+        measure_again(path, f"cannot be read ({error})")
+        return False
+    return (folder / "log.csv").is_file()
 
 
 def _train_one(name, note, folder, partial, device, arrays, report: Report) -> None:
@@ -500,5 +520,5 @@ def _train_one(name, note, folder, partial, device, arrays, report: Report) -> N
     data = Data(*map(torch.from_numpy, arrays[note["images"]]))
     train_network(name, note, data, folder, partial, device, report)
     text = json.dumps(note, indent=1, sort_keys=True) + "\n"
-    _write(folder / "settings.json", lambda file: file.write(text.encode()))
+    write_text(folder / "settings.json", text)
     shutil.rmtree(partial)

@@ -32,7 +32,7 @@ from iaside.machine import (
 )
 from iaside.shapley import coalitions
 from iaside.spectral import Masks, split_bands
-from iaside.tables import Worths, open_table, settings_key
+from iaside.tables import Table, Worths, settings_key
 
 ABSENCES = ("zero", "gaussian", "replacement", "mean")
 VALUES = ("log_likelihood", "probability", "accuracy", "margin", "embedding")
@@ -104,9 +104,9 @@ def coalition_worths(
                     resume, temperature, sigma, seed, subset)
     images, provenance = setup.images, setup.provenance
     values, n_bands = provenance["values"], provenance["n_bands"]
-    path = None if resume is None else Path(resume) / f"worths-{settings_key(provenance)}.npy"
-    tables = open_table(path, (len(values), 2**n_bands, len(images)))
-    missing = int(np.isnan(tables).any(axis=0).sum())
+    path = None if resume is None else Path(resume) / f"worths-{settings_key(provenance)}"
+    tables = Table(path, (len(values), 2**n_bands, len(images)))
+    missing = int(np.isnan(tables.values).any(axis=0).sum())
     if progress and missing:
         _announce(tables.shape[1:], missing, setup, client)
 
@@ -118,12 +118,10 @@ def coalition_worths(
             tables[:, rows, here] = scores
             forwards += scores[0].size
             bar.update(scores[0].size)
-    if isinstance(tables, np.memmap):
-        tables.flush()
-    return Worths(dict(zip(values, np.array(tables), strict=True)), provenance, forwards)
+    return Worths(dict(zip(values, tables.values, strict=True)), provenance, forwards)
 
 
-def _missing(tables: np.ndarray, group: int) -> Iterator[Job]:
+def _missing(tables: Table, group: int) -> Iterator[Job]:
     """The images that belong in one batch, and their coalitions that are not measured yet."""
     for start in range(0, tables.shape[2], group):
         here = slice(start, min(start + group, tables.shape[2]))

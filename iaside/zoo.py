@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from iaside.tables import Responses, Worths
+from iaside.files import read_npz, reading
+from iaside.tables import Responses, Worths, checked
 
 ADVERSARIES = ("none", "fgsm", "pgd")
 PENALTIES = (
@@ -211,9 +212,12 @@ def _load(name: str, settings: dict, folder: Path, logs: Path) -> Profile:
             raise FileNotFoundError(
                 f"no {path} of the network {name} of plan {plan!r}; run `dvc repro {stage}@{plan}`"
             )
-    with np.load(measured / "answers.npz", allow_pickle=False) as arrays:
-        answers = {key: arrays[key] for key in arrays.files if key != "provenance"}
-    epochs = answers["epochs"].tolist()
+    path = measured / "answers.npz"
+    with reading(path, "answers of a network", f"run `dvc repro -f profiles@{plan}`"):
+        answers = read_npz(path)
+        answers.pop("provenance", None)
+        epochs = checked(answers["epochs"], "epochs", (None,), "iu").tolist()
+        checked(answers["correct"], "correct", (len(epochs), None), "b")
     files = [f"epoch-{epoch:03d}.npz" for epoch in epochs[:-1]] + ["final.npz"]
     worths = {
         epoch: Worths.load(measured / file) for epoch, file in zip(epochs, files, strict=True)
@@ -224,6 +228,12 @@ def _load(name: str, settings: dict, folder: Path, logs: Path) -> Profile:
 
 
 def load_log(path: str | os.PathLike) -> list[dict[str, float]]:
-    """The rows of a network's log.csv, one per epoch."""
-    with open(path, newline="", encoding="utf-8") as file:
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    """The rows of a network's log.csv, one per epoch. Errors: ValueError naming a damaged file."""
+    with (
+        reading(path, "the log of a training", "delete its folder and train again (68_training)"),
+        open(path, newline="", encoding="utf-8") as file,
+    ):
+        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        if not rows:
+            raise ValueError("it holds no epoch")
+        return rows

@@ -252,5 +252,5 @@ def test_impossible_examinations_and_tables_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="measure it"):
         Examination.load(tmp_path / "none.npz")
     np.savez(tmp_path / "other.npz", provenance=np.array("{}"))
-    with pytest.raises(ValueError, match="is not an attribution table"):
+    with pytest.raises(ValueError, match="cannot be read as an attribution table"):
         Examination.load(tmp_path / "other.npz")

@@ -380,6 +380,29 @@ def test_everything_stays_where_the_images_are(monkeypatch):
                     assert gradalign(net, x, y, generator=generator).device.type == "cuda"
 
 
+@pytest.mark.parametrize("name", PENALTIES)
+@pytest.mark.parametrize("dead", ["head", "rectifier", "norm", "all"])
+def test_a_dead_network_has_finite_penalties_and_slopes(name, dead):
+    """No pixel changes its answer: roots and quotients of its input gradient are of 0."""
+    net, (x, y) = small_net(), some_batch()
+    net[2] = nn.ReLU()
+    with torch.no_grad():
+        if dead == "head":
+            net[5].weight.zero_()
+        elif dead == "rectifier":
+            net[1].bias.fill_(-100)
+        elif dead == "norm":
+            net[1].weight.zero_()
+        else:
+            for parameter in net.parameters():
+                parameter.zero_()
+    value = PENALTIES[name](net, x, y)
+    assert value.isfinite()
+    if value.requires_grad:
+        slopes = torch.autograd.grad(value, list(net.parameters()), allow_unused=True)
+        assert all(slope.isfinite().all() for slope in slopes if slope is not None)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

@@ -281,7 +281,7 @@ def test_other_errors_name_the_way_out(tmp_path):
     with pytest.raises(FileNotFoundError, match="40_robustness"):
         Responses.load(tmp_path / "none.npz")
     np.savez(tmp_path / "other.npz", a=1)
-    with pytest.raises(ValueError, match="not a robustness table"):
+    with pytest.raises(ValueError, match="cannot be read as a robustness table"):
         Responses.load(tmp_path / "other.npz")
 
 
@@ -300,6 +300,28 @@ def test_a_wave_has_one_frequency_and_its_norm(cell):
     both = 1 if (2 * ky % SIDE == 0 and 2 * kx % SIDE == 0) else 2
     share = there / power.sum((2, 3)) / (2 if both == 1 else 1)
     assert torch.allclose(share, torch.ones_like(share), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(33, 47), (97, 61), (32, 33), (15, 15), (16, 31)])
+@pytest.mark.parametrize("grid", [5, 15])
+def test_cells_of_any_size_are_distinct_waves_of_unit_norm(size, grid):
+    x = torch.full((1, 1, *size), 0.5, dtype=torch.float64)
+    cells, last = heat_cells(grid), grid**2 - 1
+    waves = torch.stack([(fourier_noise(x, 1.0, grid, c) - x).flatten() for c in cells])
+    mirrored = torch.stack([(fourier_noise(x, 1.0, grid, last - c) - x).flatten() for c in cells])
+    assert torch.allclose(waves.norm(dim=1), torch.ones(len(cells)).to(waves))
+    assert torch.allclose(waves, mirrored, atol=1e-9), "a map is symmetric about DC"
+    ky, kx = (
+        np.array([heat_frequencies(side, grid)[k] for k in places])
+        for side, places in zip(size, np.divmod(cells, grid), strict=True)
+    )
+    same = np.zeros((len(cells), len(cells)), bool)  # the same frequency, or the one reflected
+    for sign in (1, -1):
+        across = np.subtract.outer(ky, sign * ky) % size[0] == 0
+        same |= across & (np.subtract.outer(kx, sign * kx) % size[1] == 0)
+    assert np.allclose((waves @ waves.T).abs(), same, atol=1e-9)
+    if size[0] % 2 and size[1] % 2:  # else -Nyquist and Nyquist are one
+        assert np.array_equal(same, np.eye(len(cells))), "no cell is measured twice"
 
 
 def test_a_wave_is_its_own_reflection_so_half_the_map_is_enough():

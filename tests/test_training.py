@@ -264,6 +264,20 @@ print(sorted({{"timm", "torchvision"}} & set(sys.modules)))
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.parametrize("spoil", [
+    lambda data: data[: len(data) // 2], lambda data: b"", lambda data: bytes(len(data)),
+    lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2),
+    lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+], ids=["half", "empty", "zeros", "zeroed weights", "one bit"])  # fmt: skip
+def test_a_damaged_checkpoint_is_trained_anew_with_a_word(shared, data, tmp_path, spoil):
+    whole, log = trained(shared, data, tmp_path, augment=False)
+    state = tmp_path / "partial/state.safetensors"
+    state.write_bytes(spoil(state.read_bytes()))
+    with pytest.warns(RuntimeWarning, match=r"state\.safetensors is no checkpoint .*made again"):
+        again, log_again = trained(shared, data, tmp_path, augment=False)
+    assert again == whole and log_again == log
+
+
 # --- plans ----------------------------------------------------------------------------------------
 
 

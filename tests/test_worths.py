@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -236,8 +237,60 @@ def test_a_killed_measurement_goes_on_where_it_was(tmp_path):
     assert np.array_equal(w.table, measure(net, batch_size=4).table)
     assert np.allclose(w.table, whole, atol=1e-6)
     w.save(tmp_path / "w.npz")
-    assert len(list(tmp_path.glob("worths-*.npy"))) == 1, "whoever keeps the result clears it away"
+    assert len(list(tmp_path.glob("worths-*"))) == 1, "whoever keeps the result clears it away"
     assert measure(net, resume=tmp_path).forwards == 0
+
+
+def test_a_resume_file_cut_to_half_or_zeroed_is_not_believed(tmp_path):
+    whole = measure(Net().eval(), resume=tmp_path, batch_size=4).table
+    [path] = tmp_path.rglob("*.rows")
+    data = path.read_bytes()
+    for spoilt in (data[: len(data) // 2], data[:200] + bytes(len(data) - 200)):
+        path.write_bytes(spoilt)
+        with pytest.warns(RuntimeWarning, match=f"{path.name} is damaged.*made again"):
+            w = measure(Net().eval(), resume=tmp_path, batch_size=4)
+        assert np.array_equal(w.table, whole) and w.forwards > 8
+        for other in set(tmp_path.rglob("*.rows")) - {path}:
+            other.unlink()
+
+
+TOGETHER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+import test_worths
+
+class Slow(test_worths.Net):
+    def forward(self, x):
+        time.sleep(0.005)
+        return super().forward(x)
+
+Slow.__name__ = "Net"
+folder, own, other = map(Path, sys.argv[1:])
+net = Slow().eval()
+own.touch()
+while not other.exists():
+    time.sleep(0.001)
+np.save(f"{own}.npy", test_worths.measure(net, resume=folder, batch_size=1, n=8).table)
+"""
+
+
+def test_two_processes_on_one_resume_folder_give_the_right_table(tmp_path):
+    flags = [tmp_path / "a", tmp_path / "b"]
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", TOGETHER, *map(str, (tmp_path / "partial", *order))], env=env
+        )
+        for order in (flags, flags[::-1])
+    ]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    assert len(list((tmp_path / "partial").rglob("*.rows"))) == 2, "each has written"
+    right = measure(Net().eval(), batch_size=1, n=8).table
+    for flag in flags:
+        assert np.allclose(np.load(f"{flag}.npy"), right, rtol=0, atol=1e-6)
+    assert measure(Net().eval(), resume=tmp_path / "partial", n=8).forwards == 0
 
 
 def test_resuming_with_another_batch_size_makes_only_what_is_missing(tmp_path):

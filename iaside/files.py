@@ -1,0 +1,154 @@
+"""Files: written whole or not at all, whatever fails; read with one line on what is wrong.
+
+Nothing here needs torch, which takes seconds to import.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+DEFLATE = 1032  # no compressed byte becomes more bytes than these
+
+
+class DamagedError(ValueError):
+    """A file does not hold what it should; the message is one line: which, what, and the remedy."""
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A binary file that takes the place of ``path`` only when it has been written whole.
+
+    Its bytes are on the disk before it has the name: after a power loss there is the old file or
+    the new one. The folder is made when it does not exist.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replacing(f"{folder}/new/a.txt") as file:
+    ...         _ = file.write(b"whole")
+    ...     Path(folder, "new", "a.txt").read_text()
+    'whole'
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # temporary files are private, results are not
+        move(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def move(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Rename what has been written, file or folder, and put the new name on the disk."""
+    os.replace(source, target)
+    with contextlib.suppress(OSError):  # not every file system can do that with a folder
+        folder = os.open(Path(target).parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike, what: str, remedy: str) -> Iterator[None]:
+    """Say of any error in reading a file which file, what is wrong with it, and what to do.
+
+    what: it should be ("a worths table"). Errors: FileNotFoundError or DamagedError (a ValueError).
+
+    >>> with reading("made/up.json", "a plan", "make it"):
+    ...     {}["seed"]
+    Traceback (most recent call last):
+        ...
+    iaside.files.DamagedError: made/up.json cannot be read as a plan: it has no 'seed'; make it
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        noun = what.removeprefix("a ").removeprefix("an ")
+        raise FileNotFoundError(f"no {noun} at {path}; {remedy}") from error
+    except Exception as error:  # zipfile, zlib, json and NumPy have a dozen kinds for damaged bytes
+        text = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        why = " ".join(text.split())[:200] or type(error).__name__
+        raise DamagedError(f"{path} cannot be read as {what}: {why}; {remedy}") from error
+
+
+def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The arrays of an npz file; their checksums, which zip files have, and sizes are checked.
+
+    Nothing is allocated for an array that is larger than what the file holds.
+    Errors: of many kinds (see ``reading``), ValueError for objects and for sizes that do not fit.
+    """
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            room = info.compress_size * (DEFLATE if info.compress_type else 1)
+            if info.compress_size > os.path.getsize(path) or info.file_size > room:
+                raise ValueError(f"{name} promises {info.file_size:,} bytes, more than there are")
+            with archive.open(info) as file:
+                shape, dtype = _header(file, name)
+                size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+                if size != info.file_size - file.tell():
+                    raise ValueError(
+                        f"{name} promises {size:,} bytes, and there are "
+                        f"{info.file_size - file.tell():,}"
+                    )
+            with archive.open(info) as file:
+                arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+                file.read()  # to the end, where the checksum is compared
+    return arrays
+
+
+def _header(file, name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of an array in npy format, and the file where its numbers begin."""
+    version = np.lib.format.read_magic(file)
+    if version > (2, 0):  # for names of columns, which no array of ours has
+        raise ValueError(f"{name} is in version {version} of the npy format")
+    read = f"read_array_header_{version[0]}_{version[1]}"
+    shape, _, dtype = getattr(np.lib.format, read)(file)
+    if dtype.hasobject:
+        raise ValueError(f"{name} holds Python objects, not numbers")
+    return shape, dtype
+
+
+def read_json(path: str | os.PathLike, what: str, remedy: str) -> dict:
+    """The object of a JSON file. Errors: those of ``reading``; ValueError for a list or number."""
+    with reading(path, what, remedy):
+        return as_object(Path(path).read_text(encoding="utf-8"))
+
+
+def as_object(text: str) -> dict:
+    """A JSON text that is an object. Errors: ValueError.
+
+    >>> as_object('{"seed": 0}')
+    {'seed': 0}
+    """
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError(f"it holds a {type(found).__name__}, not an object with names")
+    return found
