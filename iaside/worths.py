@@ -28,6 +28,7 @@ from iaside.machine import (
     fingerprint,
     fingerprint_model,
     kept_memory,
+    look,
     resolve_precision,
 )
 from iaside.shapley import coalitions
@@ -358,6 +359,7 @@ def prepare(
     provenance = {
         "model": fingerprint_model(model, outputs),
         "images": fingerprint(images),
+        "look": look(images),
         "labels": fingerprint(labels) if labels is not None else None,
         "masks": fingerprint(bands_hash),
         "n_bands": n_bands,
