@@ -191,6 +191,9 @@ def command_line(description: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--record", nargs=2, metavar=("NAME", "TITLE"), help="keep this run in results/recorded"
     )
+    parser.add_argument(
+        "--digest", nargs="+", metavar=("OUT", "FILE"), help="write the hashes of these files"
+    )
     parser.add_argument("--use", metavar="STUDY", help="make studies/STUDY.yaml the params.yaml")
     return parser
 

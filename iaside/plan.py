@@ -31,6 +31,7 @@ from iaside.notebook import project_root
 from iaside.parameters import UsageError, command_values, read_notebooks, read_yaml, runs
 from iaside.perturb import perturb
 from iaside.run import study_file
+from iaside.study import check
 from iaside.tables import CORRUPTIONS
 from iaside.workers import one_thread
 from iaside.worths import PIECE
@@ -356,7 +357,9 @@ def main(argv: list[str] | None = None) -> int:
     a = parser.parse_args(argv)
     try:
         root = project_root()
-        print(to_text(*costs(root, study_file(a.study, root) if a.study else root / "params.yaml")))
+        file = study_file(a.study, root) if a.study else root / "params.yaml"
+        check(read_yaml(file.read_text("utf-8"), file.name), root)
+        print(to_text(*costs(root, file)))
     except (UsageError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

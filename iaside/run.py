@@ -1,11 +1,12 @@
 """Run one notebook with the parameters of params.yaml, strictly: python -m iaside.run NN_noun.
 
-Also the chores around notebooks: --strip, --index, --prune, --record, --use.
+Also the chores around notebooks: --strip, --index, --prune, --record, --digest, --use.
 """
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
 import os
 import shutil
@@ -196,16 +197,30 @@ def use(study: str) -> str:
     return f"params.yaml is now the study {study!r}."
 
 
+def digest(out: Path, *files: Path) -> None:
+    """Write the sha256 of some files, which changes with them and with nothing beside them."""
+    found = {}
+    for path in files:
+        with path.open("rb") as file:
+            found[path.as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    write_text(out, json.dumps(found, indent=1) + "\n")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code: 0, 1 for a failed notebook, 2 for a wrong request."""
     parser = command_line(__doc__)
     a = parser.parse_args(argv)
-    if sum(map(bool, (a.notebook, a.strip, a.index, a.prune, a.record, a.use))) != 1:
-        parser.error("give exactly one of NN_noun, --strip, --index, --prune, --record, --use")
+    asked = (a.notebook, a.strip, a.index, a.prune, a.record, a.digest, a.use)
+    if sum(map(bool, asked)) != 1:
+        parser.error(
+            "give exactly one of NN_noun, --strip, --index, --prune, --record, --digest, --use"
+        )
     start = time.perf_counter()
     try:
         if a.strip:
             report.strip(*a.strip)
+        elif a.digest:
+            digest(*map(Path, a.digest))
         elif a.use:
             print(use(a.use))
         elif a.record:
