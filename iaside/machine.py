@@ -209,6 +209,24 @@ def fingerprint(tensor: Tensor) -> str:
     return digest.hexdigest()[:16]
 
 
+def look(images: Tensor) -> str:
+    """What pictures look like from afar, whatever a network's recipe made of them.
+
+    The grey of a 4 x 4 grid of each, as bytes in hexadecimal (32 digits a picture), for
+    ``tables.check_same_pictures``: crops for two networks have different fingerprints.
+
+    Shapes: images (N, C, H, W) in [0, 1].
+
+    >>> look(torch.ones(1, 3, 8, 8))
+    'ffffffffffffffffffffffffffffffff'
+    """
+    grids = [
+        torch.nn.functional.adaptive_avg_pool2d(piece.detach().cpu().float().mean(1), 4)
+        for piece in images.split(256)
+    ]  # in pieces: no copy of a large set
+    return (torch.cat(grids) * 255).round().clamp(0, 255).to(torch.uint8).numpy().tobytes().hex()
+
+
 def fingerprint_model(model: Callable, outputs: Tensor) -> str:
     """Content hash of a model: its outputs for an image and, of a module, structure and weights."""
     digest = hashlib.sha256(fingerprint(outputs).encode())

@@ -10,6 +10,10 @@ import sys
 from pathlib import Path
 
 from iaside.files import write_text
+from iaside.parameters import study_values
+
+RUNNER = "IASIDE_RUN"  # set by the runner for its kernels; a notebook opened by hand is without
+_outputs = Path()
 
 
 def project_root(start: str | Path = ".") -> Path:
@@ -34,15 +38,36 @@ def project_root(start: str | Path = ".") -> Path:
     )
 
 
-def enter_project() -> Path:
-    """Change to the project root: a notebook then works alike in JupyterLab and in the runner."""
+def enter_project(name: str, space: dict) -> Path:
+    """Change to the project root, so that a notebook works alike in JupyterLab and in the runner.
+
+    name: of the notebook;  space: its variables. Opened by hand it gets the parameters of
+    params.yaml in place of its own (of the first item, where the pipeline runs it for many), and
+    ``output`` sends what it writes aside. Errors: UsageError for a study that does not fit.
+    """
+    global _outputs
     root = project_root()
     os.chdir(root)
+    _outputs = Path()
+    if RUNNER not in os.environ:
+        space |= study_values(name, root)
+        _outputs = Path(".partial/hand")
+        print(f"Opened by hand: the parameters are those of params.yaml, and all that is written "
+              f"goes to {_outputs}/")  # fmt: skip
     return root
 
 
+def output(path: str | Path) -> Path:
+    """Where a notebook writes what belongs at `path`: there, or by hand below .partial/hand.
+
+    >>> output("results/bands/metrics.json").as_posix()
+    'results/bands/metrics.json'
+    """
+    return _outputs / path
+
+
 def save_json(path: str | Path, obj) -> None:
-    """Write small results as JSON that gives the same bytes for the same numbers.
+    """Write small results (to ``output(path)``) as JSON, the same bytes for the same numbers.
 
     Keys are sorted, floats rounded to 6 significant digits, NaN and infinities written as null,
     numpy values as plain ones; a reader never sees half a file.
@@ -69,7 +94,7 @@ def save_json(path: str | Path, obj) -> None:
         return value
 
     text = json.dumps(plain(obj), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    write_text(Path(path), text)
+    write_text(output(path), text)
 
 
 def footer(*, n: int, precision: str, device: str = "cpu"):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import difflib
 import json
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 SHARED = ("seed", "models", "runtime")  # the sections of params.yaml that belong to no notebook
 
@@ -151,3 +155,111 @@ def resolve_parameters(
     for name, value in values.items():
         _check_type(f"{noun}.{name}", value, defaults[name])
     return {name: values[name] for name in defaults}
+
+
+# -- what the pipeline runs notebooks with ---------------------------------------------------------
+
+
+def command_line(description: str | None = None) -> argparse.ArgumentParser:
+    """What the runner understands."""
+    parser = argparse.ArgumentParser(prog="python -m iaside.run", description=description)
+    parser.add_argument("notebook", nargs="?", metavar="NN_noun", help="the notebook to run")
+    parser.add_argument("--item", help="run for this item; names the report, sets `item`")
+    parser.add_argument(
+        "--take",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "PATH"),
+        help="set NAME to what params.yaml holds at the dotted PATH",
+    )
+    parser.add_argument(
+        "-p",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "YAML"),
+        help="set NAME to a value, over everything else",
+    )
+    parser.add_argument("--params", default="params.yaml", help="another file of parameters")
+    parser.add_argument("--notebooks", default=".build/notebooks", help="where notebooks lie")
+    parser.add_argument("--strip", nargs=2, metavar=("SRC", "DST"), help="copy without outputs")
+    parser.add_argument("--index", action="store_true", help="write results/index.html")
+    parser.add_argument(
+        "--prune", action="store_true", help="remove results that only an earlier study made"
+    )
+    parser.add_argument(
+        "--record", nargs=2, metavar=("NAME", "TITLE"), help="keep this run in results/recorded"
+    )
+    parser.add_argument(
+        "--digest", nargs="+", metavar=("OUT", "FILE"), help="write the hashes of these files"
+    )
+    parser.add_argument("--use", metavar="STUDY", help="make studies/STUDY.yaml the params.yaml")
+    return parser
+
+
+def values_given(a: argparse.Namespace) -> dict:
+    """What -p sets, as values. Raises UsageError for what is not YAML."""
+    return {name: read_yaml(value, f"-p {name}") for name, value in a.p}
+
+
+def commands(pipeline: Mapping, params: Mapping) -> Iterator[tuple[str, str]]:
+    """Stage and command line of every run of a notebook, in the order of dvc.yaml.
+
+    pipeline: dvc.yaml as read;  Errors: UsageError where the params lack what a stage is run for.
+
+    >>> each = {"cmd": "python -m iaside.run 20_a --item ${key}"}
+    >>> pipeline = {"stages": {"a": {"foreach": "${models}", "do": each}}}
+    >>> list(commands(pipeline, {"models": {"x": {}}}))
+    [('a@x', 'python -m iaside.run 20_a --item x')]
+    """
+    for name, stage in pipeline["stages"].items():
+        command = stage.get("do", stage)["cmd"]
+        if not isinstance(command, str) or runs(command).notebook is None:
+            continue
+        if "foreach" not in stage:
+            yield name, command
+            continue
+        path = stage["foreach"].strip("${}")
+        items = _take(params, path)
+        if not isinstance(items, dict) or not items:
+            raise UsageError(f"params.yaml: {path} must hold `key: ...` lines, got {items!r}")
+        for key in items:
+            yield f"{name}@{key}", command.replace("${key}", str(key))
+
+
+def runs(command: str) -> argparse.Namespace:
+    """What a stage's command line asks of the runner; its `notebook` is None for any other."""
+    words = shlex.split(command)
+    asked = words[words.index("iaside.run") + 1 :] if "iaside.run" in words else []
+    return command_line().parse_args(asked)
+
+
+def command_values(command: str, notebooks: Mapping[str, dict], params: dict) -> dict:
+    """The parameters that a stage's command line runs its notebook with.
+
+    notebooks: NN_noun -> the defaults of its parameters.  Errors: UsageError of the runner.
+    """
+    a = runs(command)
+    nouns = [name.partition("_")[2] for name in notebooks]
+    return resolve_parameters(a.notebook.partition("_")[2], notebooks[a.notebook], params, nouns,
+                              a.item, dict(a.take), values_given(a))  # fmt: skip
+
+
+def study_values(name: str, root: Path) -> dict:
+    """The parameters of a notebook in the study: of its first item, where DVC runs it for many.
+
+    name: NN_noun;  root: the project.  Errors: UsageError.
+    """
+    params, pipeline = (read_yaml((root / file).read_text("utf-8"), file)
+                        for file in ("params.yaml", "dvc.yaml"))  # fmt: skip
+    for _, command in commands(pipeline, params):
+        if runs(command).notebook == name:
+            return command_values(command, read_notebooks(root), params)
+    raise UsageError(f"no stage of dvc.yaml runs the notebook {name!r}")
+
+
+def read_notebooks(root: Path) -> dict[str, dict]:
+    """NN_noun -> the defaults of the parameters, of every notebook."""
+    paths = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    return {p.stem: read_parameters(json.loads(p.read_text("utf-8")), p.stem) for p in paths}

@@ -9,10 +9,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import json
 import logging
 import os
-import shlex
 import sys
 import tempfile
 import time
@@ -30,9 +28,10 @@ from iaside.folding import folded
 from iaside.machine import arithmetic, pick_device, remembered_batch_size
 from iaside.models import Classifier, load_model, untrained
 from iaside.notebook import project_root
-from iaside.parameters import UsageError, read_parameters, read_yaml, resolve_parameters
+from iaside.parameters import UsageError, command_values, read_notebooks, read_yaml, runs
 from iaside.perturb import perturb
-from iaside.run import command_line, study_file, values_given
+from iaside.run import study_file
+from iaside.study import check
 from iaside.tables import CORRUPTIONS
 from iaside.workers import one_thread
 from iaside.worths import PIECE
@@ -218,25 +217,13 @@ def parts_of(stage: Stage, study: Study, notebooks: Mapping[str, dict]) -> tuple
 
     notebooks: NN_noun -> the defaults of its parameters. Errors: those of the runner.
     """
-    words = shlex.split(stage.command)
-    if "iaside.run" not in words or words[-1] == "--index" or "--strip" in words:
+    notebook = runs(stage.command).notebook
+    if notebook not in notebooks:
         return stage.name, []
-    a = command_line().parse_args(words[words.index("iaside.run") + 1 :])
-    if a.notebook not in notebooks:
-        return stage.name, []
-    noun = a.notebook.partition("_")[2]
+    noun = notebook.partition("_")[2]
     if noun not in COSTS:
         return noun, []
-    nouns = [name.partition("_")[2] for name in notebooks]
-    values = resolve_parameters(noun, notebooks[a.notebook], study.params, nouns, a.item,
-                                dict(a.take), values_given(a))  # fmt: skip
-    return noun, COSTS[noun](values, study)
-
-
-def read_notebooks(root: Path) -> dict[str, dict]:
-    """NN_noun -> the defaults of the parameters, of every notebook."""
-    paths = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-    return {p.stem: read_parameters(json.loads(p.read_text("utf-8")), p.stem) for p in paths}
+    return noun, COSTS[noun](command_values(stage.command, notebooks, study.params), study)
 
 
 def costs(root: Path, params_file: Path) -> tuple[pd.DataFrame, str]:
@@ -368,7 +355,9 @@ def main(argv: list[str] | None = None) -> int:
     a = parser.parse_args(argv)
     try:
         root = project_root()
-        print(to_text(*costs(root, study_file(a.study, root) if a.study else root / "params.yaml")))
+        file = study_file(a.study, root) if a.study else root / "params.yaml"
+        check(read_yaml(file.read_text("utf-8"), file.name), root)
+        print(to_text(*costs(root, file)))
     except (UsageError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -112,7 +112,8 @@ def bias_of(spectra: Tensor) -> Tensor:
 def measure_network(name, trained, out, partial, settings, device, common, report) -> None:
     """Measure one network: a file per checkpoint, answers.npz, responses.npz of the final one.
 
-    trained, out, partial: its folders;  settings: of the section, with ``seed``;  common: images
+    trained, out, partial: its folders, the last in one of the plan, beside which corruptions are
+    kept;  settings: of the section, with ``seed``;  common: images
     -> its held-out half, as arrays.  Equal networks and settings give equal bytes.
     """
     of = _settings(Path(trained))
@@ -154,7 +155,7 @@ def measure_network(name, trained, out, partial, settings, device, common, repor
     responses(
         model, x, y, conditions_of(settings), masks, {"fgsm": few, "pgd": few},
         seed=settings["seed"], precision=precision, batch_size=settings["batch_size"],
-        resume=partial, cache=".partial", progress=False, attack_batch=AT_ONCE,
+        resume=partial, cache=Path(partial).parents[1], progress=False, attack_batch=AT_ONCE,
     ).save(Path(out) / "responses.npz")  # fmt: skip
     report(name, "robustness")
 
@@ -211,7 +212,7 @@ def measure_plan(
             held[of["images"]] = [data.held_images.numpy(), data.held_labels.numpy()]
             x = data.held_images[_chosen(data.held_labels, settings)].float() / 255
             corruptions = [c for c in conditions_of(settings) if c.source in CORRUPTIONS]
-            corrupt_all(x, corruptions, ".partial", settings["seed"], workers, progress)
+            corrupt_all(x, corruptions, Path(partial).parent, settings["seed"], workers, progress)
     jobs = {
         name: (name, Path(trained) / name, Path(out) / name, Path(partial) / name, settings, device)
         for name in names

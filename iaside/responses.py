@@ -30,6 +30,7 @@ from iaside.machine import (
     fingerprint,
     fingerprint_model,
     kept_memory,
+    look,
 )
 from iaside.perturb import ATTACKS, attack_passes, perturb
 from iaside.spectral import band_energy
@@ -109,6 +110,7 @@ def responses(
     provenance = {
         "model": fingerprint_model(model, torch.from_numpy(first)),
         "images": fingerprint(images),
+        "look": look(images),
         "labels": fingerprint(labels),
         "masks": fingerprint(masks),
         "n_images": len(images),

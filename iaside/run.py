@@ -1,12 +1,12 @@
 """Run one notebook with the parameters of params.yaml, strictly: python -m iaside.run NN_noun.
 
-Also the chores around notebooks: --strip, --index, --prune, --record, --use.
+Also the chores around notebooks: --strip, --index, --prune, --record, --digest, --use.
 """
 
 from __future__ import annotations
 
-import argparse
 import ctypes
+import hashlib
 import json
 import os
 import shutil
@@ -19,13 +19,15 @@ from pathlib import Path
 
 from iaside import recorded, report
 from iaside.files import DamagedError, replacing, write_text
-from iaside.notebook import git, project_root
+from iaside.notebook import RUNNER, git, project_root
 from iaside.parameters import (
     UsageError,
     closest,
+    command_line,
     read_parameters,
     read_yaml,
     resolve_parameters,
+    values_given,
 )
 
 # Activations come and go with every pass of a network. Where the C library keeps their memory, in
@@ -67,6 +69,7 @@ def execute(notebook: dict, name: str, values: dict, root: Path, partial: Path):
     from traitlets.config import Config
 
     partial.parent.mkdir(parents=True, exist_ok=True)
+    os.environ[RUNNER] = "1"  # the kernel inherits it
     os.environ.setdefault("TQDM_MININTERVAL", "2")  # a line per tick would fill logs
     os.environ.setdefault("GLIBC_TUNABLES", MALLOC)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's matrices are small: threads delay
@@ -194,56 +197,30 @@ def use(study: str) -> str:
     return f"params.yaml is now the study {study!r}."
 
 
-def command_line() -> argparse.ArgumentParser:
-    """What the runner understands."""
-    parser = argparse.ArgumentParser(prog="python -m iaside.run", description=__doc__)
-    parser.add_argument("notebook", nargs="?", metavar="NN_noun", help="the notebook to run")
-    parser.add_argument("--item", help="run for this item; names the report, sets `item`")
-    parser.add_argument(
-        "--take",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "PATH"),
-        help="set NAME to what params.yaml holds at the dotted PATH",
-    )
-    parser.add_argument(
-        "-p",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "YAML"),
-        help="set NAME to a value, over everything else",
-    )
-    parser.add_argument("--params", default="params.yaml", help="another file of parameters")
-    parser.add_argument("--notebooks", default=".build/notebooks", help="where notebooks lie")
-    parser.add_argument("--strip", nargs=2, metavar=("SRC", "DST"), help="copy without outputs")
-    parser.add_argument("--index", action="store_true", help="write results/index.html")
-    parser.add_argument(
-        "--prune", action="store_true", help="remove results that only an earlier study made"
-    )
-    parser.add_argument(
-        "--record", nargs=2, metavar=("NAME", "TITLE"), help="keep this run in results/recorded"
-    )
-    parser.add_argument("--use", metavar="STUDY", help="make studies/STUDY.yaml the params.yaml")
-    return parser
-
-
-def values_given(a: argparse.Namespace) -> dict:
-    """What -p sets, as values. Raises UsageError for what is not YAML."""
-    return {name: read_yaml(value, f"-p {name}") for name, value in a.p}
+def digest(out: Path, *files: Path) -> None:
+    """Write the sha256 of some files, which changes with them and with nothing beside them."""
+    found = {}
+    for path in files:
+        with path.open("rb") as file:
+            found[path.as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    write_text(out, json.dumps(found, indent=1) + "\n")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code: 0, 1 for a failed notebook, 2 for a wrong request."""
-    parser = command_line()
+    parser = command_line(__doc__)
     a = parser.parse_args(argv)
-    if sum(map(bool, (a.notebook, a.strip, a.index, a.prune, a.record, a.use))) != 1:
-        parser.error("give exactly one of NN_noun, --strip, --index, --prune, --record, --use")
+    asked = (a.notebook, a.strip, a.index, a.prune, a.record, a.digest, a.use)
+    if sum(map(bool, asked)) != 1:
+        parser.error(
+            "give exactly one of NN_noun, --strip, --index, --prune, --record, --digest, --use"
+        )
     start = time.perf_counter()
     try:
         if a.strip:
             report.strip(*a.strip)
+        elif a.digest:
+            digest(*map(Path, a.digest))
         elif a.use:
             print(use(a.use))
         elif a.record:

@@ -68,7 +68,7 @@ def spectral_importance(
         if (np.abs(psi.sum(0)) <= rounding).any():
             raise ValueError(
                 "normalise='share' needs values that do not add up to 0: the whole image is worth "
-                "no more than the empty one; use normalise='none'"
+                "no more than the empty one; use another normalise, or the raw values"
             )
         return psi / psi.sum(0)
     if normalise == "minmax":

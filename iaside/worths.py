@@ -29,6 +29,7 @@ from iaside.machine import (
     fingerprint,
     fingerprint_model,
     kept_memory,
+    look,
 )
 from iaside.shapley import coalitions
 from iaside.spectral import Masks, split_bands
@@ -356,6 +357,7 @@ def prepare(
     provenance = {
         "model": fingerprint_model(model, outputs),
         "images": fingerprint(images),
+        "look": look(images),
         "labels": fingerprint(labels) if labels is not None else None,
         "masks": fingerprint(bands_hash),
         "n_bands": n_bands,

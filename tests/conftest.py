@@ -14,6 +14,9 @@ from smoke import copy_project, dvc
 # nbformat is imported. None makes jsonschema treat it as absent.
 sys.modules.setdefault("rfc3987_syntax", None)
 
+# Tests run cells of notebooks as the runner does; those of notebooks opened by hand take it away.
+os.environ["IASIDE_RUN"] = "1"
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -7,9 +7,14 @@ import sys
 import tarfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
+from smoke import dvc
+
+from iaside.parameters import UsageError
+from iaside.study import DOWNLOADABLE, check_paths
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -203,32 +208,49 @@ WHOLE = entry("data/weights/resnet18.safetensors")
 
 
 @pytest.fixture
+def check(project):
+    return partial(check_paths, root=project)
+
+
+@pytest.fixture
 def project(tmp_path, monkeypatch, fetch):
     monkeypatch.setattr(fetch, "PROJECT", tmp_path)
     monkeypatch.setattr(fetch, "DATA", tmp_path / "data")
     return tmp_path
 
 
-def test_missing_images_are_reported_before_any_download(project, monkeypatch, fetch, capsys):
+def study_of(tmp_path, *changes):
+    """The default study with some text of it replaced."""
+    text = (ROOT / "studies/default.yaml").read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    (tmp_path / "study.yaml").write_text(text)
+    return tmp_path / "study.yaml"
+
+
+IMAGENET = "images: data/images/photographs", "images: /big/imagenet/val"
+
+
+def test_missing_images_are_reported_before_any_download(tmp_path, monkeypatch, fetch, capsys):
     monkeypatch.setattr(fetch, "download", lambda *a: pytest.fail("a download was started"))
-    study = project / "params.yaml"
-    study.write_text("seed: 0\nworths: {images: /big/imagenet/val, n_images: 200}\n")
-    assert fetch.main(["--study", str(study), "--into", str(project / "data")]) == 1
+    study = study_of(tmp_path, IMAGENET)
+    assert fetch.main(["--study", str(study), "--into", str(tmp_path / "data")]) == 2
     said = capsys.readouterr().err
     for part in (
         "'/big/imagenet/val'",
-        "section `worths`",
+        "section `bands`",
         "ImageNet's validation folder",
         "photographs",
         "Nothing was downloaded",
     ):
         assert part in said
-    assert not (project / "data").exists()
+    assert not (tmp_path / "data").exists()
 
 
-def test_images_that_are_there_or_packaged_pass(project, fetch):
+def test_images_that_are_there_or_packaged_pass(project, check):
     (project / "mine").mkdir()
-    fetch.check_study(
+    check(
         {
             "seed": 0,
             "models": {},
@@ -238,55 +260,55 @@ def test_images_that_are_there_or_packaged_pass(project, fetch):
             "e": {"images": ["mine", "data/images/mnist_5k.npz"]},
         }
     )
-    with pytest.raises(fetch.FetchError, match="'data/images/else' .*section `b`.*labels.csv"):
-        fetch.check_study({"b": {"images": "data/images/else"}})
-    with pytest.raises(fetch.FetchError, match="section `b` holds 3"):
-        fetch.check_study({"b": {"images": [3]}})
-    with pytest.raises(fetch.FetchError, match="there are no images at 'data/images/other'"):
-        fetch.check_study({"b": {"networks": {"a": {"images": "data/images/other"}}}})
+    with pytest.raises(UsageError, match="'data/images/else' .*section `b`.*labels.csv"):
+        check({"b": {"images": "data/images/else"}})
+    with pytest.raises(UsageError, match="section `b` holds 3"):
+        check({"b": {"images": [3]}})
+    with pytest.raises(UsageError, match="there are no images at 'data/images/other'"):
+        check({"b": {"networks": {"a": {"images": "data/images/other"}}}})
 
 
 @pytest.mark.parametrize(
     "name, path",
     [("photographs", "data/images/photographs"), ("mnist_5k", "data/images/mnist_5k.npz")],
 )
-def test_a_study_names_packaged_images_by_their_path(project, fetch, name, path):
+def test_a_study_names_packaged_images_by_their_path(name, path, project, check):
     (project / name).mkdir()  # even then: load_images would take the packaged set
-    with pytest.raises(fetch.FetchError, match=rf"section `b` is '{name}'.*did you mean {path}\?"):
-        fetch.check_study({"b": {"images": ["data/images/photographs", name]}})
+    with pytest.raises(UsageError, match=rf"section `b` is '{name}'.*did you mean {path}\?"):
+        check({"b": {"images": ["data/images/photographs", name]}})
 
 
-def test_own_weights_need_a_file_and_a_recipe(project, fetch):
+def test_own_weights_need_a_file_and_a_recipe(project, check):
     study = {
         "models": {
             "mine": entry("w/mine.safetensors", "r/mine.json"),
             "later": entry("data/weights/vgg11.safetensors"),
         }
     }
-    with pytest.raises(fetch.FetchError, match="no weights at 'w/mine.safetensors' .model `mine`"):
-        fetch.check_study(study)
+    with pytest.raises(UsageError, match="no weights at 'w/mine.safetensors' .model `mine`"):
+        check(study)
     (project / "w").mkdir()
     (project / "w" / "mine.safetensors").touch()
-    with pytest.raises(fetch.FetchError, match="'w/mine.*no recipe at 'r/mine.json'"):
-        fetch.check_study(study)
+    with pytest.raises(UsageError, match="'w/mine.*no recipe at 'r/mine.json'"):
+        check(study)
     (project / "r").mkdir()
     (project / "r" / "mine.json").touch()
-    fetch.check_study(study)
+    check(study)
     # own weights where the library's would be saved, and without a recipe: never overwritten
     (project / "data" / "weights").mkdir(parents=True)
     (project / "data" / "weights" / "vgg11.safetensors").touch()
-    with pytest.raises(fetch.FetchError, match="no recipe at 'data/weights/vgg11.json'"):
-        fetch.check_study(study)
+    with pytest.raises(UsageError, match="no recipe at 'data/weights/vgg11.json'"):
+        check(study)
 
 
-def test_fetched_weights_have_their_recipe_beside_them(project, fetch):
-    fetch.check_study({"models": {"a": entry("data/weights/resnet18.a1_in1k.safetensors")}})
+def test_fetched_weights_have_their_recipe_beside_them(project, check):
+    check({"models": {"a": entry("data/weights/resnet18.a1_in1k.safetensors")}})
     for recipe in ("data/weights/resnet18.json", "own/a.json", "data/weights/a.txt"):
         with pytest.raises(
-            fetch.FetchError,
+            UsageError,
             match="`a`: .*must be 'data/weights/a.json', got '.*outside data/",
         ):
-            fetch.check_study({"models": {"a": entry("data/weights/a.safetensors", recipe)}})
+            check({"models": {"a": entry("data/weights/a.safetensors", recipe)}})
 
 
 @pytest.mark.parametrize(
@@ -300,43 +322,41 @@ def test_fetched_weights_have_their_recipe_beside_them(project, fetch):
         {"a": WHOLE | {"seed": 3}},
     ],
 )
-def test_a_model_needs_name_weights_and_recipe(project, fetch, models):
+def test_a_model_needs_name_weights_and_recipe(models, project, check):
     shown = "{name: resnet18, weights: data/weights/resnet18.safetensors, recipe: data/weights/r"
-    with pytest.raises(fetch.FetchError, match=shown):
-        fetch.check_study({"models": models})
-    fetch.check_study({"models": {"a": WHOLE}})
+    with pytest.raises(UsageError, match=shown):
+        check({"models": models})
+    check({"models": {"a": WHOLE}})
 
 
 @pytest.mark.parametrize("key", ["resnet18.a1_in1k", "my net", "a/b", "", "é", "a\n", 18])
-def test_keys_of_models_are_names_of_files_and_stages(project, fetch, key):
-    with pytest.raises(fetch.FetchError, match="key .*only letters, digits, _ and -"):
-        fetch.check_study({"models": {key: WHOLE}})
-    fetch.check_study({"models": {"My-net_18": WHOLE}})
+def test_keys_of_models_are_names_of_files_and_stages(key, project, check):
+    with pytest.raises(UsageError, match="key .*only letters, digits, _ and -"):
+        check({"models": {key: WHOLE}})
+    check({"models": {"My-net_18": WHOLE}})
 
 
-def test_check_only_checks_and_at_once(project, monkeypatch, fetch, capsys):
-    for step in ("fetch_packaged", "fetch_pretrained"):
+def test_check_only_checks(tmp_path, monkeypatch, fetch, capsys):
+    for step in ("fetch_packaged", "fetch_section", "fetch_pretrained"):
         monkeypatch.setattr(fetch, step, lambda *a: pytest.fail("more than a check"))
-    study = project / "params.yaml"
-    study.write_text(json.dumps({"models": {"a": WHOLE}}))
-    assert fetch.main(["--check", str(study)]) == 0 and not capsys.readouterr().err
-    study.write_text(json.dumps({"models": {"a.b": WHOLE}}))
-    assert fetch.main(["--check", str(study)]) == 1 and "key 'a.b'" in capsys.readouterr().err
-    assert listing(project) == ["params.yaml"]
+    assert fetch.main(["--check", str(study_of(tmp_path))]) == 0 and not capsys.readouterr().err
+    bad = study_of(tmp_path, ("  squeezenet1_1: &", "  squeeze.net: &"))
+    assert fetch.main(["--check", str(bad)]) == 2
+    assert "key 'squeeze.net'" in capsys.readouterr().err
+    assert listing(tmp_path) == ["study.yaml"]
 
 
-def test_check_imports_nothing_heavy(tmp_path):
-    (tmp_path / "study.yaml").write_text(json.dumps({"models": {"a": WHOLE}}))
+def test_a_wrong_path_is_said_without_any_library(tmp_path):
     code = (
         "import runpy, sys\n"
         "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
-        "except SystemExit as end: assert end.code == 0, end.code\n"
-        "assert not {'torch', 'timm', 'numpy', 'iaside'} & set(sys.modules)"
+        "except SystemExit as end: assert end.code == 2, end.code\n"
+        "assert not {'torch', 'timm', 'numpy'} & set(sys.modules)"
     )
     script = str(ROOT / "data" / "fetch.py")
     code = f"import sys; sys.argv[0] = {script!r}\n{code}"
     run = subprocess.run(
-        [sys.executable, "-c", code, "--check", tmp_path / "study.yaml"],
+        [sys.executable, "-c", code, "--check", study_of(tmp_path, IMAGENET)],
         capture_output=True,
         text=True,
     )
@@ -398,19 +418,63 @@ def test_the_command_fails_with_one_paragraph(tmp_path, arguments, said):
     assert not (tmp_path / "d").exists()
 
 
-def test_sets_that_torchvision_has_are_fetched_and_plans_checked(project, monkeypatch, fetch):
+def test_a_set_that_torchvision_has_is_fetched_for_the_section_that_names_it(
+    monkeypatch, project, check, fetch
+):
     from iaside import images
 
-    assert set(fetch.DOWNLOADABLE) == set(images.DOWNLOADS)
+    assert set(DOWNLOADABLE) == set(images.DOWNLOADS)
     plan = {"architecture": "small_cnn", "images": "data/images/cifar10"}
-    study = {"training": {"images": "data/images/svhn", "plans": {"a": plan}}}
-    fetch.check_study(study)
-    with pytest.raises(fetch.FetchError, match="'data/images/cifar' .*section `training`"):
-        fetch.check_study({"training": {"plans": {"a": {"images": "data/images/cifar"}}}})
+    network = {"images": "data/images/stl10"}
+    study = {
+        "worths": {"images": "data/images/photographs"},
+        "convergence": {"networks": {"a": network}},
+        "training": {"images": "data/images/svhn", "plans": {"a": plan}},
+    }
+    check(study)
+    with pytest.raises(UsageError, match="'data/images/cifar' .*section `training`"):
+        check({"training": {"plans": {"a": {"images": "data/images/cifar"}}}})
     asked = []
-    monkeypatch.setattr(images, "fetch_images", asked.append)
-    fetch.fetch_sets(study)
-    assert asked == ["data/images/svhn", "data/images/cifar10"]
-    study["training"]["plans"]["b"] = plan
-    with pytest.raises(fetch.FetchError, match="in plan 'a' and again in 'b'"):
-        fetch.fetch_sets(study)
+
+    def fetch_images(source):
+        asked.append(source)
+        if "svhn" in source:
+            raise FileNotFoundError("no server")
+
+    monkeypatch.setattr(images, "fetch_images", fetch_images)
+    for section in ("worths", "convergence"):
+        fetch.fetch_section(study, section)
+    assert asked == ["data/images/stl10"], "plans fetch theirs when they are trained"
+    with pytest.raises(fetch.FetchError, match="training: no server"):
+        fetch.fetch_section(study, "training")
+    notes = {p.name: p.read_text() for p in (project / ".build/images").iterdir()}
+    assert notes == {"worths": "fetched\n", "convergence": "fetched\n"}
+
+
+def test_a_training_set_whose_server_is_gone_leaves_the_headline_alone(
+    smoke_project, monkeypatch, fetch
+):
+    """The headline needs no stage that fetches it."""
+    text = (smoke_project / "params.yaml").read_text()
+    gone = text.replace("images: data/images/mnist_5k.npz", "images: data/images/tiny_imagenet")
+    assert gone != text
+    (smoke_project / "params.yaml").write_text(gone)
+    said = dvc(smoke_project, "dag", "--dot", "importance")
+    assert '"images@worths"' in said and '"data"' in said
+    assert "training" not in said and "tiny_imagenet" not in said
+    monkeypatch.setattr("iaside.images.fetch_images", lambda s: pytest.fail(f"asked for {s}"))
+    assert fetch.main(["--study", str(smoke_project / "params.yaml")]) == 0
+    said = dvc(smoke_project, "dag", "--dot", "training@clean")
+    assert '"images@training"' in said and '"images@worths"' not in said
+    (smoke_project / "params.yaml").write_text(text)
+
+
+def test_a_file_beside_the_weights_makes_no_stage_stale_but_the_one_that_fetches(smoke_project):
+    dvc(smoke_project, "repro", "data", "judges")
+    assert "judges" not in dvc(smoke_project, "status", "judges")
+    (smoke_project / "data/weights/stranger.safetensors").write_bytes(b"of another study")
+    said = dvc(smoke_project, "status")
+    changed = [line[:-1] for line in said.splitlines() if line and not line[0].isspace()]
+    assert "stranger" not in said and not [c for c in changed if c.startswith("judges")]
+    listed = (smoke_project / "dvc.yaml").read_text()
+    assert "- data/weights\n" not in listed and "- data/weights " not in listed

@@ -1,8 +1,11 @@
 """The one-call path: it ties the parts together and loses nothing on the way."""
 
+import itertools
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ import torch
 
 import iaside as ia
 from iaside.explain import Explanation
+from iaside.machine import fingerprint, look
 from iaside.tables import Worths
 from tests.test_worths import MASKS, Net, band_reader, some_images, some_labels
 
@@ -142,6 +146,48 @@ def test_wrong_settings_are_refused_before_anything_is_measured(settings, messag
     assert net.seen == 0
 
 
+RECIPES = {  # of networks of the kit and of others
+    "tf_efficientnet_lite0": (224, 0.875, "bicubic"),
+    "tf_efficientnet_lite1": (240, 0.882, "bicubic"),
+    "tf_efficientnet_lite2": (260, 0.89, "bicubic"), "squeezenet1_1": (224, 0.875, "bilinear"),
+    "another crop": (288, 1.0, "bicubic"),
+}  # fmt: skip
+
+
+def about(source, side, crop, how, **more):
+    recipe = {"input_size": [3, side, side], "crop_pct": crop, "interpolation": how}
+    like = SimpleNamespace(recipe=recipe)
+    x, y = ia.load_images(source, like=like, **more)
+    note = {"images": fingerprint(x), "look": look(x), "labels": fingerprint(y)}
+    return Explanation(Worths({"v": np.random.default_rng(0).normal(size=(8, len(x)))}, note))
+
+
+@pytest.mark.parametrize("n", [2, 24])
+def test_the_same_photographs_are_known_at_every_size_and_crop(data, n):
+    found = [about(data / "images/photographs", *r, n=n) for r in RECIPES.values()]
+    assert len({e.worths.provenance["images"] for e in found}) == len(found)
+    for a, b in itertools.combinations(found, 2):
+        ia.compare(a, b)
+
+
+@pytest.mark.parametrize("n", [1, 2, 24])
+def test_other_photographs_with_the_same_labels_are_refused(data, tmp_path, n):
+    """Half of the packaged ones, under the labels of the other half."""
+    files = sorted((data / "images/photographs").glob("*.*g"))
+    for name, part in (("one", files[:n]), ("two", files[-n:])):
+        (tmp_path / name).mkdir()
+        rows = [f"{k:02d}{p.suffix},{k}" for k, p in enumerate(part)]
+        (tmp_path / name / "labels.csv").write_text("\n".join(["file,label", *rows]))
+        for row, p in zip(rows, part, strict=True):
+            shutil.copy(p, tmp_path / name / row.partition(",")[0])
+    for side in (224, 240):
+        one = about(tmp_path / "one", 224, 0.875, "bicubic")
+        two = about(tmp_path / "two", side, 0.875, "bicubic")
+        assert one.worths.provenance["labels"] == two.worths.provenance["labels"]
+        with pytest.raises(ValueError, match="different photographs.*same source"):
+            ia.compare(one, two)
+
+
 def test_incomparable_explanations_are_refused():
     e = planted()
     with pytest.raises(ValueError, match="beta is 0.75 in one explanation and 0.5 in the other"):
@@ -152,6 +198,21 @@ def test_incomparable_explanations_are_refused():
         ia.compare(e, ia.explain(Net().eval(), some_images(12), 1 - some_labels(12), **ARGS))
     with pytest.raises(ValueError, match="absent bands are zero and mean"):
         ia.compare(e, planted(absence="mean"))
+    with pytest.raises(ValueError, match="different photographs"):
+        others = torch.rand(12, *some_images(1).shape[1:], generator=torch.manual_seed(9))
+        ia.compare(e, ia.explain(band_reader(1), others, some_labels(12), **ARGS))
+
+
+def test_nothing_to_share_is_said_before_the_game():
+    seen = []
+
+    def constant(x):
+        seen.append(len(x))
+        return torch.zeros(len(x), 2)
+
+    with pytest.raises(ValueError, match="share.*no more than the empty one"):
+        ia.explain(constant, some_images(6), some_labels(6), **ARGS, normalise="share")
+    assert sum(seen) < 6 * 2**3, "two passes an image, and a look at one"
 
 
 def test_noise_is_announced():

@@ -22,8 +22,10 @@ STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
 STAGES = read_yaml((ROOT / "dvc.yaml").read_text(), "params")["stages"]
 # How a notebook is run, where it is, what it costs, how files are read and written, and how its
 # report looks; no number depends on these.
-MACHINERY = {"__init__", "cluster", "files", "notebook", "parameters", "plan", "report", "run"}
-WITHOUT_NOTEBOOK = {"data", "strip", "index"}
+MACHINERY = {
+    "__init__", "cluster", "files", "notebook", "parameters", "plan", "report", "run", "study",
+}
+WITHOUT_NOTEBOOK = {"data", "images", "strip", "judges", "index"}
 
 
 def load(path):

@@ -345,10 +345,10 @@ def test_switching_studies_never_loses_edits(tmp_path, monkeypatch, with_git):
 def test_a_notebook_finds_the_project_from_below_it(tmp_path, monkeypatch):
     project(tmp_path)
     monkeypatch.chdir(tmp_path / ".build/notebooks")
-    assert enter_project() == Path.cwd() == tmp_path.resolve()
+    assert enter_project("10_bands", {}) == Path.cwd() == tmp_path.resolve()
     monkeypatch.chdir(tmp_path.parent)
     with pytest.raises(FileNotFoundError, match="no params.yaml in .*studies/default.yaml"):
-        enter_project()
+        enter_project("10_bands", {})
 
 
 def test_save_json_gives_equal_bytes_and_plain_numbers(tmp_path):

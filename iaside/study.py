@@ -1,0 +1,447 @@
+"""Can this study run? Asked before anything long: python -m iaside.study [params.yaml].
+
+`make plan`, `make repro` and the stage `data` ask. What is wrong is said in one line: the value,
+the rule, what to do. First come sections, keys and paths, which takes no library; then every
+parameter of every stage against the rules of the modules that take it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from iaside.notebook import project_root
+from iaside.parameters import (
+    SHARED,
+    UsageError,
+    closest,
+    command_values,
+    commands,
+    read_notebooks,
+    read_yaml,
+    runs,
+)
+
+PROJECT = Path(__file__).resolve().parents[1]
+# iaside.images downloads these into data/images/<name>
+DOWNLOADABLE = ("caltech101", "stl10", "cifar10", "cifar100", "svhn", "tiny_imagenet")
+Rule = tuple[str, Callable[[Any], bool]]  # in words, and as a test
+
+
+def check(study: Mapping, root: Path) -> None:
+    """Refuse a study that a stage would refuse, or that could not be reported.
+
+    study: the sections of a params.yaml;  root: the project, whose stages, notebooks and images
+    count. Images that are still to be downloaded are not counted. Errors: UsageError.
+    """
+    pipeline = read_yaml((root / "dvc.yaml").read_text("utf-8"), "dvc.yaml")
+    notebooks = read_notebooks(root)
+    check_sections(study, notebooks)
+    check_paths(study, root)
+    values = {
+        stage: (runs(command).notebook.partition("_")[2],
+                command_values(command, notebooks, dict(study)))
+        for stage, command in commands(pipeline, study)
+    }  # fmt: skip
+    _check_training(study["training"])
+    _check_networks(study, root)
+    rules = _rules()
+    for section, parameters in values.values():
+        for name, value in parameters.items():
+            where = f"{section}.{name}"
+            _check_value(where, value, rules.get(where, rules.get(name)))
+    for section, parameters in values.values():
+        _check_together(section, parameters, study, root)
+
+
+# -- sections, keys and paths: no library is needed ------------------------------------------------
+
+
+def check_sections(study: Mapping, notebooks: Mapping) -> None:
+    """Refuse a study with a section too few or too many, and keys that can name no file."""
+    if not isinstance(study, Mapping):
+        raise UsageError("the study holds no sections: copy one of studies/ and edit that")
+    nouns = {name.partition("_")[2]: name for name in notebooks}
+    for section in study:
+        if section not in (*SHARED, *nouns):
+            raise UsageError(
+                f"no notebook is called {section!r}, a section of the study; "
+                f"{closest(section, (*SHARED, *nouns))}"
+            )
+    for section in (*SHARED, *nouns):
+        if section not in study:
+            reads = f"the notebook {nouns[section]} reads" if section in nouns else "all share"
+            raise UsageError(
+                f"the study has no section {section!r}, which {reads}: copy it from "
+                "studies/default.yaml"
+            )
+        if section != "seed" and not isinstance(study[section] or {}, dict):
+            raise UsageError(
+                f"`{section}` must hold `name: value` lines, got {study[section]!r}: copy it "
+                "from studies/default.yaml"
+            )
+    for section, items in _items(study):
+        for key in items:
+            check_key(section, key)
+
+
+def _items(study: Mapping) -> Iterator[tuple[str, Mapping]]:
+    """What the pipeline has a stage for each of: (dotted path, key -> entry)."""
+    for section, values in study.items():
+        for name in ("networks", "plans"):
+            if isinstance(values, dict) and name in values:
+                path, items = f"{section}.{name}", values[name]
+                if not isinstance(items, dict) or not items:
+                    raise UsageError(
+                        f"`{path}` must hold `key: ...` lines, at least one, got {items!r}"
+                    )
+                yield path, items
+
+
+MODEL_LINE = (
+    "`resnet18: {name: resnet18, weights: data/weights/resnet18.safetensors,"
+    " recipe: data/weights/resnet18.json}`"
+)
+
+
+def check_paths(study: Mapping, root: Path) -> None:
+    """Fail at once if the images, weights or recipes that the study names cannot be had."""
+    packaged = packaged_files()
+    sets = {Path(path).stem: f"data/{path}" for path in packaged if path.startswith("images/")}
+    places = ", ".join(sorted(sets.values()))
+    for section, values in study.items():
+        for source in image_sources(values):
+            if not isinstance(source, str):
+                raise UsageError(
+                    f"`images` of section `{section}` holds {source!r}: it must be a path "
+                    f"such as {places}."
+                )
+            if source in sets:  # load_images knows the name, but a stage depends on a path
+                raise UsageError(
+                    f"`images` of section `{section}` is {source!r}, but a study needs a path: did "
+                    f"you mean {sets[source]}?"
+                )
+            place = root / source
+            if place.exists() or in_data(place, root) in packaged or downloadable(source, root):
+                continue
+            hint = (
+                " Put ImageNet's validation folder there (one folder per class, torchvision's "
+                "ImageFolder layout),"
+                if "imagenet" in source.lower()
+                else (
+                    " Put the images there (one folder per class, or files and a labels.csv with"
+                    " the columns file,label),"
+                )
+            )
+            raise UsageError(
+                f"there are no images at {source!r} (`images` of section `{section}`; looked "
+                f"for {place}).{hint} or name another folder or a packaged set "
+                f"({places}) under `images`. Nothing was downloaded."
+            )
+    for key, entry in study_models(study).items():
+        check_key("models", key)
+        weights, recipe = root / entry["weights"], root / entry["recipe"]
+        fetched = in_data(weights, root).startswith("weights/")  # packaged, or the library's own
+        if fetched and in_data(recipe, root) != in_data(weights.with_suffix(".json"), root):
+            raise UsageError(
+                f"model `{key}`: the recipe of {entry['weights']!r} is fetched beside it, so "
+                f"`recipe` must be {Path(entry['weights']).with_suffix('.json').as_posix()!r}, got "
+                f"{entry['recipe']!r}. Own files belong into a folder outside data/."
+            )
+        if not fetched and not weights.is_file():
+            raise UsageError(
+                f"there are no weights at {entry['weights']!r} (model `{key}`; looked for "
+                f"{weights}). Put the file there or correct `weights`. Nothing was downloaded."
+            )
+        # Where it is to be fetched both files may be absent; weights alone are somebody's own, and
+        # fetching would overwrite them.
+        if weights.is_file() and not recipe.is_file() and in_data(weights, root) not in packaged:
+            raise UsageError(
+                f"{entry['weights']!r} (model `{key}`) has no recipe at {entry['recipe']!r} "
+                f"(looked for {recipe}). Put it there (data/README.md shows one) or correct "
+                "`recipe`. Nothing was downloaded."
+            )
+
+
+def image_sources(section: object) -> list:
+    """What a section of a study, its networks and its plans name under `images`."""
+    if not isinstance(section, dict):
+        return []
+    images = section.get("images")
+    own = [images] if isinstance(images, str) else images or []
+    entries = [*(section.get("networks") or {}).values(), *(section.get("plans") or {}).values()]
+    return [*own, *(e["images"] for e in entries if isinstance(e, dict) and e.get("images"))]
+
+
+def downloadable(source: object, root: Path) -> bool:
+    return isinstance(source, str) and in_data(root / source, root) in {
+        f"images/{name}" for name in DOWNLOADABLE
+    }
+
+
+def study_models(study: Mapping) -> dict[str, dict]:
+    """The `models` of a study, each of which says name, weights and recipe."""
+    models = study.get("models") or {}
+    if not isinstance(models, dict):
+        raise UsageError(f"`models` of the study must hold {MODEL_LINE}; got {models!r}.")
+    for key, entry in models.items():
+        if (
+            not isinstance(entry, dict)
+            or set(entry) != {"name", "weights", "recipe"}
+            or not all(isinstance(value, str) and value for value in entry.values())
+        ):
+            raise UsageError(
+                f"model `{key}` of the study is {entry!r}; it must have name, weights and recipe, "
+                f"in one line {MODEL_LINE}."
+            )
+    return models
+
+
+def in_data(path: Path, root: Path) -> str:
+    """The path inside data/ as sources.yaml writes it, or "" if it lies elsewhere."""
+    path, data = Path(os.path.normpath(path)), root / "data"
+    return path.relative_to(data).as_posix() if path.is_relative_to(data) else ""
+
+
+def packaged_files() -> set[str]:
+    """The paths inside data/ of what data/fetch.py makes from package files."""
+    sources = read_yaml((PROJECT / "data/sources.yaml").read_text("utf-8"), "data/sources.yaml")
+    return {path for output in sources["outputs"].values() for path in output["becomes"]}
+
+
+def check_key(where: str, key: object) -> None:
+    """Refuse a key that cannot name a stage and its files."""
+    if not isinstance(key, str) or not re.fullmatch("[A-Za-z0-9_-]+", key):
+        raise UsageError(
+            f"the key {key!r} under `{where}` becomes the name of files and stages: use only "
+            "letters, digits, _ and -. The `name` of a model may hold anything, as "
+            "resnet18.a1_in1k."
+        )
+
+
+# -- values ----------------------------------------------------------------------------------------
+
+
+def _check_value(where: str, value: Any, rule: Rule | None) -> None:
+    """Refuse a parameter (of a list: each) that breaks the rule of its name."""
+    if rule is None:
+        return
+    words, holds = rule
+    for v in value if isinstance(value, list) else [value]:
+        try:
+            fine = holds(v)
+        except (TypeError, ValueError):
+            fine = False
+        if not fine:
+            raise UsageError(f"{where} is {v!r}, but must be {words}: correct it in the study")
+
+
+def _rules() -> dict[str, Rule]:
+    """Name of a parameter -> what it may be. Most names mean the same in all notebooks."""
+    from iaside import attribution, baselines
+    from iaside.faithfulness import RANKS, SUBSTRATES
+    from iaside.machine import resolve_precision
+    from iaside.score import spectral_importance
+    from iaside.spectral import METRICS, SPACINGS
+    from iaside.worths import ABSENCES, MAX_BANDS, VALUES
+
+    def one_of(*names: str) -> Rule:
+        return f"one of {', '.join(names)}", lambda v: v in names
+
+    def whole(least: int, most: float = math.inf) -> Rule:
+        words = f"a whole number from {least}" + (f" to {most}" if most < math.inf else "")
+        return words, lambda v: type(v) is int and least <= v <= most
+
+    def between(low: float, high: float, words: str) -> Rule:
+        return words, lambda v: low < v < high
+
+    def each(rule: Rule, *names: str) -> dict[str, Rule]:
+        return dict.fromkeys(names, rule)
+
+    tiny = 5e-324  # so that an end belongs to a range
+    share = between(-tiny, 1 + 1e-12, "a share from 0 to 1")
+    positive = between(0, math.inf, "a number above 0")
+    odd = "an odd whole number from 1", lambda v: type(v) is int and v > 0 and v % 2 == 1
+    methods = [*attribution.METHODS, *(f.__name__ for f in baselines.METHODS)]
+    return {
+        "metric": one_of(*METRICS), "spacing": one_of(*SPACINGS), "absence": one_of(*ABSENCES),
+        "values": one_of(*VALUES), "substrate": one_of(*SUBSTRATES), "rank": one_of(*RANKS),
+        "methods": one_of(*methods), "prior": one_of(*methods),
+        "precision": ("a name of an arithmetic, such as float32",
+                      lambda v: bool(resolve_precision(v, "cpu"))),
+        "normalise": ("minmax, share, positive or softmax",
+                      lambda v: v != "none" and spectral_importance([2.0, 1.0], v) is not None),
+        "severities": whole(1, 5),
+        "n_bands": whole(2, MAX_BANDS),
+        "mosaic_bands": whole(1, MAX_BANDS),
+        "seed": whole(0),
+        **each(whole(1), "n_images", "side", "steps", "samples", "path_steps", "class_steps",
+               "attributions.classes", "insertion_steps", "n_draws", "n_intervals", "budget",
+               "sizes", "interval_sizes", "grid_steps", "grid_samples", "n_beta"),
+        **each(whole(0), "n_control", "n_attack", "n_sparse", "n_heat", "n_twin", "n_shown",
+               "n_grid", "infidelity_samples"),
+        **each(whole(100), "n_resamples", "interval_resamples"),
+        **each(odd, "kernel", "blur_kernels", "heat_grid"),
+        **each(between(0, 1, "a number between 0 and 1, both excluded"), "beta", "held_out"),
+        **each(share, "alpha", "alphas", "grid_alphas", "amount"),
+        **each(between(0, 1 + 1e-12, "a share above 0 and up to 1"), "kappa", "grid_kappas"),
+        **each(between(0, 1 + 1e-12, "above 0 and up to 1, as pixels are"), "attack_eps",
+               "band_eps", "band_noise", "noise_sigma"),
+        **each(positive, "energy", "photons", "heat_norm", "sigma", "recommended"),
+        "eps": between(0, 255 + 1e-9, "above 0 and up to 255, in 1/255"),
+        "device": ("auto or a device of torch: cpu, cuda, mps", _is_device),
+        **each(("null or a whole number from 1",
+                lambda v: v is None or (type(v) is int and v >= 1)), "batch_size", "workers"),
+    }  # fmt: skip
+
+
+def _is_device(name: str) -> bool:
+    import torch
+
+    try:
+        return name == "auto" or bool(torch.device(name))
+    except RuntimeError:
+        return False
+
+
+def _check_training(section: Mapping) -> None:
+    """Refuse plans that stand for no networks, and settings that none can be trained with."""
+    from iaside.training import check_settings, complete
+    from iaside.zoo import networks
+
+    shared = {name: value for name, value in section.items() if name != "plans"}
+    try:
+        found = networks(section["plans"])
+        check_settings({name: complete(s, shared) for name, s in found.items()})
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"training: {error!r}; compare with studies/default.yaml") from error
+    except ValueError as error:
+        raise UsageError(f"training: {error}") from error
+
+
+def _check_networks(study: Mapping, root: Path) -> None:
+    """Refuse a network whose weights are nowhere: not there, not fetched, not trained."""
+    from iaside.zoo import networks
+
+    trained = {
+        f"results/training/networks/{settings['plan']}/{name}/"
+        for name, settings in networks(study["training"]["plans"]).items()
+    }
+    known = {entry["weights"] for entry in study["models"].values()}
+    for section, items in _items(study):
+        for key, entry in items.items() if section.endswith("networks") else ():
+            model = entry.get("model", entry) if isinstance(entry, dict) else entry
+            entries = study_models({"models": {key: model}})
+            path = entries[key]["weights"]
+            if path in known or (root / path).is_file():
+                continue
+            if f"{Path(path).parent.as_posix()}/" not in trained:
+                raise UsageError(
+                    f"there are no weights at {path!r} (`{section}.{key}`): no entry of `models` "
+                    "has them, no plan of `training` trains them, and no such file is there; "
+                    "correct `weights`"
+                )
+    packaged = packaged_files()
+    for key, entry in study["models"].items():
+        path = root / entry["weights"]
+        if not path.is_file() and in_data(path, root) not in packaged:
+            from iaside.libraries import recipe_of  # which takes seconds to import
+
+            try:
+                recipe_of(entry["name"])
+            except ValueError as error:
+                raise UsageError(
+                    f"there are no weights at {entry['weights']!r} (model `{key}`; looked for "
+                    f"{path}), and no library has them to fetch: put the file there, or correct "
+                    f"`weights` or `name` ({error})"
+                ) from error
+
+
+def _check_together(section: str, values: Mapping, study: Mapping, root: Path) -> None:
+    """Refuse parameters that do not fit each other, or the images that are there."""
+    from iaside.estimator import passes_per_image
+    from iaside.sampling import MAX_BANDS, MIN_BANDS
+
+    def refuse(name: str, rule: str) -> None:
+        raise UsageError(f"{section}.{name} is {values[name]!r}, but must be {rule}")
+
+    most = {"n_control": "n_images", "n_attack": "n_images", "n_heat": "n_images",
+            "n_sparse": "n_attack", "n_twin": "n_images", "n_shown": "n_images",
+            "n_grid": "n_images"}  # fmt: skip
+    for part, of in most.items():
+        if part in values and of in values and values[part] > values[of]:
+            refuse(part, f"at most {of}, which is {values[of]}: they are some of those")
+    if section == "worths" and values["n_bands"] < MIN_BANDS:
+        refuse("n_bands", f"{MIN_BANDS} or more: of fewer bands the controls have no sample")
+    if section == "resolution":
+        coarse = study["worths"]["n_bands"]
+        if wrong := [M for M in values["bands"] if M % coarse or not coarse < M <= MAX_BANDS]:
+            refuse("bands", f"multiples of {coarse}, the n_bands of `worths`, above it and up to "
+                            f"{MAX_BANDS}: {wrong[0]} is none")  # fmt: skip
+        least = values["n_images"] * passes_per_image(max(values["bands"]))
+        if values["budget"] < least:
+            refuse("budget", f"at least {least}: {values['n_images']} images, each visited once "
+                             f"with {max(values['bands'])} bands")  # fmt: skip
+    if isinstance(values.get("images"), str) and "n_images" in values:
+        held = _count(values["images"], root)
+        if held is not None and values["n_images"] > held:
+            refuse("n_images", f"at most {held}: {values['images']!r} holds no more")
+    if section == "profiles":
+        held = _fewest_held_out(values["plan"], values["item"], study["training"])
+        if held is not None and values["n_images"] > held:
+            refuse("n_images", f"at most {held}: no more images are held out for the plan "
+                               f"{values['item']!r}")  # fmt: skip
+
+
+def _count(images: str, root: Path) -> int | None:
+    """How many images load_images finds, None where they are still to be fetched."""
+    from iaside.images import count_images
+
+    if not (root / images).exists():
+        return None
+    try:
+        return count_images(root / images)
+    except (ValueError, OSError) as error:
+        raise UsageError(f"the images at {images!r} cannot be used: {error}") from error
+
+
+def _fewest_held_out(plan: Mapping, item: str, section: Mapping) -> int | None:
+    """Held-out images of the networks of a plan, the fewest; None for images still to come."""
+    from iaside.images import split_size
+    from iaside.training import complete
+    from iaside.zoo import networks
+
+    shared = {name: value for name, value in section.items() if name != "plans"}
+    found = [complete(s, shared) for s in networks({item: plan}).values()]
+    sizes = {(s["images"], s["held_out"], str(s["classes"])): s for s in found}
+    try:
+        return min(split_size(s["images"], s["held_out"], s["classes"])[1] for s in sizes.values())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UsageError(f"training.plans.{item}: {error}") from error
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit code: 0, or 2 for a study that cannot run."""
+    parser = argparse.ArgumentParser(prog="python -m iaside.study", description=__doc__)
+    parser.add_argument("study", nargs="?", help="a file such as studies/paper.yaml")
+    a = parser.parse_args(argv)
+    try:
+        root = project_root()
+        file = Path(a.study) if a.study else root / "params.yaml"
+        check(read_yaml(file.read_text("utf-8"), file.name), root)
+    except (UsageError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
