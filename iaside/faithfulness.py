@@ -149,7 +149,7 @@ def infidelity(
     ]
     maps = iter(attribution.split(1))
     how = {"n_perturb_samples": samples, "normalize": True}
-    with differentiable(model, images.device), torch.no_grad():
+    with differentiable(model, images.device, "infidelity"), torch.no_grad():
         found = image_by_image(
             list(_generators(seeds)), images, targets,
             lambda x, y: measure(probabilities(model), noise, x, next(maps), target=y, **how),
