@@ -50,7 +50,7 @@ def _guided_path(model, x, y, at_once, steps: int, fraction: float, max_dist: fl
             excess = (x - z).sum() - left
             if excess <= 1e-6 * whole:
                 break
-            sizes = slope.abs()
+            sizes = slope.abs().nan_to_num(nan=torch.inf)  # nan is never chosen: no end
             chosen = free & (sizes <= sizes[free].quantile(fraction, interpolation="lower"))
             room = torch.where(chosen, high - z, 0.0)
             z = z + room * (excess / room.sum()).clamp(max=1)

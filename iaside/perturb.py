@@ -548,7 +548,7 @@ def _confined_pgd(x, seeds, model, labels, radius, steps: int, band: int, masks:
 
 
 _NO_GRADIENT = (  # what autograd says of a model whose outputs do not depend on the pixels for it
-    "does not require grad", "been used in the graph",
+    "does not require grad", "doesn't require grad", "been used in the graph",
     "Can't call numpy() on Tensor that requires grad", "Inference tensors cannot be saved",
 )  # fmt: skip
 
