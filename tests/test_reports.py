@@ -53,7 +53,7 @@ def write(root, k, name):
     answers = {
         "log_likelihood": log_p, "probability_t2": np.exp(log_p) ** 0.5,
         "correct": (rng.random(log_p.shape) < np.exp(log_p)).astype(float),
-        "confidence": np.exp(log_p),
+        "confidence": np.exp(log_p), "no_gradient": np.zeros_like(log_p),
     }  # fmt: skip
     energy = np.ones((M, N)) / (1 + np.arange(M))[:, None]
     change = strength[:, None, None] * rng.random((len(conditions), M, 1)) * energy
