@@ -77,7 +77,8 @@ def attribute(
     ``fampe``, ``attexplore``: as in ``explore``.
     ``saliency``: gradient of the probability. ``smoothgrad``: samples=50, sigma=0.15.
     ``integrated_gradients``: steps=50, from black. ``fast_ig``: image times gradient of the loss.
-    ``guided_ig``: steps=15, fraction=0.25, max_dist=0.02, from black.
+    ``guided_ig``: steps=15, fraction=0.25, max_dist=0.02, from black. With max-pooling rounding
+    decides much of its map (``baselines.guided_ig``).
     ``expected_gradients``: samples=4, references=images, (R, C, H, W) that baselines are drawn of.
     ``deeplift``: rescale rule for the logit, from black; activations that captum does not know
     (ReLU6, SiLU, GELU) pass their plain gradient. Needs a module that uses each activation once.

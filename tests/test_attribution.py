@@ -438,6 +438,22 @@ def test_guided_ig_ends_where_every_gradient_is_nan():
         attribute(net, some_images(1, side=2), method="guided_ig")
 
 
+@pytest.mark.parametrize("method, same", [("guided_ig", False), ("integrated_gradients", True)])
+def test_the_map_of_guided_ig_hangs_on_rounding_where_maxima_tie(method, same):
+    """As its docstring says: in a black image all values that a max-pooling compares are equal.
+
+    What another order of sums changes is planted, as 1e-12.
+    """
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3), nn.MaxPool2d(3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3)]
+    net, x = nn.Sequential(*layers).double().eval(), some_images(1)
+    rounding = 1e-12 * torch.randn_like(x)
+    models = net, lambda z: net(z + rounding)
+    first, second = (attribute(model, x, torch.tensor([0]), method) for model in models)
+    alike = np.corrcoef(first.flatten(), second.flatten())[0, 1]
+    assert (alike > 1 - 1e-6) == same
+
+
 class Divided(nn.Module):
     def forward(self, v):
         return v / (v.pow(2).sum(1, keepdim=True).sqrt() + 1e-6)
