@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from numbers import Integral, Real
 from typing import NamedTuple
@@ -76,7 +77,8 @@ def attribute(
     ``fampe``, ``attexplore``: as in ``explore``.
     ``saliency``: gradient of the probability. ``smoothgrad``: samples=50, sigma=0.15.
     ``integrated_gradients``: steps=50, from black. ``fast_ig``: image times gradient of the loss.
-    ``guided_ig``: steps=15, fraction=0.25, max_dist=0.02, from black.
+    ``guided_ig``: steps=15, fraction=0.25, max_dist=0.02, from black. With max-pooling rounding
+    decides much of its map (``baselines.guided_ig``).
     ``expected_gradients``: samples=4, references=images, (R, C, H, W) that baselines are drawn of.
     ``deeplift``: rescale rule for the logit, from black; activations that captum does not know
     (ReLU6, SiLU, GELU) pass their plain gradient. Needs a module that uses each activation once.
@@ -88,8 +90,10 @@ def attribute(
     batch_size: images per pass of the model; None is 10 on a CPU and 64 elsewhere. progress: a bar.
 
     Errors: ValueError/TypeError for an unknown method or option, a value out of range, images
-    outside [0, 1], targets that do not fit, or a model in training mode; ImportError with the line
-    that installs captum.
+    outside [0, 1], targets that do not fit, a model in training mode or one that gives no gradient
+    (torch.no_grad, NumPy, ONNX), and for a map that is not finite, as the gradient is then not;
+    ImportError with the line that installs captum. A map of zeros is a RuntimeWarning. Both name
+    images by their place in the set, which counts from ``first``.
     Source: methods 2.2 to 2.4 (seed 003; AttEXplore: Zhu et al. 2024).
 
     >>> nn = torch.nn
@@ -99,10 +103,21 @@ def attribute(
     """
     function, options = _prepared(method, options)
     pieces = _pieces(model, images, targets, options, seed, first, batch_size, progress)
-    with differentiable(model, images.device):
-        if method in EXPLORERS:
-            return torch.cat([function(model, *piece, **options).attribution for piece in pieces])
-        return torch.cat([function(model, *piece, **options) for piece in pieces])
+    maps = []
+    with differentiable(model, images.device, method):
+        for piece in pieces:
+            found = function(model, *piece, **options)
+            maps.append(found.attribution if method in EXPLORERS else found)
+            _check_finite(maps, method, first)
+    maps = torch.cat(maps)
+    blank = (~maps.flatten(1).any(1)).nonzero().flatten() + first
+    if len(blank):
+        warnings.warn(
+            f"the {method} maps of images {blank.tolist()} are zero everywhere: what the model is "
+            "asked there has no slope (does it round or saturate?), or there was no way to go",
+            RuntimeWarning, stacklevel=2,
+        )  # fmt: skip
+    return maps
 
 
 def explore(
@@ -153,8 +168,11 @@ def explore(
         raise ValueError(f"method={method!r} is no attack; choose one of {', '.join(EXPLORERS)}")
     function, options = _prepared(method, options)
     pieces = _pieces(model, images, targets, options, seed, first, batch_size, progress)
-    with differentiable(model, images.device):
-        done = [function(model, *piece, **options) for piece in pieces]
+    done = []
+    with differentiable(model, images.device, method):
+        for piece in pieces:
+            done.append(function(model, *piece, **options))
+            _check_finite([found.attribution for found in done], method, first)
     return Exploration(*(
         torch.cat(field, dim=1 if name == "path" else 0)
         for name, field in zip(Exploration._fields, zip(*done, strict=True), strict=True)
@@ -486,6 +504,18 @@ def _pieces(model, images, targets, options, seed, first, batch_size, progress) 
             yield images[here], targets[here], list(_generators(seeds)), at_once
 
     return pieces()
+
+
+def _check_finite(maps: list[Tensor], method: str, first: int) -> None:
+    """Refuse the last of the maps where it is not finite, naming the image's place in the set."""
+    broken = (~maps[-1].isfinite()).flatten(1).any(1).nonzero().flatten()
+    if len(broken):
+        broken = broken + first + sum(map(len, maps[:-1]))
+        raise ValueError(
+            f"the {method} maps of images {broken.tolist()} are nan or inf, as a gradient of the "
+            "model is there; leave these images out, or mend the model: no division by what can "
+            "be 0, no root of 0"
+        )
 
 
 def _together(device: torch.device, at_once: int, copies: int) -> int:

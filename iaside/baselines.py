@@ -25,6 +25,13 @@ def fast_ig(model, x, y, draws, at_once) -> Tensor:
 
 
 def guided_ig(model, x, y, draws, at_once, *, steps=15, fraction=0.25, max_dist=0.02) -> Tensor:
+    """Guided IG, whose maps are only as certain as the gradient at black, where its path begins.
+
+    In a black image the values that a max-pooling compares are equal, so that rounding picks the
+    pixels that get the gradient, and these decide which go first. Maps of SqueezeNet 1.1 for eight
+    photographs in float32 and float64 correlate by 0.29 to 0.83 (median 0.71). More digits are no
+    remedy: in float64 those of images stored channels first and last correlate by 0.30 to 0.83.
+    """
     return torch.cat([
         _guided_path(model, image, label, at_once, steps, fraction, max_dist)
         for image, label in zip(x.split(1), y.split(1), strict=True)
@@ -50,7 +57,7 @@ def _guided_path(model, x, y, at_once, steps: int, fraction: float, max_dist: fl
             excess = (x - z).sum() - left
             if excess <= 1e-6 * whole:
                 break
-            sizes = slope.abs()
+            sizes = slope.abs().nan_to_num(nan=torch.inf)  # nan is never chosen: no end
             chosen = free & (sizes <= sizes[free].quantile(fraction, interpolation="lower"))
             room = torch.where(chosen, high - z, 0.0)
             z = z + room * (excess / room.sum()).clamp(max=1)

@@ -33,7 +33,13 @@ from iaside.machine import (
     fingerprint_model,
     kept_memory,
 )
-from iaside.perturb import _check_attack, _check_images, _generators, attack_passes, perturb
+from iaside.perturb import (
+    _check_attack,
+    _check_images,
+    _generators,
+    attack_passes,
+    perturb_noting,
+)
 from iaside.tables import Table, checked, load_table, save_table, settings_key
 
 SUBSTRATES = ("zero", "blur", "mean")
@@ -149,7 +155,7 @@ def infidelity(
     ]
     maps = iter(attribution.split(1))
     how = {"n_perturb_samples": samples, "normalize": True}
-    with differentiable(model, images.device), torch.no_grad():
+    with differentiable(model, images.device, "infidelity"), torch.no_grad():
         found = image_by_image(
             list(_generators(seeds)), images, targets,
             lambda x, y: measure(probabilities(model), noise, x, next(maps), target=y, **how),
@@ -262,6 +268,7 @@ class Examination:
     sum to; ``success`` whether the attack along the way changed the prediction; ``passes`` images
     that the model saw with gradients; ``similarity`` to the map of the untrained twin; ``radius``
     the cutoff; ``correct <judge>`` whether that network classifies what the attack made of it.
+    The last and ``success`` are nan too where no usable gradient showed the attack a way.
     maps (K, S, H, W) float16, heat maps of the first S images, scaled to a largest absolute value
     of 1; variants: name -> method and options.
 
@@ -459,15 +466,17 @@ def _examined(model, x, y, variant, references, i, seed, how, whole, samples, tw
         return {"attacked": x}, None
     draw = {"seed": seed, "first": i}
     if method == "pgd":
-        return {"attacked": perturb(x, "pgd", model=model, labels=y, **draw, **options)}, None
+        attacked, usable = perturb_noting(x, "pgd", model=model, labels=y, **draw, **options)
+        return {"attacked": attacked} if usable else {}, None
     if method == "expected_gradients":
         options["references"] = references
     found = {}
     with _counted(model) as seen:
         if method in EXPLORERS:
             e = explore(model, x, y, method, **draw, **options)
-            a, found["attacked"] = e.attribution, e.adversarial
-            found |= {"success": float(e.success), "radius": e.radius.item()}
+            a, found["radius"] = e.attribution, e.radius.item()
+            if a.any():  # else no gradient showed a way: nothing was attacked, nobody resisted
+                found |= {"attacked": e.adversarial, "success": float(e.success)}
             if method == "fampe" and options.get("product") != "update":
                 found["change"] = e.loss_change.item()
         else:

@@ -51,8 +51,8 @@ def drawn(kind: Callable, draws, shape: tuple[int, ...], like: Tensor) -> Tensor
 
 
 @contextlib.contextmanager
-def differentiable(model: Callable, device: torch.device) -> Iterator[None]:
-    with _attackable(model), arithmetic("float32", device):
+def differentiable(model: Callable, device: torch.device, method: str) -> Iterator[None]:
+    with _attackable(model, method), arithmetic("float32", device):
         yield
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from numbers import Integral, Real
 
@@ -95,6 +96,12 @@ def perturb(
     looks at the ten likeliest classes of each image only and gives up after ``steps``, else 20, as
     its authors' code does; it leaves an image alone that is misclassified already.
 
+    An image gives fgsm, pgd or sparsefool *no usable gradient* when none of the gradients that the
+    attack asks of the model for it is both finite and not all zero: of a model that rounds its
+    pixels, say, or divides by zero. Such an image comes back as it was, pgd's with its random
+    start, and a RuntimeWarning names it: nothing was attacked, so that a right answer afterwards
+    is no sign of robustness. ``perturb_noting`` tells without a warning.
+
     band, masks: confine ``white_noise`` or ``pgd`` to one frequency band of ``band_masks``.
     sigma is then exactly the root mean square of the perturbation of each image, and eps the
     largest that the attack may reach (an L2 ball), so that bands are compared at equal energy.
@@ -110,8 +117,9 @@ def perturb(
     ``first`` count the images before the piece: the result is that of the whole set.
 
     Errors: ValueError/TypeError for images outside [0, 1], an unknown name, an option missing,
-    out of range or not taken by that name, labels that do not fit, a model in training mode, or a
-    perturbation that cannot be scaled; ImportError with the line that installs what is missing.
+    out of range or not taken by that name, labels that do not fit, a model in training mode, one
+    that fgsm, pgd or sparsefool get no gradient of (torch.no_grad, NumPy, ONNX), or a perturbation
+    that cannot be scaled; ImportError with the line that installs what is missing.
     Source: seed 002 Figs. 2, 8 and 9; energy as methods 1.10, strengths as methods 1.12.
 
     >>> x = torch.rand(2, 3, 32, 32)
@@ -128,47 +136,61 @@ def perturb(
         "band": band, "masks": masks, "energy": energy,
     }  # fmt: skip
     given = {option: value for option, value in given.items() if value is not None}
+    y, usable = perturb_noting(x, name, seed=seed, first=first, clamp=clamp, **given)
+    if not usable.all():
+        warnings.warn(
+            f"{name} found no usable gradient (all zero, nan or inf) for images "
+            f"{(~usable).nonzero().flatten().tolist()}: they were not attacked, and right answers "
+            "there are no robustness; does the model round or saturate? pixle, noise and "
+            "corruptions need no gradient",
+            RuntimeWarning, stacklevel=2,
+        )  # fmt: skip
+    return y
+
+
+def perturb_noting(
+    x: Tensor, name: str, *, seed: int = 0, first: int = 0, clamp: bool | None = None, **given
+) -> tuple[Tensor, Tensor]:
+    """Perturb images as ``perturb`` does, and say which of them gave a usable gradient.
+
+    Shapes: as there; returns the images and (B,) bool on the CPU, False where an attack asked for
+    gradients and got none that is both finite and not all zero; no warning.
+    Errors: those of ``perturb``.
+
+    >>> smooth = lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x.mean((1, 2, 3))], 1)
+    >>> rounds = lambda x: smooth((255 * x).round() / 255)
+    >>> x, labels = torch.rand(2, 3, 8, 8), torch.zeros(2).long()
+    >>> perturb_noting(x, "fgsm", model=smooth, labels=labels, eps=0.1)[1].tolist()
+    [True, True]
+    >>> perturb_noting(x, "fgsm", model=rounds, labels=labels, eps=0.1)[1].tolist()
+    [False, False]
+    """
     _check_images(x)
     _check_options(name, given)
     _check_values(given | {"seed": seed, "first": first})
+    energy, band = given.get("energy"), given.get("band")
     if band is not None:
-        _check_band(x, band, masks)
+        _check_band(x, band, given["masks"])
     if name in ATTACKS:
-        labels = _check_attack(x, model, labels)
+        given["labels"] = _check_attack(x, given["model"], given["labels"])
     x = x.detach()
     seeds = [
         int(np.random.SeedSequence((seed, first + i)).generate_state(1)[0]) for i in range(len(x))
     ]
-
-    match name:
-        case "white_noise":
-            y = x + _white_noise(x, seeds, sigma, band, masks)
-        case "poisson":
-            y = _poisson(x, seeds, photons)
-        case "salt_and_pepper":
-            y = _salt_and_pepper(x, seeds, amount)
-        case "gaussian_blur":
-            y = _gaussian_blur(x, kernel, sigma)
-        case "pgd" if band is not None:
-            radius = eps * x[0].numel() ** 0.5 if energy is None else math.sqrt(energy) * _norm(x)
-            with _attackable(model) as model:
-                y = _confined_pgd(x, seeds, model, labels, radius, steps or 10, band, masks)
-        case "sparsefool":
-            with _attackable(model) as model:
-                pairs = zip(x.split(1), labels, strict=True)
-                done = [_sparsefool(model, *pair, steps or SPARSEFOOL_STEPS) for pair in pairs]
-            y = torch.cat(done)
-        case "fgsm" | "pgd" | "pixle":
-            with _attackable(model) as model:
-                y = _attack(name, x, seeds, model, labels, eps, steps or 10)
-        case _:
-            y = _corrupt(x, name, seeds, severity)
+    usable = torch.ones(len(x), dtype=torch.bool, device="cpu")
+    if name in ATTACKS:
+        with _attackable(given["model"], name) as model:
+            watched = _Watched(model, len(x))
+            y = _made(x, name, seeds, **given | {"model": watched})
+        usable = watched.usable | ~watched.asked
+    else:
+        y = _made(x, name, seeds, **given)
 
     broken = (~y.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
     if broken:
         raise ValueError(
-            f"{name} made nan or inf of images {broken}: where the gradients of a model are zero "
-            "or nan an attack has no direction to follow, and noise has none in an empty band"
+            f"{name} made nan or inf of images {broken}: noise has no direction in an empty band, "
+            "and an attack none where a model returns nan or inf"
         )
     if energy is not None:
         y = match_energy(x, y, energy)
@@ -176,7 +198,36 @@ def perturb(
         clamp = energy is None and band is None
     if clamp:
         y = y.clamp(0, 1) if band is None else _shrink_to_fit(x, y)
-    return y
+    return y, usable
+
+
+def _made(
+    x: Tensor, name: str, seeds: list[int], *, sigma=None, photons=None, amount=None, kernel=None,
+    severity=None, model=None, labels=None, eps=None, steps=None, band=None, masks=None,
+    energy=None,
+) -> Tensor:  # fmt: skip
+    """The images under what ``name`` does, before energy and clamping."""
+    match name:
+        case "white_noise":
+            return x + _white_noise(x, seeds, sigma, band, masks)
+        case "poisson":
+            return _poisson(x, seeds, photons)
+        case "salt_and_pepper":
+            return _salt_and_pepper(x, seeds, amount)
+        case "gaussian_blur":
+            return _gaussian_blur(x, kernel, sigma)
+        case "pgd" if band is not None:
+            radius = eps * x[0].numel() ** 0.5 if energy is None else math.sqrt(energy) * _norm(x)
+            return _confined_pgd(x, seeds, model, labels, radius, steps or 10, band, masks)
+        case "sparsefool":
+            done = []
+            for i, label in enumerate(labels):
+                with model.of(i):
+                    done.append(_sparsefool(model, x[i : i + 1], label, steps or SPARSEFOOL_STEPS))
+            return torch.cat(done)
+        case "fgsm" | "pgd" | "pixle":
+            return _attack(name, x, seeds, model, labels, eps, steps or 10)
+    return _corrupt(x, name, seeds, severity)
 
 
 def attack_passes(name: str, n: int = 1, steps: int | None = None, at_once: int = 1) -> np.ndarray:
@@ -223,7 +274,8 @@ def match_energy(x: Tensor, y: Tensor, energy: float) -> Tensor:
             raise ValueError(
                 f"images {(norm.flatten() == 0).nonzero().flatten().tolist()} are {what}, so "
                 "no perturbation has a given fraction of their energy; leave them out (an attack "
-                "leaves alone what is misclassified: give the model's own predictions as labels)"
+                "leaves alone what gives it no usable gradient, and what is misclassified: give "
+                "the model's own predictions as labels)"
             )
     return x + (y - x) * (math.sqrt(energy) * clean / change)
 
@@ -344,7 +396,10 @@ def _sparsefool(model: Callable, image: Tensor, label: Tensor, steps: int) -> Te
     for _ in range(steps):
         if model(y)[0].argmax() != label or not y.isfinite().all():
             break
-        z = _to_plane(z, *_deepfool(model, z, label, likeliest))
+        normal, point = _deepfool(model, z, label, likeliest)
+        if not _directs(normal):
+            break
+        z = _to_plane(z, normal, point)
         y = (image + 1.02 * (z - image)).clamp(0, 1)
     return y.detach()
 
@@ -359,8 +414,11 @@ def _deepfool(model: Callable, x: Tensor, label: Tensor, classes: Tensor) -> tup
         gap = f[others] - f[label]
         slopes = torch.stack([torch.autograd.grad(g, at, retain_graph=True)[0][0] for g in gap])
         norm = slopes.flatten(1).norm(dim=1)
-        nearest = (gap.detach().abs() / norm).argmin()
-        reach = (gap[nearest].detach().abs() / norm[nearest]).clamp(min=1e-4)
+        distance = torch.where(norm.isfinite() & (norm > 0), gap.detach().abs() / norm, torch.inf)
+        if not distance.isfinite().any():
+            break
+        nearest = distance.argmin()
+        reach = distance[nearest].clamp(min=1e-4)
         move = move + reach * slopes[nearest] / norm[nearest]
         other = model(x + 1.02 * move)[0].argmax()
         if other != label or not move.isfinite().all():
@@ -413,6 +471,36 @@ class _Logits(nn.Module):
         return self.last[1]
 
 
+class _Watched:
+    """A model that notes of which images a gradient was asked, and of which one was usable."""
+
+    def __init__(self, model: Callable, n: int):
+        self.model, self.here = model, slice(n)
+        self.asked, self.usable = torch.zeros(2, n, dtype=torch.bool, device="cpu")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.requires_grad and torch.is_grad_enabled():
+            x.register_hook(self._note)
+        return self.model(x)
+
+    @contextlib.contextmanager
+    def of(self, i: int) -> Iterator[None]:
+        """Inside, the model is shown image i alone."""
+        every, self.here = self.here, slice(i, i + 1)
+        yield
+        self.here = every
+
+    def _note(self, slope: Tensor) -> None:
+        self.asked[self.here] = True
+        self.usable[self.here] |= _directs(slope).cpu()
+
+
+def _directs(slope: Tensor) -> Tensor:
+    """Which gradients (B, ...) an attack can follow: finite, and not zero everywhere."""
+    flat = slope.detach().flatten(1)
+    return flat.isfinite().all(1) & flat.any(1)
+
+
 class _UniformPerImage(TorchFunctionMode):
     """Inside, the first ``batch.uniform_(low, high)`` fills each image from its own seed.
 
@@ -447,7 +535,10 @@ def _confined_pgd(x, seeds, model, labels, radius, steps: int, band: int, masks:
         delta = delta.detach().requires_grad_()
         # The sum: in a mean, the rounding of a gradient would depend on the number of images.
         loss = nn.functional.cross_entropy(model(x + delta), labels, reduction="sum")
-        slope = _confined(torch.autograd.grad(loss, delta)[0], band, masks)
+        slope = torch.autograd.grad(loss, delta)[0]
+        # As in the other attacks, an image without a direction stays where it is.
+        slope = torch.where(_directs(slope)[:, None, None, None], slope, 0)
+        slope = _confined(slope, band, masks)
         tiny = torch.finfo(x.dtype).tiny
         slope = slope / slope.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=tiny)
         step = slope / _norm(slope).clamp(min=tiny) * (radius / 4)
@@ -456,11 +547,18 @@ def _confined_pgd(x, seeds, model, labels, radius, steps: int, band: int, masks:
     return x + delta
 
 
+_NO_GRADIENT = (  # what autograd says of a model whose outputs do not depend on the pixels for it
+    "does not require grad", "doesn't require grad", "been used in the graph",
+    "Can't call numpy() on Tensor that requires grad", "Inference tensors cannot be saved",
+)  # fmt: skip
+
+
 @contextlib.contextmanager
-def _attackable(model: Callable) -> Iterator[Callable[[Tensor], Tensor]]:
+def _attackable(model: Callable, method: str) -> Iterator[Callable[[Tensor], Tensor]]:
     """Gradients with respect to pixels, whatever the caller's mode, and to nothing else.
 
-    Yields the model as attacks ask it: of images stored channels last.
+    Yields the model as attacks ask it: of images stored channels last. A model that gives no
+    gradient at all is refused in the name of the method.
     """
     parameters = model.parameters() if isinstance(model, nn.Module) else ()
     trained = [p for p in parameters if p.requires_grad]
@@ -469,6 +567,15 @@ def _attackable(model: Callable) -> Iterator[Callable[[Tensor], Tensor]]:
             p.requires_grad_(False)
         with torch.inference_mode(False), torch.enable_grad():
             yield lambda x: model(channels_last(x))
+    except RuntimeError as error:
+        if not any(text in str(error) for text in _NO_GRADIENT):
+            raise
+        raise ValueError(
+            f"{method} needs gradients with respect to the pixels, and the model gives none (it "
+            "computes in NumPy, ONNX, torch.no_grad or after detach); give the torch model itself, "
+            "or take what asks for no gradient: pixle, noise, blur and corruptions, the game of "
+            "bands"
+        ) from error
     finally:
         for p in trained:
             p.requires_grad_(True)

@@ -32,7 +32,7 @@ from iaside.machine import (
     kept_memory,
     look,
 )
-from iaside.perturb import ATTACKS, attack_passes, perturb
+from iaside.perturb import ATTACKS, attack_passes, perturb, perturb_noting
 from iaside.spectral import band_energy
 from iaside.tables import (
     CLEAN,
@@ -81,8 +81,10 @@ def responses(
     ``heat_grid``, with a random sign for each channel, clipped to [0, 1].
     subset: source -> indices of the images it is measured on; other sources take all.
     Attacks are made in float32 against the model as it is, answers are given in ``precision``
-    (float32 or bfloat16). On a CPU attacks treat ``attack_batch`` images at a time, whatever
-    ``batch_size``, which changes no byte then; several at a time are up to a third faster.
+    (float32 or bfloat16). An image that gives an attack no usable gradient is marked in the table
+    ``no_gradient`` and has no answer (nan), as if it had not been asked. On a CPU attacks treat
+    ``attack_batch`` images at a time, whatever ``batch_size``, which changes no byte then; several
+    at a time are up to a third faster.
     resume: a folder for the measurement in progress; a later call with the same arguments goes on
     from there. cache: a folder for corrupted images, shared by all models of one input size.
     workers: processes that make corruptions; None is one per core.
@@ -137,13 +139,16 @@ def responses(
     for condition in tqdm(rest, disable=not progress, unit="condition"):
         chosen = subset.get(condition.source, np.arange(len(images)))
         x, y = images[chosen], labels[chosen]
-        perturbed = _perturbed(condition, model, x, y, chosen, images, masks, heat_grid, seed,
-                               device, attack_batch if device.type == "cpu" else batch_size,
-                               cache)  # fmt: skip
+        perturbed, usable = _perturbed(condition, model, x, y, chosen, images, masks, heat_grid,
+                                       seed, device,
+                                       attack_batch if device.type == "cpu" else batch_size,
+                                       cache)  # fmt: skip
         row = np.full((len(TABLES) + len(masks), len(images)), np.nan)
-        row[: len(TABLES), chosen] = answer(perturbed, y)
+        row[: len(TABLES) - 1, chosen] = answer(perturbed, y)
         if condition.source != FOURIER:
             row[len(TABLES) :, chosen] = band_energy(perturbed - x, masks).double().numpy()
+        row[:, chosen[~usable]] = np.nan
+        row[len(TABLES) - 1, chosen] = ~usable
         rows.add(condition, row)
     found = np.stack([rows[c] for c in conditions])
     return Responses(
@@ -188,7 +193,7 @@ def _check_condition(condition: Condition, n_bands: int, heat_grid: int) -> None
 
 
 def _answerer(model, precision: str, device, batch_size: int) -> Callable:
-    """A function (images, labels) -> the four tables' rows for these images, (4, n)."""
+    """A function (images, labels) -> rows of these images in all tables but the last, (4, n)."""
 
     @torch.no_grad()
     def answer(x: Tensor, y: Tensor) -> np.ndarray:
@@ -216,13 +221,17 @@ def _answerer(model, precision: str, device, batch_size: int) -> Callable:
 
 
 def _perturbed(condition, model, x, y, chosen, images, masks, heat_grid, seed, device, at_once,
-               cache) -> Tensor:  # fmt: skip
-    """The chosen images under a condition, on the CPU. Image i draws from (seed, i) in the set."""
+               cache) -> tuple[Tensor, np.ndarray]:  # fmt: skip
+    """The chosen images under a condition, on the CPU. Image i draws from (seed, i) in the set.
+
+    And which of them gave an attack a usable gradient: all, where none is needed.
+    """
     source, strength, place = condition
+    every = np.ones(len(x), bool)
     if source == "clean":
-        return x
+        return x, every
     if source == FOURIER:
-        return fourier_noise(x, strength, heat_grid, place, seed, chosen.tolist())
+        return fourier_noise(x, strength, heat_grid, place, seed, chosen.tolist()), every
     strength = int(strength) if STRENGTH[source] in ("kernel", "severity") else strength
     options = {STRENGTH[source]: strength, "seed": seed}
     if place >= 0:
@@ -232,24 +241,27 @@ def _perturbed(condition, model, x, y, chosen, images, masks, heat_grid, seed, d
         corrupted = _kept(path, images.shape, "u1")
         if corrupted is None:
             raise FileNotFoundError(f"{path} has gone since it was made; run this again")
-        return torch.from_numpy(corrupted[chosen]).to(x) / 255
+        return torch.from_numpy(corrupted[chosen]).to(x) / 255, every
     if source not in ATTACKS:
         parts = [perturb(x[k : k + 1], source, first=int(i), **options)
                  for k, i in enumerate(chosen)]  # fmt: skip
-        return torch.cat(parts)
+        return torch.cat(parts), every
     parts = []
     for k in range(0, len(x), at_once):
         here = slice(k, k + at_once)
         xs, ys = x[here].to(device), y[here].to(device)
-        parts.append(perturb(xs, source, model=model, labels=ys, first=int(chosen[k]), **options))
-    return torch.cat(parts).cpu()
+        parts.append(
+            perturb_noting(xs, source, model=model, labels=ys, first=int(chosen[k]), **options)
+        )
+    attacked, usable = map(torch.cat, zip(*parts, strict=True))
+    return attacked.cpu(), usable.numpy()
 
 
 class _Rows:
     """Measured conditions, each a file of its own where there is a folder: a kill loses one."""
 
     def __init__(self, resume, provenance: dict, n_bands: int, n_images: int) -> None:
-        name = f"robustness-{settings_key(provenance)}"
+        name = f"robustness-{settings_key({**provenance, 'tables': TABLES})}"
         self.folder = None if resume is None else Path(resume) / name
         self.shape = (len(TABLES) + n_bands, n_images)
         self.rows: dict[Condition, np.ndarray] = {}

@@ -84,7 +84,8 @@ def measure(r: Responses, kind: str, conditions: Condition | Sequence[Condition]
     kind: ``accuracy drop`` share of correct answers lost; ``mPE`` mean change of the true class's
     probability; ``mPE at T = 2`` the same at softmax temperature 2; ``relative mPE`` mPE over the
     clean probability, which a network cannot lower by being unsure; ``loss in nats`` of
-    log-likelihood. All compare every image with itself.
+    log-likelihood. All compare every image with itself, and leave out those that an attack had no
+    usable gradient for (``tables.without_gradient``); where none is left the numbers are NaN.
     Errors: ValueError for an unknown kind or a condition that was not measured.
     Source: seed 002 Eq. 12; temperature: seed 001 A4; relative: methods 1.12.
     """
@@ -97,6 +98,8 @@ def measure(r: Responses, kind: str, conditions: Condition | Sequence[Condition]
     clean, changed = r.tables[table][r.row(CLEAN), images], r.tables[table][rows][:, images]
     if kind not in MEASURES:
         raise ValueError(f"kind={kind!r} is not known; choose one of {', '.join(MEASURES)}")
+    if not len(images):
+        return Interval(np.nan, np.nan, np.nan, np.nan)
     if kind == "accuracy drop" and len(rows) == 1:
         return accuracy_difference(clean, changed[0])
     if kind in ("mPE", "relative mPE"):
@@ -143,16 +146,6 @@ def trivial_predictors(r: Responses, accuracies: ArrayLike) -> dict[str, float]:
         "confidence": float(r.tables["confidence"][clean].mean()),
         "low-pass accuracy": float(np.mean(accuracies[2 ** max(1, round(n_bands / 4)) - 1])),
     }
-
-
-def called(condition: Condition) -> str:
-    """A condition in words.
-
-    >>> called(Condition("pgd", 0.1, 2))
-    'pgd 0.1, band 2'
-    """
-    band = f", band {condition.place}" if condition.place >= 0 else ""
-    return f"{condition.source} {condition.strength:.3g}{band}"
 
 
 def heat_map(r: Responses, table: str = "correct") -> np.ndarray:

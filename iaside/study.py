@@ -246,7 +246,6 @@ def _rules() -> dict[str, Rule]:
     """Name of a parameter -> what it may be. Most names mean the same in all notebooks."""
     from iaside import attribution, baselines
     from iaside.faithfulness import RANKS, SUBSTRATES
-    from iaside.machine import resolve_precision
     from iaside.score import spectral_importance
     from iaside.spectral import METRICS, SPACINGS
     from iaside.worths import ABSENCES, MAX_BANDS, VALUES
@@ -273,8 +272,7 @@ def _rules() -> dict[str, Rule]:
         "metric": one_of(*METRICS), "spacing": one_of(*SPACINGS), "absence": one_of(*ABSENCES),
         "values": one_of(*VALUES), "substrate": one_of(*SUBSTRATES), "rank": one_of(*RANKS),
         "methods": one_of(*methods), "prior": one_of(*methods),
-        "precision": ("a name of an arithmetic, such as float32",
-                      lambda v: bool(resolve_precision(v, "cpu"))),
+        "precision": one_of("float32", "bfloat16"),
         "normalise": ("minmax, share, positive or softmax",
                       lambda v: v != "none" and spectral_importance([2.0, 1.0], v) is not None),
         "severities": whole(1, 5),

@@ -31,7 +31,7 @@ CORRUPTIONS = (  # the 15 of ImageNet-C, in the order of its papers
 )  # fmt: skip
 FOURIER = "fourier"
 ALIKE = 0.8  # correlation of two looks from which on they are of the same pictures
-TABLES = ("log_likelihood", "probability_t2", "correct", "confidence")
+TABLES = ("log_likelihood", "probability_t2", "correct", "confidence", "no_gradient")
 
 
 def settings_key(provenance: Mapping) -> str:
@@ -256,6 +256,8 @@ class Responses:
 
     tables: ``log_likelihood`` of the true class in nats, ``probability_t2`` its probability at
     softmax temperature 2, ``correct`` 0 or 1, ``confidence`` the largest probability; each (K, N).
+    ``no_gradient`` is 1 where an attack found no usable gradient (``perturb``), else 0. Such an
+    image was not attacked, so that its answer would say nothing: the other tables have nan there.
     clean_energy (M, N), change_energy (K, M, N): energy of the image and of the perturbation in
     each band, DC excluded; nan for the heat map.
 
@@ -288,7 +290,7 @@ class Responses:
         return self.conditions.index(condition)
 
     def asked(self, rows: int | Sequence[int]) -> np.ndarray:
-        """The images that were measured under all these conditions."""
+        """The images that were measured under all these conditions, and attacked by attacks."""
         correct = self.tables["correct"][np.atleast_1d(rows)]
         return np.flatnonzero(~np.isnan(correct).any(0))
 
@@ -316,6 +318,35 @@ class Responses:
                 [Condition(*triple) for triple in triples], {t: arrays[t] for t in TABLES},
                 arrays["clean_energy"], arrays["change_energy"], provenance,
             )  # fmt: skip
+
+
+def called(condition: Condition) -> str:
+    """A condition in words.
+
+    >>> called(Condition("pgd", 0.1, 2))
+    'pgd 0.1, band 2'
+    """
+    band = f", band {condition.place}" if condition.place >= 0 else ""
+    return f"{condition.source} {condition.strength:.3g}{band}"
+
+
+def without_gradient(r: Responses) -> list[str]:
+    """A line for each attack that found no usable gradient for some images: for how many.
+
+    >>> energies = np.ones((2, 3)), np.zeros((2, 2, 3))
+    >>> tables = {"no_gradient": np.array([[0, 0, 0], [1, 0, np.nan]])}
+    >>> without_gradient(Responses([CLEAN, Condition("fgsm", 0.1)], tables, *energies, {}))
+    ['1 of 2 images gave no usable gradient under fgsm 0.1: left out, not robust']
+    """
+    lines = []
+    for condition, none in zip(r.conditions, r.tables["no_gradient"], strict=True):
+        none = none[~np.isnan(none)]
+        if none.any():
+            lines.append(
+                f"{none.sum():.0f} of {len(none)} images gave no usable gradient under "
+                f"{called(condition)}: left out, not robust"
+            )
+    return lines
 
 
 def heat_frequencies(side: int, grid: int) -> list[int]:

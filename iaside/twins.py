@@ -88,7 +88,8 @@ def cause(settings: Mapping) -> str:
 def share_right(r: Responses, conditions: Sequence[Condition]) -> np.ndarray:
     """The share of some conditions under which each image is classified rightly, (N,).
 
-    nan for images that were not asked under all of them. Errors: ValueError for a condition that
+    nan for images that were not asked under all of them, or that one of these attacks had no
+    usable gradient for. Errors: ValueError for a condition that
     was not measured.
     """
     return r.tables["correct"][[r.row(c) for c in conditions]].mean(0)
@@ -110,7 +111,7 @@ def over_seeds(
     not, one degree of freedom widens them. Simulated with 2 to 4 seeds and 100 images, 95 % limits
     hold the truth in 89 % (two seeds, whose spread is the larger part) to 98 % of cases; those of
     the images alone in 14 to 95 %. One seed says nothing about others: the limits are then those of
-    the images. Fewer than 5 images have no limits: NaN.
+    the images. Fewer than 5 images have no limits: NaN; of none there is no estimate either.
 
     >>> correct = np.array([[1, 1, 0, 0, 1, 1], [1, 0, 0, 0, 1, 1.0]])
     >>> f"{over_seeds(lambda weights: correct @ weights, 6):.2f}"
@@ -119,6 +120,8 @@ def over_seeds(
     def at(weights):
         return np.asarray(statistic(weights), dtype=float)
 
+    if n_images == 0:
+        return Interval(np.nan, np.nan, np.nan, np.nan)
     each = at(np.full((n_images, 1), 1 / n_images))[:, 0]
     estimate, n_seeds = float(each.mean()), len(each)
     if n_images < MIN_IMAGES:

@@ -73,7 +73,7 @@ def write(root, name, settings):
     p = np.clip(np.array(share)[:, None] + 0.02 * rng.normal(size=(len(share), N)), 0.02, 0.98)
     answers = {
         "log_likelihood": np.log(p), "probability_t2": p**0.5, "confidence": p,
-        "correct": _answers(share, N),
+        "correct": _answers(share, N), "no_gradient": np.zeros_like(p),
     }  # fmt: skip
     energy = np.array(change)[:, :, None] * images
     about = {"n_images": N, "precision": "float32", "device": "cpu", "size": [SIDE, SIDE]}

@@ -379,6 +379,98 @@ def test_everything_runs_where_the_images_are(monkeypatch):
                 assert frequency_samples(x, weights, draws, 2, mode=mode).device.type == "cuda"
 
 
+# --- gradients that are nan, zero, or not there -------------------------------------------------
+
+
+class Broken(Core):
+    """The logits of a Core, with a gradient of nan for bright images."""
+
+    def forward(self, x):
+        dark = (x.detach().mean((1, 2, 3)) < 0.5).to(x)
+        return super().forward(x) + ((0 * x).sum((1, 2, 3)) + dark).sqrt()[:, None]
+
+
+class Rounding(Core):
+    def forward(self, x):
+        return super().forward(x + ((255 * x).round() / 255 - x).detach() - x + x.detach())
+
+
+class WithoutGrad(Core):
+    @torch.no_grad()
+    def forward(self, x):
+        return super().forward(x)
+
+
+class InNumpy(Core):
+    def forward(self, x):
+        z = torch.from_numpy(x.numpy().copy())
+        return super().forward(z).detach()
+
+
+ONE_BRIGHT = some_images(3) * 0.4 + torch.tensor([0.0, 0.55, 0.0]).double().view(3, 1, 1, 1)
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "big"])
+def test_maps_that_are_no_numbers_are_refused_naming_method_and_images(method):
+    if method in ("guided_ig", "integrated_gradients", "expected_gradients"):
+        # their paths begin in the dark, and reach what is bright
+        match = f"the {method} maps of images .[56].* are nan or inf.*mend the model"
+    else:
+        match = rf"the {method} maps of images \[6\] are nan or inf.*leave these images out"
+    with pytest.raises(ValueError, match=match):
+        made(Broken().double(), ONE_BRIGHT, method, first=5)
+
+
+def test_big_is_refused_too_where_the_image_itself_has_no_gradient():
+    with pytest.raises(ValueError, match=r"the big maps of images \[1\] are nan"):
+        attribute(Broken().double(), ONE_BRIGHT, method="big", eps=[1e-3], steps=2, path_steps=2)
+
+
+def test_exploring_is_refused_too():
+    with pytest.raises(ValueError, match=r"the fampe maps of images \[1\] are nan"):
+        explore(Broken().double(), ONE_BRIGHT, steps=2, samples=2)
+
+
+def test_guided_ig_ends_where_every_gradient_is_nan():
+    """The norm of a black image, where the path begins, has the gradient 0 / 0."""
+    net = nn.Sequential(nn.Flatten(), Divided(), nn.Linear(12, 2)).double().eval()
+    with pytest.raises(ValueError, match=r"guided_ig maps of images \[0\] are nan or inf"):
+        attribute(net, some_images(1, side=2), method="guided_ig")
+
+
+@pytest.mark.parametrize("method, same", [("guided_ig", False), ("integrated_gradients", True)])
+def test_the_map_of_guided_ig_hangs_on_rounding_where_maxima_tie(method, same):
+    """As its docstring says: in a black image all values that a max-pooling compares are equal.
+
+    What another order of sums changes is planted, as 1e-12.
+    """
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3), nn.MaxPool2d(3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3)]
+    net, x = nn.Sequential(*layers).double().eval(), some_images(1)
+    rounding = 1e-12 * torch.randn_like(x)
+    models = net, lambda z: net(z + rounding)
+    first, second = (attribute(model, x, torch.tensor([0]), method) for model in models)
+    alike = np.corrcoef(first.flatten(), second.flatten())[0, 1]
+    assert (alike > 1 - 1e-6) == same
+
+
+class Divided(nn.Module):
+    def forward(self, v):
+        return v / (v.pow(2).sum(1, keepdim=True).sqrt() + 1e-6)
+
+
+def test_maps_of_zeros_are_named():
+    with pytest.warns(RuntimeWarning, match=r"saliency maps of images \[4, 5\] are zero every"):
+        attribute(Rounding().double(), some_images(2), method="saliency", first=4)
+
+
+@pytest.mark.parametrize("kind", [WithoutGrad, InNumpy])
+@pytest.mark.parametrize("method", METHODS)
+def test_models_that_give_no_gradient_are_refused_by_the_name_of_the_method(method, kind):
+    with pytest.raises(ValueError, match=f"^{method} needs gradients.*NumPy.*give the torch model"):
+        made(kind().double(), some_images(1), method)
+
+
 # --- errors -------------------------------------------------------------------------------------
 
 

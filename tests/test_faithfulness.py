@@ -199,6 +199,28 @@ def test_an_examination_asks_what_it_should_and_comes_back_from_disk(tmp_path):
         back.rows("lime")
 
 
+class Rounding(Linear):
+    """Rounds bright images, and gives them no gradient."""
+
+    def forward(self, x):
+        bright = (x.detach().mean((1, 2, 3)) > 0.5).view(-1, 1, 1, 1)
+        return super().forward(torch.where(bright, (255 * x).round() / 255, x))
+
+
+@pytest.mark.filterwarnings("ignore:the .* maps of images")
+def test_what_no_gradient_showed_the_way_to_is_not_judged():
+    """Nothing was attacked there, and a judge that still is right has withstood nothing."""
+    net, x = Rounding().float(), some_images().float() / 3
+    x[1] += 0.6
+    judges = {"self": net, "other": Linear(seed=5).float()}
+    e = examine(net, x, zeros(), VARIANTS, judges, **HOW | {"n_twin": 0})
+    for v in ("pgd", "fampe"):
+        for quantity in ("correct self", "correct other"):
+            assert np.isnan(e.rows(v)[quantity]).tolist() == [False, True, False]
+    assert np.isnan(e.rows("fampe")["success"]).tolist() == [False, True, False]
+    assert np.isfinite(e.rows("clean")["correct self"]).all()
+
+
 def test_a_kill_loses_one_map_and_changes_no_byte(tmp_path, monkeypatch):
     whole = examined()
     made, once = [], faithfulness._examined

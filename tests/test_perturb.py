@@ -12,7 +12,15 @@ from imagecorruptions import corruptions
 from scipy.ndimage import gaussian_filter1d
 from torch import nn
 
-from iaside.perturb import ATTACKS, NAMES, NOISES, _numpy_seeded, match_energy, perturb
+from iaside.perturb import (
+    ATTACKS,
+    NAMES,
+    NOISES,
+    _numpy_seeded,
+    match_energy,
+    perturb,
+    perturb_noting,
+)
 from iaside.spectral import band_masks, split_bands
 from iaside.tables import CORRUPTIONS
 
@@ -327,6 +335,113 @@ def test_the_steps_of_sparsefool_add_up_until_it_gives_up():
         assert (y != black).sum() == values and saturating(y).argmax(1) == answer
 
 
+# Image 1 alone is bright: these models give it, and no other, no usable gradient.
+ONE_BRIGHT = (X / 5 + torch.tensor([0.1, 0.7, 0.1]).view(3, 1, 1, 1)).clamp(0, 1)
+
+
+def is_bright(x):
+    return (x.detach().mean((1, 2, 3)) > 0.5).view(-1, 1, 1, 1)
+
+
+def rounds(x):
+    return NET(torch.where(is_bright(x), (255 * x).round() / 255, x))
+
+
+def divides_by_zero(x):
+    dark = (~is_bright(x)).to(x).flatten()
+    return NET(x) + ((0 * x).sum((1, 2, 3)) + dark).sqrt()[:, None]
+
+
+ALONG_GRADIENTS = {
+    "fgsm": ("fgsm", {"eps": 0.02}),
+    "pgd": ("pgd", {"eps": 0.02}),
+    "confined pgd": ("pgd", {"eps": 0.02, "band": 0, "masks": MASKS}),
+    "sparsefool": ("sparsefool", {}),
+}
+
+
+@pytest.mark.parametrize("model", [rounds, divides_by_zero])
+@pytest.mark.parametrize("name, options", ALONG_GRADIENTS.values(), ids=ALONG_GRADIENTS)
+def test_images_without_a_usable_gradient_are_named_and_the_others_attacked(name, options, model):
+    options = options | {"model": model, "labels": model(ONE_BRIGHT).argmax(1).detach()}
+    with pytest.warns(RuntimeWarning, match=rf"^{name} found no usable gradient.*images \[1\]"):
+        y = perturb(ONE_BRIGHT, name, **options)
+    other = (y != ONE_BRIGHT).flatten(1).any(1)
+    assert other[[0, 2]].all() and (other[1] == (name == "pgd"))  # its random start only
+    alone, usable = perturb_noting(ONE_BRIGHT[1:2], name, first=1, **piece(options, 1))
+    assert torch.allclose(alone, y[1:2], atol=1e-6) and usable.tolist() == [False]
+
+
+def test_what_needs_no_gradient_is_not_said_to_have_none(recwarn):
+    """Pixle asks for none, and SparseFool of no image that is misclassified already."""
+    labels = rounds(ONE_BRIGHT).argmax(1)
+    _, usable = perturb_noting(ONE_BRIGHT, "pixle", model=rounds, labels=labels)
+    assert usable.all()
+    wrong = (labels + 1) % CLASSES
+    y, usable = perturb_noting(ONE_BRIGHT, "sparsefool", model=flat, labels=wrong % 2 + 1)
+    assert usable.all() and y.equal(ONE_BRIGHT)
+    assert perturb_noting(X, "white_noise", sigma=0.1)[1].all()
+    assert not [w for w in recwarn if "usable" in str(w.message)]
+
+
+def test_one_usable_step_is_enough():
+    """Flat where pgd begins, at the image less its random start, and steep elsewhere."""
+    calls = []
+
+    def wakes(x):
+        calls.append(len(x))
+        return NET(x) if len(calls) > 5 else NET(x.round())
+
+    _, usable = perturb_noting(X, "pgd", model=wakes, labels=LABELS, eps=0.02)
+    assert usable.all() and len(calls) > 6
+
+
+def in_numpy(x):
+    return torch.from_numpy(x.numpy().mean((2, 3)))
+
+
+def detached(x):
+    return NET(x.detach())
+
+
+@torch.no_grad()
+def without_grad(x):
+    return NET(x)
+
+
+def trained_only(x):
+    """Its outputs have a gradient, but of its own weights."""
+    return TRAINABLE(x.detach())
+
+
+TRAINABLE = small_net().requires_grad_(True)
+
+
+@pytest.mark.parametrize("model", [in_numpy, detached, without_grad, trained_only])
+@pytest.mark.parametrize("name, options", ALONG_GRADIENTS.values(), ids=ALONG_GRADIENTS)
+def test_models_that_give_no_gradient_are_refused_by_the_name_of_the_attack(name, options, model):
+    options = options | {"model": model, "labels": model(X).argmax(1)}
+    with pytest.raises(ValueError, match=f"^{name} needs gradients.*pixle, noise") as found:
+        perturb(X, name, **options)
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("model", [in_numpy, without_grad])
+def test_pixle_attacks_models_that_give_no_gradient(model):
+    labels = model(X).argmax(1)
+    assert not perturb(X, "pixle", model=model, labels=labels).equal(X)
+
+
+def test_other_faults_of_a_model_keep_their_words():
+    def breaks(x):
+        if x.requires_grad:
+            raise RuntimeError("out of luck")
+        return NET(x)
+
+    with pytest.raises(RuntimeError, match="^out of luck$"):
+        perturb(X, "fgsm", model=breaks, labels=LABELS, eps=0.1)
+
+
 def test_pixle_only_moves_pixels():
     y = perturb(X, "pixle", model=NET, labels=LABELS)
     for before, after in zip(X, y, strict=True):
@@ -534,7 +649,8 @@ ERRORS = [
     (X[:, :1], "snow", {"severity": 1}, ValueError, "3 channels.*got 1"),
     (X, "sparsefool", AIM | {"labels": (LABELS + 1) % CLASSES, "energy": 0.1}, ValueError,
      r"images \[0, 1, 2\] are unchanged.*predictions"),
-    (X, "sparsefool", AIM | {"model": flat, "labels": ZEROS}, ValueError, "nan.*gradients"),
+    (X, "fgsm", {"model": flat, "labels": ZEROS, "eps": 0.1, "energy": 0.1}, ValueError,
+     r"images \[0, 1, 2\] are unchanged.*no usable gradient"),
     (0 * X, "white_noise", {"energy": 0.1}, ValueError, r"\[0, 1, 2\] are black"),
     (SATURATED, "white_noise", {"sigma": 0.1, "band": 3, "masks": MASKS, "clamp": True},
      ValueError, r"images \[2\] have pixels at 0 or 1"),

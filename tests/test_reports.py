@@ -16,7 +16,7 @@ from iaside.faithfulness import QUANTITIES, Examination
 from iaside.responses import heat_cells
 from iaside.score import Interval, interval
 from iaside.shapley import coalitions, interaction_values
-from iaside.tables import CLEAN, CORRUPTIONS, FOURIER, Condition, Responses, Worths
+from iaside.tables import CLEAN, CORRUPTIONS, FOURIER, TABLES, Condition, Responses, Worths
 
 M, N = 4, 12
 NAMES = [
@@ -53,7 +53,7 @@ def write(root, k, name):
     answers = {
         "log_likelihood": log_p, "probability_t2": np.exp(log_p) ** 0.5,
         "correct": (rng.random(log_p.shape) < np.exp(log_p)).astype(float),
-        "confidence": np.exp(log_p),
+        "confidence": np.exp(log_p), "no_gradient": np.zeros_like(log_p),
     }  # fmt: skip
     energy = np.ones((M, N)) / (1 + np.arange(M))[:, None]
     change = strength[:, None, None] * rng.random((len(conditions), M, 1)) * energy
@@ -97,6 +97,24 @@ def test_claims_about_architectures_are_judged_where_their_networks_are(project)
     assert {p["part"] for p in found["shufflenet_adversarial"]["parts"]} == {"fgsm", "pgd"}
 
 
+def test_images_without_a_usable_gradient_are_left_out_of_the_reports_and_said(project, capsys):
+    path = project / "results/robustness/tables/alexnet.npz"
+    whole, r = path.read_bytes(), Responses.load(path)
+    row = r.row(Condition("pgd", 0.2))
+    for t in TABLES:
+        r.tables[t][row, :3] = 1.0 if t == "no_gradient" else np.nan
+    r.save(path)
+    some = {name: MODELS[name] for name in NAMES[:5]}
+    found = report(project, "55_architecture", models=some)[0]
+    parts = {p["part"]: p["n"] for p in found["shufflenet_adversarial"]["parts"]}
+    assert parts == {"fgsm": N, "pgd": N - 3}, "the images that every network was attacked on"
+    capsys.readouterr()
+    report(project, "50_correlation", models=some)
+    said = "alexnet: 3 of 12 images gave no usable gradient under pgd 0.2: left out, not robust"
+    assert said in capsys.readouterr().out
+    path.write_bytes(whole)
+
+
 def test_matching_is_judged_over_corruptions_and_networks(project):
     found, metrics = report(project, "58_match", models=MODELS)
     assert set(found) == {"profile_predicts_loss", "profile_beats_score"}
@@ -122,7 +140,7 @@ def test_an_own_deployment_is_matched_and_unpaired_files_are_refused(project, ca
         report(project, "58_match", models=MODELS, images="phone")
 
 
-def write_attributions(root, name, judges):
+def write_attributions(root, name, judges, unattacked=0):
     """FAMPE gains 0.05, and more over its low-frequency self the more an image leans low."""
     how = {"steps": 2, "samples": 1}
     fampe = {"method": "fampe", "alpha": 0.1, "kappa": 0.9, **how}
@@ -141,6 +159,8 @@ def write_attributions(root, name, judges):
         tables["insertion"][k] = np.nan if score is None else score
         for judge in judges:  # the attack of FAMPE transfers, others do not
             tables[f"correct {judge}"][k] = float(v != "fampe" or judge == name)
+            if v == "pgd":
+                tables[f"correct {judge}"][k, :unattacked] = np.nan
     about = {
         "variants": variants, "rows": list(variants), "quantities": quantities, "n_images": N,
         "only": {v: 3 for v in scores if v.startswith("grid")}, "n_shown": 1, "steps": 4,
@@ -154,9 +174,9 @@ def write_attributions(root, name, judges):
     Examination(variants, tables, about, maps).save(path, worths=game)
 
 
-def test_planted_gains_of_attributions_are_found_and_judged(project):
+def test_planted_gains_of_attributions_are_found_and_judged(project, capsys):
     for name in NAMES[:2]:
-        write_attributions(project, name, NAMES[:2])
+        write_attributions(project, name, NAMES[:2], unattacked=2)
     pixels = np.random.default_rng(0).integers(0, 255, (N, 32, 32, 3)).astype("uint8")
     labels = np.arange(N)
     np.savez(project / "data/images/planted.npz", images=pixels, labels=labels)
@@ -175,6 +195,8 @@ def test_planted_gains_of_attributions_are_found_and_judged(project):
     percent = 5 / base.mean() - 13.02
     assert found["fampe_gain_13"]["estimate"] == pytest.approx(percent, abs=1e-3)
     assert all("reconstruction" in row["note"] for row in found.values())
+    said = f"{NAMES[0]}: 2 of {N} photographs gave no usable gradient under PGD: left out, not"
+    assert said in capsys.readouterr().out
 
 
 def test_planted_substitutes_and_complements_are_named_and_drawn():

@@ -15,6 +15,7 @@ from iaside import robustness
 from iaside.responses import _answerer, fourier_noise, heat_cells, responses
 from iaside.robustness import (
     ALEXNET,
+    MEASURES,
     band_survival,
     coefficient,
     coefficients,
@@ -38,7 +39,9 @@ from iaside.tables import (
     Condition,
     Responses,
     heat_frequencies,
+    without_gradient,
 )
+from iaside.twins import accuracy_over_seeds, share_right
 
 SIDE, M = 32, 4
 MASKS = band_masks(M, (SIDE, SIDE))
@@ -176,6 +179,68 @@ def test_attacks_do_harm_and_pgd_is_the_stronger():
     clean, fgsm, pgd = r.tables["log_likelihood"]
     assert (fgsm < clean).all() and (pgd < clean).all()
     assert pgd.mean() <= fgsm.mean() + 1e-6  # a linear model: one step is already the best
+
+
+class Rounding(Linear):
+    """Rounds bright images, which give it no gradient then."""
+
+    def forward(self, x):
+        bright = (x.detach().mean((1, 2, 3)) > 0.5).view(-1, 1, 1, 1)
+        return super().forward(torch.where(bright, (255 * x).round() / 255, x))
+
+
+class Unusable(Linear):
+    """A gradient of nan, everywhere."""
+
+    def forward(self, x):
+        return super().forward(x) + (0 * x).sum((1, 2, 3)).sqrt()[:, None]
+
+
+ATTACKED = [Condition("fgsm", 0.02), Condition("pgd", 0.02), Condition("pgd", 0.02, 0)]
+
+
+@pytest.mark.parametrize("attack_batch", [1, 4])
+def test_an_image_without_a_usable_gradient_is_not_counted_as_robust(attack_batch, tmp_path):
+    x, y = some_images(6) / 3, torch.zeros(6).long()
+    x[[1, 4]] += 0.6
+    conditions = [*ATTACKED, Condition("white_noise", 0.1)]
+    r = responses(Rounding(), x, y, conditions, MASKS, progress=False, attack_batch=attack_batch,
+                  subset={"fgsm": [0, 1, 2]})  # fmt: skip
+    r.save(tmp_path / "r.npz")
+    r = Responses.load(tmp_path / "r.npz")
+    none = r.tables["no_gradient"]
+    for c in ATTACKED:
+        few = c.source == "fgsm"
+        expected = [0, 1, 0, *[np.nan] * 3] if few else [0, 1, 0, 0, 1, 0]
+        assert np.array_equal(none[r.row(c)], expected, equal_nan=True)
+        left = [0, 2] if few else [0, 2, 3, 5]
+        assert r.asked(r.row(c)).tolist() == left
+        for t in TABLES[:-1]:
+            assert np.flatnonzero(~np.isnan(r.tables[t][r.row(c)])).tolist() == left
+        assert np.isnan(r.change_energy[r.row(c)][:, [1, 4]]).all()
+        clean, attacked = (r.tables["correct"][r.row(k)][left] for k in (CLEAN, c))
+        found = measure(r, "accuracy drop", c)
+        assert found.estimate == (clean - attacked).mean()
+    assert not none[[r.row(CLEAN), r.row(conditions[-1])]].any()
+    assert without_gradient(r) == [
+        "1 of 3 images gave no usable gradient under fgsm 0.02: left out, not robust",
+        "2 of 6 images gave no usable gradient under pgd 0.02: left out, not robust",
+        "2 of 6 images gave no usable gradient under pgd 0.02, band 0: left out, not robust",
+    ]
+
+
+def test_a_network_without_any_usable_gradient_has_no_robustness():
+    """It looked perfect: the images came back unchanged, and the answers with them."""
+    x, y = some_images(6), torch.zeros(6).long()
+    r = responses(Unusable(), x, y, ATTACKED, MASKS, progress=False)
+    assert np.array_equal(r.tables["no_gradient"][1:], np.ones((3, 6)))
+    for kind in MEASURES:
+        for asked in (ATTACKED[0], ATTACKED):
+            assert np.isnan(measure(r, kind, asked)).all()
+    right = share_right(r, ATTACKED)
+    assert np.isnan(right).all() and np.isnan(accuracy_over_seeds(right[None])).all()
+    drops = [measure(r, "mPE", c).estimate for c in ATTACKED]
+    assert np.isnan(correlation([1, 2, 3], drops).estimate)
 
 
 def test_an_interrupted_measurement_goes_on_and_the_same_bytes_come_out(tmp_path):
