@@ -2,7 +2,7 @@
 
 FAMPE is rebuilt from its public descriptions (methods 2.2): neither its code nor its equations are
 public, so every detail that they leave open is a choice made here, and an option. The others follow
-their authors' published code, Saliency to DeepLIFT through captum.
+their authors' published code, some through captum.
 
 Every image has random numbers of its own, drawn from ``seed`` and from its place in the set. On a
 CPU a pass of the model never mixes images: what becomes of one is the same to the last bit whatever
@@ -77,11 +77,11 @@ def attribute(
     ``fampe``, ``attexplore``: as in ``explore``.
     ``saliency``: gradient of the probability. ``smoothgrad``: samples=50, sigma=0.15.
     ``integrated_gradients``: steps=50, from black. ``fast_ig``: image times gradient of the loss.
-    ``guided_ig``: steps=15, fraction=0.25, max_dist=0.02, from black. With max-pooling rounding
-    decides much of its map (``baselines.guided_ig``).
+    ``guided_ig``: steps=15, fraction=0.25, max_dist=0.02, from black; adds up on smooth networks
+    only. With max-pooling rounding decides much of its map (``baselines.guided_ig``).
     ``expected_gradients``: samples=4, references=images, (R, C, H, W) that baselines are drawn of.
-    ``deeplift``: rescale rule for the logit, from black; activations that captum does not know
-    (ReLU6, SiLU, GELU) pass their plain gradient. Needs a module that uses each activation once.
+    ``deeplift``: rescale rule for the logit, from black; adds up to its change, or is refused:
+    networks that multiply activations or normalise by them (gates, attention) have no rule.
     ``big``: steps=50, path_steps=50, eps=(16/255,): from the nearest adversarial example.
     ``agi``: classes=20, steps=20, eps=0.05. ``la``: classes=20, steps=20, spatial_range=20.
     ``mfaba``: steps=50, variant="sharp" or "smooth".
@@ -91,9 +91,10 @@ def attribute(
 
     Errors: ValueError/TypeError for an unknown method or option, a value out of range, images
     outside [0, 1], targets that do not fit, a model in training mode or one that gives no gradient
-    (torch.no_grad, NumPy, ONNX), and for a map that is not finite, as the gradient is then not;
-    ImportError with the line that installs captum. A map of zeros is a RuntimeWarning. Both name
-    images by their place in the set, which counts from ``first``.
+    (torch.no_grad, NumPy, ONNX), deeplift of a network that it does not add up for, and a map that
+    is not finite, as the gradient is then not; ImportError with the line that installs captum. A
+    map of zeros is a RuntimeWarning. Both name images by their place in the set, which counts from
+    ``first``.
     Source: methods 2.2 to 2.4 (seed 003; AttEXplore: Zhu et al. 2024).
 
     >>> nn = torch.nn

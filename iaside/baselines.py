@@ -1,22 +1,21 @@
 """The attribution methods that FAMPE is compared with, as their authors published them.
 
-Saliency to DeepLIFT go through captum. Each function takes model, images (B, C, H, W), targets
-(B,), one generator per image, the images per pass of the model and its own options, which
-``attribution.attribute`` documents and checks; it returns (B, C, H, W).
+Saliency, SmoothGrad, integrated and expected gradients go through captum. Each function takes
+model, images (B, C, H, W), targets (B,), one generator per image, the images per pass of the model
+and its own options, which ``attribution.attribute`` documents and checks; it returns (B, C, H, W).
 """
 
 from __future__ import annotations
 
-import copy
-import warnings
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from iaside.gradients import cross_entropy, gradients, probability
 from iaside.machine import channels_last
 from iaside.perturb import _check_images, _numpy_seeded
+from iaside.rescale import Rescale
 
 
 def fast_ig(model, x, y, draws, at_once) -> Tensor:
@@ -167,6 +166,30 @@ def mfaba(model, x, y, draws, at_once, *, steps=50, variant="sharp") -> Tensor:
     return attribution
 
 
+def deeplift(model, x, y, draws, at_once) -> Tensor:
+    """DeepLIFT (Shrikumar et al. 2017) by its rescale rule, for the logit, from black.
+
+    Not through captum, whose rule overwrites where windows of a max-pool overlap and knows neither
+    ReLU6 nor functions. Of the logit: no rule of this kind adds up through a softmax.
+    """
+    image = _leaf(x)
+    with Rescale():
+        outputs = model(channels_last(torch.cat([image, torch.zeros_like(x)])))
+    logits, of_black = outputs.gather(1, y.repeat(2)[:, None])[:, 0].chunk(2)
+    (multiplier,) = torch.autograd.grad(logits.sum(), image)
+    attribution = x * multiplier
+    total, change = attribution.double().sum((1, 2, 3)), (logits - of_black).detach().double()
+    rounding = 1e-5 * attribution.abs().double().sum((1, 2, 3))
+    wrong = ~((total - change).abs() <= 1e-3 * change.abs() + rounding)
+    if wrong.any():
+        raise ValueError(
+            f"deeplift does not add up for {getattr(model, 'name', 'this network')}: a map sums to "
+            f"{total[wrong][0]:.4g} where the logit changes by {change[wrong][0]:.4g}; products of "
+            "activations, softmax and norms of each image have no rule; take integrated_gradients"
+        )
+    return attribution
+
+
 # -- through captum ---------------------------------------------------------------------
 
 
@@ -202,20 +225,6 @@ def expected_gradients(model, x, y, draws, at_once, *, samples=4, references=Non
         draws, x, y,
         lambda xs, ys: shap.attribute(xs, references, n_samples=samples, stdevs=0.0, target=ys),
     )  # fmt: skip
-
-
-def deeplift(model, x, y, draws, at_once) -> Tensor:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"deeplift follows modules, and the model is a {type(model).__name__}")
-    own = copy.deepcopy(model)  # captum hooks it, and takes no in-place activations
-    for module in own.modules():
-        if getattr(module, "inplace", False):
-            module.inplace = False
-    # Of the logit: captum's rule for softmax does not add up, not even where all else is linear.
-    method = captum_attr().DeepLift(own)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that it sets hooks, which are gone with own
-        return method.attribute(_leaf(x), torch.zeros_like(x), target=y).detach()
 
 
 def probabilities(model: Callable) -> Callable:

@@ -185,9 +185,9 @@ def map_similarity(first: Tensor, second: Tensor) -> np.ndarray:
 def completeness_gap(attribution: Tensor, change: Tensor) -> np.ndarray:
     """By how much an attribution fails to add up to what it explains, relative to that.
 
-    Shapes: attribution (B, C, H, W); change (B,), of the probability from the baseline to the image
-    or of the loss along a path; returns (B,) float64: 0 is complete, 1 is off by as much as there
-    is to explain.
+    Shapes: attribution (B, C, H, W); change (B,), of the probability (deeplift: of the logit) from
+    the baseline to the image or of the loss along a path; returns (B,) float64: 0 is complete, 1 is
+    off by as much as there is to explain.
 
     >>> completeness_gap(torch.ones(1, 1, 2, 2), torch.tensor([5.0])).round(3).tolist()
     [0.2]
@@ -252,7 +252,9 @@ def _check_maps(model, images: Tensor, targets: Tensor, attribution: Tensor) -> 
 
 # -- many methods on the same images ---------------------------------------------------------------
 
-FROM_BLACK = ("integrated_gradients", "guided_ig")  # complete: they add up to p(image) - p(black)
+# What they should add up to is the change from black of the probability, of deeplift the logit's.
+# Guided IG does so on smooth networks: its points see slopes that are the smallest before a move.
+FROM_BLACK = ("integrated_gradients", "guided_ig", "deeplift")
 QUANTITIES = (
     "insertion", "deletion", "infidelity", "total", "change", "success", "passes", "similarity",
     "radius",
@@ -484,8 +486,9 @@ def _examined(model, x, y, variant, references, i, seed, how, whole, samples, tw
     found["passes"] = float(sum(seen)) if seen else np.nan
     if method in FROM_BLACK:
         with torch.no_grad():
-            p = model(torch.cat([x, torch.zeros_like(x)])).softmax(1)[:, y.item()]
-        found["change"] = (p[0] - p[1]).item()
+            outputs = model(torch.cat([x, torch.zeros_like(x)]))
+        explained = (outputs if method == "deeplift" else outputs.softmax(1))[:, y.item()]
+        found["change"] = (explained[0] - explained[1]).item()
     if twin is not None:
         other = attribute(twin, x, y, method, **draw, **options)
         found["similarity"] = map_similarity(a, other)[0]

@@ -221,6 +221,13 @@ def test_what_no_gradient_showed_the_way_to_is_not_judged():
     assert np.isfinite(e.rows("clean")["correct self"]).all()
 
 
+def test_deeplift_is_held_to_the_change_of_the_logit():
+    e = examine(Linear(), some_images(), zeros(), {"deeplift": {"method": "deeplift"}}, steps=4,
+                infidelity_samples=0, progress=False)  # fmt: skip
+    rows = e.rows("deeplift")
+    assert np.allclose(rows["total"], rows["change"], rtol=1e-4) and (rows["change"] != 0).all()
+
+
 def test_a_kill_loses_one_map_and_changes_no_byte(tmp_path, monkeypatch):
     whole = examined()
     made, once = [], faithfulness._examined
