@@ -15,6 +15,8 @@ _HOME = {  # public name -> its module
     "load_model": "models",
     "save_weights": "models",
     "folded": "folding",
+    "calibrated": "controls",
+    "untrained_control": "controls",
     "load_images": "images",
     "band_masks": "spectral",
     "cells_per_band": "spectral",

@@ -50,7 +50,7 @@ class Counting(nn.Module):
     def __init__(self, classes):
         super().__init__()
         self.net = nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.Softplus(), nn.AdaptiveAvgPool2d(2),
-                                 nn.Flatten(), nn.Linear(16, classes))  # fmt: skip
+                                 nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, classes))
 
     def forward(self, x):
         SEEN[0] += len(x)
@@ -208,7 +208,7 @@ def run_cells(notebook, given):
 NOTEBOOKS = {
     "15_snr": {"n_sparse": 0, "n_images": 3, "n_attack": 2},
     "20_worths": {"item": "net-all", "variants": ["trained", "untrained", "float32", "published"],
-                  "n_images": 3, "values": ["margin", "embedding"]},
+                  "n_initialisations": 3, "n_images": 3, "values": ["margin", "embedding"]},
     "40_robustness": {"n_images": 3, "n_attack": 2, "severities": [1, 5]},
     "67_resolution": {"n_images": 6, "bands": [4, 8], "budget": 75},
     "60_choices": {"n_images": 3, "n_bands": 4},  # of 3, two partitions are one
