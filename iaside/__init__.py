@@ -16,6 +16,8 @@ _HOME = {  # public name -> its module
     "Classifier": "models",
     "save_weights": "models",
     "folded": "folding",
+    "calibrated": "controls",
+    "untrained_control": "controls",
     "load_images": "images",
     "band_masks": "spectral",
     "cells_per_band": "spectral",

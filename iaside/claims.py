@@ -412,9 +412,11 @@ CLAIMS: tuple[Claim, ...] = (
         kind="null",
         threshold=PSI_MARGIN,
         # On psi: a min-max SID cannot be uniform, whatever the model.
-        statistic="psi_i of the untrained model as a share of v(all) of its trained twin; parts: "
+        statistic="psi_i of the untrained model as a share of v(all) of its trained twin on the "
+        "same photographs, mean over initialisations, which are the unit (Student's t); parts: "
         "every band of every untrained model",
-        needs="worths of an untrained control and of its trained twin",
+        needs="at least 5 initialisations of a usable untrained control (logit sd .01 to 3), and "
+        "worths of its trained twin",
     ),
     Claim(
         id="value_is_information",

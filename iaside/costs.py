@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from iaside.controls import ONE_BATCH, control_passes
 from iaside.estimator import passes_per_image
 from iaside.faithfulness import QUANTITIES, examination_passes
 from iaside.folding import FOLD
@@ -123,7 +124,8 @@ def _snr(p: dict, study: Study) -> list[Part]:
 
 def _worths(p: dict, study: Study) -> list[Part]:
     recorded = {*p["values"], "log_likelihood", "accuracy", "probability"}
-    looks = LOOK + FOLD * (1 + ("untrained" in p["variants"]))
+    twins = p["n_initialisations"] * ("untrained" in p["variants"])
+    looks = LOOK + FOLD * (1 + twins)
     parts = [Part(study.network(p["model"]), _forward(looks), p["precision"], p["batch_size"])]
     n, bands, tables = p["n_images"], p["n_bands"], len(recorded)
     for v in p["variants"]:
@@ -136,10 +138,16 @@ def _worths(p: dict, study: Study) -> list[Part]:
         else:
             passes = sampled_passes(bands, n, n * passes_per_image(bands))
             passes += 2 * n * ("embedding" in recorded)  # a second round begins with what is left
+            passes *= twins if v == "untrained" else 1
             disk = (3 + tables) * passes
         parts.append(parts[0]._replace(
             passes=_forward(passes), images=n, bands=bands, disk=NUMBER * disk,
             precision="float32" if v == "float32" else p["precision"],
+        ))  # fmt: skip
+    if twins:
+        parts.append(parts[0]._replace(
+            passes=_forward(twins * control_passes(n)), precision="float32",
+            batch=min(n, ONE_BATCH), images=n,
         ))  # fmt: skip
     return parts
 
@@ -229,7 +237,7 @@ def _attributions(p: dict, study: Study) -> list[Part]:
         p["insertion_steps"], p["infidelity_samples"],
     )  # fmt: skip
     game = n + coalition_passes(bands, n)  # with what is predicted
-    passes = passes + _forward(FOLD * (2 + judges) + game)
+    passes = passes + _forward(FOLD * (2 + judges) + control_passes(n) + game)
     rows = len(variants) + len(grid)
     disk = NUMBER * n * (rows * (len(QUANTITIES) + judges) + 2**bands)
     return [Part(study.network(p["model"]), passes, "float32", 16, 10, n, bands,

@@ -6,7 +6,8 @@ other draws could not foresee: the worths are predicted by a Gaussian process ov
 kernel has one rate per band, first from other images (the game they have in common), then from the
 other draws of the same image. The Shapley values of a prediction are known in closed form, and no
 draw takes part in its own prediction, so what is foreseen badly costs precision, never bias.
-`SampledWorths` is such a sample as it lies on disk (exact games: `iaside.tables`).
+`SampledWorths` is such a sample as it lies on disk (exact games: `iaside.tables`), `Controls` those
+of one network's untrained twins.
 """
 
 from __future__ import annotations
@@ -91,6 +92,60 @@ class SampledWorths:
                 checked(arrays[name], name, (rows,), "iu")
             tables = {v: checked(arrays[v], v, (rows,)) for v in provenance["values"]}
             return cls(arrays["image"], arrays["draw"], arrays["coalition"], tables, provenance)
+
+
+@dataclass
+class Controls:
+    """Sampled worths of a network's untrained twins, one of each initialisation: the unit.
+
+    samples: K of them; logit_sd: the spread of each one's logits on the photographs; refused: why
+    the network has no usable control, in words, and there are then no samples.
+
+    Errors: ValueError for neither samples nor a reason, and for both.
+
+    >>> Controls([], [], "no usable control: logit sd 7.1").samples
+    []
+    """
+
+    samples: list[SampledWorths]
+    logit_sd: list[float]
+    refused: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.samples) == bool(self.refused):
+            raise ValueError("controls are samples, or refused with a reason")
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """Mean Shapley values over the photographs, (M, K): a column per initialisation."""
+        return np.stack([s.estimates.values.mean(1) for s in self.samples], 1)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write all rows and where they are from to one npz, whole or not at all."""
+        about = {"logit_sd": self.logit_sd, "refused": self.refused}
+        tables = {}
+        for k, sample in enumerate(self.samples):
+            rows = {"image": sample.image, "draw": sample.draw, "coalition": sample.coalition}
+            tables |= {f"{k}/{name}": table for name, table in (rows | sample.tables).items()}
+        save_table(path, about | {"samples": [s.provenance for s in self.samples]}, tables)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Controls:
+        """Read what ``save`` wrote. Errors: FileNotFoundError, or ValueError for another file."""
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no untrained controls at {path}; measure them: `make repro`")
+        with np.load(path, allow_pickle=False) as data:
+            about = json.loads(str(data["provenance"])) if "provenance" in data else {}
+            if "refused" not in about:
+                raise ValueError(f"{path} holds no untrained controls; measure them again")
+            samples = [
+                SampledWorths(
+                    *(data[f"{k}/{name}"] for name in ("image", "draw", "coalition")),
+                    {name: data[f"{k}/{name}"] for name in provenance["values"]}, provenance,
+                )
+                for k, provenance in enumerate(about["samples"])
+            ]  # fmt: skip
+            return cls(samples, about["logit_sd"], about["refused"])
 
 
 def pairs_per_image(n_bands: int) -> int:

@@ -162,8 +162,9 @@ def standard_errors(psi: ArrayLike) -> np.ndarray:
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Return the mean over images of each row of `values` (K, N), with Student's t limits, (K,).
 
-    For curves of many points; `interval`, which allows for skew, is for the numbers that are
-    concluded from. As there, fewer than 5 images have no limits (NaN). Errors as in `interval`.
+    For curves of many points, and for a few initialisations or trainings, of which resamples know
+    too little; `interval`, which allows for skew, is for the numbers that are concluded from many
+    images. As there, fewer than 5 images have no limits (NaN). Errors as in `interval`.
 
     >>> mean_interval([[1.0, 3.0, 2.0, 4.0, 5.0], [2.0, 2.0, 2.0, 2.0, 2.0]]).high.round(2)
     array([4.96, 2.  ])

@@ -173,7 +173,7 @@ def coalition_images(
     absence, sigma, seed: what stands in absent bands, as in ``coalition_worths``.
 
     Errors: those of ``coalition_worths`` for images, masks and absence.
-    Source: seed 002 Eq. 5, Figs. 5, 12 and 13.
+    Source: seed 002 Eq. 5, Figs. 5 and 12.
 
     >>> from iaside.spectral import band_masks
     >>> x = torch.rand(2, 3, 16, 16)

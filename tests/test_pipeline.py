@@ -99,7 +99,7 @@ def test_a_stage_tracks_its_section_and_writes_to_its_folder(name, notebook, bod
     tracked = {p for p in body["params"] if p.startswith(f"{noun}.")}
     if tracked:  # single keys: all but those that say how many controls there are
         study = read_yaml((ROOT / "params.yaml").read_text(), "params")[noun]
-        assert {p.split(".")[1] for p in tracked} == set(study) - {"n_control"}
+        assert {p.split(".")[1] for p in tracked} == set(study) - {"n_control", "n_initialisations"}
 
 
 def test_every_notebook_has_a_stage_and_its_own_number():

@@ -50,7 +50,7 @@ class Counting(nn.Module):
     def __init__(self, classes):
         super().__init__()
         self.net = nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.Softplus(), nn.AdaptiveAvgPool2d(2),
-                                 nn.Flatten(), nn.Linear(16, classes))  # fmt: skip
+                                 nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, classes))
 
     def forward(self, x):
         SEEN[0] += len(x)
@@ -207,7 +207,7 @@ def run_cells(notebook, given):
 
 NOTEBOOKS = {
     "15_snr": {"n_sparse": 0, "n_images": 3, "n_attack": 2},
-    "20_worths": {"item": "net-all", "n_images": 3,
+    "20_worths": {"item": "net-all", "n_initialisations": 3, "n_images": 3,
                   "variants": ["trained", "untrained", "other_precision", "published"],
                   "values": ["margin", "embedding"]},
     "40_robustness": {"n_images": 3, "n_attack": 2, "severities": [1, 5]},

@@ -1,0 +1,111 @@
+"""Untrained controls: networks with random weights whose answers are neither lost nor certain.
+
+With the batch-norm statistics that a library initialises (mean 0, variance 1) nothing normalises:
+the signal of a deep network with random weights grows or vanishes from layer to layer. A control
+therefore takes its statistics from the photographs of the study, and is refused where its logits
+show that it is nearly certain of random classes, or the same for all. What is measured of several
+initialisations is kept by `iaside.estimator.Controls`.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from iaside.models import Classifier, load_model
+from iaside.worths import check_images
+
+LOGIT_SD = 0.01, 3.0  # of a control that is neither constant nor certain of random classes
+ONE_BATCH = 128  # photographs at most: of a VGG they take 5 GB
+
+
+class Control(NamedTuple):
+    """An untrained network, and the standard deviation of all its logits on the photographs."""
+
+    model: Classifier
+    logit_sd: float
+
+
+class UnusableControl(ValueError):
+    """The logits of an untrained network say that it is no control."""
+
+
+def calibrated(model: Classifier, images: Tensor) -> Classifier:
+    """A copy of a model whose batch norms have the mean and variance of some images.
+
+    Shapes: images (N, 3, H, W) in [0, 1], at least 2. They pass once, as one batch: a mean over
+    batches would leave out the variance between these. Of more than 128, as many are taken, spread
+    evenly. Only batch norms leave eval mode meanwhile. A model without them is only copied; a
+    folded one has none any more, so fold afterwards.
+    Errors: ValueError for fewer than 2 images, and those of ``coalition_worths`` for images.
+    Source: methods 9.3.
+
+    >>> control = load_model("resnet18", pretrained=False)
+    >>> 10 < control(torch.rand(2, 3, 64, 64)).std()
+    tensor(True)
+    >>> calibrated(control, torch.rand(9, 3, 64, 64))(torch.rand(2, 3, 64, 64)).std() < 3
+    tensor(True)
+    """
+    batch = _batch(images)
+    model = copy.deepcopy(model)
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    if not norms:
+        return model
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the statistics become those of the batch, whatever they were
+        norm.train()
+    with torch.no_grad():
+        model(batch.to(model.mean.device))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return model.eval()
+
+
+def untrained_control(name: str, images: Tensor, seed: int = 0, **network) -> Control:
+    """The untrained twin of a network, calibrated on images, with the spread of its logits.
+
+    name, seed, and weights, recipe or packaged in ``network``: as ``load_model`` takes them;
+    images: as ``calibrated``. A function of these alone, always computed on the CPU in float32.
+    One initialisation is one draw: a statement about untrained networks needs at least 5 seeds.
+    Errors: UnusableControl (a ValueError) for logits whose standard deviation, over images and
+    classes, lies outside 0.01 to 3; those of ``load_model`` and ``calibrated``.
+    Source: seed 002 Fig. 6; methods 9.3.
+
+    >>> control = untrained_control("squeezenet1_1", torch.rand(2, 3, 224, 224), seed=1)
+    >>> LOGIT_SD[0] < control.logit_sd < LOGIT_SD[1]
+    True
+    """
+    model = calibrated(load_model(name, pretrained=False, seed=seed, **network), images)
+    with torch.no_grad():
+        sd = model(_batch(images)).double().std().item()
+    low, high = LOGIT_SD
+    if not low <= sd <= high:
+        raise UnusableControl(
+            f"no usable control: logit sd {sd:.3g} of untrained {name} (seed {seed}) must lie from "
+            f"{low:g} to {high:g}; its architecture keeps no scale, so do without a control"
+        )
+    return Control(model, sd)
+
+
+def control_passes(n_images: int) -> int:
+    """Forward passes at most of ``untrained_control``.
+
+    >>> control_passes(70), control_passes(1000)
+    (140, 256)
+    """
+    return 2 * min(n_images, ONE_BATCH)
+
+
+def _batch(images: Tensor) -> Tensor:
+    check_images(images)
+    if len(images) < 2:
+        raise ValueError("1 image has no variance between images; calibrate on at least 2")
+    n = min(len(images), ONE_BATCH)
+    return images[torch.from_numpy(np.linspace(0, len(images) - 1, n).round().astype(int))]

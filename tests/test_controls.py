@@ -1,0 +1,218 @@
+"""Untrained controls: calibrated batch norms, bounds of their logits, initialisations as units."""
+
+import numpy as np
+import pytest
+import torch
+from made_up import report
+from scipy import stats
+from torch import nn
+
+from iaside.controls import UnusableControl, calibrated, untrained_control
+from iaside.estimator import Controls, SampledWorths, draw_pairs, members
+from iaside.images import load_images
+from iaside.models import Classifier, load_model
+from iaside.shapley import coalitions
+from iaside.tables import Worths
+
+RECIPE = {
+    "library": "iaside", "architecture": "planted", "num_classes": 4, "input_size": [3, 8, 8],
+    "mean": [0.0] * 3, "std": [1.0] * 3, "crop_pct": 1.0, "interpolation": "bilinear",
+}  # fmt: skip
+
+
+def test_lite0_has_the_measured_spread_of_logits(data):
+    """Methods 9.3: 3.0 without and .59 with statistics of 16 photographs."""
+    name = "tf_efficientnet_lite0"
+    plain = load_model(name, pretrained=False)
+    x, _ = load_images(data / "images/photographs", like=plain, n=16, seed=0)
+    with torch.no_grad():
+        assert plain(x).std().item() == pytest.approx(3.0, rel=0.1)
+    control, again = (untrained_control(name, x, seed=0) for _ in range(2))
+    assert control.logit_sd == again.logit_sd == pytest.approx(0.59, rel=0.05)
+    assert not any(module.training for module in control.model.modules())
+
+
+def two_norms():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Dropout(0.9), nn.Conv2d(5, 4, 3),
+        nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    )  # fmt: skip
+    return Classifier(net, RECIPE, "planted")
+
+
+def test_the_statistics_are_those_of_all_images_and_hold_what_differs_between_them():
+    """Flat images: all variance is between them, and none within a batch of one of them."""
+    level = torch.linspace(0.1, 0.9, 12)
+    x = level.view(-1, 1, 1, 1).expand(12, 3, 8, 8).contiguous()
+    model = two_norms()
+    model.net[1].running_var.fill_(77.0)  # forgotten, not averaged with
+    done = calibrated(model, x)
+    assert model.net[1].running_var.eq(77).all(), "the model itself stays as it was"
+    first, second = done.net[1], done.net[5]
+    shown = model.net[0](x).transpose(0, 1).flatten(1)
+    assert torch.allclose(first.running_mean, shown.mean(1), atol=1e-6)
+    assert torch.allclose(first.running_var, shown.var(1), rtol=1e-4)
+    # The second norm sees what the first one, calibrated, lets through: dropout stays off.
+    shown = model.net[4](torch.relu(first(model.net[0](x)))).transpose(0, 1).flatten(1)
+    assert torch.allclose(second.running_var, shown.var(1), rtol=0.02)
+    assert first.momentum == model.net[1].momentum
+    assert not any(module.training for module in done.modules())
+    turned = calibrated(model, x.flip(0))
+    assert torch.allclose(first.running_var, turned.net[1].running_var, rtol=1e-5)
+
+
+def test_a_network_without_batch_norms_is_only_copied():
+    model = load_model("squeezenet1_1", pretrained=False)
+    x = torch.rand(2, 3, 64, 64)
+    assert torch.equal(calibrated(model, x)(x), model(x))
+
+
+def test_many_images_are_thinned_evenly(monkeypatch):
+    monkeypatch.setattr("iaside.controls.ONE_BATCH", 3)
+    x = torch.rand(9, 3, 8, 8)
+    few, all_of_few = calibrated(two_norms(), x), calibrated(two_norms(), x[[0, 4, 8]])
+    assert torch.equal(few.net[5].running_var, all_of_few.net[5].running_var)
+
+
+@pytest.mark.parametrize(
+    ("gain", "usable"), [(1e-3, False), (0.02, True), (2.9, True), (3.1, False)]
+)
+def test_a_control_outside_the_bounds_is_refused_in_one_line(monkeypatch, gain, usable):
+    x = torch.rand(8, 3, 8, 8)
+    model = two_norms()
+    model.net.append(nn.Linear(4, 4))
+    model = calibrated(model.eval(), x)
+    with torch.no_grad():
+        scale = gain / model(x).double().std().item()
+        model.net[-1].weight *= scale
+        model.net[-1].bias *= scale
+    monkeypatch.setattr("iaside.controls.load_model", lambda *a, **k: model)
+    if usable:
+        assert untrained_control("planted", x).logit_sd == pytest.approx(gain, rel=1e-4)
+        return
+    with pytest.raises(UnusableControl, match=rf"logit sd {gain:.3g} .*seed 5") as error:
+        untrained_control("planted", x, seed=5)
+    assert "\n" not in str(error.value) and isinstance(error.value, ValueError)
+
+
+def test_one_image_cannot_calibrate():
+    with pytest.raises(ValueError, match="at least 2"):
+        calibrated(two_norms(), torch.rand(1, 3, 8, 8))
+
+
+def sampled(psi, n=40, seed=0):
+    """A sample of the additive game with these values, the same for n photographs."""
+    rng, M = np.random.default_rng(seed), len(psi)
+    codes = np.stack([np.r_[np.uint64([0, 2**M - 1]), draw_pairs(M, 3, rng)] for _ in range(n)])
+    image, column = np.indices(codes.shape).reshape(2, -1)
+    worths = members(codes, M).astype(float) @ psi
+    return SampledWorths(image, column // 2, codes.ravel(), {"log_likelihood": worths.ravel()},
+                         {"values": ["log_likelihood"], "n_bands": M})
+
+
+def test_controls_come_back_from_disk_with_a_column_per_initialisation(tmp_path):
+    planted = np.random.default_rng(1).normal(size=(3, 5))
+    controls = Controls([sampled(psi, seed=k) for k, psi in enumerate(planted.T)], [0.5] * 5)
+    controls.save(tmp_path / "net-untrained.npz")
+    back = Controls.load(tmp_path / "net-untrained.npz")
+    assert back.values.shape == (3, 5) and back.logit_sd == [0.5] * 5 and not back.refused
+    assert np.array_equal(back.values, controls.values)
+    assert np.allclose(back.values, planted, atol=0.05)
+
+
+def test_a_refusal_comes_back_from_disk_and_other_files_do_not(tmp_path):
+    Controls([], [], "no usable control: logit sd 7").save(tmp_path / "a.npz")
+    back = Controls.load(tmp_path / "a.npz")
+    assert back.samples == [] and back.refused == "no usable control: logit sd 7"
+    sampled(np.ones(3)).save(tmp_path / "b.npz")  # as one initialisation used to be kept
+    with pytest.raises(ValueError, match="holds no untrained controls"):
+        Controls.load(tmp_path / "b.npz")
+    with pytest.raises(FileNotFoundError, match="measure them"):
+        Controls.load(tmp_path / "c.npz")
+    with pytest.raises(ValueError, match="or refused"):
+        Controls([], [])
+
+
+# -- what is said of them: the initialisation is the unit ------------------------------------------
+
+M, N, V_ALL = 3, 12, 6.0
+MODELS = {name: {"name": name} for name in ("flat", "steep", "exploded")}
+UNIFORM = np.array([[0.05], [-0.02], [0.0]])  # within 5 % of v(all), which is 0.3
+STEEP = np.array([[1.0], [0.0], [-0.4]])
+
+
+def write_worths(root, name, controls):
+    rng = np.random.default_rng(len(name))
+    values = np.array([[4.0], [1.5], [0.5]]) + 0.3 * rng.normal(size=(M, N))
+    values *= V_ALL / values.mean(1).sum()
+    table = -7 + coalitions(M).astype(float) @ values
+    about = {
+        "values": ["log_likelihood", "accuracy", "probability"], "n_bands": M, "classes": 1000,
+        "parameters": 1e6, "precision": "float32", "device": "cpu", "chosen": list(range(N)),
+        "band_energy": [0.6, 0.3, 0.1], "labels": "the same", "absence": "zero",
+    }  # fmt: skip
+    tables = {"log_likelihood": table, "accuracy": (table > -3).astype(float),
+              "probability": np.exp(table)}  # fmt: skip
+    folder = root / "results/worths/tables"
+    Worths(tables, about).save(folder / f"{name}-trained.npz")
+    published = about | {"values": ["log_likelihood"]}
+    Worths({"log_likelihood": table}, published).save(folder / f"{name}-published.npz")
+    sample = sampled(np.ones(M), n=N)
+    sample.tables = {"log_likelihood": table[sample.coalition.astype(int), sample.image]}
+    sample.save(folder / f"{name}-float32.npz")
+    controls.save(folder / f"{name}-untrained.npz")
+
+
+def drawn(psi, n, scatter=0.02):
+    """Controls of n initialisations around these values; their exact values, (M, n)."""
+    exact = psi + scatter * np.random.default_rng(7).normal(size=(M, n))
+    return Controls([sampled(p, n=N, seed=k) for k, p in enumerate(exact.T)], [0.6] * n)
+
+
+def importance(tmp_path, **controls):
+    (tmp_path / "params.yaml").write_text("")
+    for name, control in controls.items():
+        write_worths(tmp_path, name, control)
+    return report(tmp_path, "30_importance", models={m: MODELS[m] for m in controls}, n_beta=2)
+
+
+REFUSED = Controls([], [], "no usable control: logit sd 7.1 of untrained exploded (seed 0)")
+
+
+def test_untrained_networks_are_judged_over_initialisations(tmp_path):
+    controls = drawn(UNIFORM, 5)
+    found, metrics = importance(tmp_path, exploded=REFUSED, flat=controls)
+    claim = found["untrained_uniform"]
+    assert claim["verdict"] == "supported" and claim["n"] == 5
+    assert "initialisations" in claim["note"] and "no usable control: exploded" in claim["note"]
+    assert [p["part"] for p in claim["parts"]] == [f"flat, band {i}" for i in range(M)]
+    for part, each in zip(claim["parts"], controls.values / V_ALL, strict=True):
+        # 5 initialisations, not 12 photographs: Student's t with 4 degrees of freedom
+        reach = stats.t.ppf(0.975, 4) * each.std(ddof=1) / 5**0.5
+        assert part["estimate"] == pytest.approx(each.mean(), rel=1e-4)
+        assert part["high"] - part["estimate"] == pytest.approx(reach, rel=1e-3)
+        assert part["n"] == 5
+    assert metrics["flat"]["untrained"]["initialisations"] == 5
+    assert metrics["flat"]["untrained"]["logit_sd"] == [0.6] * 5
+    assert metrics["exploded"]["untrained"]["refused"].startswith("no usable control: logit sd 7.1")
+
+
+def test_one_untrained_network_with_a_preference_contradicts(tmp_path):
+    found, _ = importance(tmp_path, flat=drawn(UNIFORM, 5), steep=drawn(STEEP, 5))
+    assert found["untrained_uniform"]["verdict"] == "contradicted"
+    assert "steep, band 0" in found["untrained_uniform"]["note"]
+
+
+def test_initialisations_that_disagree_or_are_few_decide_nothing(tmp_path):
+    found, _ = importance(tmp_path, flat=drawn(UNIFORM, 5, scatter=1.0))
+    assert found["untrained_uniform"]["verdict"] == "undecided"
+    found, metrics = importance(tmp_path, flat=drawn(UNIFORM, 2))
+    assert found["untrained_uniform"]["verdict"] == "undecided", "two, on however many photographs"
+    assert metrics["flat"]["untrained"]["psi"]["low"] == [None] * M
+
+
+def test_a_study_without_any_usable_control_has_its_report(tmp_path):
+    found, metrics = importance(tmp_path, exploded=REFUSED)
+    assert "untrained_uniform" not in found and "trained_nonuniform" in found
+    assert metrics["exploded"]["untrained"]["initialisations"] == 0
