@@ -5,12 +5,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
 from PIL import Image
 from torch.utils.data import Dataset
 
 from iaside import images as module
+from iaside import libraries
 from iaside.images import load_images, load_split
 
 
@@ -133,6 +135,32 @@ def test_an_image_of_the_size_asked_for_is_taken_as_it_is_but_for_a_crop():
         assert torch.equal(load_images([(image, 0)], input_size=(32, 48))[0][0], pixels)
         larger = load_images([(image, 0)], like=SimpleNamespace(recipe=recipe))[0][0]
         assert larger.shape == pixels.shape and not torch.allclose(larger, pixels, atol=0.1)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("size", [(517, 391), (61, 97), (300, 300), (90, 1000)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18.a1_in1k",  # 224 / 0.95
+        "tf_efficientnet_lite1",  # 240 / 0.882
+        "tf_efficientnet_lite2",  # 260 / 0.89
+        "inception_v3.tf_in1k",  # 299 / 0.875
+        "nasnetalarge.tf_in1k",  # 331 / 0.911
+        "mobilenetv3_large_100.miil_in21k_ft_in1k",  # bilinear
+        "convnext_tiny.in12k_ft_in1k_384",  # squashed
+        "vit_base_patch16_sapiens2.fb",  # 1024 x 768
+    ],
+)
+def test_pixels_are_those_of_timms_own_transform(name, size):
+    config = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+    *cut, _ = timm.data.create_transform(**config, is_training=False).transforms  # normalises
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    picture = Image.fromarray(noise)
+    theirs = torchvision.transforms.Compose(cut)(picture)
+    like = SimpleNamespace(recipe=libraries.recipe_of(name) | {"num_classes": 1})
+    ours, _ = load_images([(picture, 0)], like=like)
+    assert ours.shape == (1, *config["input_size"]) and torch.equal(ours[0], theirs)
 
 
 def test_npz_and_28_pixel_digits(tmp_path):
