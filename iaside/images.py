@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
 import os
 import shutil
+import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from iaside.files import read_npz, reading
+from iaside.folders import Labelled, Numbering, class_folders, labelled_files, read_image
+from iaside.folders import tiny_imagenet as tiny_imagenet_files
 
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGED = {"photographs": "data/images/photographs", "mnist_5k": "data/images/mnist_5k.npz"}
@@ -72,14 +75,19 @@ def load_images(
     seed: int = 0,
     input_size: int | tuple[int, int] | None = None,
     skip_unreadable: bool = False,
-) -> tuple[Tensor, Tensor]:
+    classes: str | Sequence[str] | Mapping[str, int] | None = None,
+    return_classes: bool = False,
+) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, dict[str, int]]:
     """Load labelled images: the same ones, in the same order, for the same arguments.
 
     source: one of
         a packaged set: "photographs" (70 ImageNet photographs) or "mnist_5k" (5,000 digits);
-        a folder of images with labels.csv (columns file,label; others are ignored);
-        a folder with one folder per class (label = place in sorted order, or the usual ImageNet
-        index where every folder is an ImageNet id such as n01440764);
+        a folder of images with labels.csv (columns file,label; others are ignored): class indices
+        or names, as Excel and others write it;
+        a folder with one folder per class. A label is the place of its name in sorted order; the
+        usual ImageNet index where every folder is an ImageNet id such as n01440764 and the network
+        does not have as many classes as there are folders; the number itself where the names are
+        0 to K - 1 for the K classes of the network;
         an .npz with `images` (N, H, W) or (N, H, W, 3), uint8 or in [0, 1], and `labels` (N,);
         a folder as torchvision lays out CIFAR-10, CIFAR-100, STL10, MNIST, SVHN (their test split)
         or Caltech101 (all, without BACKGROUND_Google), or Tiny ImageNet (its val);
@@ -92,13 +100,22 @@ def load_images(
     input_size: (H, W) or a side; overrides the recipe's size, or without `like` resizes the shorter
         side to fit and crops the centre. With neither, all images must be of one size already.
     skip_unreadable: leave damaged images out, with a warning that names them, and draw the next.
+    classes: which label a named class has: "words" (place in sorted order), "numbers" (its name), a
+        sequence of names (place in it) or a dict from name to label. What holds then is one line
+        on stderr, with or without it.
+    return_classes: return that dict too (label as text -> label where the classes have no names).
     Returns images float32 (N, 3, H, W) in [0, 1] and labels int64 (N,).
+
+    Files are taken as Pillow reads them, hidden ones apart, and turned upright by their EXIF
+    orientation (torchvision's data sets do not); what it does not read is counted in a warning.
+    Images and labels of a Dataset are what its items are.
 
     Grey images get three equal channels, and 28-pixel ones (MNIST) two black pixels on each side:
     the corruption library takes nothing below 32.
 
     Raises FileNotFoundError (no such source) and ValueError (nothing in it, more asked for than
-    exist, a damaged image, labels that do not match the files, images of different sizes).
+    exist, a damaged image, labels that do not match the files or the network, or may be read in two
+    ways, images of different sizes).
 
     >>> source = [(torch.full((3, 8, 8), k / 10), k % 2) for k in range(10)]
     >>> images, labels = load_images(source, n=4)
@@ -110,7 +127,16 @@ def load_images(
             f"like must be a Classifier or have a .recipe, got {type(like).__name__}; "
             "for any other model give input_size=(H, W)."
         )
-    read, labels, names = _listing(source)
+    n_classes = like.recipe.get("num_classes") if like is not None else None
+    read, labels, names, named = _listing(source, Numbering(classes, n_classes))
+    if named is None and classes not in (None, "numbers"):
+        raise ValueError(
+            f"classes= is for folders and labels.csv with names of classes; {_called(source)} "
+            "gives labels: leave it out."
+        )
+    _check_labels(source, labels, n_classes)
+    if named:
+        print(_mapping(source, named), file=sys.stderr)
     total = len(labels)
     if n is not None and not 1 <= n <= total:
         raise ValueError(
@@ -149,7 +175,31 @@ def load_images(
             f"{_called(source)} has images of {len(sizes)} sizes ({sizes[0]} to {sizes[-1]}, "
             "height x width): give like=model or input_size=(H, W)."
         )
-    return torch.stack([pixels[k] for k in chosen]), torch.tensor([labels[k] for k in chosen])
+    images, chosen_labels = (
+        torch.stack([pixels[k] for k in chosen]),
+        torch.tensor([labels[k] for k in chosen]),
+    )
+    if return_classes:
+        return images, chosen_labels, named or {str(label): label for label in sorted(set(labels))}
+    return images, chosen_labels
+
+
+def _check_labels(source, labels: list[int], n_classes: int | None) -> None:
+    low, high = min(labels), max(labels)
+    if low < 0 or (n_classes and high >= n_classes):
+        known = f" and below the network's {n_classes} classes" if n_classes else ""
+        raise ValueError(
+            f"{_called(source)} has {len(set(labels))} classes with labels from {low} to {high}, "
+            f"but labels must be 0 or more{known}: give classes={{'name': index, ...}}, mend "
+            "labels.csv, or take the network that these are the classes of."
+        )
+
+
+def _mapping(source, named: dict[str, int]) -> str:
+    shown = [f"{name}={label}" for name, label in sorted(named.items(), key=lambda item: item[1])]
+    if len(shown) > 6:
+        shown = [*shown[:4], "...", shown[-1]]
+    return f"{_called(source)}: labels of its {len(named)} classes: {', '.join(shown)}"
 
 
 def count_images(source) -> int:
@@ -231,8 +281,8 @@ def _halves(source, held_out: float, seed: int, classes) -> list[tuple]:
     only = None if classes is None or isinstance(classes, int) else list(classes)
     official = not only and _layout(source) is not None
     splits = ("train", "test") if official else ("all",)
-    listings = [_listing(source, split, only) for split in splits]
-    kinds = sorted(set().union(*(labels for _, labels, _ in listings)))
+    listings = [_listing(source, Numbering(own=True), split, only) for split in splits]
+    kinds = sorted(set().union(*(listing.labels for listing in listings)))
     if isinstance(classes, int):
         if not 2 <= classes <= len(kinds):
             raise ValueError(
@@ -242,7 +292,7 @@ def _halves(source, held_out: float, seed: int, classes) -> list[tuple]:
     number = {label: k for k, label in enumerate(kinds)}
     halves = [
         (read, [(k, number[label]) for k, label in enumerate(labels) if label in number], names)
-        for read, labels, names in listings
+        for read, labels, names, _ in listings
     ]
     if not official:
         read, items, names = halves[0]
@@ -342,10 +392,17 @@ def _drawing_order(labels: list[int], seed: int) -> list[int]:
 
 # --- what a source holds: a reader of the k-th image, all labels, a name for the k-th ------------
 
-Listing = tuple[Callable[[int], Image.Image | Tensor], list[int], Callable[[int], str]]
+
+class Listing(NamedTuple):
+    read: Callable[[int], Image.Image | Tensor]
+    labels: list[int]
+    name: Callable[[int], str]
+    classes: dict[str, int] | None = None  # of classes that have names, their labels
 
 
-def _listing(source, split: str = "test", only: list[str] | None = None) -> Listing:
+def _listing(
+    source, numbering: Numbering, split: str = "test", only: list[str] | None = None
+) -> Listing:
     """split: of a set that comes with one; only: the classes of a folder per class."""
     if not isinstance(source, str | Path):
         if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
@@ -365,28 +422,30 @@ def _listing(source, split: str = "test", only: list[str] | None = None) -> List
             )
         return _from_npz(path)
     if (path / "labels.csv").is_file() and not only:
-        return _from_files(*_labelled_files(path))
+        return _from_files(labelled_files(path, numbering))
     if (of := _layout(path)) is not None:
-        return of(split)
+        return of(split, numbering)
     for folder in (path / "101_ObjectCategories", path / "caltech101" / "101_ObjectCategories"):
         path = folder if folder.is_dir() else path
-    return _from_files(*_class_folders(path, only))
+    return _from_files(class_folders(path, numbering, only))
 
 
-def _layout(source) -> Callable[[str], Listing] | None:
-    """A function split -> listing where the source is a folder of a set that comes with a split."""
+def _layout(source) -> Callable[[str, Numbering], Listing] | None:
+    """A function (split, numbering) -> listing where a set comes with a split, else None."""
     if not isinstance(source, str | Path) or not (path := _found(source)).is_dir():
         return None
     for marker, dataset in _TORCHVISION.items():
         first = Path(marker).parts[0]
         root = path if (path / marker).exists() else path.parent if path.name == first else None
         if root is not None and (root / marker).exists():
-            return lambda split, of=dataset, root=root, marker=marker: _torchvision(
+            return lambda split, _, of=dataset, root=root, marker=marker: _torchvision(
                 of, root, split, marker
             )
     for root in (path, path / "tiny-imagenet-200"):
         if (root / "val" / "val_annotations.txt").is_file():
-            return lambda split, root=root: _from_files(*_tiny_imagenet(root, split))
+            return lambda split, numbering, root=root: _from_files(
+                tiny_imagenet_files(root, split, numbering)
+            )
     return None
 
 
@@ -395,18 +454,6 @@ def _torchvision(dataset, root: Path, split: str, marker: str) -> Listing:
         return _from_dataset(dataset(root, split), str(root))
     except RuntimeError as error:
         raise ValueError(f"torchvision cannot read {root / marker}: {error}") from error
-
-
-def _tiny_imagenet(root: Path, split: str) -> tuple[list[Path], list[int]]:
-    """train/<wnid>/images/*, or val/images/* with the wnid of each in val_annotations.txt."""
-    index = {p.name: k for k, p in enumerate(sorted((root / "train").iterdir())) if p.is_dir()}
-    if split == "train":
-        files = [p for name in index for p in sorted((root / "train" / name).rglob("*"))
-                 if _is_image(p)]  # fmt: skip
-        return files, [index[p.relative_to(root / "train").parts[0]] for p in files]
-    lines = (root / "val" / "val_annotations.txt").read_text().splitlines()
-    pairs = [line.split("\t")[:2] for line in lines]
-    return [root / "val" / "images" / name for name, _ in pairs], [index[w] for _, w in pairs]
 
 
 def _found(source: str | Path) -> Path:
@@ -427,85 +474,13 @@ def _found(source: str | Path) -> Path:
     )
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in _datasets().folder.IMG_EXTENSIONS and path.is_file()
-
-
-def _labelled_files(folder: Path) -> tuple[list[Path], list[int]]:
-    with open(folder / "labels.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"file", "label"} <= set(rows[0]):
-        raise ValueError(
-            f"{folder / 'labels.csv'} must have a header with the columns file,label and at "
-            f"least one row; its columns are {', '.join(rows[0]) if rows else 'none'}."
-        )
-    label_of = {}
-    for row in rows:
-        try:
-            label_of[folder / row["file"]] = int(row["label"])
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"{folder / 'labels.csv'}: the label of {row['file']!r} is {row['label']!r}, "
-                "it must be a class index (0, 1, ...)."
-            ) from None
-    if len(label_of) < len(rows):
-        raise ValueError(f"{folder / 'labels.csv'} names some file twice: keep one row per file.")
-    if absent := [p.name for p in label_of if not p.is_file()]:
-        raise FileNotFoundError(
-            f"{folder / 'labels.csv'} names {len(absent)} files that are not there: "
-            f"{', '.join(absent[:3])}. Add them or remove their rows."
-        )
-    if unlabelled := sorted(
-        p.name for p in folder.rglob("*") if _is_image(p) and p not in label_of
-    ):
-        raise ValueError(
-            f"{len(unlabelled)} images in {folder} have no row in labels.csv: "
-            f"{', '.join(unlabelled[:3])}. Add file,label rows or remove the files."
-        )
-    files = sorted(label_of)
-    return files, [label_of[p] for p in files]
-
-
-def _class_folders(folder: Path, only: list[str] | None) -> tuple[list[Path], list[int]]:
-    classes = sorted(
-        p.name
-        for p in folder.iterdir()
-        if p.is_dir() and p.name != "BACKGROUND_Google" and not p.name.startswith(".")
+def _from_files(found: Labelled) -> Listing:
+    return Listing(
+        lambda k: read_image(found.files[k]),
+        found.labels,
+        lambda k: str(found.files[k]),
+        found.classes,
     )
-    if unknown := sorted(set(only or ()) - set(classes)):
-        raise ValueError(
-            f"there is no class {unknown[0]!r} in {folder}; it has {', '.join(classes)}."
-        )
-    classes = sorted(only or classes)
-    index = {name: k for k, name in enumerate(classes)}
-    if all(name[:1] == "n" and name[1:].isdigit() for name in classes):
-        from timm.data import ImageNetInfo
-
-        known = ImageNetInfo().label_names()
-        if set(classes) <= set(
-            known
-        ):  # also right for a folder with only some of the 1,000 classes
-            index = {name: known.index(name) for name in classes}
-    files = [p for name in classes for p in sorted((folder / name).rglob("*")) if _is_image(p)]
-    if not files:
-        raise ValueError(
-            f"no images in {folder}: it needs a labels.csv (file,label) beside its images, or "
-            "one folder of images per class."
-        )
-    return files, [index[p.relative_to(folder).parts[0]] for p in files]
-
-
-def _from_files(files: list[Path], labels: list[int]) -> Listing:
-    def read(k):
-        with Image.open(files[k]) as image:
-            if image.mode[:1] in "IF":
-                raise OSError(
-                    f"{image.mode} pixels have more than 8 bits; convert them to 8-bit RGB"
-                )
-            # Grey stays grey, so that _as_rgb can tell 28-pixel digits from small pictures.
-            return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
-
-    return read, labels, lambda k: str(files[k])
 
 
 def _from_npz(path: Path) -> Listing:
@@ -533,25 +508,53 @@ def _from_npz(path: Path) -> Listing:
             images[k][None] if images.ndim == 3 else images[k].transpose(2, 0, 1).copy()
         )
 
-    return read, labels.tolist(), lambda k: f"image {k} of {path}"
+    return Listing(read, labels.tolist(), lambda k: f"image {k} of {path}")
+
+
+# Where torchvision's own data sets keep what their items' labels are made from: class that defines
+# __getitem__ -> attribute. Of any other type an attribute of such a name may hold anything.
+_KEPT_LABELS = {
+    "torchvision.datasets.cifar.CIFAR10": "targets",
+    "torchvision.datasets.mnist.MNIST": "targets",
+    "torchvision.datasets.stl10.STL10": "labels",
+    "torchvision.datasets.svhn.SVHN": "labels",
+    "torchvision.datasets.folder.DatasetFolder": "samples",
+}
 
 
 def _from_dataset(dataset, called: str) -> Listing:
-    # Labels that the data set keeps in a list cost no decoding; otherwise every item is read once.
-    kept = next(
-        (
-            v
-            for v in (getattr(dataset, a, None) for a in ("targets", "labels"))
-            if v is not None and len(v) == len(dataset)
-        ),
-        None,
-    )
-    labels = [
-        int(y) for y in (kept if kept is not None else (dataset[k][1] for k in range(len(dataset))))
-    ]
+    labels = [_label(label, k, called) for k, label in enumerate(_item_labels(dataset))]
     if not labels:
         raise ValueError(f"{called} holds no images.")
-    return lambda k: dataset[k][0], labels, lambda k: f"item {k} of {called}"
+    return Listing(lambda k: dataset[k][0], labels, lambda k: f"item {k} of {called}")
+
+
+def _item_labels(dataset) -> Sequence:
+    """``dataset[k][1]`` of all items; where it is known what that returns, without decoding."""
+    kind = next((c for c in type(dataset).__mro__ if "__getitem__" in vars(c)), type(dataset))
+    if kind is torch.utils.data.Subset:
+        labels = _item_labels(dataset.dataset)
+        return [labels[k] for k in dataset.indices]
+    if kind is torch.utils.data.ConcatDataset:
+        return [label for part in dataset.datasets for label in _item_labels(part)]
+    kept = getattr(dataset, _KEPT_LABELS.get(f"{kind.__module__}.{kind.__name__}", ""), None)
+    if kept is None:
+        return [dataset[k][1] for k in range(len(dataset))]
+    if kind.__name__ == "DatasetFolder":
+        kept = [label for _, label in kept]
+    transform = dataset.target_transform or (lambda label: label)
+    return [transform(int(label)) for label in kept]
+
+
+def _label(label, k: int, called: str) -> int:
+    try:
+        if (index := int(label)) == label:
+            return index
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(
+        f"the label of item {k} of {called} is {label!r:.60}; it must be a class index (0, 1, ...)."
+    )
 
 
 # --- from what was read to pixels of the right size ----------------------------------------------

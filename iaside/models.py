@@ -9,7 +9,9 @@ travels with the weights as a JSON file.
 from __future__ import annotations
 
 import json
+import numbers
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -198,6 +200,47 @@ def _read_recipe(path: Path) -> dict:
     return _checked(recipe, f"the recipe {path}")
 
 
+def _is_whole(value) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _is_share(value) -> bool:
+    """Whether this is a number in [0, 1], which NaN is not."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _are(holds: Callable[[object], bool], value, *lengths: int) -> bool:
+    return isinstance(value, list | tuple) and len(value) in lengths and all(map(holds, value))
+
+
+# What a field must be; crop_mode alone may be absent.
+_FIELD_RULES = {
+    "architecture": (lambda v: isinstance(v, str) and v, "the name of a network"),
+    "num_classes": (
+        lambda v: _is_whole(v) and v >= 0,
+        "a whole number, 0 for a network without its head",
+    ),
+    "input_size": (
+        lambda v: (
+            _are(lambda side: _is_whole(side) and side > 0, v, 2, 3) and (len(v) == 2 or v[0] == 3)
+        ),
+        "(3, H, W) or (H, W) in whole pixels, such as [3, 224, 224]",
+    ),
+    "mean": (
+        lambda v: _are(_is_share, v, 3),
+        "three numbers in [0, 1], as pixels are (of pixels up to 255, divide it by 255)",
+    ),
+    "std": (
+        lambda v: _are(lambda std: _is_share(std) and std > 0, v, 3),
+        "three numbers in (0, 1], as pixels are in [0, 1] (of pixels up to 255, divide it by 255; "
+        "1/255 each for a network that takes such pixels as they are)",
+    ),
+    "crop_pct": (lambda v: _is_share(v) and v > 0, "a number in (0, 1], such as 0.875"),
+    "interpolation": (lambda v: v in INTERPOLATIONS, f"one of {', '.join(INTERPOLATIONS)}"),
+    "crop_mode": (lambda v: v in ("center", "squash"), "'center' or 'squash'"),
+}
+
+
 def _checked(recipe: dict, whose: str) -> dict:
     """A copy with lists for tuples (as JSON gives them), or an error that says what is wrong."""
     if not isinstance(recipe, dict):
@@ -214,21 +257,9 @@ def _checked(recipe: dict, whose: str) -> dict:
             f"{whose}: library {recipe['library']!r} must be 'timm', 'torchvision' or 'iaside'. "
             "Any other network can be wrapped by hand: Classifier(net, recipe, name)."
         )
-    if len(recipe["mean"]) != 3 or len(recipe["std"]) != 3 or min(recipe["std"]) <= 0:
-        raise ValueError(
-            f"{whose}: mean and std must be three numbers each, std > 0; got "
-            f"mean={recipe['mean']}, std={recipe['std']}."
-        )
-    if len(recipe["input_size"]) not in (2, 3) or not 0 < recipe["crop_pct"] <= 1:
-        raise ValueError(
-            f"{whose}: input_size must be (3, H, W) or (H, W) and crop_pct in (0, 1]; got "
-            f"input_size={recipe['input_size']}, crop_pct={recipe['crop_pct']}."
-        )
-    if recipe["interpolation"] not in INTERPOLATIONS:
-        raise ValueError(
-            f"{whose}: interpolation {recipe['interpolation']!r} must be one of "
-            f"{', '.join(INTERPOLATIONS)}."
-        )
+    for field, (holds, rule) in _FIELD_RULES.items():
+        if field in recipe and not holds(recipe[field]):
+            raise ValueError(f"{whose}: {field} must be {rule}; got {recipe[field]!r}.")
     return {k: list(v) if isinstance(v, tuple) else v for k, v in recipe.items()}
 
 

@@ -5,12 +5,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
 from PIL import Image
 from torch.utils.data import Dataset
 
 from iaside import images as module
+from iaside import libraries
 from iaside.images import load_images, load_split
 
 
@@ -135,6 +137,32 @@ def test_an_image_of_the_size_asked_for_is_taken_as_it_is_but_for_a_crop():
         assert larger.shape == pixels.shape and not torch.allclose(larger, pixels, atol=0.1)
 
 
+@pytest.mark.sweep
+@pytest.mark.parametrize("size", [(517, 391), (61, 97), (300, 300), (90, 1000)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18.a1_in1k",  # 224 / 0.95
+        "tf_efficientnet_lite1",  # 240 / 0.882
+        "tf_efficientnet_lite2",  # 260 / 0.89
+        "inception_v3.tf_in1k",  # 299 / 0.875
+        "nasnetalarge.tf_in1k",  # 331 / 0.911
+        "mobilenetv3_large_100.miil_in21k_ft_in1k",  # bilinear
+        "convnext_tiny.in12k_ft_in1k_384",  # squashed
+        "vit_base_patch16_sapiens2.fb",  # 1024 x 768
+    ],
+)
+def test_pixels_are_those_of_timms_own_transform(name, size):
+    config = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+    *cut, _ = timm.data.create_transform(**config, is_training=False).transforms  # normalises
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    picture = Image.fromarray(noise)
+    theirs = torchvision.transforms.Compose(cut)(picture)
+    like = SimpleNamespace(recipe=libraries.recipe_of(name) | {"num_classes": 1})
+    ours, _ = load_images([(picture, 0)], like=like)
+    assert ours.shape == (1, *config["input_size"]) and torch.equal(ours[0], theirs)
+
+
 def test_npz_and_28_pixel_digits(tmp_path):
     digits = np.arange(4 * 784, dtype=np.uint32).reshape(4, 28, 28).astype(np.uint8)
     np.savez(tmp_path / "digits.npz", images=digits, labels=np.array([3, 1, 3, 1]))
@@ -170,12 +198,9 @@ def test_28_pixel_grey_files_are_padded_too(tmp_path, mode, padded):
 
 
 class Lazy(Dataset):
-    """A data set that keeps its labels beside, and counts what is decoded."""
+    """Ten items of labels 0, 1, 0, ...; what it keeps under `targets` is something else."""
 
-    def __init__(self, kept):
-        self.decoded = []
-        if kept:
-            self.targets = [0, 1] * 5
+    targets = [3] * 10
 
     def __len__(self):
         return 10
@@ -183,16 +208,61 @@ class Lazy(Dataset):
     def __getitem__(self, k):
         if k >= 10:
             raise IndexError(k)
-        self.decoded.append(k)
         return torch.full((1, 8, 8), k / 10), k % 2
 
 
 def test_torch_data_sets():
-    dataset = Lazy(kept=True)
-    images, labels = load_images(dataset, n=4)
+    images, labels = load_images(Lazy(), n=4)
     assert images.shape == (4, 3, 8, 8) and labels.bincount().tolist() == [2, 2]
-    assert sorted(dataset.decoded) == [round(float(x[0, 0, 0] * 10)) for x in images]
-    assert torch.equal(load_images(Lazy(kept=False), n=4)[0], images)
+
+
+@pytest.fixture
+def three_classes(tmp_path):
+    for k, name in enumerate("abc"):
+        (tmp_path / name).mkdir()
+        square(10 * k).save(tmp_path / name / "x.png")
+    return tmp_path
+
+
+def test_labels_of_a_data_set_are_what_its_items_say(three_classes):
+    plain = torchvision.datasets.ImageFolder(three_classes)
+    translate = [7, 5, 9].__getitem__
+    translated = torchvision.datasets.ImageFolder(three_classes, target_transform=translate)
+
+    class Translated(torchvision.datasets.ImageFolder):
+        def __getitem__(self, k):
+            picture, label = super().__getitem__(k)
+            return picture, label + 4
+
+    edited = torchvision.datasets.ImageFolder(three_classes)
+    edited.samples = edited.samples[::-1]
+    for source in (
+        plain,
+        translated,
+        edited,
+        Translated(three_classes),
+        torch.utils.data.Subset(translated, [2, 0]),
+        torch.utils.data.ConcatDataset([translated, Translated(three_classes)]),
+        [(square(0), np.int64(3)), (square(1), torch.tensor(2)), (square(2), 1.0)],
+    ):
+        labels = load_images(source)[1].tolist()
+        assert labels == [int(source[k][1]) for k in range(len(source))]
+    assert load_images(translated)[1].tolist() == [7, 5, 9]
+    for label in (0.5, [0, 1], None, torch.tensor([0, 1]), float("nan")):
+        with pytest.raises(ValueError, match="the label of item 0 of this list is .*class index"):
+            load_images([(square(0), label)])
+
+
+def test_only_the_drawn_images_of_torchvisions_sets_are_decoded(three_classes):
+    decoded = []
+
+    def loader(path):
+        decoded.append(Path(path).parent.name)
+        return Image.open(path)
+
+    dataset = torchvision.datasets.ImageFolder(three_classes, loader=loader)
+    assert load_images(torch.utils.data.Subset(dataset, [2, 1]), n=2)[1].tolist() == [2, 1]
+    assert sorted(decoded) == ["b", "c"]
 
 
 def test_shrinking_does_not_alias():

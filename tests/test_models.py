@@ -1,7 +1,9 @@
 import builtins
 import copy
 import json
+import re
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -342,14 +344,57 @@ def test_weights_errors(tmp_path):
         ({"architecture": "squeezenet9"}, "no classifier 'squeezenet9'"),
         ({"library": "iaside"}, "iaside has no architecture 'squeezenet1_1'; it has small_cnn"),
         ({"library": "timm", "architecture": "squeezenet1_1"}, "no architecture 'squeezenet1_1'"),
-        ({"std": [1, 0, 1]}, "std > 0"),
-        ({"interpolation": "cubic"}, "interpolation 'cubic' must be one of nearest, .*bicubic"),
-        ({"crop_pct": 87.5}, r"crop_pct in \(0, 1\]"),
+        ({"architecture": 18}, "architecture must be the name of a network; got 18"),
+        ({"interpolation": "cubic"}, "interpolation must be one of nearest, .*; got 'cubic'"),
+        ({"interpolation": ["bicubic"]}, r"interpolation must be .*; got \['bicubic'\]"),
+        ({"crop_mode": "border"}, "crop_mode must be 'center' or 'squash'; got 'border'"),
+        *(
+            (
+                {"mean": mean},
+                rf"mean must be three numbers in \[0, 1\].*; got {re.escape(repr(mean))}",
+            )
+            for mean in (
+                None,
+                0.5,
+                [0.5] * 2,
+                ["0.5"] * 3,
+                [float("nan")] * 3,
+                [True] * 3,
+                [-0.1] * 3,
+            )
+        ),
+        ({"mean": [123.675, 116.28, 103.53]}, r"divide it by 255\); got \[123.675"),
+        ({"std": [58.395, 57.12, 57.375]}, r"divide it by 255; 1/255 each .*; got \[58.395"),
+        *(
+            ({"std": std}, rf"std must be three numbers in \(0, 1\].*; got {re.escape(repr(std))}")
+            for std in (0.5, None, [1, 0, 1], [float("inf")] * 3, "0.5")
+        ),
+        *(
+            (
+                {"input_size": size},
+                rf"input_size must be \(3, H, W\) .*; got {re.escape(repr(size))}",
+            )
+            for size in (224, "224", [224], [1, 224, 224], [3, 0, 224], [3, 224.0, 224.0], None)
+        ),
+        *(
+            ({"num_classes": n}, f"num_classes must be a whole number, .*; got {n!r}")
+            for n in ("1000", -1, 10.0, True, None)
+        ),
+        *(
+            ({"crop_pct": share}, rf"crop_pct must be a number in \(0, 1\], .*; got {share!r}")
+            for share in ("1.0", 87.5, 0, True, None, float("nan"))
+        ),
     ],
 )
 def test_recipe_errors(wrong, message):
     with pytest.raises(ValueError, match=message):
         load_model("x", recipe=RECIPE | wrong, pretrained=False)
+
+
+def test_recipes_in_other_numbers_than_floats_and_for_pixels_up_to_255():
+    recipe = RECIPE | {"mean": (0, 1, np.float32(0.5)), "std": (1 / 255, 1, 1), "crop_pct": 1}
+    assert load_model("x", recipe=recipe, pretrained=False)
+    Classifier(nn.Flatten(), recipe | {"input_size": (np.int64(8), 8)}, "x")
 
 
 def test_state_dict_that_does_not_fit(tmp_path):

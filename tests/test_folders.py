@@ -1,0 +1,347 @@
+import sys
+import types
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import ExifTags, Image, ImageOps
+
+from iaside import folders
+from iaside.images import load_images, load_split, split_size
+
+
+@pytest.fixture(autouse=True)
+def no_other_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def put(path, value=0, **how):
+    """A picture of one grey."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), (value,) * 3).save(path, **how)
+
+
+def class_folders(root, names):
+    """One picture per class; the k-th name has grey k."""
+    for k, name in enumerate(names):
+        put(root / name / "x.png", k)
+    return root
+
+
+def network(n_classes):
+    return SimpleNamespace(
+        recipe={"input_size": (8, 8), "crop_pct": 1.0, "interpolation": "bicubic",
+                "num_classes": n_classes}
+    )  # fmt: skip
+
+
+def by_grey(source, **how):
+    """Grey -> label."""
+    images, labels = load_images(source, **how)
+    greys = (images[:, 0, 0, 0] * 255).round().int().tolist()
+    return dict(zip(greys, labels.tolist(), strict=True))
+
+
+# --- what is an image and what a class ------------------------------------------------------------
+
+
+def test_hidden_files_and_litter_are_neither_classes_nor_images(tmp_path):
+    class_folders(tmp_path, ["cat", "dog"])
+    put(tmp_path / "cat/.ipynb_checkpoints/x-checkpoint.jpg")
+    put(tmp_path / "@eaDir/x.jpg")
+    put(tmp_path / "dog/@eaDir/x.jpg")
+    (tmp_path / "__MACOSX/cat").mkdir(parents=True)
+    put(tmp_path / "dog/x.jpg", 9)
+    (tmp_path / "dog/x.jpg").rename(tmp_path / "dog/._x.jpg")
+    for name in ("Thumbs.db", "dog/Thumbs.db", ".DS_Store", "cat/.DS_Store", "cat/desktop.ini"):
+        (tmp_path / name).write_bytes(b"litter")
+    assert by_grey(tmp_path) == {0: 0, 1: 1}
+
+
+def test_hidden_files_are_not_missed_in_labels_csv(tmp_path):
+    put(tmp_path / "x.png")
+    put(tmp_path / ".trash/x.png")
+    (tmp_path / "labels.csv").write_text("file,label\nx.png,4\n")
+    assert by_grey(tmp_path) == {0: 4}
+
+
+def test_a_stray_file_shifts_no_label_of_tiny_imagenet(tmp_path):
+    class_folders(tmp_path / "train", ["n01443537", "n02123045"])
+    put(tmp_path / "train/n01443537/._x.png", format="png")
+    put(tmp_path / "val/images/a.png", 7)
+    (tmp_path / "val/val_annotations.txt").write_text("a.png\tn02123045\t0\t0\t1\t1\n")
+    for litter in (".DS_Store", "train/.DS_Store"):
+        (tmp_path / litter).touch()
+    (tmp_path / "train/._n").mkdir()
+    assert by_grey(tmp_path) == {7: 1}
+    x, y, *_ = load_split(tmp_path)
+    assert x[:, 0, 0, 0].tolist() == [0, 1] and y.tolist() == [0, 1]
+    assert by_grey(tmp_path, like=network(1000)) == {7: 281}  # ImageNet's tabby
+
+
+def test_a_folder_without_images_is_no_class_of_its_own_accord(tmp_path):
+    class_folders(tmp_path, ["cat", "dog"])
+    (tmp_path / "birds").mkdir()
+    with pytest.raises(ValueError, match="folder 'birds' of .* holds no images.*classes="):
+        load_images(tmp_path)
+    assert by_grey(tmp_path, classes=["dog", "cat", "birds"]) == {0: 1, 1: 0}
+
+
+@pytest.mark.parametrize("names", [("train", "val"), ("Training", "Test"), ("valid",)])
+def test_parts_of_a_data_set_are_no_classes(tmp_path, names):
+    for name in names:
+        class_folders(tmp_path / name, ["cat", "dog"])
+    said = " and ".join(f"{name}/" for name in sorted(names))
+    for load in (load_images, load_split, split_size):
+        with pytest.raises(ValueError, match=f"holds {said}, which .*: give one of them"):
+            load(tmp_path)
+    assert by_grey(tmp_path / names[-1]) == {0: 0, 1: 1}
+
+
+def test_a_train_among_vehicles_is_a_class(tmp_path):
+    assert by_grey(class_folders(tmp_path, ["bus", "car", "train"])) == {0: 0, 1: 1, 2: 2}
+
+
+@pytest.mark.parametrize("ending", [".gif", ".avif", ".jp2", ".jfif", ".JPG", ".webp", ".tif", ""])
+def test_formats_that_pillow_opens_are_images(tmp_path, ending):
+    picture = Image.new("RGB", (32, 32), (200, 200, 200))
+    (tmp_path / "a").mkdir()
+    kind = "jpeg" if ending in ("", ".jfif", ".JPG") else None
+    picture.save(tmp_path / f"a/x{ending}", format=kind or Image.registered_extensions()[ending])
+    images, _ = load_images(tmp_path)
+    assert images.shape == (1, 3, 32, 32) and (images * 255 - 200).abs().max() <= 2
+
+
+def test_what_is_left_out_is_counted_once_in_a_line(tmp_path):
+    class_folders(tmp_path, ["cat", "dog"])
+    for name in ("cat/1.heic", "cat/2.HEIC", "dog/notes.txt", "dog/LICENSE"):
+        (tmp_path / name).write_text("no picture")
+    put(tmp_path / "stray.png")
+    with pytest.warns(RuntimeWarning) as said:
+        assert by_grey(tmp_path) == {0: 0, 1: 1}
+    (line,) = (str(w.message) for w in said)
+    assert "5 files left out" in line and "\n" not in line and "`pip install pillow-heif`" in line
+    for count in ("2 .heic", "1 .txt", "1 without an ending", "1 images outside the class folders"):
+        assert count in line
+    for name in ("cat/x.png", "dog/x.png", "stray.png"):
+        (tmp_path / name).unlink()
+    with pytest.raises(ValueError, match=r"no images in .*4 files left out.*2 \.heic"):
+        load_images(tmp_path)
+
+
+def test_what_labels_csv_does_not_name_is_counted(tmp_path):
+    put(tmp_path / "x.png")
+    (tmp_path / "y.heic").touch()
+    (tmp_path / "labels.csv").write_text("file,label\nx.png,4\n")
+    with pytest.warns(RuntimeWarning, match=r": 1 files left out, .*: 1 \.heic"):
+        load_images(tmp_path)
+    (tmp_path / "labels.csv").write_text("file,label\nx.png,4\ny.heic,4\n")
+    with pytest.raises(ValueError, match="y.heic cannot be read .*pip install pillow-heif"):
+        load_images(tmp_path)
+
+
+def test_pillow_heif_is_taken_where_it_is_installed(monkeypatch):
+    asked = []
+    stand_in = types.SimpleNamespace(register_heif_opener=lambda: asked.append(1))
+    monkeypatch.setitem(sys.modules, "pillow_heif", stand_in)
+    folders.image_endings.__wrapped__()
+    assert asked == [1]
+
+
+# --- EXIF -----------------------------------------------------------------------------------------
+
+# What a camera does to an upright picture that it stores under each tag.
+STORED = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, 1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a, -1),
+}
+
+
+def store(upright, tag, path):
+    """Save pixels (H, W, 3) as a camera held otherwise does."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = tag
+    how = {".webp": {"lossless": True}, ".jpg": {"quality": 100, "subsampling": 0}}
+    Image.fromarray(np.ascontiguousarray(STORED[tag](upright))).save(
+        path, exif=exif, **how.get(path.suffix, {})
+    )
+
+
+@pytest.mark.parametrize("tag", STORED)
+@pytest.mark.parametrize(
+    "ending",
+    [".jpg", *(pytest.param(e, marks=pytest.mark.sweep) for e in (".png", ".webp", ".tif"))],
+)
+def test_pictures_are_upright_whatever_the_camera_stored(tmp_path, tag, ending):
+    rng = np.random.default_rng(0)
+    upright = np.kron(rng.integers(0, 256, (5, 3, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    (tmp_path / "a").mkdir()
+    store(upright, tag, tmp_path / f"a/x{ending}")
+    images, _ = load_images(tmp_path)
+    assert images.shape == (1, 3, 40, 24)
+    off = (images[0].permute(1, 2, 0) * 255 - torch.from_numpy(upright)).abs()
+    assert off.max() <= (6 if ending == ".jpg" else 0.01)
+    # torchvision leaves it as it lies
+    theirs, _ = torchvision.datasets.ImageFolder(tmp_path)[0]
+    if ending != ".tif":  # which Pillow itself turns
+        assert theirs.size == ((24, 40) if tag < 5 else (40, 24))
+
+
+def test_exif_that_is_none_does_no_harm(tmp_path):
+    put(tmp_path / "a/x.png", 30, exif=b"Exif\0\0garbage!")
+    assert by_grey(tmp_path) == {30: 0}
+
+
+def test_packaged_photographs_are_upright_as_they_are(data):
+    files = folders.labelled_files(data / "images/photographs", folders.Numbering()).files
+    assert len(files) == 70
+    for path in files:
+        with Image.open(path) as image:
+            assert image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    with Image.open(files[0]) as image:
+        assert folders.read_image(files[0]) == ImageOps.exif_transpose(image).convert("RGB")
+
+
+# --- names -> labels ------------------------------------------------------------------------------
+
+
+def test_complete_numbers_are_numbers(tmp_path):
+    names = [str(k) for k in range(12)]
+    class_folders(tmp_path, names)
+    assert by_grey(tmp_path, like=network(12)) == {k: k for k in range(12)}
+    assert by_grey(tmp_path, classes="numbers") == {k: k for k in range(12)}
+    words = {int(name): k for k, name in enumerate(sorted(names))}  # as ImageFolder
+    assert by_grey(tmp_path, like=network(12), classes="words") == words
+    theirs = torchvision.datasets.ImageFolder(tmp_path).class_to_idx
+    assert {str(grey): label for grey, label in words.items()} == theirs
+    for like in (None, network(1000)):
+        with pytest.raises(
+            ValueError, match="12 classes .* named by numbers .*'numbers' .*'words'"
+        ):
+            load_images(tmp_path, like=like, input_size=8)
+    # a network that is trained on them counts as load_images then does
+    x, y, *_ = load_split(class_folders(tmp_path, [f"{name}/more" for name in names]), 0.5)
+    assert all(int(label) == int(image[0, 0, 0]) for image, label in zip(x, y, strict=True))
+
+
+def test_a_thousand_numbers_are_imagenets(tmp_path):
+    index = folders.Numbering(n_classes=1000).index([str(k) for k in range(1000)], tmp_path)
+    assert all(int(name) == label for name, label in index.items())
+
+
+def test_numbers_that_agree_either_way_need_no_word(tmp_path):
+    assert by_grey(class_folders(tmp_path / "a", ["0", "1", "2"])) == {0: 0, 1: 1, 2: 2}
+    padded = [f"{k:03d}" for k in range(12)]
+    assert by_grey(class_folders(tmp_path / "b", padded)) == {k: k for k in range(12)}
+    from_one = class_folders(tmp_path / "c", ["1", "2", "3"])
+    assert by_grey(from_one, like=network(3)) == {0: 0, 1: 1, 2: 2}
+    with pytest.raises(ValueError, match="named by numbers .*the network knows 1000"):
+        load_images(from_one, like=network(1000))
+    assert by_grey(from_one, like=network(1000), classes="numbers") == {0: 1, 1: 2, 2: 3}
+    with pytest.raises(ValueError, match="not named by different numbers"):
+        load_images(class_folders(tmp_path / "d", ["1", "01"]), classes="numbers")
+    with pytest.raises(ValueError, match="not named by different numbers"):
+        load_images(class_folders(tmp_path / "e", ["ant", "bee"]), classes="numbers")
+
+
+def test_imagenet_ids_depend_on_the_network(tmp_path):
+    class_folders(tmp_path, ["n01443537", "n02123045", "n15075141"])
+    assert by_grey(tmp_path, like=network(1000)) == {0: 1, 1: 281, 2: 999}
+    assert by_grey(tmp_path, like=network(3)) == {0: 0, 1: 1, 2: 2}
+    with pytest.raises(ValueError, match="3 classes named by ImageNet ids, .*knows 10: give"):
+        load_images(tmp_path, like=network(10))
+
+
+def test_the_mapping_is_shown_and_returned(tmp_path, capsys):
+    class_folders(tmp_path, ["zebra", "ant", "bee"])
+    _, labels, classes = load_images(tmp_path, return_classes=True)
+    assert classes == {"ant": 0, "bee": 1, "zebra": 2} and labels.tolist() == [0, 1, 2]
+    said = capsys.readouterr()
+    assert "labels of its 3 classes: ant=0, bee=1, zebra=2\n" in said.err and not said.out
+    where = {"zebra": 340, "ant": 310, "bee": 309}
+    assert by_grey(tmp_path, like=network(1000), classes=where) == {0: 340, 1: 310, 2: 309}
+    assert "bee=309, ant=310, zebra=340" in capsys.readouterr().err
+    names = ["bee", "wasp", "ant", "zebra"]
+    assert by_grey(tmp_path, like=network(4), classes=names) == {0: 3, 1: 2, 2: 0}
+    images = [(torch.zeros(3, 8, 8), 5), (torch.zeros(3, 8, 8), 3)]
+    assert load_images(images, return_classes=True)[2] == {"3": 3, "5": 5}
+    with pytest.raises(ValueError, match="no index for 'zebra' .1 of 3"):
+        load_images(tmp_path, classes=["ant", "bee"])
+    with pytest.raises(ValueError, match="names a class twice"):
+        load_images(tmp_path, classes=["ant", "bee", "zebra", "ant"])
+    with pytest.raises(ValueError, match="classes='letters' must be 'numbers', 'words'"):
+        load_images(tmp_path, classes="letters")
+    with pytest.raises(ValueError, match="this list gives labels: leave it out"):
+        load_images(images, classes=["ant", "bee"])
+
+
+def test_words_for_fewer_or_more_classes_than_the_network_has(tmp_path):
+    class_folders(tmp_path, ["ant", "bee", "zebra"])
+    with pytest.warns(RuntimeWarning, match="3 classes, the network 1000: .*classes="):
+        assert by_grey(tmp_path, like=network(1000)) == {0: 0, 1: 1, 2: 2}
+    with pytest.raises(ValueError, match="3 classes with labels from 0 to 2, .*the network's 2"):
+        load_images(tmp_path, like=network(2))
+    assert by_grey(tmp_path, like=network(0)) == {0: 0, 1: 1, 2: 2}  # no head: labels play no part
+    with pytest.raises(ValueError, match="labels from 3 to 5, .*the network's 5"):
+        load_images([(torch.zeros(3, 8, 8), k) for k in (5, 3)], like=network(5))
+    with pytest.raises(ValueError, match="labels from -1 to 5, .*must be 0 or more"):
+        load_images([(torch.zeros(3, 8, 8), k) for k in (5, -1)])
+
+
+# --- labels.csv -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "file,label\nKäse.png,7\nb.png,11\n".encode(),
+        "\ufefffile;label;note\r\nKäse.png;7;x\r\nb.png;11;\r\n".encode(),
+        "filename\tclass\nKäse.png\t7\nb.png\t11\n".encode(),
+        "label;file\r\n7;Käse.png\r\n11;b.png\r\n".encode("cp1252"),
+        "Path,Label\r\nKäse.png,7\r\n\r\n.\\b.png,11\r\n".encode("utf-16"),
+        'id,image,label\n1,"Käse.png",7.0\n2, b.png ,11.0\n'.encode(),
+    ],
+    ids=["plain", "bom;", "tab", "cp1252", "utf-16", "floats"],
+)
+def test_labels_csv_as_other_programs_write_it(tmp_path, content):
+    put(tmp_path / "Käse.png", 1)
+    put(tmp_path / "b.png", 2)
+    (tmp_path / "labels.csv").write_bytes(content)
+    assert by_grey(tmp_path) == {1: 7, 2: 11}
+
+
+def test_labels_csv_with_names(tmp_path, capsys):
+    for k, name in enumerate("abc"):
+        put(tmp_path / f"{name}.png", k)
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label\na.png,dog\nb.png,cat\nc.png,dog\n")
+    assert by_grey(tmp_path) == {0: 1, 1: 0, 2: 1}
+    assert "cat=0, dog=1" in capsys.readouterr().err
+    assert by_grey(tmp_path, classes={"dog": 207, "cat": 281}) == {0: 207, 1: 281, 2: 207}
+    table.write_text("file,label\na.png,n02123045\nb.png,n01443537\nc.png,n02123045\n")
+    assert by_grey(tmp_path, like=network(1000)) == {0: 281, 1: 1, 2: 281}
+    table.write_text("file,label\na.png,3\nb.png,10\nc.png,3\n")
+    assert by_grey(tmp_path, classes="words") == {0: 1, 1: 0, 2: 1}
+    assert load_images(tmp_path, return_classes=True)[2] == {"3": 3, "10": 10}
+    for odd in ("cat", "-1", "1.5", ""):
+        table.write_text(f"file,label\na.png,3\nb.png,{odd}\nc.png,3\n")
+        with pytest.raises(ValueError, match=f"the label of 'b.png' is '{odd}', it must be"):
+            load_images(tmp_path)
+    table.write_text("file,label\na.png,3\nb.png\n")
+    with pytest.raises(ValueError, match=r"the row \['b.png'\] lacks a file or a label"):
+        load_images(tmp_path)
+    for text, columns in (("", "none"), ("id;art\n1;2\n", "id, art")):
+        table.write_text(text)
+        with pytest.raises(ValueError, match=f"columns file,label .*its columns are {columns}"):
+            load_images(tmp_path)
