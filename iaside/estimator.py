@@ -13,6 +13,7 @@ of one network's untrained twins.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -87,11 +88,17 @@ class SampledWorths:
         remedy = "measure them first (exact ones: Worths.load)"
         with reading(path, "sampled worths", remedy):
             provenance, arrays = load_table(path)
-            (rows,) = checked(arrays["coalition"], "coalition", (None,), "u").shape
-            for name in ("image", "draw"):
-                checked(arrays[name], name, (rows,), "iu")
-            tables = {v: checked(arrays[v], v, (rows,)) for v in provenance["values"]}
-            return cls(arrays["image"], arrays["draw"], arrays["coalition"], tables, provenance)
+            return cls.of(arrays, provenance)
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray], provenance: dict, prefix: str = ""):
+        """From arrays whose names start with ``prefix``. Errors: KeyError, ValueError."""
+        found = {name.removeprefix(prefix): array for name, array in arrays.items()}
+        (rows,) = checked(found["coalition"], "coalition", (None,), "u").shape
+        for name in ("image", "draw"):
+            checked(found[name], name, (rows,), "iu")
+        tables = {v: checked(found[v], v, (rows,)) for v in provenance["values"]}
+        return cls(found["image"], found["draw"], found["coalition"], tables, provenance)
 
 
 @dataclass
@@ -132,19 +139,12 @@ class Controls:
     @classmethod
     def load(cls, path: str | os.PathLike) -> Controls:
         """Read what ``save`` wrote. Errors: FileNotFoundError, or ValueError for another file."""
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no untrained controls at {path}; measure them: `make repro`")
-        with np.load(path, allow_pickle=False) as data:
-            about = json.loads(str(data["provenance"])) if "provenance" in data else {}
-            if "refused" not in about:
-                raise ValueError(f"{path} holds no untrained controls; measure them again")
+        with reading(path, "untrained controls", "measure them: `make repro`"):
+            about, arrays = load_table(path)
             samples = [
-                SampledWorths(
-                    *(data[f"{k}/{name}"] for name in ("image", "draw", "coalition")),
-                    {name: data[f"{k}/{name}"] for name in provenance["values"]}, provenance,
-                )
+                SampledWorths.of(arrays, provenance, f"{k}/")
                 for k, provenance in enumerate(about["samples"])
-            ]  # fmt: skip
+            ]
             return cls(samples, about["logit_sd"], about["refused"])
 
 
