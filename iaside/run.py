@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import json
 import os
 import shutil
 import signal
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from iaside import recorded, report
-from iaside.files import DamagedError, replacing, write_text
+from iaside.files import DamagedError, read_json, replacing, write_text
 from iaside.notebook import git, project_root
 from iaside.parameters import (
     UsageError,
@@ -141,7 +140,7 @@ def run(
         raise UsageError(f"{params_file.name} holds no sections")
     nouns = [stem.partition("_")[2] for stem in paths]
     noun = name.partition("_")[2]
-    notebook = json.loads(paths[name].read_text(encoding="utf-8"))
+    notebook = read_json(paths[name], "a notebook", "run `dvc repro -f strip`")
     defaults = read_parameters(notebook, name)
     values = resolve_parameters(noun, defaults, params, nouns, item, take, given)
 
