@@ -180,7 +180,7 @@ def deeplift(model, x, y, draws, at_once) -> Tensor:
     attribution = x * multiplier
     total, change = attribution.double().sum((1, 2, 3)), (logits - of_black).detach().double()
     rounding = 1e-5 * attribution.abs().double().sum((1, 2, 3))
-    wrong = (total - change).abs() > 1e-3 * change.abs() + rounding  # what is nan is said of any map
+    wrong = (total - change).abs() > 1e-3 * change.abs() + rounding  # nan: said of any map
     if wrong.any():
         raise ValueError(
             f"deeplift does not add up for {getattr(model, 'name', 'this network')}: a map sums to "

@@ -88,6 +88,7 @@ def runs(root: Path, names: list[str]) -> dict[str, dict]:
         about = read_json(folder / "run.json", "a record of a run", remedy)
         with reading(folder / "run.json", "a record of a run", remedy):
             nouns = list(map(str, about["reports"]))
+            about = {**about, "title": about["title"], "date": about["date"]}
         documents = [_claims(folder / f"{noun}.claims.json", remedy) for noun in nouns]
         rows = [r for r in gather(documents) if not r["verdict"].startswith(NOT_TESTED)]
         found[name] = about | {"rows": rows}

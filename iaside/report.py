@@ -13,7 +13,7 @@ from pathlib import Path
 
 from iaside import recorded
 from iaside.claims import count_verdicts
-from iaside.files import move, reading, write_text
+from iaside.files import move, read_json, reading, write_text
 from iaside.parameters import UsageError, read_yaml
 
 # When JupyterLab is installed, importing nbformat pulls this in and compiles a grammar (2 s).
@@ -29,7 +29,7 @@ def strip(source: str | Path, target: str | Path) -> None:
     source, target = Path(source), Path(target)
     stripped = {}
     for path in sorted(source.glob("*.ipynb")):
-        notebook = json.loads(path.read_text(encoding="utf-8"))
+        notebook = read_json(path, "a notebook", f"get it back with `git checkout {path}`")
         if notebook.get("nbformat") != 4:
             raise UsageError(f"{path}: notebook format {notebook.get('nbformat')}, needed is 4")
         notebook["metadata"] = {
@@ -234,8 +234,8 @@ def index_html(root: Path) -> str:
     order = sorted(pages, key=lambda noun: noun != "importance")  # the headline first
     parts = ["<h1>Which frequency bands does each network live on?</h1>"]
     for noun in order:
-        notebook = json.loads((root / pages[noun][0].with_suffix(".ipynb")).read_text("utf-8"))
-        title, lead = _title(notebook)
+        page = root / pages[noun][0].with_suffix(".ipynb")
+        title, lead = _title(read_json(page, "a report", f"run `dvc repro -f {noun}`"))
         lead = re.split(r"(?<=[.?!]) ", lead)[0]
         links = {page: html.escape(page.relative_to("results").as_posix()) for page in pages[noun]}
         if len(links) == 1 and pages[noun][0].stem == "report":

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from iaside import recorded, report
-from iaside.files import DamagedError, replacing, write_text
+from iaside.files import DamagedError, read_json, replacing, write_text
 from iaside.notebook import RUNNER, git, project_root
 from iaside.parameters import (
     UsageError,
@@ -144,7 +144,7 @@ def run(
         raise UsageError(f"{params_file.name} holds no sections")
     nouns = [stem.partition("_")[2] for stem in paths]
     noun = name.partition("_")[2]
-    notebook = json.loads(paths[name].read_text(encoding="utf-8"))
+    notebook = read_json(paths[name], "a notebook", "run `dvc repro -f strip`")
     defaults = read_parameters(notebook, name)
     values = resolve_parameters(noun, defaults, params, nouns, item, take, given)
 

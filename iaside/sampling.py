@@ -232,13 +232,15 @@ class _Sample:
         size = setup.batch_size if len(here) == 1 else len(owner)
         for first in range(0, len(owner), size):
             batch = slice(first, first + size)
-            scores = setup.scores(
-                self._pictures(owner[batch], column[batch]),
-                *(t if t is None else t[which[batch]] for t in (targets, reference)),
-                f"images {', '.join(map(str, np.unique(owner[batch])))}",
-            )
-            self.worths[:, owner[batch], column[batch]] = scores
-            self.forwards += scores.shape[1]
+            kept = slice(None), owner[batch], column[batch] - self.start
+            if np.isnan(self.file[kept]).any():
+                self.file[kept] = setup.scores(
+                    self._pictures(owner[batch], column[batch]),
+                    *(t if t is None else t[which[batch]] for t in (targets, reference)),
+                    f"images {', '.join(map(str, np.unique(owner[batch])))}",
+                )
+                self.forwards += len(owner[batch])
+            self.worths[:, owner[batch], column[batch]] = self.file[kept]
 
     def _pictures(self, owner: np.ndarray, column: np.ndarray) -> Tensor:
         """One picture per coalition."""

@@ -10,6 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from smoke import ROOT
 
@@ -19,7 +20,7 @@ from iaside.estimator import SampledWorths
 from iaside.faithfulness import Examination, examine
 from iaside.files import DamagedError, read_json, replacing, write_text
 from iaside.images import load_images
-from iaside.models import save_weights, untrained
+from iaside.models import _read_state, save_weights, untrained
 from iaside.notebook import save_json
 from iaside.published import published_worths
 from iaside.responses import corrupt_all, responses
@@ -283,6 +284,30 @@ def test_damaged_claims_and_settings_are_one_line(text, tmp_path):
     if text != "[]":
         with pytest.raises(DamagedError, match="dvc repro -f claims"):
             report._claims(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("ending", ["pt", "safetensors"])
+def test_weights_cut_at_any_byte_are_one_line(ending, tmp_path):
+    weights, path = {"a": torch.rand(3, 4), "b": torch.arange(5)}, tmp_path / f"mine.{ending}"
+    if ending == "pt":  # the format before the present one: its damages look worse
+        torch.save(weights, path, _use_new_zipfile_serialization=False)
+    else:
+        path.write_bytes(safetensors.torch.save(weights))
+    data = path.read_bytes()
+    assert set(_read_state(path)) == {"a", "b"}
+    for n in range(0, len(data), 5):
+        path.write_bytes(data[:n])
+        with pytest.raises(ValueError, match=rf"mine\.{ending} .*(damaged|incomplete)"):
+            _read_state(path)
+
+
+def test_what_is_fetched_is_on_the_disk_before_it_has_its_place(fetch, tmp_path, monkeypatch):
+    write_text(tmp_path / "built/set/a.png", "a")
+    steps, replace = [], os.replace
+    monkeypatch.setattr(fetch, "sync", lambda path: steps.append(path.name))
+    monkeypatch.setattr(fetch.os, "replace", lambda a, b: steps.append("move") or replace(a, b))
+    fetch.put(tmp_path / "built/set", tmp_path / "images/set", tmp_path)
+    assert steps == ["set", "a.png", "move", "images"]
 
 
 @pytest.mark.parametrize("text", ["", "epoch,lr\n", "epoch,lr\n1,0.1\n2,", "epoch,lr\n1,0.1\n2"])

@@ -173,7 +173,7 @@ def test_a_killed_measurement_goes_on_and_ends_with_the_same_bytes(tmp_path, bat
     w = measure(net, **how, resume=tmp_path / "partial")
     w.save(tmp_path / "resumed.npz")
     assert (tmp_path / "resumed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
-    assert w.forwards <= whole.forwards - 2 * (100 - PER_IMAGE - batch_size)
+    assert w.forwards <= whole.forwards - 2 * 99, "all but a first look, each time, is kept"
     assert measure(net, **how, resume=tmp_path / "partial").forwards == 0
 
 
