@@ -126,7 +126,7 @@ def load_model(
         recipe = _recipe_beside(path)
     else:
         path = None
-        recipe = _checked(recipe or _libraries().recipe_of(name), f"the recipe of {name}")
+        recipe = _checked(recipe or _recipe_of_library(name, stored), f"the recipe of {name}")
 
     # On the CPU whatever the default device is: the seed then means the same network everywhere.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
@@ -186,6 +186,13 @@ def _recipe_beside(path: Path) -> dict:
             "knows how to size and normalise the images."
         )
     return _read_recipe(beside)
+
+
+def _recipe_of_library(name: str, stored: Path) -> dict:
+    try:
+        return _libraries().recipe_of(name)
+    except ValueError as error:
+        raise ValueError(f"there is no weights file {stored}, and {error}") from error
 
 
 def _read_recipe(path: Path) -> dict:

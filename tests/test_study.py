@@ -1,0 +1,158 @@
+"""A study that cannot run, or not be reported, is refused before anything long, in one line."""
+
+import json
+
+import pytest
+from smoke import ROOT
+
+from iaside import libraries, plan, study
+from iaside.images import DOWNLOADS, count_images, load_images
+from iaside.parameters import UsageError, read_yaml
+
+TEXT = (ROOT / "studies/default.yaml").read_text()
+LITE0 = "data/weights/tf_efficientnet_lite0"
+WORTHS, ROBUSTNESS, CHOICES = "worths:   #", "robustness:   #", "choices:   #"
+ATTRIBUTIONS, RESOLUTION, PROFILES = "attributions:   #", "resolution:   #", "profiles:   #"
+# (the section's first words, what is there, what is put there, what the line must hold)
+BAD = [
+    (WORTHS, "metric: linf", "metric: l3", "worths.metric is 'l3'", "linf, l2, l2_corner"),
+    (WORTHS, "spacing: linear", "spacing: mel", "worths.spacing is 'mel'", "equal_energy"),
+    (WORTHS, "absence: zero", "absence: noise", "worths.absence is 'noise'", "replacement"),
+    (WORTHS, "[log_likelihood]", "[logit]", "worths.values is 'logit'", "margin"),
+    (WORTHS, "n_images: 24", "n_images: 200", "worths.n_images is 200", "at most 70"),
+    (WORTHS, "n_images: 24", "n_images: 0", "worths.n_images is 0", "from 1"),
+    (WORTHS, "n_images: 24", "n_images: many", "worths.n_images: 'many' is str", "int"),
+    (WORTHS, "n_control: 5", "n_control: 25", "worths.n_control is 25", "at most n_images"),
+    (WORTHS, "n_bands: 8", "n_bands: 2", "worths.n_bands is 2", "3 or more"),
+    (WORTHS, "n_bands: 8", "n_bands: 15", "worths.n_bands is 15", "from 2 to 14"),
+    (WORTHS, "n_bands: 8", "n_bnads: 8", "'n_bnads'", "did you mean 'n_bands'"),
+    (WORTHS, "photographs\n", "photos\n", "no images at 'data/images/photos'", "name another"),
+    ("importance:", "minmax", "none", "importance.normalise is 'none'", "softmax"),
+    ("importance:", "beta: 0.75", "beta: 1.5", "importance.beta is 1.5", "between 0 and 1"),
+    ("bands:", "bands:   #", "bandz:   #", "no notebook is called 'bandz'", "did you mean 'bands'"),
+    ("dynamics:", TEXT[TEXT.index("dynamics:   #"):TEXT.index("data_size:   #")], "",
+     "no section 'dynamics'", "72_dynamics reads"),
+    (ROBUSTNESS, "[1, 2, 3, 4, 5]", "[1, 6]", "robustness.severities is 6", "from 1 to 5"),
+    (ROBUSTNESS, "heat_grid: 15", "heat_grid: 14", "robustness.heat_grid is 14", "odd"),
+    (ROBUSTNESS, "n_attack: 8", "n_attack: 80", "robustness.n_attack is 80", "which is 24"),
+    (ROBUSTNESS, "eps: [0.0039216", "eps: [4", "robustness.attack_eps is 4", "up to 1"),
+    (CHOICES, "    squeezenet1_1: *", "    squeeze.net: *", "'squeeze.net'", "choices.networks"),
+    ("convergence:   #", "    small_cnn: {", "    small cnn: {", "'small cnn'", "only letters"),
+    ("convergence:   #", "small_cnn-seed0/final.s", "small_cnn-seed9/final.s",
+     "small_cnn-seed9", "no plan of `training`"),
+    ("convergence:   #", "n_images: 2400", "n_images: 5001", "is 5001", "at most 5000"),
+    (ATTRIBUTIONS, "    squeezenet1_1: *", "    sq/net: *", "'sq/net'", "attributions.networks"),
+    (ATTRIBUTIONS, "substrate: zero", "substrate: one", "attributions.substrate is 'one'", "blur"),
+    (ATTRIBUTIONS, "rank: pixel", "rank: row", "attributions.rank is 'row'", "pixel, channel"),
+    (ATTRIBUTIONS, "mfaba, big", "mfabba, big", "attributions.methods is 'mfabba'", "saliency"),
+    (ATTRIBUTIONS, "alpha: 0.1", "alpha: 2.0", "attributions.alpha is 2.0", "from 0 to 1"),
+    (RESOLUTION, "[16, 32, 64]", "[16, 20]", "resolution.bands is [16, 20]", "multiples of 8"),
+    (RESOLUTION, "budget: 1700", "budget: 170", "resolution.budget is 170", "at least"),
+    ("training:   #", "schedule: cyclic", "schedule: step", "schedule='step'", "cosine"),
+    ("training:   #", "held_out: 0.2", "held_out: 1.0", "training.held_out is 1.0", "excluded"),
+    ("training:   #", "noise: [0.2", "noise: [2", "noise: 2", "from 0 to 1"),
+    ("training:   #", "    clean: {", "    cle.an: {", "'cle.an'", "training.plans"),
+    (PROFILES, "n_images: 100", "n_images: 5000", "profiles.n_images is 5000", "at most 10"),
+    ("runtime:", "device: auto", "device: gpu", "device is 'gpu'", "cuda"),
+    ("models:", f"name: tf_efficientnet_lite0, weights: {LITE0}",
+     "name: mine, weights: data/weights/mine", "recipe of 'data/weights/mine.safetensors'",
+     "data/weights/mine.json"),
+]  # fmt: skip
+
+
+PARTS = ("n_control", "n_attack", "n_heat", "n_sparse", "n_twin", "n_shown", "n_grid")
+
+
+def changed(start, old, new):
+    at = TEXT.index(f"\n{start}") + 1
+    before, rest = TEXT[:at], TEXT[at:]
+    assert old in rest, old
+    return before + rest.replace(old, new, 1)
+
+
+def refused(text, tmp_path, monkeypatch, capsys, how):
+    (tmp_path / "bad.yaml").write_text(text)
+    monkeypatch.chdir(ROOT)
+    if how == "plan":
+        monkeypatch.setattr(plan, "study_file", lambda *a: tmp_path / "bad.yaml")
+        monkeypatch.setattr(plan, "costs", lambda *a: pytest.fail("it was not checked"))
+        code = plan.main(["bad"])
+    else:
+        code = study.main([str(tmp_path / "bad.yaml")])
+    said = capsys.readouterr().err
+    assert code == 2 and said.count("\n") == 1, said
+    return said
+
+
+@pytest.mark.parametrize("how", ["plan", "check"])
+@pytest.mark.parametrize(("start", "old", "new", "value", "rule"), BAD,
+                         ids=[f"{b[0].strip(': #')}-{b[3][:24]}" for b in BAD])  # fmt: skip
+def test_a_bad_study_is_refused_in_one_line(
+    start, old, new, value, rule, how, data, tmp_path, monkeypatch, capsys
+):
+    said = refused(changed(start, old, new), tmp_path, monkeypatch, capsys, how)
+    assert value in said and rule in said
+
+
+@pytest.mark.parametrize("how", ["plan", "check"])
+def test_weights_that_are_nowhere_are_missed_by_their_path(
+    how, data, tmp_path, monkeypatch, capsys
+):
+    model = "name: mine, weights: data/weights/mine.safetensors, recipe: data/weights/mine.json"
+    text = changed("models:", "  squeezenet1_1: &", f"  mine: {{{model}}}\n  squeezenet1_1: &")
+    said = refused(text, tmp_path, monkeypatch, capsys, how)
+    assert "no weights at 'data/weights/mine.safetensors' (model `mine`; looked for " in said
+    assert "put the file there" in said
+
+
+def test_the_pipelines_first_stage_checks_too(fetch, data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(fetch, "fetch_packaged", lambda *a: pytest.fail("it was not checked"))
+    (tmp_path / "bad.yaml").write_text(changed(WORTHS, "metric: linf", "metric: l3"))
+    for flag in ("--check", "--study"):
+        assert fetch.main([flag, str(tmp_path / "bad.yaml")]) == 2
+        assert "worths.metric is 'l3'" in capsys.readouterr().err
+    stage = read_yaml((ROOT / "dvc.yaml").read_text(), "dvc.yaml")["stages"]["data"]
+    assert stage["cmd"][0] == "exec python data/fetch.py --study params.yaml"
+    assert set(stage["params"]) == set(read_yaml(TEXT, "study")) - {"runtime"}, "or it is not asked"
+
+
+@pytest.mark.parametrize("name", ["default", "smoke", "caltech101", "paper"])
+def test_shipped_studies_pass(name, data, tmp_path):
+    text = (ROOT / f"studies/{name}.yaml").read_text()
+    if name == "paper":  # with photographs for ImageNet, which is not packaged
+        text = text.replace("data/imagenet/val", "data/images/photographs")
+    params = read_yaml(text, name)
+    for section in params.values() if name == "paper" else ():
+        if isinstance(section, dict) and section.get("n_images", 0) > 70:
+            section |= {"n_images": 70, **{k: 5 for k in section if k in PARTS}}
+    for network in params["convergence"]["networks"].values() if name == "paper" else ():
+        network["n_images"] = min(network["n_images"], 70)
+    study.check(params, ROOT)
+
+
+def test_images_are_counted_as_they_are_loaded(data):
+    assert set(study.DOWNLOADABLE) == set(DOWNLOADS)
+    assert count_images(data / "images/photographs") == len(load_images(
+        data / "images/photographs", input_size=32)[0]) == 70  # fmt: skip
+
+
+def test_weights_that_are_not_there_are_said_to_be_missing():
+    from iaside.models import load_model
+
+    with pytest.raises(ValueError, match="no weights file .*data/weights/mine.safetensors.*no mod"):
+        load_model("mine")
+
+
+def test_what_an_error_advises_is_public():
+    import iaside
+
+    with pytest.raises(ValueError, match=r"Classifier\(net, recipe, name\)"):
+        iaside.load_model("x", pretrained=False, recipe={
+            **libraries.recipe_of("squeezenet1_1"), "library": "keras"})  # fmt: skip
+    assert iaside.Classifier is not None and "Classifier" in iaside.__all__
+
+
+def test_a_study_that_holds_no_sections_is_refused(tmp_path):
+    for text in ("", "[1]", json.dumps({"models": [1]})):
+        with pytest.raises(UsageError):
+            study.check(read_yaml(text, "x") or {}, ROOT)
