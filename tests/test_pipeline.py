@@ -232,3 +232,19 @@ def test_reports_that_only_read_tables_do_without_torch():
     lines = [ast.unparse(n) for n in nodes if isinstance(n, ast.Import | ast.ImportFrom)]
     check = "; import sys; assert not {'torch', 'timm'} & set(sys.modules)"
     run(ROOT, sys.executable, "-c", "; ".join(dict.fromkeys(lines)) + check)
+
+
+def test_the_readmes_own_study_gives_own_photographs_to_own_networks_alone():
+    """Labels 0, 1, ... of one's own folders are other classes to a packaged ImageNet network."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(models:.*?)```", text, re.S)
+    study = read_yaml(block, "README.md")
+    default = read_yaml((ROOT / "params.yaml").read_text(), "params")
+    assert set(study) <= set(default) and len(study["models"]) >= 2
+    for name, section in study.items():
+        entries = section if name == "models" else section.get("networks", {})
+        assert ("networks" in section) == ("networks" in default[name])
+        for entry in entries.values():
+            assert entry.get("model", entry)["weights"].startswith("../somewhere/"), name
+    # a section that names networks names these, as the packaged ones have lost their marks
+    assert {n for n, s in default.items() if isinstance(s, dict) and "networks" in s} <= set(study)
