@@ -17,6 +17,7 @@ import json
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -161,6 +162,8 @@ def attacked(
     ``fgsm`` is one step of 1.25 eps, ``pgd`` ``steps`` of eps / 4, both from the image itself and
     against the network in the mode it is in. warm: from 0 to 1, shrinks the step of fgsm and the
     eps of pgd, as the published code does while it warms up. Source: methods 3.2.
+    Errors: ValueError when the gradient is not finite; a RuntimeWarning when it is zero for all
+    images, which then are shown as they are.
     """
     if kind == "fgsm":
         step, steps = 1.25 * eps * warm, 1
@@ -170,6 +173,12 @@ def attacked(
     for _ in range(steps):
         gradient = input_gradient(net, (x + change).clamp(0, 1), y)
         change = (change + step * gradient.sign()).clamp(-eps, eps)
+    if not change.any():
+        warnings.warn(
+            f"the {kind} adversary found a gradient of zero for every image of a batch: the "
+            "network, dead or saturated, is trained on images that nothing attacked",
+            RuntimeWarning, stacklevel=2,
+        )  # fmt: skip
     return (x + change).clamp(0, 1)
 
 

@@ -162,6 +162,17 @@ def test_attacks_of_training():
         assert (young - x).abs().amax() == pytest.approx(largest, rel=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["fgsm", "pgd"])
+def test_an_adversary_that_finds_no_slope_says_so(kind):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 4))
+    x, y = torch.rand(8, 3, 8, 8), torch.arange(8) % 4
+    with pytest.warns(RuntimeWarning, match=f"the {kind} adversary found a gradient of zero"):
+        shown = attacked(lambda z: net((255 * z).round() / 255), x, y, kind, 0.05, steps=2)
+    assert shown.equal(x)
+    with pytest.raises(ValueError, match="gradient"):
+        attacked(lambda z: net(z) + (0 * z).sum().sqrt(), x, y, kind, 0.05, steps=2)
+
+
 def test_an_adversary_warms_up_over_its_epochs(shared, data, tmp_path, monkeypatch):
     seen = []
 

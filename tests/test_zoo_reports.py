@@ -1,9 +1,14 @@
 """The reports about the trained networks, on made-up tables with a planted answer."""
 
+import shutil
+
 import numpy as np
 import pytest
 from made_up import report
 from made_up_zoo import HELD_OUT, PITCH, N, make_project
+
+from iaside.tables import TABLES, Responses
+from iaside.zoo import networks
 
 STANDARD = {"architecture": "small_cnn", "seed": [0, 1]}
 PLANS = {
@@ -45,6 +50,24 @@ def test_one_seed_decides_nothing_and_missing_networks_leave_claims_untested(pro
     assert {row["verdict"] for row in found.values()} == {"undecided"}
     assert {row["n"] for row in found.values()} == {1}
     assert "augmentation_low_reliance" not in found and "jafr_large_lambda" not in found
+
+
+def test_a_network_that_pgd_has_no_gradient_of_is_not_called_robust(project, tmp_path, capsys):
+    """Its answers under PGD are those to the clean images: no accuracy lost, the best of all."""
+    root = shutil.copytree(project, tmp_path / "project")
+    plans = {"plain": PLANS["plain"]}
+    name = next(n for n, s in networks(plans).items() if s["adversary"] == "none")
+    path = root / f"results/profiles/tables/plain/{name}/responses.npz"
+    r = Responses.load(path)
+    for t in TABLES:
+        r.tables[t][r.rows("pgd")] = 1.0 if t == "no_gradient" else np.nan
+    r.save(path)
+    _, metrics = report(root, "78_zoo", plans=plans)
+    assert np.isnan(float(metrics["signed_src"]["error, PGD"]["all networks"]["rho"] or "nan"))
+    found, _ = report(root, "75_jafr", plans=plans, recommended=[0.001])
+    assert found["adversarial_training_tradeoff"]["verdict"] == "undecided"
+    said = capsys.readouterr().out
+    assert said.count(f"{name}: {N} of {N} images gave no usable gradient under pgd 0.1:") == 2
 
 
 def test_the_zoo_finds_the_planted_correlation_and_its_trivial_part(project):
