@@ -148,8 +148,10 @@ def explore(
     ``attexplore``: DCT coefficients scaled by 1 - rho to 1 + rho. compat="published" does what its
     code does: it lowers the loss, and puts two softmaxes before the cross-entropy.
     Both: steps=10, samples=20, eps=16/255, sigma=16/255, rho=0.5; diversity=0.5, the probability
-    that a copy is shrunk (to 1/1.15 at least) onto black; smooth=True, the gradient blurred by a
-    7x7 Gaussian kernel; momentum=1.0, of normalised gradients. These make the *update*, which
+    that a copy is enlarged, to less than 1.15 times its sides, and put anywhere on black of 1.15
+    times its sides (257 for 224), the size that the model gets it in: a model that refuses that
+    size gets it resized back, a choice made here. smooth=True, the gradient blurred by a 7x7
+    Gaussian kernel; momentum=1.0, of normalised gradients. These make the *update*, which
     moves are the sign of. product: what moves are multiplied with, the mean ``gradient`` (default
     of fampe; then a complete attribution of the loss, but for sampling) or the ``update``
     (attexplore, as published).
@@ -185,14 +187,15 @@ def map_passes(method: str, **options) -> np.ndarray:
 
     On a CPU. An upper bound for ``big``, ``agi`` and ``mfaba``, which end when the model is fooled.
 
-    >>> map_passes("fampe", steps=10, samples=20).tolist()  # and three to see where it starts, ends
-    [203, 200]
+    >>> map_passes("fampe", steps=10, samples=20).tolist()  # and four around them
+    [204, 200]
     """
     function, options = _prepared(method, options)
     options = (function.__kwdefaults__ or {}) | options
     if method in EXPLORERS:
-        copies = options.get("steps", _explore.__kwdefaults__["steps"]) * options["samples"]
-        return np.array([1 + copies + 2, copies])
+        how = _explore.__kwdefaults__ | options
+        copies = how["steps"] * how["samples"]
+        return np.array([1 + (how["diversity"] > 0) + copies + 2, copies])
     passes = baselines.PASSES[method]
     asked = {name: options[name] for name in inspect.signature(passes).parameters}
     return np.array(passes(**asked)) + (1, 0)
@@ -318,12 +321,13 @@ def _explore(
 ) -> Exploration:  # fmt: skip
     loss = loss or cross_entropy
     path, attribution, kept = [x], torch.zeros_like(x), torch.zeros_like(x)
+    larger = bool(diversity) and _takes_larger(model, x)
     for _ in range(steps):
         at = path[-1]
         copies = sample(at)
-        view = _views(draws, len(copies), diversity, x) if diversity else None
-        targets = y.repeat(len(copies))
-        (slopes,), _ = gradients(model, copies.flatten(0, 1), [(loss, targets)], at_once, view)
+        places = _places(draws, len(copies), diversity, x)
+        asked = loss, y.repeat(len(copies))
+        slopes = _slopes(model, copies.flatten(0, 1), *asked, at_once, places, larger)
         gradient = slopes.unflatten(0, copies.shape[:2]).mean(0)
         update = _smoothed(gradient) if smooth else gradient
         size = update.abs().mean((1, 2, 3), keepdim=True)
@@ -345,19 +349,66 @@ def _published_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return cross_entropy(logits.softmax(1).softmax(1), targets)
 
 
-def _views(draws, n: int, probability: float, x: Tensor) -> Tensor:
-    """Input diversity: each copy whole, or shrunk and put anywhere on black, (n * B, 2, 3).
+def _slopes(model, copies: Tensor, loss, targets, at_once, places: list, larger: bool) -> Tensor:
+    """Gradients with respect to the copies, which the model is shown at their places.
 
-    The published code hands the model larger images; shrinking them by as much inside their own
-    size does the same for models that take one size only.
+    Copies without a place have another size than those with one, and passes of their own.
     """
-    coin, size, down, right = drawn(torch.rand, draws, (n, 4), x).flatten(0, 1).unbind(1)
-    share = torch.where(coin < probability, 1 - size * (1 - 1 / 1.15), 1.0)
-    zoom = 1 / share
-    # Where the image begins, as a share of the black frame, to the coordinates of affine_grid.
-    to = [zoom - 1 - 2 * zoom * (1 - share) * place for place in (right, down)]
-    none = torch.zeros_like(zoom)
-    return torch.stack([zoom, none, to[0], none, zoom, to[1]], 1).unflatten(1, (2, 3))
+    slopes = torch.empty_like(copies)
+    for whole in (True, False):
+        chosen = [i for i, place in enumerate(places) if (place is None) == whole]
+
+        def view(xs: Tensor, here: slice, chosen=chosen) -> Tensor:
+            return _enlarged(xs, [places[i] for i in chosen[here]], larger)
+
+        if chosen:
+            asked = [(loss, targets[chosen])]
+            (found,), _ = gradients(model, copies[chosen], asked, at_once, None if whole else view)
+            slopes[chosen] = found
+    return slopes
+
+
+def _frame(x: Tensor) -> list[int]:
+    """The sides of the black that enlarged copies are put on."""
+    return [int(side * 1.15) for side in x.shape[-2:]]
+
+
+def _places(draws, n: int, probability: float, x: Tensor) -> list[tuple[int, int, int, int] | None]:
+    """Input diversity: height, width, top and left of each of n copies of each image.
+
+    None for a copy that is shown as it is. As the published code draws them, where images are
+    square: sides from H to just below the frame's, anywhere in it.
+    """
+    if not probability:
+        return [None] * (n * len(x))
+    (height, width), frame = x.shape[-2:], _frame(x)
+    found = []
+    for coin, size, down, right in drawn(torch.rand, draws, (n, 4), x).flatten(0, 1).tolist():
+        h, w = height + int(size * (frame[0] - height)), width + int(size * (frame[1] - width))
+        place = h, w, int(down * (frame[0] - h)), int(right * (frame[1] - w))
+        found.append(place if coin < probability else None)
+    return found
+
+
+def _enlarged(x: Tensor, places: list[tuple[int, int, int, int]], larger: bool) -> Tensor:
+    """The images resized and put on black; for a model of one size that is resized back."""
+    (height, width), shown = _frame(x), []
+    how = {"mode": "bilinear", "align_corners": False}
+    for image, (h, w, top, left) in zip(x.split(1), places, strict=True):
+        around = left, width - w - left, top, height - h - top
+        shown.append(F.pad(F.interpolate(image, size=(h, w), **how), around))
+    on_black = torch.cat(shown)
+    return on_black if larger else F.interpolate(on_black, size=x.shape[-2:], **how)
+
+
+@torch.no_grad()
+def _takes_larger(model, x: Tensor) -> bool:
+    """Whether the model takes images of the frame's size; transformers and others refuse."""
+    try:
+        model(channels_last(x.new_zeros(1, x.shape[1], *_frame(x))))
+    except (AssertionError, RuntimeError, TypeError, ValueError):
+        return False
+    return True
 
 
 def _smoothed(gradient: Tensor) -> Tensor:

@@ -14,21 +14,21 @@ from iaside.perturb import _attackable
 
 
 def gradients(
-    model, x: Tensor, asked: list[tuple[Callable, Tensor]], at_once: int, view: Tensor | None = None
+    model,
+    x: Tensor,
+    asked: list[tuple[Callable, Tensor]],
+    at_once: int,
+    view: Callable[[Tensor, slice], Tensor] | None = None,
 ) -> tuple[list[Tensor], Tensor]:
     """Gradients with respect to x of each (loss, targets), one tensor like x each, and logits.
 
-    view (n, 2, 3): the model is shown the images through these affine maps.
+    view: what the model is shown of the images at these places in x, instead of themselves.
     """
     slopes, logits = [], []
     for k in range(0, len(x), at_once):
         here = slice(k, k + at_once)
         xs = channels_last(x[here]).detach().requires_grad_()
-        seen = xs
-        if view is not None:
-            grid = F.affine_grid(view[here], list(xs.shape), align_corners=False)
-            seen = channels_last(F.grid_sample(xs, grid, align_corners=False))
-        outputs = model(seen)
+        outputs = model(xs if view is None else channels_last(view(xs, here)))
         losses = [loss(outputs, targets[here]).sum() for loss, targets in asked]
         slopes.append([
             torch.autograd.grad(loss, xs, retain_graph=loss is not losses[-1])[0] for loss in losses

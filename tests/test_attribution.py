@@ -20,7 +20,7 @@ from iaside.attribution import (
 )
 from iaside.faithfulness import completeness_gap
 from iaside.folding import folded
-from iaside.gradients import gradients, predictions
+from iaside.gradients import predictions
 from iaside.images import load_images
 from iaside.models import load_model
 
@@ -195,22 +195,90 @@ def test_the_dct_is_the_dct():
     assert torch.allclose(matrix @ matrix.T, torch.eye(SIDE).double())
 
 
-def test_diversity_shows_the_whole_image_smaller_and_nothing_else():
-    """Through the maps of _views: shares of the frame, all of the image inside, black around."""
-    x = torch.ones(1, 1, 64, 64)
-    views = attribution._views([torch.Generator().manual_seed(0)], 200, 0.5, x)
-    seen = []
+class Sized(nn.Module):
+    """Mean logits of any size, or of one; keeps the images that it is shown with gradients."""
 
-    def spy(images):
-        seen.append(images)
-        return images.flatten(1)[:, :2]
+    def __init__(self, sides=None):
+        super().__init__()
+        self.sides, self.seen = sides, []
+        self.eval()
 
-    loss = [(lambda out, y: out[:, 0], torch.zeros(200))]
-    gradients(spy, x.expand(200, -1, -1, -1), loss, 200, views)
-    share = seen[0].detach().mean((1, 2, 3)).sqrt()  # white on black: the side of the image
-    assert share.max() <= 1 + 1e-6 and share.min() >= 1 / 1.15 - 0.02
-    assert 0.35 < (share > 0.999).double().mean() < 0.65
-    assert (seen[0] > -1e-6).all() and (seen[0] < 1 + 1e-6).all()
+    def forward(self, x):
+        if self.sides and tuple(x.shape[-2:]) != self.sides:
+            raise AssertionError(f"Input size {tuple(x.shape[-2:])} doesn't match {self.sides}")
+        if torch.is_grad_enabled():
+            self.seen += [image.detach() for image in x]
+        return torch.cat([x, x[:, :1] ** 2], 1).sum((2, 3)) / x[0].numel()
+
+
+WHITE = torch.ones(1, 3, 40, 60)
+
+
+@pytest.mark.parametrize("method", EXPLORERS)
+def test_diversity_enlarges_half_of_the_copies_onto_black(method):
+    net = Sized()
+    explore(net, WHITE, method=method, steps=4, samples=50, sigma=0.0, rho=0.0, eps=1e-9, seed=1)
+    sizes = [tuple(image.shape[-2:]) for image in net.seen]
+    assert set(sizes) == {(40, 60), (46, 69)}, "int(1.15 H), int(1.15 W)"
+    assert 0.4 < sizes.count((46, 69)) / len(sizes) < 0.6
+    heights, tops = set(), set()
+    for image in net.seen:
+        if image.shape[-2:] == (40, 60):
+            assert (image - 1).abs().max() < 1e-5, "as it is"
+            continue
+        rows, columns = ((image[0] > 0.5).any(k).nonzero()[:, 0] for k in (1, 0))
+        h, w = len(rows), len(columns)
+        assert 40 <= h < 46 and 60 <= w < 69
+        assert abs((w - 60) / 9 - (h - 40) / 6) < 1 / 6, "one share of the room"
+        box = image[:, rows[0] : rows[0] + h, columns[0] : columns[0] + w]
+        assert (box - 1).abs().max() < 1e-5 and image.sum().item() == pytest.approx(3 * h * w)
+        heights.add(h)
+        tops.add(rows[0].item())
+    assert heights == set(range(40, 46)) and tops == set(range(6))
+
+
+def test_the_published_frame_is_257_pixels_for_224():
+    x = torch.zeros(1, 3, 224, 224)
+    assert attribution._frame(x) == [257, 257]
+    places = attribution._places([torch.Generator().manual_seed(0)], 3000, 1.0, x)
+    assert {p[0] for p in places} == {p[1] for p in places} == set(range(224, 257))
+    assert all(p[2] + p[0] < 257 and p[3] + p[1] < 257 for p in places)
+    tiny = attribution._places([torch.Generator()], 5, 1.0, torch.zeros(1, 3, 4, 4))
+    assert set(tiny) == {(4, 4, 0, 0)}
+
+
+def test_a_network_of_one_size_gets_the_enlarged_copies_resized_back():
+    net = Sized((40, 60))
+    explore(net, WHITE, steps=1, samples=200, sigma=0.0, rho=0.0)
+    assert len(net.seen) == 200 and {image.shape[-2:] for image in net.seen} == {(40, 60)}
+    share = torch.stack(net.seen).mean((1, 2, 3))
+    assert 0.4 < (share < 0.999).double().mean() < 0.6
+    assert share.min() == pytest.approx((40 * 60) / (46 * 69), abs=0.01)
+
+
+def test_gradients_of_enlarged_copies_arrive_at_the_pixels_they_came_from():
+    """Of a mean over the frame: every pixel has a share of it, all together the image's area."""
+    x, places = torch.rand(2, 3, 40, 60).double(), [(43, 64, 1, 2), None]
+    weights = lambda logits, y: logits[:, 0]  # noqa: E731
+    net, y = Sized(), torch.zeros(2, dtype=torch.long)
+    slopes = attribution._slopes(net, x, weights, y, 1, places, larger=True)
+    assert slopes[0, 0].sum().item() == pytest.approx(43 * 64 / (3 * 46 * 69))
+    assert slopes[1, 0].sum().item() == pytest.approx(1 / 3)
+    assert (slopes[:, 0] > 0).all() and (slopes[:, 1:] == 0).all()
+    corner = lambda logits, y: logits  # noqa: E731
+    probe = lambda images: images[:, 0, 1:2, 2]  # noqa: E731  where the image begins
+    slopes = attribution._slopes(probe, x[:1], corner, y[:1], 1, places[:1], larger=True)
+    assert slopes[0, 0, 0, 0] > 0.5 and slopes[0].count_nonzero() <= 4
+
+
+def test_enlarged_copies_are_drawn_by_the_seed_in_passes_of_any_size():
+    x, how = some_images(2, side=40), {"steps": 2, "samples": 4}
+    assert attribute(Sized(), x, **how).equal(attribute(Sized(), x, **how))
+    assert not attribute(Sized(), x, **how).equal(attribute(Sized(), x, seed=1, **how))
+    other = attribute(Sized(), x, batch_size=3, **how)
+    assert torch.allclose(attribute(Sized(), x, **how), other, rtol=1e-9)
+    alone = attribute(Sized(), x[1:], first=1, **how)
+    assert attribute(Sized(), x, **how)[1:].equal(alone)
 
 
 # --- the baselines ------------------------------------------------------------------------------
@@ -409,6 +477,8 @@ def test_explicit_targets_count():
 
 def test_everything_runs_where_the_images_are(monkeypatch):
     """Placement on an accelerator, without one (autograd's engine would look for it)."""
+    places = [None, (17, 17, 0, 0)] * 3  # numbers: fake draws have none
+    monkeypatch.setattr(attribution, "_places", lambda *how: places)
     monkeypatch.setattr(
         "torch.autograd.grad", lambda loss, xs, retain_graph: (torch.zeros_like(xs) + loss * 0,)
     )
