@@ -10,6 +10,7 @@ initialisations is kept by `iaside.estimator.Controls`.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from iaside.estimator import Controls, SampledWorths
 from iaside.models import Classifier, load_model
 from iaside.worths import check_images
 
@@ -92,6 +94,36 @@ def untrained_control(name: str, images: Tensor, seed: int = 0, **network) -> Co
             f"{low:g} to {high:g}; its architecture keeps no scale, so do without a control"
         )
     return Control(model, sd)
+
+
+def measured_controls(
+    measure: Callable[[Classifier, int], SampledWorths], name: str, images: Tensor,
+    seeds: Iterable[int], **network,
+) -> Controls:  # fmt: skip
+    """What is measured of one untrained control after another, or why there is none.
+
+    measure: (model, seed) -> its worths;  name, images, network: as ``untrained_control``. One that
+    is refused refuses all: to go on with the others would select.
+    Errors: those of ``untrained_control``, but for UnusableControl, and of ``measure``.
+
+    >>> from iaside.spectral import band_masks
+    >>> x, y = torch.rand(5, 3, 64, 64), torch.zeros(5).long()
+    >>> def game(model, seed):
+    ...     from iaside.sampling import sampled_worths
+    ...     return sampled_worths(model, x, y, band_masks(3, (64, 64)), budget=30, seed=seed,
+    ...                           batch_size=6, progress=False)
+    >>> measured_controls(game, "squeezenet1_1", x, range(2)).values.shape
+    (3, 2)
+    """
+    samples, spread = [], []
+    for seed in seeds:
+        try:
+            model, sd = untrained_control(name, images, seed, **network)
+        except UnusableControl as error:
+            return Controls([], [], str(error))
+        samples.append(measure(model, seed))
+        spread.append(sd)
+    return Controls(samples, spread)
 
 
 def control_passes(n_images: int) -> int:

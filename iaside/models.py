@@ -99,7 +99,8 @@ def load_model(
     pretrained: False gives the untrained control: the same network on the same crops, convolutions
         and linear layers initialised as He et al. (2015), their biases 0, norm layers reset, all
         else as the library initialises it; ImageNet's mean and std, whatever the recipe says.
-        A function of `seed` alone; no global random state moves.
+        A function of `seed` alone; no global random state moves. Nothing normalises yet what
+        passes through it: `untrained_control` gives its batch norms the statistics of images.
     packaged: False passes over data/weights when `weights` is None.
 
     Raises ValueError (unknown name, recipe incomplete, weights that do not fit) and

@@ -7,7 +7,13 @@ from made_up import report
 from scipy import stats
 from torch import nn
 
-from iaside.controls import UnusableControl, calibrated, untrained_control
+from iaside.controls import (
+    Control,
+    UnusableControl,
+    calibrated,
+    measured_controls,
+    untrained_control,
+)
 from iaside.estimator import Controls, SampledWorths, draw_pairs, members
 from iaside.images import load_images
 from iaside.models import Classifier, load_model
@@ -119,6 +125,27 @@ def test_controls_come_back_from_disk_with_a_column_per_initialisation(tmp_path)
     assert back.values.shape == (3, 5) and back.logit_sd == [0.5] * 5 and not back.refused
     assert np.array_equal(back.values, controls.values)
     assert np.allclose(back.values, planted, atol=0.05)
+
+
+def test_one_refused_initialisation_refuses_the_network(monkeypatch):
+    def control(name, images, seed, **network):
+        assert network == {"weights": "w"}
+        if seed == 12:
+            raise UnusableControl("no usable control: logit sd 5 (seed 12)")
+        return Control(f"net{seed}", 0.1 * seed)
+
+    monkeypatch.setattr("iaside.controls.untrained_control", control)
+    made = []
+
+    def game(model, seed):
+        made.append((model, seed))
+        return sampled(np.ones(3), seed=seed)
+
+    good = measured_controls(game, "net", None, range(7, 12), weights="w")
+    assert made == [(f"net{k}", k) for k in range(7, 12)]
+    assert len(good.samples) == 5 and good.logit_sd == pytest.approx([0.7, 0.8, 0.9, 1.0, 1.1])
+    refused = measured_controls(game, "net", None, range(9, 14), weights="w")
+    assert refused.samples == [] and refused.refused == "no usable control: logit sd 5 (seed 12)"
 
 
 def test_a_refusal_comes_back_from_disk_and_other_files_do_not(tmp_path):
