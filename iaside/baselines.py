@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from iaside.gradients import cross_entropy, gradients, probability
 from iaside.machine import channels_last
 from iaside.perturb import _check_images, _numpy_seeded
+from iaside.probe import Asked
 
 
 def fast_ig(model, x, y, draws, at_once) -> Tensor:
@@ -198,8 +199,9 @@ def expected_gradients(model, x, y, draws, at_once, *, samples=4, references=Non
 
 
 def deeplift(model, x, y, draws, at_once) -> Tensor:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"deeplift follows modules, and the model is a {type(model).__name__}")
+    given = model.model if isinstance(model, Asked) else model
+    if not isinstance(given, nn.Module):
+        raise TypeError(f"deeplift follows modules, and the model is a {type(given).__name__}")
     own = copy.deepcopy(model)  # captum hooks it, and takes no in-place activations
     for module in own.modules():
         if getattr(module, "inplace", False):

@@ -15,7 +15,10 @@ from scipy import stats
 from iaside.estimator import SampledWorths
 from iaside.score import (
     Interval,
+    clean_line,
     interval,
+    may_be_zero,
+    mean_interval,
     normalisation_noise,
     paired_interval,
     robustness_score,
@@ -109,6 +112,11 @@ class Explanation:
         """Cut limits where shares cannot lead; signed shares can lead anywhere."""
         return quantity if self.normalise == "share" else within(quantity, lowest, highest)
 
+    @property
+    def gain(self) -> np.ndarray:
+        """v(all) - v(none) of every image, (N,), which its values add up to."""
+        return self.values.sum(0)
+
     def sid_per_image(self) -> np.ndarray:
         """The SID of every single image, (M, N); without intervals."""
         return spectral_importance(self.values, self.normalise)
@@ -156,9 +164,10 @@ class Explanation:
         setting += [str(about[k]) for k in ("precision",) if k in about]
         setting += ["sampled"] * isinstance(self.worths, SampledWorths)
         value = next(iter(self.worths.tables))
-        whole = float(self.psi.estimate.sum())
+        gain = Interval(*np.stack(mean_interval(self.gain[None], self.level))[:, 0])
         lines = [
-            f"{', '.join(setting)}; v(all) = {whole:.3g} ({value})",
+            f"{', '.join(setting)}; v(all) - v(none) = {gain:.3g} ({value})",
+            *clean_line(about, self.level).splitlines(),
             f"band     psi  [{self.level:.0%} interval]      SID  [{self.level:.0%} interval]",
         ]
         for i, row in enumerate(zip(*self.psi, *self.sid, strict=True)):
@@ -167,6 +176,8 @@ class Explanation:
                 f"{i:4d} {psi:7.3f}  [{psi_low:6.3f}, {psi_high:6.3f}]    "
                 f"{sid:6.3f}  [{sid_low:6.3f}, {sid_high:6.3f}]"
             )
+        if may_be_zero(self.gain, self.level):
+            lines.append("v(all) - v(none) may be 0: the SID and its score say nothing")
         score, _, low, high = self.score
         lines.append(
             f"SRC ({self.score_kind}, beta {self.beta}, SID {self.normalise}) "

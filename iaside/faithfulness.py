@@ -33,7 +33,9 @@ from iaside.machine import (
     fingerprint_model,
     kept_memory,
 )
-from iaside.perturb import _check_attack, _check_images, _generators, attack_passes, perturb
+from iaside.perturb import _check_images, _generators, asked_about, attack_passes, perturb
+from iaside.probe import PROBE, Asked, class_labels, probe
+from iaside.score import clean_summary, warn_of_chance
 from iaside.tables import open_table, save_table, settings_key
 
 SUBSTRATES = ("zero", "blur", "mean")
@@ -50,6 +52,7 @@ def insertion(
     substrate: str = "zero",
     rank: str = "pixel",
     batch_size: int = 10,
+    outputs: str = "logits",
 ) -> np.ndarray:
     """Probability of the target while pixels are put in, those of the largest attribution first.
 
@@ -59,9 +62,10 @@ def insertion(
     sigma 5, ``mean`` its mean colour.
     rank: ``pixel`` orders pixels by the sum over channels; ``channel`` orders every channel for
     itself, as the code of AttEXplore does: its numbers are not comparable.
-    batch_size: points per pass of the model.
+    batch_size: points per pass of the model. outputs: what the model gives, as in ``iaside.probe``,
+    which looks at it first.
 
-    Errors: ValueError/TypeError for shapes that differ, attributions that are not finite, an
+    Errors: those of ``iaside.probe``; ValueError/TypeError for shapes that differ, attributions that are not finite, an
     unknown substrate or rank, steps below 1 or above the number of pixels.
     Source: methods 2.5 (Petsiuk et al. 2018).
 
@@ -72,7 +76,7 @@ def insertion(
     [[0.5, 0.73, 0.88, 0.95, 0.98]]
     """
     start = _substrate(images, substrate)
-    return _curves(model, start, images, targets, attribution, steps, rank, batch_size)
+    return _curves(model, start, images, targets, attribution, steps, rank, batch_size, outputs)
 
 
 @torch.no_grad()
@@ -85,6 +89,7 @@ def deletion(
     substrate: str = "zero",
     rank: str = "pixel",
     batch_size: int = 10,
+    outputs: str = "logits",
 ) -> np.ndarray:
     """Probability of the target while pixels are taken out, those of the largest attribution first.
 
@@ -97,7 +102,7 @@ def deletion(
     [[0.98, 0.88, 0.5]]
     """
     end = _substrate(images, substrate)
-    return _curves(model, images, end, targets, attribution, steps, rank, batch_size)
+    return _curves(model, images, end, targets, attribution, steps, rank, batch_size, outputs)
 
 
 def curve_area(curves: np.ndarray) -> np.ndarray:
@@ -119,6 +124,7 @@ def infidelity(
     samples: int = 10,
     seed: int = 0,
     first: int = 0,
+    outputs: str = "logits",
 ) -> np.ndarray:
     """How badly an attribution predicts what small noise does to the probability of the target.
 
@@ -137,7 +143,7 @@ def infidelity(
     captum_attr()
     from captum.metrics import infidelity as measure
 
-    targets = _check_maps(model, images, targets, attribution)
+    model, targets = _check_maps(model, images, targets, attribution, outputs)
 
     def noise(x: Tensor) -> tuple[Tensor, Tensor]:
         change = sigma * torch.randn(x.shape).to(x)
@@ -194,8 +200,11 @@ def completeness_gap(attribution: Tensor, change: Tensor) -> np.ndarray:
 # -- the curves -----------------------------------------------------------------------------------
 
 
-def _curves(model, start, end, targets, attribution, steps, rank, batch_size) -> np.ndarray:
-    targets = _check_maps(model, start, targets, attribution)
+def _curves(
+    model, start, end, targets, attribution, steps, rank, batch_size, outputs
+) -> np.ndarray:
+    images = end if len(end.unique()) > 1 else start
+    model, targets = _check_maps(model, images, targets, attribution, outputs)
     pixels = attribution.shape[-2] * attribution.shape[-1]
     if not 1 <= steps <= pixels:
         raise ValueError(f"steps={steps!r} must be from 1 to {pixels}, the number of pixels")
@@ -233,7 +242,9 @@ def _substrate(images: Tensor, substrate: str) -> Tensor:
     raise ValueError(f"substrate={substrate!r} is not known; choose one of {', '.join(SUBSTRATES)}")
 
 
-def _check_maps(model, images: Tensor, targets: Tensor, attribution: Tensor) -> Tensor:
+def _check_maps(
+    model, images: Tensor, targets: Tensor, attribution: Tensor, outputs: str
+) -> tuple[Asked, Tensor]:
     if attribution.shape != images.shape:
         raise ValueError(
             f"attributions are {tuple(attribution.shape)} and images {tuple(images.shape)}; "
@@ -241,7 +252,7 @@ def _check_maps(model, images: Tensor, targets: Tensor, attribution: Tensor) -> 
         )
     if not attribution.isfinite().all():
         raise ValueError("attributions must be finite, got nan or infinity; see how they were made")
-    return _check_attack(images, model, targets)
+    return asked_about(model, images, targets, outputs)
 
 
 # -- many methods on the same images ---------------------------------------------------------------
