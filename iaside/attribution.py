@@ -145,8 +145,8 @@ def explore(
     of fampe; then a complete attribution of the loss, but for sampling) or the ``update``
     (attexplore, as published).
 
-    Shapes, seeds, batch_size, outputs and errors as in ``attribute``. Low and high parts of an attribution
-    are those with alpha=1 and alpha=0.
+    Shapes, seeds, batch_size, outputs and errors as in ``attribute``. Low and high parts of an
+    attribution are those with alpha=1 and alpha=0.
     Source: methods 2.2, a reconstruction (FAMPE, seed 003), and 2.3 (AttEXplore).
 
     >>> nn = torch.nn

@@ -164,7 +164,8 @@ class Explanation:
         setting += [str(about[k]) for k in ("precision",) if k in about]
         setting += ["sampled"] * isinstance(self.worths, SampledWorths)
         value = next(iter(self.worths.tables))
-        gain = Interval(*np.stack(mean_interval(self.gain[None], self.level))[:, 0])
+        rows = mean_interval(np.vstack([self.gain, self.values]), self.level)
+        gain = Interval(*(field[0] for field in rows))
         lines = [
             f"{', '.join(setting)}; v(all) - v(none) = {gain:.3g} ({value})",
             *clean_line(about, self.level).splitlines(),

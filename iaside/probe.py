@@ -190,7 +190,7 @@ def class_labels(labels, n: int, soft: bool = False) -> Tensor:
             if labels.ndim else f"labels={labels.item()!r} is one number; give one label per image"
         )
     if labels.ndim == 1:
-        if labels.is_floating_point() or labels.dtype == torch.bool:
+        if labels.is_floating_point():
             raise TypeError(f"labels are {labels.dtype}; class indices must be integers")
         return labels.long()
     sums = labels.double().sum(1)
@@ -230,7 +230,7 @@ def _check_model(model: object) -> None:
     for network in _networks(model):
         if any(m.training for m in network.modules()):
             inside = "" if network is model else f"{type(network).__name__} inside "
-            raise ValueError(f"{inside}the model is in training mode; call eval() on it first")
+            raise ValueError(f"{inside}the model is in training mode; call model.eval() first")
         for tensor in (*network.parameters(), *network.buffers()):
             check_here(tensor, "the weights of the model are")
 
@@ -262,7 +262,7 @@ def _check_rows(answer: object, n: int) -> None:
         )
     if not answer.isfinite().all():
         raise ValueError(
-            "the model returned nan or inf for one of the first two images; check its weights, "
+            "the model returned nan or inf for the first images; check its weights, "
             "and try precision='float32'"
         )
 
@@ -316,7 +316,7 @@ def _classes(answer: Tensor, outputs: str, slack: float) -> int:
         )
     if answer.ndim != 2:
         raise ValueError(
-            f"the model returned shape {tuple(answer.shape)} for 2 images; it must return "
+            f"the model returned {tuple(answer.shape)} for 2 images; it must return "
             "(B, classes) logits, or use value='embedding'"
         )
     off = (answer.double().sum(1) - 1).abs().max().item()

@@ -254,8 +254,8 @@ class _Sample:
             codes = self.codes[i, column[owner == i]]
             present = torch.from_numpy(members(codes, self.n_bands)).to(self.setup.device)
             shown = self._game(i).coalitions(present)
-            for k in np.flatnonzero(codes == whole(self.n_bands)):
-                shown[k] = self.setup.images[i]  # not a sum of its bands, which rounds
+            if self.setup.complete:  # not a sum of bands, which rounds
+                shown[np.flatnonzero(codes == whole(self.n_bands))] = self.setup.images[i].to(shown)
             pictures.append(shown)
         return torch.cat(pictures)
 

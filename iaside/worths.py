@@ -93,7 +93,8 @@ def coalition_worths(
     batches are the same, so the table is, where torch has as many threads and the same hardware.
     outputs: what the model gives, ``logits``, ``probabilities`` or ``binary``, one logit for label
     1 (``iaside.probe``). The clean images are asked about first: their answers are the last row,
-    v(all), and ``clean`` in the provenance says how many are classified right.
+    v(all), where the bands add up to the image, and ``clean`` in the provenance says how many are
+    classified right.
 
     Errors: ValueError/TypeError before any long computation for images outside [0, 1], labels
     that do not fit, more than 14 bands, and for a model that ``iaside.probe`` refuses; nan or
@@ -118,12 +119,14 @@ def coalition_worths(
     missing = int(np.isnan(tables).any(axis=0).sum())
     if progress and missing:
         _announce(tables.shape[1:], missing, setup, client)
-    tables[:, -1], clean, forwards = _clean_pass(setup, resume)
-    missing = int(np.isnan(tables).any(axis=0).sum())
 
-    jobs = _missing(tables, setup.group)
-    played = play(setup, jobs) if client is None else client.play(setup, jobs)
     with tqdm(total=missing, disable=not progress, unit="pass", smoothing=0.1) as bar:
+        whole, clean, forwards = _clean_pass(setup, resume)
+        if setup.complete:
+            bar.update(int(np.isnan(tables[:, -1]).any(axis=0).sum()))
+            tables[:, -1] = whole
+        jobs = _missing(tables, setup.group)
+        played = play(setup, jobs) if client is None else client.play(setup, jobs)
         for here, rows, scores in played:
             tables[:, rows, here] = scores
             forwards += scores[0].size
@@ -145,8 +148,7 @@ def _clean_pass(setup: Setup, resume) -> tuple[np.ndarray, dict, int]:
         here = slice(start, min(start + setup.batch_size, table.shape[1]))
         if np.isnan(table[:, here]).any():
             x = setup.images[here].to(setup.device)
-            whose = f"images {here.start} to {here.stop - 1}"
-            table[:, here] = watched.clean_scores(x, setup.targets(here), whose)
+            table[:, here] = watched.clean_scores(x, setup.targets(here), start)
             forwards += len(x)
     known = dict(zip(names, np.array(table), strict=True))
     found = np.array(table[: len(setup.scorer.values)])
@@ -313,6 +315,7 @@ class Setup:
     batch_size: int
     provenance: dict
     first: int = 0  # of the images, in the measurement that these are a part of
+    complete: bool = True  # all bands together are the image
 
     @property
     def device(self) -> torch.device:
@@ -345,10 +348,12 @@ class Setup:
         """Scores (values, len(batch)) float64. Errors: ValueError where one is not finite."""
         return _finite(self.scorer.scores(batch, targets, reference), whose)
 
-    def clean_scores(self, x: Tensor, targets: Tensor | None, whose: str) -> np.ndarray:
+    def clean_scores(self, x: Tensor, targets: Tensor | None, start: int) -> np.ndarray:
         """Those of the images themselves, which are the reference where one is wanted."""
         outputs = self.scorer.outputs(x)
-        return _finite(self.scorer.judge(outputs, targets, outputs), whose)
+        scores = self.scorer.judge(outputs, targets, outputs)
+        broken = (start + (~scores.isfinite()).any(0).nonzero().flatten()).tolist() or [start]
+        return _finite(scores, f"images {broken[0]} to {broken[-1]}")
 
     def watched(self) -> Setup:
         """The same with the two values that say whether the model knows its classes."""
@@ -441,7 +446,9 @@ def prepare(
         "precision": precision,
         "device": device.type,
     }
-    return Setup(images, labels, masks, index, fill, scorer, batch_size, provenance)
+    complete = torch.allclose(first.sum(0), images[:1].to(first), atol=1e-4)
+    return Setup(images, labels, masks, index, fill, scorer, batch_size, provenance,
+                 complete=complete)  # fmt: skip
 
 
 # -- value functions -----------------------------------------------------------------------------
