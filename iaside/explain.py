@@ -225,7 +225,7 @@ def explain(
     """Explain by frequency bands what a model's predictions rest on.
 
     Shapes: images (N, C, H, W) in [0, 1]; labels (N,) class indices or (N, classes). ``settings``
-    go to ``coalition_worths`` (value, absence, precision, device, batch_size, resume, client, ...);
+    go to ``coalition_worths`` (value, absence, outputs, precision, batch_size, resume, ...);
     ``masks`` replaces the partition that n_bands, metric and spacing would make. With a tolerance
     (standard error of the mean values; with ``relative=True`` as a share of their sum) or a budget
     (forward passes) coalitions are sampled until it is reached (``sampled_worths``): up to 64
@@ -241,6 +241,8 @@ def explain(
     >>> e.sid.estimate.round(3).tolist()
     [1.0, 0.0, 0.0]
     """
+    import torch
+
     from iaside.sampling import sampled_worths
     from iaside.spectral import band_masks
     from iaside.worths import check_images, coalition_worths
@@ -252,6 +254,7 @@ def explain(
     if not sampled and settings.pop("relative", False):
         raise ValueError("relative=True says how to read tolerance=; give that too")
     check_images(images)
+    labels = None if labels is None else torch.as_tensor(labels)
     if masks is None:
         masks = band_masks(n_bands, tuple(images.shape[-2:]), metric, spacing, images)
     if sampled:

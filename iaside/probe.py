@@ -121,6 +121,7 @@ def probe(
         return model
     if outputs not in OUTPUTS:
         raise ValueError(f"outputs={outputs!r} is not known; choose one of {', '.join(OUTPUTS)}")
+    check_here(images, "images are")
     _check_model(model)
     device = torch.device(images.device if device is None else device)
     x = images[:2].detach().to(device)

@@ -303,6 +303,23 @@ def may_be_zero(gain: ArrayLike, level: float = 0.95) -> bool:
     return not gain.mean() - reach > 0
 
 
+def share_of_worth(values: ArrayLike, part: int, level: float = 0.95) -> str:
+    """Say what share of v(all) - v(none) one band's values are, or that none can be told.
+
+    values (M, N): Shapley values of every image;  part: the band.
+
+    >>> share_of_worth([[1.0, 2.0], [-1.0, -2.0]], 0)
+    'no share that can be told (its worth, v(all) - v(none) = 0, may be 0)'
+    """
+    values = np.asarray(values, dtype=float)
+    gain = values.sum(0)
+    if may_be_zero(gain, level):
+        return (
+            f"no share that can be told (its worth, v(all) - v(none) = {gain.mean():.3g}, may be 0)"
+        )
+    return f"{interval(values, lambda mean: mean[part] / mean.sum(0), level):.0%} of its worth"
+
+
 def accuracy_difference(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Interval:
     """Return accuracy of `first` minus accuracy of `second` on the same images, each (N,).
 
