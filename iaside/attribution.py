@@ -27,7 +27,8 @@ from tqdm import tqdm
 from iaside import baselines
 from iaside.gradients import cross_entropy, differentiable, drawn, gradients, predictions
 from iaside.machine import channels_last
-from iaside.perturb import _check_attack, _check_images, _generators
+from iaside.perturb import _check_images, _generators, asked_about
+from iaside.probe import PROBE, Asked, probe
 
 AT_ONCE = {"cpu": 10}  # images (copies, points of a path) per pass of the model
 ELSEWHERE = 64
@@ -65,6 +66,7 @@ def attribute(
     first: int = 0,
     batch_size: int | None = None,
     progress: bool = False,
+    outputs: str = "logits",
     **options,
 ) -> Tensor:
     """Say how much every pixel and channel speaks for the target.
@@ -89,12 +91,14 @@ def attribute(
     seed, first: image i draws from (seed, first + i), so that a set can be done in pieces.
     batch_size: images per pass of the model; None is 10 on a CPU and 64 elsewhere. progress: a bar.
 
+    outputs: what the model gives, as in ``iaside.probe``, which looks at it first.
+
     Errors: ValueError/TypeError for an unknown method or option, a value out of range, images
-    outside [0, 1], targets that do not fit, a model in training mode or one that gives no gradient
-    (torch.no_grad, NumPy, ONNX), deeplift of a network that it does not add up for, and a map that
-    is not finite, as the gradient is then not; ImportError with the line that installs captum. A
-    map of zeros is a RuntimeWarning. Both name images by their place in the set, which counts from
-    ``first``.
+    outside [0, 1], targets that do not fit, a model that ``iaside.probe`` refuses or that gives no
+    gradient (torch.no_grad, NumPy, ONNX), deeplift of a network that it does not add up for, and a
+    map that is not finite, as the gradient is then not; ImportError with the line that installs
+    captum. A map of zeros is a RuntimeWarning. Both name images by their place in the set, which
+    counts from ``first``.
     Source: methods 2.2 to 2.4 (seed 003; AttEXplore: Zhu et al. 2024).
 
     >>> nn = torch.nn
@@ -103,7 +107,9 @@ def attribute(
     torch.Size([2, 3, 16, 16])
     """
     function, options = _prepared(method, options)
-    pieces = _pieces(model, images, targets, options, seed, first, batch_size, progress)
+    model, pieces = _pieces(
+        model, images, targets, options, seed, first, batch_size, progress, outputs
+    )
     maps = []
     with differentiable(model, images.device, method):
         for piece in pieces:
@@ -131,6 +137,7 @@ def explore(
     first: int = 0,
     batch_size: int | None = None,
     progress: bool = False,
+    outputs: str = "logits",
     **options,
 ) -> Exploration:
     """Attack images along perturbed copies of themselves, and attribute the loss along the way.
@@ -156,8 +163,8 @@ def explore(
     of fampe; then a complete attribution of the loss, but for sampling) or the ``update``
     (attexplore, as published).
 
-    Shapes, seeds, batch_size and errors as in ``attribute``. Low and high parts of an attribution
-    are those with alpha=1 and alpha=0.
+    Shapes, seeds, batch_size, outputs and errors as in ``attribute``. Low and high parts of an
+    attribution are those with alpha=1 and alpha=0.
     Source: methods 2.2, a reconstruction (FAMPE, seed 003), and 2.3 (AttEXplore).
 
     >>> nn = torch.nn
@@ -170,7 +177,9 @@ def explore(
     if method not in EXPLORERS:
         raise ValueError(f"method={method!r} is no attack; choose one of {', '.join(EXPLORERS)}")
     function, options = _prepared(method, options)
-    pieces = _pieces(model, images, targets, options, seed, first, batch_size, progress)
+    model, pieces = _pieces(
+        model, images, targets, options, seed, first, batch_size, progress, outputs
+    )
     done = []
     with differentiable(model, images.device, method):
         for piece in pieces:
@@ -187,18 +196,18 @@ def map_passes(method: str, **options) -> np.ndarray:
 
     On a CPU. An upper bound for ``big``, ``agi`` and ``mfaba``, which end when the model is fooled.
 
-    >>> map_passes("fampe", steps=10, samples=20).tolist()  # and four around them
-    [204, 200]
+    >>> map_passes("fampe", steps=10, samples=20).tolist()  # and where it starts, ends
+    [209, 200]
     """
     function, options = _prepared(method, options)
     options = (function.__kwdefaults__ or {}) | options
     if method in EXPLORERS:
         how = _explore.__kwdefaults__ | options
         copies = how["steps"] * how["samples"]
-        return np.array([1 + (how["diversity"] > 0) + copies + 2, copies])
+        return np.array([PROBE + (how["diversity"] > 0) + copies + 2, copies])
     passes = baselines.PASSES[method]
     asked = {name: options[name] for name in inspect.signature(passes).parameters}
-    return np.array(passes(**asked)) + (1, 0)
+    return np.array(passes(**asked)) + (PROBE, 0)
 
 
 def energy_cutoff(images: Tensor, kappa: float = 0.9, include_dc: bool = False) -> Tensor:
@@ -527,8 +536,11 @@ def _options_of(function: Callable) -> set[str]:
     return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
-def _pieces(model, images, targets, options, seed, first, batch_size, progress) -> Iterator[tuple]:
-    """(images, targets, generators, images per pass), as many images as one pass takes copies of.
+def _pieces(
+    model, images, targets, options, seed, first, batch_size, progress, outputs
+) -> tuple[Asked, Iterator[tuple]]:
+    """The model as it is asked, and (images, targets, generators, images per pass), as many images
+    as one pass takes copies of.
 
     Everything is checked before the first of them.
     """
@@ -540,8 +552,9 @@ def _pieces(model, images, targets, options, seed, first, batch_size, progress) 
         raise ValueError(f"batch_size={batch_size!r} must be at least 1, or None")
     at_once = batch_size or AT_ONCE.get(images.device.type, ELSEWHERE)
     if targets is None:
+        model = probe(model, images, outputs=outputs)
         targets = predictions(model, images, at_once)
-    targets = _check_attack(images, model, targets)
+    model, targets = asked_about(model, images, targets, outputs)
     copies = max(options.get("samples", 1), options.get("classes", 1))
     together = _together(images.device, at_once, copies)
     images = images.detach().clone()  # autograd refuses tensors made in inference mode
@@ -555,7 +568,7 @@ def _pieces(model, images, targets, options, seed, first, batch_size, progress) 
             ]
             yield images[here], targets[here], list(_generators(seeds)), at_once
 
-    return pieces()
+    return model, pieces()
 
 
 def _check_finite(maps: list[Tensor], method: str, first: int) -> None:

@@ -139,8 +139,7 @@ class Workers:
     def _send_game(self, setup: Setup) -> tuple[str, str]:
         """All but the model and the images."""
         masks = setup.masks.cpu() if isinstance(setup.masks, torch.Tensor) else setup.masks
-        scorer = copy.copy(setup.scorer)
-        scorer.model = None
+        scorer = setup.scorer.asking(None)
         return self._send("game", replace(setup, images=None, labels=None, index=None, fill=None,
                                           masks=masks, scorer=scorer))
 
@@ -208,8 +207,8 @@ def _play(model, game, first: int, rows, images, labels, fill) -> np.ndarray:
     worker = get_worker()
     setup = _received(worker, *game)
     device = own_device(setup.device.type, worker.name)
-    scorer = copy.copy(setup.scorer)
-    scorer.model, scorer.device = _received(worker, *model, device), device
+    scorer = setup.scorer.asking(_received(worker, *model, device))
+    scorer.device = device
     images, labels, fill = (
         None if array is None else torch.tensor(array) for array in (images, labels, fill)
     )

@@ -20,6 +20,7 @@ from iaside.folding import FOLD
 from iaside.images import split_size
 from iaside.parameters import UsageError
 from iaside.perturb import attack_passes
+from iaside.probe import PROBE
 from iaside.profiles import AT_ONCE, profile_passes
 from iaside.published import published_passes
 from iaside.responses import ATTACK_BATCH, heat_cells, response_passes
@@ -113,11 +114,11 @@ def _forward(n: int) -> np.ndarray:
 
 def _snr(p: dict, study: Study) -> list[Part]:
     n, attacked, sparse = p["n_images"], p["n_attack"], p["n_sparse"]
-    passes = _forward(FOLD + LOOK + n + 5 * n + 3 * attacked + 2 * sparse)  # the answers
+    passes = _forward(FOLD + LOOK + PROBE + n + 5 * n + 3 * attacked + 2 * sparse)  # the answers
     attacks = {"fgsm": attacked, "pgd": 2 * attacked, "sparsefool": sparse, "pixle": sparse}
     for name, times in attacks.items():
         steps = p["steps"] if name in ("pgd", "sparsefool") else None
-        passes = passes + times * attack_passes(name, steps=steps)
+        passes = passes + times * attack_passes(name, steps=steps, at_once=None)
     disk = NUMBER * 10 * n * round(SIDE * 0.71 + p["n_bands"])  # spectra of ten sources
     return [Part(study.network(p["model"]), passes, "float32", 1, 1, n, p["n_bands"], disk)]
 
@@ -161,7 +162,7 @@ def _robustness(p: dict, study: Study) -> list[Part]:
     }  # fmt: skip
     few = {"fgsm": p["n_attack"], "pgd": p["n_attack"], FOURIER: p["n_heat"]}
     n = p["n_images"]
-    passes = _forward(FOLD) + response_passes(counts, n, few, ATTACK_BATCH)
+    passes = _forward(FOLD) + response_passes(counts, n, few)
     return [Part(
         study.network(p["model"]), passes, p["precision"], p["batch_size"] or 32, ATTACK_BATCH, n,
         bands, NUMBER * (1 + sum(counts.values())) * (4 + bands) * n,

@@ -15,7 +15,10 @@ from iaside.estimator import SampledWorths
 from iaside.files import write_text
 from iaside.score import (
     Interval,
+    clean_line,
     interval,
+    may_be_zero,
+    mean_interval,
     normalisation_noise,
     paired_interval,
     robustness_score,
@@ -109,6 +112,11 @@ class Explanation:
         """Cut limits where shares cannot lead; signed shares can lead anywhere."""
         return quantity if self.normalise == "share" else within(quantity, lowest, highest)
 
+    @property
+    def gain(self) -> np.ndarray:
+        """v(all) - v(none) of every image, (N,), which its values add up to."""
+        return self.values.sum(0)
+
     def sid_per_image(self) -> np.ndarray:
         """The SID of every single image, (M, N); without intervals."""
         return spectral_importance(self.values, self.normalise)
@@ -156,9 +164,11 @@ class Explanation:
         setting += [str(about[k]) for k in ("precision",) if k in about]
         setting += ["sampled"] * isinstance(self.worths, SampledWorths)
         value = next(iter(self.worths.tables))
-        whole = float(self.psi.estimate.sum())
+        rows = mean_interval(np.vstack([self.gain, self.values]), self.level)
+        gain = Interval(*(field[0] for field in rows))
         lines = [
-            f"{', '.join(setting)}; v(all) = {whole:.3g} ({value})",
+            f"{', '.join(setting)}; v(all) - v(none) = {gain:.3g} ({value})",
+            *clean_line(about, self.level).splitlines(),
             f"band     psi  [{self.level:.0%} interval]      SID  [{self.level:.0%} interval]",
         ]
         for i, row in enumerate(zip(*self.psi, *self.sid, strict=True)):
@@ -167,6 +177,8 @@ class Explanation:
                 f"{i:4d} {psi:7.3f}  [{psi_low:6.3f}, {psi_high:6.3f}]    "
                 f"{sid:6.3f}  [{sid_low:6.3f}, {sid_high:6.3f}]"
             )
+        if may_be_zero(self.gain, self.level):
+            lines.append("v(all) - v(none) may be 0: the SID and its score say nothing")
         score, _, low, high = self.score
         lines.append(
             f"SRC ({self.score_kind}, beta {self.beta}, SID {self.normalise}) "
@@ -212,7 +224,7 @@ def explain(
     """Explain by frequency bands what a model's predictions rest on.
 
     Shapes: images (N, C, H, W) in [0, 1]; labels (N,) class indices or (N, classes). ``settings``
-    go to ``coalition_worths`` (value, absence, precision, device, batch_size, resume, client, ...);
+    go to ``coalition_worths`` (value, absence, outputs, precision, batch_size, resume, ...);
     ``masks`` replaces the partition that n_bands, metric and spacing would make. With a tolerance
     (standard error of the mean values; with ``relative=True`` as a share of their sum) or a budget
     (forward passes) coalitions are sampled until it is reached (``sampled_worths``): up to 64
@@ -228,6 +240,8 @@ def explain(
     >>> e.sid.estimate.round(3).tolist()
     [1.0, 0.0, 0.0]
     """
+    import torch
+
     from iaside.sampling import sampled_worths
     from iaside.spectral import band_masks
     from iaside.worths import check_images, coalition_worths
@@ -239,6 +253,7 @@ def explain(
     if not sampled and settings.pop("relative", False):
         raise ValueError("relative=True says how to read tolerance=; give that too")
     check_images(images)
+    labels = None if labels is None else torch.as_tensor(labels)
     if masks is None:
         masks = band_masks(n_bands, tuple(images.shape[-2:]), metric, spacing, images)
     if normalise == "share":  # two passes an image say whether there is anything to divide by

@@ -34,12 +34,14 @@ from iaside.machine import (
     kept_memory,
 )
 from iaside.perturb import (
-    _check_attack,
     _check_images,
     _generators,
+    asked_about,
     attack_passes,
     perturb_noting,
 )
+from iaside.probe import PROBE, Asked, class_labels, probe
+from iaside.score import clean_summary, warn_of_chance
 from iaside.tables import Table, checked, load_table, save_table, settings_key
 
 SUBSTRATES = ("zero", "blur", "mean")
@@ -56,6 +58,7 @@ def insertion(
     substrate: str = "zero",
     rank: str = "pixel",
     batch_size: int = 10,
+    outputs: str = "logits",
 ) -> np.ndarray:
     """Probability of the target while pixels are put in, those of the largest attribution first.
 
@@ -65,10 +68,11 @@ def insertion(
     sigma 5, ``mean`` its mean colour.
     rank: ``pixel`` orders pixels by the sum over channels; ``channel`` orders every channel for
     itself, as the code of AttEXplore does: its numbers are not comparable.
-    batch_size: points per pass of the model.
+    batch_size: points per pass of the model. outputs: what the model gives, as in ``iaside.probe``,
+    which looks at it first.
 
-    Errors: ValueError/TypeError for shapes that differ, attributions that are not finite, an
-    unknown substrate or rank, steps below 1 or above the number of pixels.
+    Errors: those of ``iaside.probe``; ValueError/TypeError for shapes that differ, attributions
+    that are not finite, an unknown substrate or rank, steps below 1 or above the number of pixels.
     Source: methods 2.5 (Petsiuk et al. 2018).
 
     >>> sums = lambda x: torch.stack([x.sum((1, 2, 3)), x[:, 0, 0, 0] * 0], 1)
@@ -78,7 +82,7 @@ def insertion(
     [[0.5, 0.73, 0.88, 0.95, 0.98]]
     """
     start = _substrate(images, substrate)
-    return _curves(model, start, images, targets, attribution, steps, rank, batch_size)
+    return _curves(model, start, images, targets, attribution, steps, rank, batch_size, outputs)
 
 
 @torch.no_grad()
@@ -91,6 +95,7 @@ def deletion(
     substrate: str = "zero",
     rank: str = "pixel",
     batch_size: int = 10,
+    outputs: str = "logits",
 ) -> np.ndarray:
     """Probability of the target while pixels are taken out, those of the largest attribution first.
 
@@ -103,7 +108,7 @@ def deletion(
     [[0.98, 0.88, 0.5]]
     """
     end = _substrate(images, substrate)
-    return _curves(model, images, end, targets, attribution, steps, rank, batch_size)
+    return _curves(model, images, end, targets, attribution, steps, rank, batch_size, outputs)
 
 
 def curve_area(curves: np.ndarray) -> np.ndarray:
@@ -125,6 +130,7 @@ def infidelity(
     samples: int = 10,
     seed: int = 0,
     first: int = 0,
+    outputs: str = "logits",
 ) -> np.ndarray:
     """How badly an attribution predicts what small noise does to the probability of the target.
 
@@ -143,7 +149,7 @@ def infidelity(
     captum_attr()
     from captum.metrics import infidelity as measure
 
-    targets = _check_maps(model, images, targets, attribution)
+    model, targets = _check_maps(model, images, targets, attribution, outputs)
 
     def noise(x: Tensor) -> tuple[Tensor, Tensor]:
         change = sigma * torch.randn(x.shape).to(x)
@@ -200,8 +206,11 @@ def completeness_gap(attribution: Tensor, change: Tensor) -> np.ndarray:
 # -- the curves -----------------------------------------------------------------------------------
 
 
-def _curves(model, start, end, targets, attribution, steps, rank, batch_size) -> np.ndarray:
-    targets = _check_maps(model, start, targets, attribution)
+def _curves(
+    model, start, end, targets, attribution, steps, rank, batch_size, outputs
+) -> np.ndarray:
+    images = end if len(end.unique()) > 1 else start
+    model, targets = _check_maps(model, images, targets, attribution, outputs)
     pixels = attribution.shape[-2] * attribution.shape[-1]
     if not 1 <= steps <= pixels:
         raise ValueError(f"steps={steps!r} must be from 1 to {pixels}, the number of pixels")
@@ -239,7 +248,9 @@ def _substrate(images: Tensor, substrate: str) -> Tensor:
     raise ValueError(f"substrate={substrate!r} is not known; choose one of {', '.join(SUBSTRATES)}")
 
 
-def _check_maps(model, images: Tensor, targets: Tensor, attribution: Tensor) -> Tensor:
+def _check_maps(
+    model, images: Tensor, targets: Tensor, attribution: Tensor, outputs: str
+) -> tuple[Asked, Tensor]:
     if attribution.shape != images.shape:
         raise ValueError(
             f"attributions are {tuple(attribution.shape)} and images {tuple(images.shape)}; "
@@ -247,7 +258,7 @@ def _check_maps(model, images: Tensor, targets: Tensor, attribution: Tensor) -> 
         )
     if not attribution.isfinite().all():
         raise ValueError("attributions must be finite, got nan or infinity; see how they were made")
-    return _check_attack(images, model, targets)
+    return asked_about(model, images, targets, outputs)
 
 
 # -- many methods on the same images ---------------------------------------------------------------
@@ -330,6 +341,7 @@ def examine(
     seed: int = 0,
     resume: str | os.PathLike | None = None,
     progress: bool = True,
+    outputs: str = "logits",
 ) -> Examination:
     """Make every map of every image, and examine it.
 
@@ -343,7 +355,8 @@ def examine(
     random weights, whose maps of the first n_twin images are compared. n_shown: heat maps that are
     kept.
     steps, substrate, rank: of ``insertion`` and ``deletion``. infidelity_samples: 0 leaves it out.
-    resume: a folder for the measurement in progress.
+    resume: a folder for the measurement in progress. outputs: what model and twin give, as in
+    ``iaside.probe``; ``clean`` in the provenance says how many images the model classifies right.
 
     Errors: those of ``attribute`` and ``insertion``; ValueError for a name of a variant in ``only``
     that there is none of.
@@ -359,14 +372,19 @@ def examine(
         raise ValueError(f"only= names {unknown[0]!r}; there is: {', '.join(variants)}")
     _check_images(images)
     device = device_of(model, None)
-    labels = _check_attack(images.to(device), model, labels).cpu()
-    targets = predictions(model, images.to(device)).cpu()
-    with torch.no_grad():
-        known = {name: fingerprint_model(net, net(_fitted(images[:1].to(device), net)))
-                 for name, net in {"model": model, "twin": twin, **judges}.items() if net}
+    labels = class_labels(labels, len(images)).cpu()
+    asked = {"model": probe(model, images, labels, outputs=outputs, device=device)}
+    if twin is not None:
+        asked["twin"] = probe(twin, images, labels, outputs=outputs, device=device)
+    asked |= {name: probe(net, _fitted(images[:2].to(device), net), labels)
+              for name, net in judges.items()}  # fmt: skip
+    known = {name: fingerprint_model(net.model, net.answer) for name, net in asked.items()}
+    model, twin = asked["model"], asked.get("twin")
+    targets, clean = _clean(model, images, labels, device)
     quantities = [*QUANTITIES, *(f"correct {name}" for name in judges)]
     provenance = {
         "networks": known,
+        "outputs": model.outputs,
         "images": fingerprint(images),
         "labels": fingerprint(labels),
         "n_images": len(images),
@@ -413,13 +431,16 @@ def examine(
                                 twin if whole and i < n_twin else None)  # fmt: skip
         attacked = found.pop("attacked", None)
         if attacked is not None and whole:
-            found |= {f"correct {j}": _is_correct(net, attacked, labels[i : i + 1])
+            found |= {f"correct {j}": _is_correct(asked[j], _fitted(attacked, net),
+                                                  labels[i : i + 1])
                       for j, net in judges.items()}  # fmt: skip
         if kept(name, i):
             maps[k, i] = heat / max(np.abs(heat).max(), np.finfo(heat.dtype).tiny)
         rows[k, i] = [1, *(found.get(q, np.nan) for q in quantities)]
     found = rows.values[:, :, 1:]
     tables = {q: found[:, :, j] for j, q in enumerate(quantities)}
+    provenance |= clean
+    warn_of_chance(provenance)
     return Examination(provenance["variants"], tables, provenance, maps.values.astype(np.float16))
 
 
@@ -437,10 +458,11 @@ def examination_passes(
     An upper bound where a method of the variants has one (``map_passes``).
 
     >>> examination_passes({"a": {"method": "saliency"}}, 2, steps=4, infidelity_samples=0).tolist()
-    [32, 2]
+    [36, 2]
     """
-    total = np.array([2 + (n_twin > 0) + n_judges + n_images, 0])  # who is who, what is predicted
-    curve = np.array([1 + steps + 1, 0])  # each with a look at the first output
+    looks = PROBE * (1 + (n_twin > 0) + n_judges)
+    total = np.array([looks + n_images, 0])  # with what is predicted
+    curve = np.array([steps + 1, 0])
     for name, variant in variants.items():
         n, whole = (only or {}).get(name, n_images), name not in (only or {})
         options = dict(variant)
@@ -448,13 +470,13 @@ def examination_passes(
         attacks = method in ("clean", "pgd", *EXPLORERS)
         each = np.array([n_judges if whole and attacks else 0, 0])
         if method == "pgd":
-            each += attack_passes("pgd", steps=options.get("steps"))
+            each += attack_passes("pgd", steps=options.get("steps"), at_once=None)
         elif method != "clean":
-            a_map = map_passes(method, **options)
+            a_map = map_passes(method, **options) - (PROBE, 0)  # the model has been seen
             each += a_map + curve * (2 if whole else 1)
             each[0] += 2 if method in FROM_BLACK else 0
             if whole:
-                each[0] += infidelity_samples + 2 if infidelity_samples else 0
+                each[0] += infidelity_samples + 1 if infidelity_samples else 0
                 total += min(n, n_twin) * a_map
         total += n * each
     return total
@@ -527,5 +549,16 @@ def _fitted(x: Tensor, net) -> Tensor:
 
 
 @torch.no_grad()
-def _is_correct(net, x: Tensor, label: Tensor) -> float:
-    return float(predictions(net, _fitted(x, net)).cpu() == label)
+def _clean(model: Asked, images: Tensor, labels: Tensor, device) -> tuple[Tensor, dict]:
+    """What the model predicts, and what a provenance keeps of that."""
+    answers = torch.cat([model(x.to(device)).cpu().double() for x in images.split(1)])
+    known = {
+        "log_likelihood": answers.log_softmax(1).gather(1, labels[:, None])[:, 0].numpy(),
+        "accuracy": (answers.argmax(1) == labels).numpy(),
+    }
+    return answers.argmax(1), clean_summary(known, model.classes)
+
+
+@torch.no_grad()
+def _is_correct(net: Asked, x: Tensor, label: Tensor) -> float:
+    return float(predictions(net, x).cpu() == label)

@@ -2,7 +2,8 @@
 
 A *recipe* is the dict that says how a network wants its images: library ("timm", "torchvision", or
 "iaside" for those of architectures.py), architecture, num_classes, input_size (3, H, W), mean, std,
-crop_pct, interpolation, and for the few timm networks that squash instead of crop, crop_mode. It
+crop_pct, interpolation, and for the few timm networks that squash instead of crop, crop_mode.
+`outputs` says what a network gives, unless logits: probabilities or binary (`iaside.probe`). It
 travels with the weights as a JSON file.
 """
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from iaside.architectures import ARCHITECTURES
 from iaside.files import replacing, write_text
+from iaside.probe import OUTPUTS, logits_of
 
 PROJECT = Path(__file__).resolve().parents[1]
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -64,7 +66,9 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits.  x: (B, 3, H, W) pixels in [0, 1];  returns (B, K) in the net's dtype."""
         floating = (p.dtype for p in self.net.parameters() if p.is_floating_point())
-        return self.net(((x - self.mean) / self.std).to(next(floating, x.dtype)))
+        given = self.net(((x - self.mean) / self.std).to(next(floating, x.dtype)))
+        outputs = self.recipe.get("outputs", "logits")
+        return given if outputs == "logits" else logits_of(given, outputs)
 
     def _exact(self, key: str) -> Tensor:
         parameter = next(self.net.parameters(), torch.empty(0))
@@ -245,6 +249,7 @@ _FIELD_RULES = {
     "crop_pct": (lambda v: _is_share(v) and v > 0, "a number in (0, 1], such as 0.875"),
     "interpolation": (lambda v: v in INTERPOLATIONS, f"one of {', '.join(INTERPOLATIONS)}"),
     "crop_mode": (lambda v: v in ("center", "squash"), "'center' or 'squash'"),
+    "outputs": (lambda v: v in OUTPUTS, f"one of {', '.join(OUTPUTS)}"),
 }
 
 

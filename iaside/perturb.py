@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from iaside.machine import channels_last
+from iaside.probe import PROBE, Asked, check_here, class_labels, probe
 from iaside.spectral import Masks, split_bands
 from iaside.tables import CORRUPTIONS
 
@@ -78,6 +78,7 @@ def perturb(
     masks: Masks | None = None,
     energy: float | None = None,
     clamp: bool | None = None,
+    outputs: str = "logits",
 ) -> Tensor:
     """Perturb images.
 
@@ -92,7 +93,9 @@ def perturb(
 
     ``fgsm``, ``pgd`` (``steps``, else 10, of eps/4, random start), ``pixle``, ``sparsefool``:
     model and labels, all but the last through torchattacks; eps is the largest change of a pixel.
-    The model takes pixels in [0, 1] and is in eval mode; it is left as it was found. SparseFool
+    The model takes pixels in [0, 1] and is in eval mode; it is left as it was found. outputs: what
+    it gives, as in ``iaside.probe``, which looks at it first: what that returns may be given as
+    model, so that many calls look once. SparseFool
     looks at the ten likeliest classes of each image only and gives up after ``steps``, else 20, as
     its authors' code does; it leaves an image alone that is misclassified already.
 
@@ -136,7 +139,8 @@ def perturb(
         "band": band, "masks": masks, "energy": energy,
     }  # fmt: skip
     given = {option: value for option, value in given.items() if value is not None}
-    y, usable = perturb_noting(x, name, seed=seed, first=first, clamp=clamp, **given)
+    how = {"seed": seed, "first": first, "clamp": clamp, "outputs": outputs}
+    y, usable = perturb_noting(x, name, **how, **given)
     if not usable.all():
         warnings.warn(
             f"{name} found no usable gradient (all zero, nan or inf) for images "
@@ -149,7 +153,14 @@ def perturb(
 
 
 def perturb_noting(
-    x: Tensor, name: str, *, seed: int = 0, first: int = 0, clamp: bool | None = None, **given
+    x: Tensor,
+    name: str,
+    *,
+    seed: int = 0,
+    first: int = 0,
+    clamp: bool | None = None,
+    outputs: str = "logits",
+    **given,
 ) -> tuple[Tensor, Tensor]:
     """Perturb images as ``perturb`` does, and say which of them gave a usable gradient.
 
@@ -172,7 +183,7 @@ def perturb_noting(
     if band is not None:
         _check_band(x, band, given["masks"])
     if name in ATTACKS:
-        given["labels"] = _check_attack(x, given["model"], given["labels"])
+        given["model"], given["labels"] = asked_about(given["model"], x, given["labels"], outputs)
     x = x.detach()
     seeds = [
         int(np.random.SeedSequence((seed, first + i)).generate_state(1)[0]) for i in range(len(x))
@@ -230,15 +241,18 @@ def _made(
     return _corrupt(x, name, seeds, severity)
 
 
-def attack_passes(name: str, n: int = 1, steps: int | None = None, at_once: int = 1) -> np.ndarray:
+def attack_passes(
+    name: str, n: int = 1, steps: int | None = None, at_once: int | None = 1
+) -> np.ndarray:
     """Images that n attacks show the model, and gradients they ask of it, (2,) int64.
 
-    at_once: images given to ``perturb`` at a time, which looks at the outputs of the first one.
+    at_once: images given to ``perturb`` at a time, which sees what the model does with two of them
+    first; None where the model is what ``iaside.probe`` has returned.
     An upper bound for ``sparsefool`` and ``pixle``, which end when the model is fooled; equal for
     the others. Errors: ValueError for a name that is no attack.
 
     >>> attack_passes("pgd", n=8).tolist()
-    [88, 80]
+    [128, 80]
     """
     if name not in ATTACKS:
         raise ValueError(f"{name!r} is no attack; choose one of {', '.join(ATTACKS)}")
@@ -250,7 +264,8 @@ def attack_passes(name: str, n: int = 1, steps: int | None = None, at_once: int 
                        steps * (1 + (LIKELIEST - 1) * DEEPFOOL_STEPS)),
         "pixle": (1 + 20 * 10, 0),  # restarts and iterations of torchattacks
     }[name]  # fmt: skip
-    return n * np.array(each) + np.array([math.ceil(n / at_once), 0])
+    calls = 0 if at_once is None else math.ceil(n / at_once)
+    return n * np.array(each) + np.array([calls * PROBE, 0])
 
 
 def match_energy(x: Tensor, y: Tensor, energy: float) -> Tensor:
@@ -554,11 +569,10 @@ _NO_GRADIENT = (  # what autograd says of a model whose outputs do not depend on
 
 
 @contextlib.contextmanager
-def _attackable(model: Callable, method: str) -> Iterator[Callable[[Tensor], Tensor]]:
+def _attackable(model: Asked, method: str) -> Iterator[Asked]:
     """Gradients with respect to pixels, whatever the caller's mode, and to nothing else.
 
-    Yields the model as attacks ask it: of images stored channels last. A model that gives no
-    gradient at all is refused in the name of the method.
+    A model that gives no gradient at all is refused in the name of the method.
     """
     parameters = model.parameters() if isinstance(model, nn.Module) else ()
     trained = [p for p in parameters if p.requires_grad]
@@ -566,7 +580,7 @@ def _attackable(model: Callable, method: str) -> Iterator[Callable[[Tensor], Ten
         for p in trained:
             p.requires_grad_(False)
         with torch.inference_mode(False), torch.enable_grad():
-            yield lambda x: model(channels_last(x))
+            yield model
     except RuntimeError as error:
         if not any(text in str(error) for text in _NO_GRADIENT):
             raise
@@ -641,6 +655,7 @@ def _check_images(x: Tensor) -> None:
         raise TypeError(f"images are {x.dtype}; give float32 or float64 pixels in [0, 1]")
     if len(x) == 0:
         raise ValueError("there are no images; give at least one")
+    check_here(x, "images are")
     low, high = x.min().item(), x.max().item()
     if not (low >= 0 and high <= 1):
         raise ValueError(
@@ -682,29 +697,9 @@ def _check_band(x: Tensor, band: int, masks: Masks) -> None:
         raise ValueError(f"band={band!r} is not possible; masks has bands 0 to {n_bands - 1}")
 
 
-def _check_attack(x: Tensor, model: Callable, labels: Tensor) -> Tensor:
-    """The labels as int64 beside the images, when model and labels fit the images."""
-    if not callable(model):
-        raise TypeError(f"model is a {type(model).__name__}; give a callable pixels -> logits")
-    if isinstance(model, nn.Module) and any(m.training for m in model.modules()):
-        raise ValueError("the model is in training mode; call model.eval() first")
-    labels = torch.as_tensor(labels)
-    if labels.shape != x.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
-        raise ValueError(
-            f"labels are {labels.dtype} of shape {tuple(labels.shape)} for {len(x)} images; "
-            "give one integer class index per image"
-        )
-    with torch.no_grad():
-        logits = model(channels_last(x[:1]))
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
-        what = tuple(logits.shape) if hasattr(logits, "shape") else type(logits).__name__
-        raise ValueError(f"the model returned {what} for one image; it must return (1, classes)")
-    if not logits.isfinite().all():
-        raise ValueError("the model returned nan or inf for the first image; check its weights")
-    low, high, classes = labels.min().item(), labels.max().item(), logits.shape[1]
-    if not (low >= 0 and high < classes):
-        raise ValueError(
-            f"labels range from {low} to {high}, but the model has {classes} classes, "
-            f"0 to {classes - 1}; give the labels this model was trained with"
-        )
-    return labels.to(x.device, torch.int64)
+def asked_about(
+    model: Callable, x: Tensor, labels, outputs: str = "logits"
+) -> tuple[Asked, Tensor]:
+    """The model as it is to be asked, and the labels beside the images, when both fit these."""
+    labels = class_labels(labels, len(x)).to(x.device)
+    return probe(model, x, labels, outputs=outputs), labels

@@ -168,7 +168,7 @@ def profile_passes(settings: Mapping, held: int, n_checkpoints: int) -> np.ndarr
     n, few = settings["n_images"], settings["n_attack"]
     game = FOLD + held + coalition_passes(settings["n_bands"], n)
     counts = Counter(condition.source for condition in conditions_of(settings))
-    final = response_passes(counts, n, {"fgsm": few, "pgd": few}, AT_ONCE)
+    final = response_passes(counts, n, {"fgsm": few, "pgd": few})
     return n_checkpoints * np.array([game, 0]) + np.array([held + 1, held]) + final
 
 

@@ -24,7 +24,6 @@ from tqdm import tqdm
 from iaside.files import read_npz, replacing
 from iaside.machine import (
     arithmetic,
-    channels_last,
     check_precision,
     device_of,
     fingerprint,
@@ -33,6 +32,8 @@ from iaside.machine import (
     look,
 )
 from iaside.perturb import ATTACKS, attack_passes, perturb, perturb_noting
+from iaside.probe import PROBE, Asked, class_labels, probe
+from iaside.score import clean_summary, warn_of_chance
 from iaside.spectral import band_energy
 from iaside.tables import (
     CLEAN,
@@ -70,6 +71,7 @@ def responses(
     workers: int | None = None,
     progress: bool = True,
     attack_batch: int = 1,
+    outputs: str = "logits",
 ) -> Responses:
     """Ask a network about perturbed images, one condition after the other.
 
@@ -88,9 +90,12 @@ def responses(
     resume: a folder for the measurement in progress; a later call with the same arguments goes on
     from there. cache: a folder for corrupted images, shared by all models of one input size.
     workers: processes that make corruptions; None is one per core.
+    outputs: what the model gives, as in ``iaside.probe``, which looks at it first. ``clean`` in
+    the provenance says how many clean images are classified right.
 
     Errors: those of ``perturb``; ValueError for an unknown source, a band or cell that is not there
-    or nan answers.
+    or nan answers. RuntimeWarning where the clean images are not clearly classified better than by
+    chance.
     Source: seed 002 Figs. 7 to 9, seed 001 Fig. 7; heat map: Yin et al. 2019, methods 4.
 
     >>> from iaside.spectral import band_masks
@@ -107,10 +112,14 @@ def responses(
     device = device_of(model, None)
     check_precision(precision)
     subset = {s: np.asarray(chosen, dtype=int) for s, chosen in (subset or {}).items()}
-    answer = _answerer(model, precision, device, batch_size)
-    first = answer(images[:1], labels[:1])  # what the model cannot do is said before the long part
+    labels = class_labels(labels, len(images)).cpu()
+    asked = probe(
+        model, images, labels, outputs=outputs, precision=precision, device=device
+    )
+    answer = _answerer(asked, precision, device, batch_size)
     provenance = {
-        "model": fingerprint_model(model, torch.from_numpy(first)),
+        "model": fingerprint_model(asked.model, asked.answer),
+        "outputs": asked.outputs,
         "images": fingerprint(images),
         "look": look(images),
         "labels": fingerprint(labels),
@@ -139,7 +148,7 @@ def responses(
     for condition in tqdm(rest, disable=not progress, unit="condition"):
         chosen = subset.get(condition.source, np.arange(len(images)))
         x, y = images[chosen], labels[chosen]
-        perturbed, usable = _perturbed(condition, model, x, y, chosen, images, masks, heat_grid,
+        perturbed, usable = _perturbed(condition, asked, x, y, chosen, images, masks, heat_grid,
                                        seed, device,
                                        attack_batch if device.type == "cpu" else batch_size,
                                        cache)  # fmt: skip
@@ -151,6 +160,9 @@ def responses(
         row[len(TABLES) - 1, chosen] = ~usable
         rows.add(condition, row)
     found = np.stack([rows[c] for c in conditions])
+    clean = dict(zip(("log_likelihood", "probability_t2", "accuracy"), found[0], strict=False))
+    provenance |= clean_summary(clean, asked.classes)
+    warn_of_chance(provenance)
     return Responses(
         conditions, {t: found[:, k] for k, t in enumerate(TABLES)},
         band_energy(images, masks).double().numpy(), found[:, len(TABLES) :], provenance,
@@ -161,19 +173,18 @@ def response_passes(
     counts: Mapping[str, int],
     n_images: int,
     subset: Mapping[str, int] | None = None,
-    attack_batch: int = 1,
 ) -> np.ndarray:
     """Images that ``responses`` shows the model, and gradients it asks of it, (2,) int64.
 
     counts: source -> its conditions, without the clean images;  subset: source -> its images.
 
     >>> response_passes({"white_noise": 2, "fgsm": 1}, 10, {"fgsm": 3}).tolist()
-    [40, 3]
+    [42, 3]
     """
-    total = np.array([1 + n_images, 0])  # a first look, and the clean images
+    total = np.array([PROBE + n_images, 0])  # what the model does, and the clean images
     for source, conditions in counts.items():
         n = (subset or {}).get(source, n_images)
-        attack = attack_passes(source, n, at_once=attack_batch) if source in ATTACKS else 0
+        attack = attack_passes(source, n, at_once=None) if source in ATTACKS else 0
         total = total + conditions * (attack + np.array([n, 0]))
     return total
 
@@ -192,16 +203,15 @@ def _check_condition(condition: Condition, n_bands: int, heat_grid: int) -> None
         raise ValueError(f"{condition}: its place must be below {places}, or -1 for none")
 
 
-def _answerer(model, precision: str, device, batch_size: int) -> Callable:
+def _answerer(model: Asked, precision: str, device, batch_size: int) -> Callable:
     """A function (images, labels) -> rows of these images in all tables but the last, (4, n)."""
 
     @torch.no_grad()
     def answer(x: Tensor, y: Tensor) -> np.ndarray:
         rows = []
         for part, label in zip(x.split(batch_size), y.split(batch_size), strict=True):
-            part = channels_last(part.to(device))
             with arithmetic(precision, device):
-                logits = model(part)
+                logits = model(part.to(device))
             logits, label = logits.float(), label.to(device)[:, None]
             if not logits.isfinite().all():
                 raise ValueError(

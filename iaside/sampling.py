@@ -29,6 +29,8 @@ from iaside.estimator import (
     whole,
 )
 from iaside.machine import kept_memory
+from iaside.probe import PROBE
+from iaside.score import clean_summary, warn_of_chance
 from iaside.spectral import Masks
 from iaside.tables import Table, settings_key
 from iaside.worths import Setup, Value, how_long, prepare
@@ -58,6 +60,7 @@ def sampled_worths(
     sigma: float = 0.25,
     seed: int = 0,
     subset: Sequence[int] | None = None,
+    outputs: str = "logits",
 ) -> SampledWorths:
     """Evaluate a model on sampled coalitions until its mean Shapley values are known well enough.
 
@@ -73,8 +76,9 @@ def sampled_worths(
     was not reached. seed: also of the order of the images and of the coalitions.
     resume: as there; a later call may have another tolerance or budget and goes on.
 
-    Errors: those of ``coalition_worths``; ValueError for neither tolerance nor budget, one that is
-    not positive, a budget too small for 5 images, fewer than 3 bands, or ``relative`` to 0.
+    Errors and warnings: those of ``coalition_worths``; ValueError for neither tolerance nor budget,
+    one that is not positive, a budget too small for 5 images, fewer than 3 bands, or ``relative``
+    to 0.
     Source: seed 002 Eq. 3, estimated as in ``iaside.estimator``.
 
     >>> from iaside.spectral import band_masks
@@ -86,7 +90,7 @@ def sampled_worths(
     """
     _check_request(tolerance, budget)
     setup = prepare(model, images, labels, masks, value, absence, precision, device, batch_size,
-                    resume, temperature, sigma, seed, subset, sampled=True)
+                    resume, temperature, sigma, seed, subset, outputs, sampled=True)
     n, n_bands = len(setup.images), setup.provenance["n_bands"]
     per_image = passes_per_image(n_bands)
     _check_size(tolerance, budget, n, n_bands, per_image)
@@ -103,17 +107,19 @@ def sampled_worths(
         warnings.warn(message, RuntimeWarning, stacklevel=3)  # past the decorator
     elif progress:
         print(message, file=sys.stderr, flush=True)
-    return sample.rows(dict(stopped=stopped, message=message, tolerance=tolerance,
-                            relative=relative, budget=budget))
+    clean, gain = sample.clean()
+    warn_of_chance(clean, gain)
+    return sample.rows(clean | dict(stopped=stopped, message=message, tolerance=tolerance,
+                                    relative=relative, budget=budget))
 
 
 def sampled_passes(n_bands: int, n_images: int, budget: int) -> int:
     """Forward passes of ``sampled_worths`` at most, without those that only time the network.
 
     >>> sampled_passes(32, 24, budget=5000), sampled_passes(4, 24, budget=5000)
-    (5001, 385)
+    (5006, 390)
     """
-    return min(budget, 2**n_bands * n_images) + 1  # and one to look at the outputs first
+    return min(budget, 2**n_bands * n_images) + PROBE
 
 
 def _run(sample: _Sample, tolerance, relative, budget, bar) -> tuple[str, str]:
@@ -177,8 +183,9 @@ class _Sample:
     """Coalitions drawn so far, round by round, and what is known of their worths."""
 
     def __init__(self, setup: Setup, resume, seed: int) -> None:
-        self.setup, self.seed, self.resume = setup, seed, resume
-        self.n_bands, self.values = setup.provenance["n_bands"], setup.provenance["values"]
+        # The full coalition is the image itself, where it is seen what the model knows.
+        self.setup, self.seed, self.resume = setup.watched(), seed, resume
+        self.n_bands, self.values = setup.provenance["n_bands"], list(self.setup.scorer.values)
         self.pairs, self.width = pairs_per_image(self.n_bands), passes_per_image(self.n_bands)
         n = len(setup.images)
         self.order = np.random.default_rng([seed, n]).permutation(n)
@@ -246,8 +253,12 @@ class _Sample:
         """One picture per coalition."""
         pictures = []
         for i in dict.fromkeys(owner.tolist()):
-            present = members(self.codes[i, column[owner == i]], self.n_bands)
-            pictures.append(self._game(i).coalitions(torch.from_numpy(present).to(self.setup.device)))
+            codes = self.codes[i, column[owner == i]]
+            present = torch.from_numpy(members(codes, self.n_bands)).to(self.setup.device)
+            shown = self._game(i).coalitions(present)
+            if self.setup.complete:  # not a sum of bands, which rounds
+                shown[np.flatnonzero(codes == whole(self.n_bands))] = self.setup.images[i].to(shown)
+            pictures.append(shown)
         return torch.cat(pictures)
 
     def _game(self, image: int):
@@ -276,10 +287,17 @@ class _Sample:
         wanted = np.nan if tolerance is None else tolerance * unit
         return float(np.sqrt(together.max())), float(wanted), float(np.sqrt(floor.max()))
 
+    def clean(self) -> tuple[dict, np.ndarray]:
+        """What is known of the answers to the images visited, and v(all) - v(none) of each."""
+        worths = self.worths[:, np.isfinite(self.worths[0]).any(1)]
+        known = dict(zip(self.values, worths[:, :, 1], strict=True))
+        return clean_summary(known, self.setup.classes), worths[0, :, 1] - worths[0, :, 0]
+
     def rows(self, ended: dict) -> SampledWorths:
         """Everything measured, as rows."""
         image, column = np.nonzero(np.isfinite(self.worths[0]))
-        tables = {v: t[image, column] for v, t in zip(self.values, self.worths, strict=True)}
+        tables = {v: t[image, column] for v, t in
+                  zip(self.setup.provenance["values"], self.worths, strict=False)}  # fmt: skip
         return SampledWorths(image, column // 2, self.codes[image, column], tables,
                              self.setup.provenance | ended, self.forwards)
 

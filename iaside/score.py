@@ -7,7 +7,7 @@ columns: a profile is (M,), a profile per image or per resample (M, R).
 
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -214,11 +214,111 @@ def accuracy_interval(correct: ArrayLike, level: float = 0.95) -> Interval:
     correct = np.asarray(correct, dtype=float)
     if not np.isin(correct, (0, 1)).all():
         raise ValueError("correct must hold zeros and ones only, one per image")
-    n, p = correct.shape[-1], correct.mean(-1)
+    return _wilson(correct.mean(-1), correct.shape[-1], level)
+
+
+def _wilson(p: ArrayLike, n: int, level: float) -> Interval:
+    p = np.asarray(p, dtype=float)
     z2 = stats.norm.ppf((1 + level) / 2) ** 2 / n
     centre = (p + z2 / 2) / (1 + z2)
     reach = np.sqrt(z2 * (p * (1 - p) + z2 / 4)) / (1 + z2)
     return Interval(p, np.sqrt(p * (1 - p) / n), centre - reach, centre + reach)
+
+
+def clean_summary(known: Mapping[str, np.ndarray], classes: int | None) -> dict:
+    """What a provenance keeps of the answers to the clean images: {"clean": {...}}, or {}.
+
+    known: name -> (N,), of which ``log_likelihood`` (nats), ``accuracy`` and ``floored``, how many
+    probabilities were below 1e-12, are kept;  classes: of the model, None where it has none.
+
+    >>> clean_summary({"log_likelihood": np.log([0.5, 0.5]), "accuracy": np.ones(2)}, 2)["clean"]
+    {'classes': 2, 'n': 2, 'correct': 2.0, 'log_likelihood': -0.693147}
+    """
+    if classes is None or not {"log_likelihood", "accuracy"} <= set(known):
+        return {}
+    right, log_p = known["accuracy"], known["log_likelihood"]
+    clean = {"classes": classes, "n": len(right), "correct": float(right.sum()),
+             "log_likelihood": round(float(log_p.mean()), 6)}  # fmt: skip
+    if "floored" in known:
+        clean["floored"] = int(known["floored"].sum())
+    return {"clean": clean}
+
+
+def clean_line(about: Mapping, level: float = 0.95) -> str:
+    """Say how well a model knows its classes, from a provenance; "" where that was not seen.
+
+    >>> print(clean_line({"clean": {"classes": 2, "n": 4, "correct": 4, "log_likelihood": -0.1}}))
+    2 classes; clean images: top-1 4 of 4, 100% [51%, 100%] (by chance 50%); mean log-likelihood
+    -0.1 (of guessing -0.693)
+    """
+    clean = about.get("clean")
+    if not clean:
+        return ""
+    classes, n, correct = clean["classes"], clean["n"], clean["correct"]
+    given = about.get("outputs", "logits")
+    how = "" if given == "logits" else f" from {given}"
+    if "floored" in clean:
+        how += f", {clean['floored']:,} of which below 1e-12 and raised to it"
+    return (
+        f"{classes} classes{how}; clean images: top-1 {correct:g} of {n}, "
+        f"{_wilson(correct / n, n, level):.0%} (by chance {100 / classes:.2g}%); mean "
+        f"log-likelihood\n{clean['log_likelihood']:.3g} (of guessing {-np.log(classes):.3g})"
+    )
+
+
+def warn_of_chance(about: Mapping, gain: ArrayLike | None = None, level: float = 0.95) -> None:
+    """Warn where answers to the clean images are not clearly better than none.
+
+    about: a provenance with ``clean``;  gain (N,): v(all) - v(none) of each image.
+    Source: Wilson's interval of top-1 against 1 / classes, Student's of the mean gain against 0.
+    """
+    clean = about.get("clean")
+    if clean and _wilson(clean["correct"] / clean["n"], clean["n"], level).low <= (
+        1 / clean["classes"]
+    ):
+        warnings.warn(
+            f"not clearly better than chance: {clean_line(about, level)}; do the labels, the order "
+            "of colours and the scale of pixels fit the model?".replace("\n", " "),
+            RuntimeWarning, stacklevel=4,
+        )  # fmt: skip
+    if gain is not None and may_be_zero(gain, level):
+        warnings.warn(
+            f"v(all) - v(none) is {np.mean(gain):.3g} on average, not clearly above 0: "
+            "shares of it say nothing",
+            RuntimeWarning, stacklevel=4,
+        )  # fmt: skip
+
+
+def may_be_zero(gain: ArrayLike, level: float = 0.95) -> bool:
+    """Whether the mean of gains (N,) is not clearly above 0, by Student's interval.
+
+    Of one image there is none: it counts if it is above 0.
+
+    >>> may_be_zero([1.0, 1.1, 0.9]), may_be_zero([1.0, -1.0, 0.5])
+    (False, True)
+    """
+    gain = np.asarray(gain, dtype=float)
+    if len(gain) < 2:
+        return not gain.mean() > 0
+    reach = stats.t.ppf((1 + level) / 2, len(gain) - 1) * gain.std(ddof=1) / len(gain) ** 0.5
+    return not gain.mean() - reach > 0
+
+
+def share_of_worth(values: ArrayLike, part: int, level: float = 0.95) -> str:
+    """Say what share of v(all) - v(none) one band's values are, or that none can be told.
+
+    values (M, N): Shapley values of every image;  part: the band.
+
+    >>> share_of_worth([[1.0, 2.0], [-1.0, -2.0]], 0)
+    'no share that can be told (its worth, v(all) - v(none) = 0, may be 0)'
+    """
+    values = np.asarray(values, dtype=float)
+    gain = values.sum(0)
+    if may_be_zero(gain, level):
+        return (
+            f"no share that can be told (its worth, v(all) - v(none) = {gain.mean():.3g}, may be 0)"
+        )
+    return f"{interval(values, lambda mean: mean[part] / mean.sum(0), level):.0%} of its worth"
 
 
 def accuracy_difference(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Interval:

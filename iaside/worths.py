@@ -7,11 +7,12 @@ of a batch or a few. Bands are kept channels-last, the layout in which convoluti
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,6 @@ from tqdm import tqdm
 
 from iaside.machine import (
     arithmetic,
-    channels_last,
     check_precision,
     device_of,
     fastest_batch_size,
@@ -31,12 +31,16 @@ from iaside.machine import (
     kept_memory,
     look,
 )
+from iaside.probe import PROBE, Asked, check_here, class_labels, logits_of, n_floored, probe
+from iaside.score import clean_summary, warn_of_chance
 from iaside.shapley import coalitions
 from iaside.spectral import Masks, split_bands
 from iaside.tables import Table, Worths, settings_key
 
 ABSENCES = ("zero", "gaussian", "replacement", "mean")
 VALUES = ("log_likelihood", "probability", "accuracy", "margin", "embedding")
+OF_CLASSES = VALUES[:-1]  # what these say of answers needs logits of classes
+WATCHED = ("log_likelihood", "accuracy")  # of the clean images, whatever else is asked for
 MAX_BANDS = 14
 PIECE = 16  # coalitions put together at a time: of one alone nearly all bands are read, too
 Value = str | Callable[[Tensor, Tensor], Tensor]
@@ -62,6 +66,7 @@ def coalition_worths(
     seed: int = 0,
     subset: Sequence[int] | None = None,
     client=None,
+    outputs: str = "logits",
 ) -> Worths:
     """Evaluate a model on every coalition of frequency bands of every image.
 
@@ -87,10 +92,15 @@ def coalition_worths(
     and settings computes only what is missing there. It may go when the result has been kept.
     client: other processes to play in, from ``iaside.cluster.connect``; None is this one. The
     batches are the same, so the table is, where torch has as many threads and the same hardware.
+    outputs: what the model gives, ``logits``, ``probabilities`` or ``binary``, one logit for label
+    1 (``iaside.probe``). The clean images are asked about first: their answers are the last row,
+    v(all), where the bands add up to the image, and ``clean`` in the provenance says how many are
+    classified right.
 
     Errors: ValueError/TypeError before any long computation for images outside [0, 1], labels
-    that do not fit, more than 14 bands, a model in training mode, or outputs of a wrong shape;
-    nan or infinite outputs end the run.
+    that do not fit, more than 14 bands, and for a model that ``iaside.probe`` refuses; nan or
+    infinite outputs end the run. RuntimeWarning where the clean images are not clearly classified
+    better than by chance, or v(all) - v(none) is not clearly above 0.
     Source: seed 002 Eqs. 5, 7 and 8 (the constant C is row 0 of the table, not subtracted).
 
     >>> from iaside.spectral import band_masks
@@ -102,7 +112,7 @@ def coalition_worths(
     """
     _check_client(client)
     setup = prepare(model, images, labels, masks, value, absence, precision, device, batch_size,
-                    resume, temperature, sigma, seed, subset)
+                    resume, temperature, sigma, seed, subset, outputs)
     images, provenance = setup.images, setup.provenance
     values, n_bands = provenance["values"], provenance["n_bands"]
     path = None if resume is None else Path(resume) / f"worths-{settings_key(provenance)}"
@@ -111,15 +121,37 @@ def coalition_worths(
     if progress and missing:
         _announce(tables.shape[1:], missing, setup, client)
 
-    jobs = _missing(tables, setup.group)
-    played = play(setup, jobs) if client is None else client.play(setup, jobs)
-    forwards = 0
     with tqdm(total=missing, disable=not progress, unit="pass", smoothing=0.1) as bar:
+        whole, clean, forwards = _clean_pass(setup, resume)
+        if setup.complete:
+            bar.update(int(np.isnan(tables[:, -1]).any(axis=0).sum()))
+            tables[:, -1] = whole
+        jobs = _missing(tables, setup.group)
+        played = play(setup, jobs) if client is None else client.play(setup, jobs)
         for here, rows, scores in played:
             tables[:, rows, here] = scores
             forwards += scores[0].size
             bar.update(scores[0].size)
-    return Worths(dict(zip(values, tables.values, strict=True)), provenance, forwards)
+    warn_of_chance(clean, tables[0, -1] - tables[0, 0])
+    return Worths(dict(zip(values, tables.values, strict=True)), provenance | clean, forwards)
+
+
+def _clean_pass(setup: Setup, resume) -> tuple[np.ndarray, dict, int]:
+    """v(all) of every value and image, what is known of the answers, and the passes it took."""
+    watched = setup.watched()
+    names = list(watched.scorer.values)
+    path = resume and Path(resume) / f"clean-{settings_key(setup.provenance)}"
+    table = Table(path, (len(names), len(setup.images)))
+    forwards = 0
+    for start in range(0, table.shape[1], setup.batch_size):
+        here = slice(start, min(start + setup.batch_size, table.shape[1]))
+        if np.isnan(table[:, here]).any():
+            x = setup.images[here].to(setup.device)
+            table[:, here] = watched.clean_scores(x, setup.targets(here), start)
+            forwards += len(x)
+    known = dict(zip(names, table.values, strict=True))
+    found = table[: len(setup.scorer.values)]
+    return found, clean_summary(known, setup.classes), forwards
 
 
 def _missing(tables: Table, group: int) -> Iterator[Job]:
@@ -152,10 +184,10 @@ def coalition_passes(n_bands: int, n_images: int, embedding: bool = False) -> in
 
     embedding: whether that value is asked for, which also sees every clean image.
 
-    >>> coalition_passes(8, 24)  # one to look at the outputs first
-    6145
+    >>> coalition_passes(8, 24)  # six to see what the model does first
+    6150
     """
-    return (2**n_bands + embedding) * n_images + 1
+    return (2**n_bands + embedding) * n_images + PROBE
 
 
 def coalition_images(
@@ -223,16 +255,32 @@ class _Scorer:
     """Batch of pixels -> one score per value and image, in the chosen precision."""
 
     def __init__(self, model, values, device, precision) -> None:
-        self.model, self.values, self.device, self.precision = model, values, device, precision
+        self.asked = model if isinstance(model, Asked) else Asked(model)
+        self.values, self.device, self.precision = values, device, precision
+
+    @property
+    def model(self):
+        """The model as it was given."""
+        return self.asked.model
+
+    def asking(self, model) -> _Scorer:
+        """The same of the same model somewhere else, or of none."""
+        own, asked = copy.copy(self), self.asked
+        own.asked = Asked(model, asked.outputs, asked.dtype, asked.classes)
+        return own
 
     @torch.no_grad()
     def outputs(self, x: Tensor) -> Tensor:
         with arithmetic(self.precision, self.device):
-            return self.model(channels_last(x))
+            return self.asked(x)
 
     def scores(self, x: Tensor, labels: Tensor | None, reference: Tensor | None) -> Tensor:
         """x (k * B, C, H, W), labels and reference of B images -> (values, k * B)."""
-        outputs = self.outputs(x).float()
+        return self.judge(self.outputs(x), labels, reference)
+
+    def judge(self, outputs: Tensor, labels: Tensor | None, reference: Tensor | None) -> Tensor:
+        """Outputs (k * B, ...) -> (values, k * B), nan where they are not finite."""
+        outputs = outputs.float()
         repeats = len(outputs) // len(labels if labels is not None else reference)
         labels, reference = (
             None if t is None else t.repeat(repeats, *[1] * (t.ndim - 1))
@@ -266,10 +314,15 @@ class Setup:
     batch_size: int
     provenance: dict
     first: int = 0  # of the images, in the measurement that these are a part of
+    complete: bool = True  # all bands together are the image
 
     @property
     def device(self) -> torch.device:
         return self.scorer.device
+
+    @property
+    def classes(self) -> int | None:
+        return self.scorer.asked.classes
 
     @property
     def group(self) -> int:
@@ -292,13 +345,24 @@ class Setup:
 
     def scores(self, batch, targets, reference, whose: str) -> np.ndarray:
         """Scores (values, len(batch)) float64. Errors: ValueError where one is not finite."""
-        scores = self.scorer.scores(batch, targets, reference).cpu().double().numpy()
-        if not np.isfinite(scores).all():
-            raise ValueError(
-                f"the model returned nan or infinite worths for {whose}; "
-                "check its weights, and try precision='float32'"
-            )
-        return scores
+        return _finite(self.scorer.scores(batch, targets, reference), whose)
+
+    def clean_scores(self, x: Tensor, targets: Tensor | None, start: int) -> np.ndarray:
+        """Those of the images themselves, which are the reference where one is wanted."""
+        outputs = self.scorer.outputs(x)
+        scores = self.scorer.judge(outputs, targets, outputs)
+        broken = (start + (~scores.isfinite()).any(0).nonzero().flatten()).tolist() or [start]
+        return _finite(scores, f"images {broken[0]} to {broken[-1]}")
+
+    def watched(self) -> Setup:
+        """The same with the two values that say whether the model knows its classes."""
+        if self.classes is None or self.labels is None:
+            return self
+        scorer, more = copy.copy(self.scorer), _value_functions(WATCHED, 1.0)
+        if scorer.asked.outputs == "probabilities":
+            more["floored"] = lambda outputs, labels: n_floored(outputs)
+        scorer.values = scorer.values | {n: f for n, f in more.items() if n not in scorer.values}
+        return replace(self, scorer=scorer)
 
     def seconds(self, passes: int) -> float:
         """How long so many forward passes will take."""
@@ -308,20 +372,27 @@ class Setup:
         return min(self.scorer.seconds(x, *known) for _ in range(3)) / self.batch_size * passes
 
 
+def _finite(scores: Tensor, whose: str) -> np.ndarray:
+    scores = scores.cpu().double().numpy()
+    if not np.isfinite(scores).all():
+        raise ValueError(
+            f"the model returned nan or infinite worths for {whose}; "
+            "check its weights, and try precision='float32'"
+        )
+    return scores
+
+
 def prepare(
     model, images, labels, masks, value, absence, precision, device, batch_size, resume,
-    temperature, sigma, seed, subset, sampled=False,
+    temperature, sigma, seed, subset, outputs, sampled=False,
 ) -> Setup:
     """Check everything that `coalition_worths` takes and resolve what is left open."""
     check_images(images)
-    _check_model(model)
     images = (images if images.dtype == torch.float64 else images.float()).detach()
     device = device_of(model, device)
     check_precision(precision)
     values = _value_functions(value, temperature)
-    _check_labels(labels, len(images), values)
-    if labels is not None and labels.ndim == 1:
-        labels = labels.long()
+    labels = _labels(labels, len(images), values)
     fill = _fill_images(images, absence, sigma, seed)
     if resume is not None and (own := [name for name in values if name not in VALUES]):
         raise ValueError(
@@ -343,19 +414,23 @@ def prepare(
             f"take at most {MAX_BANDS} bands, or sample them (sampled_worths)"
         )
 
-    scorer = _Scorer(model, values, device, precision)
-    outputs = scorer.outputs(images[:1].to(device))
-    _check_outputs(outputs, labels, values)
+    asked = probe(
+        model, images, labels, outputs=outputs, precision=precision, device=device,
+        class_outputs=not set(values).isdisjoint(OF_CLASSES),
+    )
+    scorer = _Scorer(asked, values, device, precision)
     if batch_size is None:
         first_label = None if labels is None else labels[:1].to(device)
-        seconds = partial(scorer.seconds, labels=first_label, reference=outputs)
-        batch_size = fastest_batch_size(seconds, model, images[:1].to(device), precision)
+        reference = logits_of(asked.answer.to(device), outputs)
+        seconds = partial(scorer.seconds, labels=first_label, reference=reference)
+        batch_size = fastest_batch_size(seconds, scorer.model, images[:1].to(device), precision)
     elif batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1, or None to measure it")
 
     bands_hash = masks if isinstance(masks, Tensor) else first
     provenance = {
-        "model": fingerprint_model(model, outputs),
+        "model": fingerprint_model(scorer.model, asked.answer),
+        "outputs": asked.outputs,
         "images": fingerprint(images),
         "look": look(images),
         "labels": fingerprint(labels) if labels is not None else None,
@@ -371,7 +446,9 @@ def prepare(
         "precision": precision,
         "device": device.type,
     }
-    return Setup(images, labels, masks, index, fill, scorer, batch_size, provenance)
+    complete = torch.allclose(first.sum(0), images[:1].to(first), atol=1e-4)
+    return Setup(images, labels, masks, index, fill, scorer, batch_size, provenance,
+                 complete=complete)  # fmt: skip
 
 
 # -- value functions -----------------------------------------------------------------------------
@@ -470,6 +547,7 @@ def check_images(images: Tensor) -> None:
         raise TypeError(f"images must be a tensor (N, C, H, W), got {shape}")
     if len(images) == 0:
         raise ValueError("images is empty; give at least one image")
+    check_here(images, "images are")
     if not images.is_floating_point():
         raise TypeError(f"images are {images.dtype}; divide by 255 to get pixels in [0, 1]")
     low, high = images.min().item(), images.max().item()
@@ -480,14 +558,6 @@ def check_images(images: Tensor) -> None:
         )
 
 
-def _check_model(model: object) -> None:
-    if not callable(model):
-        raise TypeError(f"model is a {type(model).__name__}; give a callable pixels -> outputs")
-    modules = model.modules() if isinstance(model, torch.nn.Module) else ()
-    if any(module.training for module in modules):
-        raise ValueError("the model is in training mode; call model.eval() first")
-
-
 def _check_client(client: object) -> None:
     if client is not None and not hasattr(client, "play"):
         raise TypeError(
@@ -496,48 +566,15 @@ def _check_client(client: object) -> None:
         )
 
 
-def _check_labels(labels: Tensor | None, n: int, values: dict) -> None:
+def _labels(labels, n: int, values: dict) -> Tensor | None:
     if labels is None:
         if set(values) != {"embedding"}:
             raise ValueError("labels=None is possible for value='embedding' only; give labels")
-        return
-    if not isinstance(labels, Tensor):
-        raise TypeError(f"labels are a {type(labels).__name__}; use torch.as_tensor(labels)")
-    if len(labels) != n:
-        raise ValueError(f"{len(labels)} labels for {n} images; give one label per image")
-    if labels.ndim == 1 and labels.is_floating_point():
-        raise TypeError(f"labels are {labels.dtype}; class indices must be integers")
-    if labels.ndim == 2:
-        sums = labels.double().sum(1)
-        if labels.min() < 0 or (sums - 1).abs().max() > 1e-3:
-            raise ValueError("soft labels must be probabilities: non-negative, each row sums to 1")
-        if "margin" in values:
-            raise ValueError("value='margin' needs one class per image; give hard labels")
-
-
-def _check_outputs(outputs: Tensor, labels: Tensor | None, values: dict) -> None:
-    if not isinstance(outputs, Tensor) or outputs.ndim < 1 or len(outputs) != 1:
-        shape = tuple(outputs.shape) if hasattr(outputs, "shape") else type(outputs).__name__
-        raise ValueError(f"the model returned {shape} for one image; it must return (1, classes)")
-    if not outputs.isfinite().all():
-        raise ValueError("the model returned nan or inf for the first image; check its weights")
-    if labels is None or not set(values) & {"log_likelihood", "probability", "accuracy", "margin"}:
-        return
-    if outputs.ndim != 2:
-        raise ValueError(
-            f"the model returned shape {tuple(outputs.shape)}; it must return (B, classes) logits, "
-            "or use value='embedding'"
-        )
-    classes = outputs.shape[1]
-    if labels.ndim == 2 and labels.shape[1] != classes:
-        raise ValueError(
-            f"soft labels have {labels.shape[1]} classes and the model {classes}; they must agree"
-        )
-    if labels.ndim == 1 and not (0 <= labels.min() and labels.max() < classes):
-        raise ValueError(
-            f"labels range from {labels.min().item()} to {labels.max().item()}, but the model has "
-            f"{classes} classes, 0 to {classes - 1}; give the labels this model was trained with"
-        )
+        return None
+    labels = class_labels(labels, n, soft=True)
+    if labels.ndim == 2 and "margin" in values:
+        raise ValueError("value='margin' needs one class per image; give hard labels")
+    return labels
 
 
 # -- what it will cost -----------------------------------------------------------------------------

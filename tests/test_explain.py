@@ -42,8 +42,8 @@ def test_the_parts_agree_with_each_other_and_with_the_functions():
 
 def test_it_prints_every_band_the_score_and_the_size_of_the_sample():
     text = str(planted(score_kind="signed"))
-    assert "12 images, 3 bands, float32; v(all) = " in text
-    assert len(text.splitlines()) == 2 + 3 + 1
+    assert "12 images, 3 bands, float32; v(all) - v(none) = " in text
+    assert len(text.splitlines()) == 4 + 3 + 1 + ("may be 0" in text)
     assert text.splitlines()[-1].startswith("SRC (signed, beta 0.75, SID minmax) ")
 
 

@@ -332,7 +332,7 @@ def test_impossible_conditions_are_refused(condition, said):
 def test_other_errors_name_the_way_out(tmp_path):
     broken = Linear()
     broken.weight.data[:] = torch.nan
-    with pytest.raises(ValueError, match="nan or infinite logits; check its weights"):
+    with pytest.raises(ValueError, match="nan or inf for the first images; check its weights"):
         ask(broken)
     r = ask(Linear(), SOME[:1])
     with pytest.raises(ValueError, match="was not measured; there is"):

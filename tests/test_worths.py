@@ -109,7 +109,9 @@ def test_absence_fills_the_missing_bands_only(absence):
 
     how = dict(absence=absence, sigma=0.5, seed=3)
     coalition_worths(spy, x, y, MASKS, batch_size=1, progress=False, **how)
-    by_image = torch.stack(seen[1:]).view(4, 2**M, 3, SIDE, SIDE)  # seen[0] is the first check
+    first, rest = torch.cat(seen[:-4 * (2**M - 1)]), torch.cat(seen[-4 * (2**M - 1) :])
+    assert torch.equal(first[6:], x), "after the probe, the images themselves"
+    by_image = torch.cat([rest.view(4, 2**M - 1, 3, SIDE, SIDE), x[:, None]], 1)
     shown = coalition_images(x, MASKS, coalitions(M), **how)
     assert torch.allclose(shown.transpose(0, 1), by_image, atol=1e-6), "what the model is shown"
     assert torch.allclose(by_image[:, -1], x, atol=1e-5), "the full coalition is the image"
@@ -212,7 +214,7 @@ def test_the_forward_passes_announced_are_the_ones_made(capsys):
     assert "8 coalitions x 4 images = 32 forward passes, 0 already done" in capsys.readouterr().err
     net.seen = 0
     measure(net)
-    assert net.seen == 32 + 1, "one more for the first look at the outputs"
+    assert net.seen == 32 + 6, "six more for the probe"
 
 
 def test_a_killed_measurement_goes_on_where_it_was(tmp_path):
@@ -223,17 +225,17 @@ def test_a_killed_measurement_goes_on_where_it_was(tmp_path):
     class Killed(Exception):
         pass
 
-    def die_after_21_images(module, args):  # 1 first look and 20 coalitions
-        if module.seen >= 21:
+    def die_after_26_images(module, args):  # a probe, 4 images and 18 coalitions
+        if module.seen >= 26:
             raise Killed
 
-    hook = net.register_forward_pre_hook(die_after_21_images)
+    hook = net.register_forward_pre_hook(die_after_26_images)
     with pytest.raises(Killed):
         measure(net, resume=tmp_path, batch_size=4)
     hook.remove()
     net.seen = 0
     w = measure(net, resume=tmp_path, batch_size=4)
-    assert w.forwards == 32 - 20 and net.seen == 12 + 1
+    assert w.forwards == 32 - 22 and net.seen == 10 + 6
     assert np.array_equal(w.table, measure(net, batch_size=4).table)
     assert np.allclose(w.table, whole, atol=1e-6)
     w.save(tmp_path / "w.npz")
@@ -297,16 +299,16 @@ def test_resuming_with_another_batch_size_makes_only_what_is_missing(tmp_path):
     net = Net().eval()
 
     def interrupt(module, args):
-        if module.seen >= 7:
+        if module.seen >= 14:
             raise KeyboardInterrupt
 
     hook = net.register_forward_pre_hook(interrupt)
     with pytest.raises(KeyboardInterrupt):
         measure(net, resume=tmp_path, batch_size=2)
     hook.remove()
-    done, net.seen = net.seen - 1, 0
+    done, net.seen = net.seen - 6, 0
     w = measure(net, resume=tmp_path, batch_size=8)
-    assert w.forwards == 32 - done and net.seen == w.forwards + 1
+    assert w.forwards == 32 - done and net.seen == w.forwards + 6
 
 
 @pytest.mark.parametrize("absence", ["zero", "mean"])
@@ -315,10 +317,11 @@ def test_coalitions_are_put_together_in_pieces_and_shown_in_batches(absence, tmp
     net.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
     settings = {"n": 2, "masks": band_masks(5, (SIDE, SIDE)), "batch_size": 3, "absence": absence}
     whole = measure(net, **settings)
-    assert seen == [1] + 2 * ([3] * 10 + [2]), "a look, then 32 coalitions of each image"
+    games = 2 * ([3] * 10 + [1])
+    assert seen == [2, 1, 1, 2, 2, *games], "a probe, the images, 31 other coalitions of each"
 
     def die(module, args):
-        if len(seen) > 40:
+        if len(seen) > 48:
             raise KeyboardInterrupt
 
     net.register_forward_pre_hook(die)
@@ -326,7 +329,7 @@ def test_coalitions_are_put_together_in_pieces_and_shown_in_batches(absence, tmp
         measure(net, resume=tmp_path, **settings)
     seen.clear()
     rest = measure(net, resume=tmp_path, **settings)
-    assert rest.forwards == 64 - 32 - 5 * 3, "every batch is kept as it comes"
+    assert rest.forwards == 62 - 31 - 5 * 3, "every batch is kept as it comes"
     assert np.array_equal(rest.table, whole.table)
 
 
@@ -439,7 +442,7 @@ def test_batch_size_is_measured_once_and_remembered(tmp_path, monkeypatch):
     assert (tmp_path / "iaside" / "fastest_batch.json").exists()
     net.seen = 0
     second = measure(net, batch_size=None)
-    assert net.seen == 33, "no second calibration"
+    assert net.seen == 38, "no second calibration"
     assert np.array_equal(first.table, second.table)
 
 
@@ -510,7 +513,6 @@ def bad(match, error=ValueError, model=None, images=None, labels=None, masks=MAS
         bad("images is empty", images=torch.zeros(0, 3, SIDE, SIDE), labels=torch.zeros(0).long()),
         bad("range from 0 to 7, but the model has 2 classes", labels=torch.tensor([0, 1, 0, 7])),
         bad("3 labels for 4 images", labels=torch.zeros(3).long()),
-        bad("labels are a list; use torch.as_tensor", TypeError, labels=[0, 1, 0, 1]),
         bad("class indices must be integers", TypeError, labels=torch.zeros(4)),
         bad("soft labels must be probabilities", labels=torch.ones(4, 2)),
         bad("soft labels have 5 classes and the model 2", labels=torch.eye(5)[:4]),
@@ -520,7 +522,7 @@ def bad(match, error=ValueError, model=None, images=None, labels=None, masks=MAS
         bad("subset=\\[\\] leaves no image", subset=[]),
         bad("give a callable", TypeError, model="resnet18"),
         bad("nan or inf for the first image", model=lambda x: x.mean((2, 3)) * torch.nan),
-        bad("must return \\(1, classes\\)", model=lambda x: x.mean()),
+        bad("must return \\(2, classes\\)", model=lambda x: x.mean()),
         bad("must return \\(B, classes\\) logits", model=lambda x: x),
         bad("value='loglik' is not known; choose from", value="loglik"),
         bad("value=\\[\\] names nothing", value=[]),
