@@ -7,6 +7,7 @@ How many passes a loop makes is counted beside the loop (``coalition_passes``, `
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from iaside.controls import ONE_BATCH, control_passes
+from iaside.corruptions import strengths_for
 from iaside.estimator import passes_per_image
 from iaside.faithfulness import QUANTITIES, examination_passes
 from iaside.folding import FOLD
@@ -45,6 +47,13 @@ class Network(NamedTuple):
     classes: int = 0
     side: int = 0
 
+    def input_side(self) -> int:
+        """The shorter side of what it looks at; without a side or recipe that of ImageNet's."""
+        if self.recipe is None:
+            return self.side or SIDE
+        size = json.loads(Path(self.recipe).read_text("utf-8")).get("input_size") or [SIDE]
+        return min(size[-2:])
+
 
 class Part(NamedTuple):
     """What one network has to do in a stage.
@@ -52,7 +61,7 @@ class Part(NamedTuple):
     passes (2,): images forward, gradients back;  batch: images a pass, None for the fastest;
     grads: images a pass with gradients;  images: kept in memory;  bands: of a game;  disk: bytes
     written, checkpoints: besides, files of weights;  alone: one thread, several networks at a time;
-    corrupt: (what is corrupted, images times severities), once for all stages with the same.
+    corrupt: (what is corrupted, its pixels times severities), once for all stages with the same.
     """
 
     network: Network
@@ -162,11 +171,14 @@ def _robustness(p: dict, study: Study) -> list[Part]:
     }  # fmt: skip
     few = {"fgsm": p["n_attack"], "pgd": p["n_attack"], FOURIER: p["n_heat"]}
     n = p["n_images"]
-    passes = _forward(FOLD) + response_passes(counts, n, few)
+    network = study.network(p["model"])
+    cut = strengths_for(network.input_side(), network.input_side()) == SIDE
+    passes = _forward(FOLD) + response_passes(counts, n, few, cut)
+    pixels = n * severities * (SIDE if cut else network.input_side()) ** 2
     return [Part(
-        study.network(p["model"]), passes, p["precision"], p["batch_size"] or 32, ATTACK_BATCH, n,
-        bands, NUMBER * (1 + sum(counts.values())) * (4 + bands) * n,
-        corrupt=((p["images"], n, p["seed"]), n * severities),
+        network, passes, p["precision"], p["batch_size"] or 32, ATTACK_BATCH, n,
+        bands, NUMBER * (1 + cut + sum(counts.values())) * (4 + bands) * n,
+        corrupt=((p["images"], n, p["seed"], cut), pixels),
     )]  # fmt: skip
 
 
@@ -206,11 +218,14 @@ def _profiles(p: dict, study: Study) -> list[Part]:
     n, bands, severities = p["n_images"], p["n_bands"], len(p["severities"])
     parts = []
     for settings, network, _, held in study.trained({p["item"]: p["plan"]}).values():
-        kept = checkpoint_count(settings)
+        kept, side = checkpoint_count(settings), network.input_side()
+        cut = strengths_for(side, side) == SIDE
         parts.append(Part(
-            network, profile_passes(p, held, kept), p["precision"], p["batch_size"] or 256,
+            network, profile_passes(p, held, kept, cut), p["precision"], p["batch_size"] or 256,
             AT_ONCE, n + held // 4, bands, NUMBER * kept * (3 * 2**bands * n + 2 * held),
-            alone=True, corrupt=((settings["images"], n, p["seed"]), n * severities),
+            alone=True,
+            corrupt=((settings["images"], n, p["seed"], cut),
+                     n * severities * (SIDE if cut else side) ** 2),
         ))  # fmt: skip
     return parts
 

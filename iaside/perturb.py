@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from numbers import Integral, Real
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from iaside.corruptions import corrupt
 from iaside.probe import PROBE, Asked, check_here, class_labels, probe
 from iaside.spectral import Masks, split_bands
 from iaside.tables import CORRUPTIONS
@@ -26,6 +28,7 @@ from iaside.tables import CORRUPTIONS
 ATTACKS = ("fgsm", "pgd", "sparsefool", "pixle")
 NOISES = ("white_noise", "poisson", "salt_and_pepper", "gaussian_blur")
 NAMES = (*NOISES, *ATTACKS, *CORRUPTIONS)
+_GLOBAL_NUMPY = threading.Lock()  # pixle of torchattacks draws from numpy's global generator
 SPARSEFOOL_STEPS, DEEPFOOL_STEPS, LIKELIEST = 20, 50, 10  # at most; classes that SparseFool sees
 
 _TAKES = {  # name -> (options it needs, options it may have besides)
@@ -89,7 +92,9 @@ def perturb(
     value 1. ``salt_and_pepper``: amount, the share of pixels that turn white or black, all
     channels together. ``gaussian_blur``: kernel, the side in pixels, and sigma unless it follows
     from that as in torchvision (3, 5, 7: 0.8, 1.1, 1.4). The names in ``CORRUPTIONS``: severity
-    1 to 5; three channels, at least 32 pixels a side; they compute in 8 bits, as published.
+    1 to 5; three channels, at least 32 pixels a side; they compute in 8 bits, as published, with
+    the strengths of ImageNet-C, Tiny ImageNet-C or CIFAR-10-C, whichever's pictures (224, 64 or 32
+    pixels) are nearest in size; a higher severity need not change an image more.
 
     ``fgsm``, ``pgd`` (``steps``, else 10, of eps/4, random start), ``pixle``, ``sparsefool``:
     model and labels, all but the last through torchattacks; eps is the largest change of a pixel.
@@ -117,7 +122,8 @@ def perturb(
     most photographs have some: hence not by default.
 
     seed, first: image i draws from (seed, first + i). When a set is perturbed in pieces, let
-    ``first`` count the images before the piece: the result is that of the whole set.
+    ``first`` count the images before the piece: the result is that of the whole set. Calls may
+    run in several threads; only ``pixle`` then takes turns.
 
     Errors: ValueError/TypeError for images outside [0, 1], an unknown name, an option missing,
     out of range or not taken by that name, labels that do not fit, a model in training mode, one
@@ -336,37 +342,16 @@ def _gaussian_blur(x: Tensor, kernel: int, sigma: float | None) -> Tensor:
 
 
 def _corrupt(x: Tensor, name: str, seeds: list[int], severity: int) -> Tensor:
-    """One of the ImageNet-C corruptions, which know bytes and numpy's global generator only."""
-    try:
-        from imagecorruptions import corrupt
-    except ImportError as error:
-        raise ImportError(
-            f"{name} needs imagecorruptions-imaug; run: pip install 'iaside[corruptions]'"
-        ) from error
+    """One of the ImageNet-C corruptions, which know bytes only."""
     if x.shape[1] != 3 or min(x.shape[2:]) < 32:
         raise ValueError(
             f"{name} takes images of 3 channels and at least 32 pixels a side, "
             f"got {x.shape[1]} channels and {x.shape[2]}x{x.shape[3]} pixels"
         )
-    if name == "glass_blur":
-        _keep_compiled()
     images = (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    done = []
-    for image, seed in zip(images, seeds, strict=True):
-        # These two do not look at numpy's global generator.
-        own = {"seed": seed} if name in ("impulse_noise", "glass_blur") else {}
-        with _numpy_seeded(seed):
-            done.append(corrupt(image, severity, name, **own))
-    return torch.from_numpy(np.stack(done)).permute(0, 3, 1, 2).to(x) / 255
-
-
-def _keep_compiled() -> None:
-    """Let numba keep the loop of glass_blur: else every process compiles it, for seconds."""
-    from imagecorruptions import corruptions
-
-    # A library that has another loop, or no folder to keep it in, only takes longer.
-    with contextlib.suppress(AttributeError, RuntimeError):
-        corruptions._shuffle_pixels_njit_glass_blur.enable_caching()
+    pairs = zip(images, seeds, strict=True)
+    done = np.stack([corrupt(image, name, severity, seed) for image, seed in pairs])
+    return torch.from_numpy(done).permute(0, 3, 1, 2).to(x) / 255
 
 
 # -- attacks ---------------------------------------------------------------------------------------
@@ -609,13 +594,14 @@ def _normal(x: Tensor, seeds: list[int]) -> Tensor:
 
 @contextlib.contextmanager
 def _numpy_seeded(seed: int) -> Iterator[None]:
-    """numpy's global generator, seeded inside and as it was afterwards."""
-    state = np.random.get_state()
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
+    """numpy's global generator, seeded inside and as it was afterwards, for one at a time."""
+    with _GLOBAL_NUMPY:
+        state = np.random.get_state()
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(state)
 
 
 def _norm(d: Tensor) -> Tensor:

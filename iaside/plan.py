@@ -262,10 +262,9 @@ def costs(root: Path, params_file: Path) -> tuple[pd.DataFrame, str]:
             seconds += speed.seconds(part.passes) / at_a_time
             disk += part.disk + part.checkpoints * speed.weights
             memory = max(memory, _memory(part, speed))
-            if part.corrupt and (made := (part.corrupt, speed.image)) not in corrupted:
-                corrupted.add(made)
-                pixels = speed.image / (3 * 4)
-                seconds += part.corrupt[1] * pixels * corrupting() / workers
+            if part.corrupt and part.corrupt not in corrupted:
+                corrupted.add(part.corrupt)
+                seconds += part.corrupt[1] * corrupting() / workers
         if parts:
             row |= {"passes": int(passes @ (1, BACKWARD)), "seconds": seconds}
             row |= {"memory": memory, "disk": disk}

@@ -24,7 +24,7 @@ from iaside.machine import (
 )
 from iaside.models import Classifier, load_model
 from iaside.penalties import input_gradient, low_frequency_bias
-from iaside.responses import corrupt_all, response_passes, responses
+from iaside.responses import corrupt_all, pictures_of, response_passes, responses
 from iaside.spectral import band_masks
 from iaside.tables import CORRUPTIONS, Condition, save_table
 from iaside.training import load_data
@@ -160,15 +160,18 @@ def measure_network(name, trained, out, partial, settings, device, common, repor
     report(name, "robustness")
 
 
-def profile_passes(settings: Mapping, held: int, n_checkpoints: int) -> np.ndarray:
+def profile_passes(
+    settings: Mapping, held: int, n_checkpoints: int, cut: bool = False
+) -> np.ndarray:
     """Images that ``measure_network`` shows a network, and gradients it asks of it, (2,) int64.
 
-    settings: of the section;  held: held-out images, all of which give an answer and a gradient.
+    settings: of the section;  held: held-out images, all of which give an answer and a gradient;
+    cut: whether other pictures than the images are corrupted, as of ``response_passes``.
     """
     n, few = settings["n_images"], settings["n_attack"]
     game = FOLD + held + coalition_passes(settings["n_bands"], n)
     counts = Counter(condition.source for condition in conditions_of(settings))
-    final = response_passes(counts, n, {"fgsm": few, "pgd": few})
+    final = response_passes(counts, n, {"fgsm": few, "pgd": few}, cut)
     return n_checkpoints * np.array([game, 0]) + np.array([held + 1, held]) + final
 
 
@@ -212,7 +215,8 @@ def measure_plan(
             held[of["images"]] = [data.held_images.numpy(), data.held_labels.numpy()]
             x = data.held_images[_chosen(data.held_labels, settings)].float() / 255
             corruptions = [c for c in conditions_of(settings) if c.source in CORRUPTIONS]
-            corrupt_all(x, corruptions, Path(partial).parent, settings["seed"], workers, progress)
+            pictures, shared = pictures_of(x), Path(partial).parent
+            corrupt_all(pictures, corruptions, shared, settings["seed"], workers, progress)
     jobs = {
         name: (name, Path(trained) / name, Path(out) / name, Path(partial) / name, settings, device)
         for name in names

@@ -9,10 +9,8 @@ from __future__ import annotations
 import math
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -21,6 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from iaside.corruptions import SETS, VERSION, strengths_for
 from iaside.files import read_npz, replacing
 from iaside.machine import (
     arithmetic,
@@ -37,6 +36,7 @@ from iaside.score import clean_summary, warn_of_chance
 from iaside.spectral import band_energy
 from iaside.tables import (
     CLEAN,
+    CLEAN_CUT,
     CORRUPTIONS,
     FOURIER,
     TABLES,
@@ -72,10 +72,12 @@ def responses(
     progress: bool = True,
     attack_batch: int = 1,
     outputs: str = "logits",
+    pictures: Tensor | None = None,
 ) -> Responses:
     """Ask a network about perturbed images, one condition after the other.
 
-    Shapes: images (N, C, H, W) in [0, 1], labels (N,) class indices, masks (M, H, W//2 + 1).
+    Shapes: images (N, C, H, W) in [0, 1], labels (N,) class indices, masks (M, H, W//2 + 1),
+    pictures (N, 3, h, w) in [0, 1].
 
     conditions: what to do; ``clean`` is always measured first. Sources are those of ``perturb``
     with a strength (``STRENGTH``), white_noise and pgd also with a band as place, and ``fourier``:
@@ -88,15 +90,22 @@ def responses(
     ``attack_batch`` images at a time, whatever ``batch_size``, which changes no byte then; several
     at a time are up to a third faster.
     resume: a folder for the measurement in progress; a later call with the same arguments goes on
-    from there. cache: a folder for corrupted images, shared by all models of one input size.
-    workers: processes that make corruptions; None is one per core.
+    from there. cache: a folder for corrupted images, shared by all models that are given the same
+    pictures. workers: processes that make corruptions; None is one per core.
     outputs: what the model gives, as in ``iaside.probe``, which looks at it first. ``clean`` in
     the provenance says how many clean images are classified right.
+    pictures: the same photographs as ImageNet-C cuts them (``load_images(..., like=CUT)``), so that
+    corruptions do not depend on the input size: they are corrupted at that size, then resized to
+    that of the images without a second crop, as the model's recipe interpolates (bilinear without
+    one). None: ``pictures_of(images)``. Unless that is the images themselves, the condition
+    ``clean_cut``, the pictures resized without a corruption, is measured besides: see
+    ``Responses.partner``.
 
-    Errors: those of ``perturb``; ValueError for an unknown source, a band or cell that is not there
-    or nan answers. RuntimeWarning where the clean images are not clearly classified better than by
-    chance.
-    Source: seed 002 Figs. 7 to 9, seed 001 Fig. 7; heat map: Yin et al. 2019, methods 4.
+    Errors: those of ``perturb``; ValueError for an unknown source, a band or cell that is not
+    there, pictures that are not as many as the images, or nan answers. RuntimeWarning where the
+    clean images are not clearly classified better than by chance.
+    Source: seed 002 Figs. 7 to 9, seed 001 Fig. 7; heat map: Yin et al. 2019, methods 4;
+    corruptions: methods 9.4.
 
     >>> from iaside.spectral import band_masks
     >>> brightness = lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x[:, 0, 0, 0]], 1)
@@ -109,6 +118,25 @@ def responses(
     conditions = list(dict.fromkeys([CLEAN, *conditions]))
     for condition in conditions:
         _check_condition(condition, len(masks), heat_grid)
+    if pictures is not None and len(pictures) != len(images):
+        raise ValueError(
+            f"there are {len(pictures)} pictures of {len(images)} images; "
+            "load both with the same n and seed"
+        )
+    corrupted, made = any(c.source in CORRUPTIONS for c in conditions), None
+    fit = _fitter(model, images)
+    if corrupted:
+        pictures = pictures_of(images) if pictures is None else pictures
+        if pictures is not images:
+            conditions.insert(1, CLEAN_CUT)
+        resized = pictures.shape[-2:] != images.shape[-2:]
+        made = {
+            "version": VERSION,
+            "pictures": fingerprint(pictures),
+            "picture_size": list(pictures.shape[-2:]),
+            "strengths": SETS[strengths_for(*pictures.shape[-2:])],
+            "interpolation": _interpolation(model) if resized else None,
+        }
     device = device_of(model, None)
     check_precision(precision)
     subset = {s: np.asarray(chosen, dtype=int) for s, chosen in (subset or {}).items()}
@@ -131,11 +159,11 @@ def responses(
         "seed": seed,
         "precision": precision,
         "device": device.type,
-        "corruptions": _corruption_library(),
+        "corruptions": made,
     } | ({"attack_batch": attack_batch} if attack_batch > 1 else {})
-    if cache is not None:
+    if cache is not None and corrupted:
         wanted = [c for c in conditions if c.source in CORRUPTIONS]
-        corrupt_all(images, wanted, cache, seed, workers, progress)
+        corrupt_all(pictures, wanted, cache, seed, workers, progress)
     rows = _Rows(resume, provenance, len(masks), len(images))
     rest = [c for c in conditions if c not in rows]
     if progress and rest:
@@ -148,14 +176,22 @@ def responses(
     for condition in tqdm(rest, disable=not progress, unit="condition"):
         chosen = subset.get(condition.source, np.arange(len(images)))
         x, y = images[chosen], labels[chosen]
-        perturbed, usable = _perturbed(condition, asked, x, y, chosen, images, masks, heat_grid,
-                                       seed, device,
-                                       attack_batch if device.type == "cpu" else batch_size,
-                                       cache)  # fmt: skip
         row = np.full((len(TABLES) + len(masks), len(images)), np.nan)
+        usable = np.ones(len(x), bool)
+        if condition == CLEAN_CUT or condition.source in CORRUPTIONS:
+            x = x if CLEAN_CUT not in conditions else fit(_in_bytes(pictures[chosen]))
+            perturbed, change = x, x  # of the clean cut, the energy of the pictures themselves
+            if condition != CLEAN_CUT:
+                perturbed = fit(_corrupted(condition, pictures, chosen, seed, cache))
+                change = perturbed - x
+        else:
+            perturbed, usable = _perturbed(condition, asked, x, y, chosen, masks, heat_grid, seed,
+                                           device,
+                                           attack_batch if device.type == "cpu" else batch_size)
+            change = perturbed - x
         row[: len(TABLES) - 1, chosen] = answer(perturbed, y)
         if condition.source != FOURIER:
-            row[len(TABLES) :, chosen] = band_energy(perturbed - x, masks).double().numpy()
+            row[len(TABLES) :, chosen] = band_energy(change, masks).double().numpy()
         row[:, chosen[~usable]] = np.nan
         row[len(TABLES) - 1, chosen] = ~usable
         rows.add(condition, row)
@@ -173,15 +209,17 @@ def response_passes(
     counts: Mapping[str, int],
     n_images: int,
     subset: Mapping[str, int] | None = None,
+    cut: bool = False,
 ) -> np.ndarray:
     """Images that ``responses`` shows the model, and gradients it asks of it, (2,) int64.
 
-    counts: source -> its conditions, without the clean images;  subset: source -> its images.
+    counts: source -> its conditions, without the clean images;  subset: source -> its images;
+    cut: whether there are other pictures to corrupt than the images, measured clean as well.
 
     >>> response_passes({"white_noise": 2, "fgsm": 1}, 10, {"fgsm": 3}).tolist()
     [42, 3]
     """
-    total = np.array([PROBE + n_images, 0])  # what the model does, and the clean images
+    total = np.array([PROBE + n_images + cut * n_images, 0])  # what the model does, clean images
     for source, conditions in counts.items():
         n = (subset or {}).get(source, n_images)
         attack = attack_passes(source, n, at_once=None) if source in ATTACKS else 0
@@ -230,8 +268,9 @@ def _answerer(model: Asked, precision: str, device, batch_size: int) -> Callable
     return answer
 
 
-def _perturbed(condition, model, x, y, chosen, images, masks, heat_grid, seed, device, at_once,
-               cache) -> tuple[Tensor, np.ndarray]:  # fmt: skip
+def _perturbed(
+    condition, model, x, y, chosen, masks, heat_grid, seed, device, at_once
+) -> tuple[Tensor, np.ndarray]:
     """The chosen images under a condition, on the CPU. Image i draws from (seed, i) in the set.
 
     And which of them gave an attack a usable gradient: all, where none is needed.
@@ -242,16 +281,10 @@ def _perturbed(condition, model, x, y, chosen, images, masks, heat_grid, seed, d
         return x, every
     if source == FOURIER:
         return fourier_noise(x, strength, heat_grid, place, seed, chosen.tolist()), every
-    strength = int(strength) if STRENGTH[source] in ("kernel", "severity") else strength
+    strength = int(strength) if STRENGTH[source] == "kernel" else strength
     options = {STRENGTH[source]: strength, "seed": seed}
     if place >= 0:
         options |= {"band": place, "masks": masks}
-    if source in CORRUPTIONS and cache is not None:
-        path = _corrupted_folder(cache, images, seed) / _file_of(condition)
-        corrupted = _kept(path, images.shape, "u1")
-        if corrupted is None:
-            raise FileNotFoundError(f"{path} has gone since it was made; run this again")
-        return torch.from_numpy(corrupted[chosen]).to(x) / 255, every
     if source not in ATTACKS:
         parts = [perturb(x[k : k + 1], source, first=int(i), **options)
                  for k, i in enumerate(chosen)]  # fmt: skip
@@ -364,6 +397,61 @@ def heat_cells(grid: int) -> list[int]:
 # -- corrupted images, made once ------------------------------------------------------------------
 
 
+def pictures_of(images: Tensor) -> Tensor:
+    """What of some images is corrupted, where there are no other pictures of them.
+
+    The images themselves, where their size is nearest to that of CIFAR-10-C or Tiny ImageNet-C or
+    their shorter side is 224; else they are resized to that, bilinear.
+
+    Shapes: images (N, 3, H, W) in [0, 1]; returns (N, 3, h, w) in [0, 1].
+
+    >>> [pictures_of(torch.rand(2, 3, side, side)).shape[-1] for side in (260, 224, 64, 32)]
+    [224, 224, 64, 32]
+    """
+    height, width = images.shape[-2:]
+    if strengths_for(height, width) != 224 or min(height, width) == 224:
+        return images
+    ratio = 224 / min(height, width)
+    return _resized(images, (round(height * ratio), round(width * ratio)), "bilinear")
+
+
+def _fitter(model: Callable, images: Tensor) -> Callable[[Tensor], Tensor]:
+    """A function from pictures to the size of the images."""
+    size, how = tuple(images.shape[-2:]), _interpolation(model)
+    return lambda x: x.to(images) if x.shape[-2:] == size else _resized(x, size, how).to(images)
+
+
+def _interpolation(model: Callable) -> str:
+    return getattr(model, "recipe", {}).get("interpolation", "bilinear")
+
+
+def _resized(x: Tensor, size: tuple[int, int], how: str) -> Tensor:
+    from torchvision.transforms import functional as F  # here: it takes a second to import
+
+    resized = [F.resize(part, list(size), F.InterpolationMode(how), antialias=True)
+               for part in x.split(1)]  # fmt: skip
+    return torch.cat(resized).clamp(0, 1)  # bicubic overshoots
+
+
+def _in_bytes(x: Tensor) -> Tensor:
+    return (x * 255).round() / 255
+
+
+def _corrupted(condition: Condition, pictures: Tensor, chosen, seed: int, cache) -> Tensor:
+    """The chosen pictures, corrupted. Picture i draws from (seed, i) in the set."""
+    if cache is not None:
+        path = _corrupted_folder(cache, pictures, seed) / _file_of(condition)
+        corrupted = _kept(path, pictures.shape, "u1")
+        if corrupted is None:
+            raise FileNotFoundError(f"{path} has gone since it was made; run this again")
+        return torch.from_numpy(corrupted[chosen]).to(pictures) / 255
+    severity = int(condition.strength)
+    return torch.cat([
+        perturb(pictures[i : i + 1], condition.source, first=int(i), severity=severity, seed=seed)
+        for i in chosen
+    ])  # fmt: skip
+
+
 def corrupt_all(
     images: Tensor,
     conditions: Iterable[Condition],
@@ -397,22 +485,13 @@ def corrupt_all(
 def _corrupt_to(place: Path, condition: Condition, seed: int) -> None:
     torch.set_num_threads(1)
     images = torch.from_numpy(read_npz(place / "clean.npz")["array"])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the corruption library, about its own internals
-        y = perturb(images, condition.source, severity=int(condition.strength), seed=seed)
+    y = perturb(images, condition.source, severity=int(condition.strength), seed=seed)
     _keep(place / _file_of(condition), (y * 255).round().to(torch.uint8).numpy())
 
 
 def _corrupted_folder(folder, images: Tensor, seed: int) -> Path:
-    return Path(folder) / f"corrupted-{fingerprint(images)}-{seed}-{_corruption_library()}"
+    return Path(folder) / f"corrupted-{fingerprint(images)}-{seed}-{VERSION}"
 
 
 def _file_of(condition: Condition) -> str:
     return f"{condition.source}-{int(condition.strength)}.npz"
-
-
-def _corruption_library() -> str:
-    try:
-        return version("imagecorruptions-imaug")
-    except PackageNotFoundError:
-        return "none"

@@ -84,24 +84,25 @@ def measure(r: Responses, kind: str, conditions: Condition | Sequence[Condition]
     kind: ``accuracy drop`` share of correct answers lost; ``mPE`` mean change of the true class's
     probability; ``mPE at T = 2`` the same at softmax temperature 2; ``relative mPE`` mPE over the
     clean probability, which a network cannot lower by being unsure; ``loss in nats`` of
-    log-likelihood. All compare every image with itself, and leave out those that an attack had no
-    usable gradient for (``tables.without_gradient``); where none is left the numbers are NaN.
+    log-likelihood. All compare every image with itself, a corrupted one with its clean partner
+    (``Responses.partner``), and leave out those that an attack had no usable gradient for
+    (``tables.without_gradient``); where none is left the numbers are NaN.
     Errors: ValueError for an unknown kind or a condition that was not measured.
     Source: seed 002 Eq. 12; temperature: seed 001 A4; relative: methods 1.12.
     """
-    single = isinstance(conditions, Condition)
-    rows = [r.row(c) for c in ([conditions] if single else conditions)]
-    images = r.asked([r.row(CLEAN), *rows])
+    conditions = [conditions] if isinstance(conditions, Condition) else conditions
+    rows, partners = ([of(c) for c in conditions] for of in (r.row, r.partner))
+    images = r.asked([*partners, *rows])
     table = {"accuracy drop": "correct", "mPE at T = 2": "probability_t2"}.get(
         kind, "log_likelihood"
     )
-    clean, changed = r.tables[table][r.row(CLEAN), images], r.tables[table][rows][:, images]
+    clean, changed = (r.tables[table][k][:, images] for k in (partners, rows))
     if kind not in MEASURES:
         raise ValueError(f"kind={kind!r} is not known; choose one of {', '.join(MEASURES)}")
     if not len(images):
         return Interval(np.nan, np.nan, np.nan, np.nan)
     if kind == "accuracy drop" and len(rows) == 1:
-        return accuracy_difference(clean, changed[0])
+        return accuracy_difference(clean[0], changed[0])
     if kind in ("mPE", "relative mPE"):
         clean, changed = np.exp(clean), np.exp(changed)
     if kind in ("accuracy drop", "loss in nats"):
@@ -109,7 +110,7 @@ def measure(r: Responses, kind: str, conditions: Condition | Sequence[Condition]
         return within(found, -1, 1) if kind == "accuracy drop" else found
     change = np.abs(clean - changed).mean(0)
     if kind == "relative mPE":
-        return interval(np.stack([change, clean]), lambda mean: mean[0] / mean[1])
+        return interval(np.stack([change, clean.mean(0)]), lambda mean: mean[0] / mean[1])
     return within(interval(change[None], lambda mean: mean[0]), 0, 1)
 
 

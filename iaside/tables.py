@@ -248,6 +248,7 @@ class Condition(NamedTuple):
 
 
 CLEAN = Condition("clean")
+CLEAN_CUT = Condition("clean_cut")  # what corrupted images are compared with, where not with CLEAN
 
 
 @dataclass
@@ -259,7 +260,8 @@ class Responses:
     ``no_gradient`` is 1 where an attack found no usable gradient (``perturb``), else 0. Such an
     image was not attacked, so that its answer would say nothing: the other tables have nan there.
     clean_energy (M, N), change_energy (K, M, N): energy of the image and of the perturbation in
-    each band, DC excluded; nan for the heat map.
+    each band, DC excluded; nan for the heat map. The row ``clean_cut``, where there is one, is of
+    what was corrupted, before that: its change_energy is the energy of these pictures.
 
     >>> energies = np.ones((2, 3)), np.zeros((1, 2, 3))
     >>> r = Responses([CLEAN], {"correct": np.ones((1, 3))}, *energies, {})
@@ -288,6 +290,28 @@ class Responses:
                 f"{condition} was not measured; there is: {of_source or 'nothing of that source'}"
             )
         return self.conditions.index(condition)
+
+    def partner(self, condition: Condition) -> int:
+        """The row of the same images without the perturbation, for differences in pairs."""
+        cut = condition.source in CORRUPTIONS and CLEAN_CUT in self.conditions
+        return self.row(CLEAN_CUT if cut else CLEAN)
+
+    def partner_energy(self, condition: Condition) -> np.ndarray:
+        """Energy of the partner's images in each band, DC excluded, (M, N)."""
+        k = self.partner(condition)
+        return self.clean_energy if self.conditions[k] == CLEAN else self.change_energy[k]
+
+    def corrupted_as(self) -> str:
+        """How the corruptions were made, in words: whose strengths, at which size."""
+        made = self.provenance.get("corruptions")
+        if not made:
+            return "no corruptions"
+        height, width = made["picture_size"]
+        words = f"corruptions: strengths of {made['strengths']}, made at {height} x {width} pixels"
+        if made["interpolation"]:
+            height, width = self.provenance["size"]
+            words += f", then resized to {height} x {width} ({made['interpolation']})"
+        return words
 
     def asked(self, rows: int | Sequence[int]) -> np.ndarray:
         """The images that were measured under all these conditions, and attacked by attacks."""

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 import torchattacks
-from imagecorruptions import corruptions
 from scipy.ndimage import gaussian_filter1d
 from torch import nn
 
+from iaside.corruptions import _texture
 from iaside.perturb import (
     ATTACKS,
     NAMES,
@@ -210,39 +210,9 @@ def test_blur_is_scipys(kernel, sigma):
 # -- the corruptions of ImageNet-C ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS)
-def test_severity_five_changes_images_more_than_one(name):
-    x = photographs(side=64)
-    change = [(perturb(x, name, severity=s) - x).square().mean(dim=(1, 2, 3)) for s in (1, 5)]
-    assert change[1].mean() > change[0].mean()
-    # frost 1 adds white to the whole image, frost 5 also darkens it: a dark image may win
-    assert name == "frost" or (change[1] > change[0]).all()
-
-
-def test_strengths_are_those_of_imagenet_c():
-    x = torch.full((1, 3, 64, 64), 0.5)
-    for severity, sigma in ((1, 0.08), (2, 0.12)):
-        y = perturb(x, "gaussian_noise", severity=severity)
-        assert abs((y - x).std() - sigma) < 0.004
-    for severity, amount in ((1, 0.03), (5, 0.27)):
-        y = perturb(x, "impulse_noise", severity=severity)
-        assert abs(((y == 0) | (y == 1)).float().mean() - amount) < 0.01
-    x = photographs(side=64)
-    grey = x.mean(dim=(2, 3), keepdim=True)
-    y = perturb(x, "contrast", severity=4)
-    assert torch.allclose(y, grey + 0.1 * (x - grey), atol=1.5 / 255)  # rounded in, cut off out
-
-
 def test_every_byte_of_an_8_bit_image_arrives_as_it_is():
     levels = (torch.arange(256) / 255).view(-1, 1, 1, 1).expand(-1, 3, 32, 32)
     assert perturb(levels, "pixelate", severity=1).equal(levels)
-
-
-@pytest.mark.parametrize("size", [(32, 32), (33, 47)])
-def test_corruptions_take_small_and_oblong_images(size):
-    x = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
-    for name in CORRUPTIONS:
-        assert perturb(x, name, severity=5).shape == x.shape
 
 
 # -- attacks -------------------------------------------------------------------------------------
@@ -509,11 +479,6 @@ def test_foolbox_agrees_with_torchattacks():
             assert (y - z).abs().max() < 1e-6
 
 
-def test_what_is_compiled_for_glass_blur_is_kept_for_other_processes():
-    perturb(X[:1], "glass_blur", severity=1)
-    assert corruptions._shuffle_pixels_njit_glass_blur.stats.cache_path is not None
-
-
 # -- energy and bands ----------------------------------------------------------------------------
 
 
@@ -678,9 +643,10 @@ def test_errors_name_what_was_given_and_what_to_do(x, name, options, kind, text,
 def test_missing_packages_are_named_with_the_line_that_installs_them(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchattacks", None)
     monkeypatch.setitem(sys.modules, "imagecorruptions", None)
+    _texture.cache_clear()
     with pytest.raises(ImportError, match=r"pip install --no-deps torchattacks==3\.5\.1$"):
         perturb(X, "fgsm", eps=0.1, **AIM)
     with pytest.raises(ImportError, match=r"pip install 'iaside\[corruptions\]'$"):
-        perturb(X, "fog", severity=1)
+        perturb(X, "frost", severity=1)
     confined = {"eps": 0.1, "band": 0, "masks": MASKS}
     assert perturb(X, "pgd", **AIM, **confined).shape == X.shape  # needs neither

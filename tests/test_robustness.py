@@ -12,7 +12,13 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from iaside import robustness
-from iaside.responses import _answerer, fourier_noise, heat_cells, responses
+from iaside.responses import (
+    _answerer,
+    fourier_noise,
+    heat_cells,
+    response_passes,
+    responses,
+)
 from iaside.robustness import (
     ALEXNET,
     MEASURES,
@@ -33,6 +39,7 @@ from iaside.robustness import (
 from iaside.spectral import band_energy, band_masks, split_bands
 from iaside.tables import (
     CLEAN,
+    CLEAN_CUT,
     CORRUPTIONS,
     FOURIER,
     TABLES,
@@ -626,3 +633,112 @@ def test_what_survives_of_a_band_and_what_its_loss_costs():
     assert predicted_loss(psi, np.ones((1, 4))) == 0
     with pytest.raises(ValueError, match="0 or more"):
         band_survival([[-1.0]], [[1.0]])
+
+
+# -- corruptions are made at 224 pixels, and compared with what was corrupted ----------------------
+
+
+class Bright(nn.Module):
+    """Two classes by the mean brightness, at any size: a network that no resizing changes."""
+
+    def __init__(self, interpolation="bilinear"):
+        super().__init__()
+        self.recipe = {"interpolation": interpolation}
+
+    def forward(self, x):
+        z = 40 * (x.mean((1, 2, 3)) - 0.5)
+        return torch.stack([z, -z], 1)
+
+
+def large_pictures(n=6, side=224):
+    grey = torch.linspace(0.35, 0.6, n)[:, None, None, None]
+    noise = torch.rand(n, 3, 14, 14, generator=torch.Generator().manual_seed(1)) - 0.5
+    wide = nn.functional.interpolate(noise, scale_factor=16)
+    return ((grey + 0.2 * wide).clamp(0, 1) * 255).round()[..., :side, :side] / 255
+
+
+FEW = [Condition(c, float(s)) for c in ("brightness", "contrast", "shot_noise") for s in (1, 5)]
+
+
+@pytest.mark.parametrize("how", ["bilinear", "bicubic"])
+def test_corruption_errors_do_not_depend_on_the_input_size(how, tmp_path):
+    """A network of mean brightness is wrong about the same corrupted pictures at every size."""
+    pictures, y = large_pictures(), torch.tensor([1, 1, 1, 0, 0, 0])
+    found = {}
+    for side in (128, 224, 288):
+        own = pictures[..., 20:-20, 20:-20]  # its own cut: another one
+        own = nn.functional.interpolate(own, (side, side))
+        masks = band_masks(4, (side, side))
+        found[side] = responses(Bright(how), own, y, FEW, masks, pictures=pictures, progress=False,
+                                cache=tmp_path, workers=1)  # fmt: skip
+        r = found[side]
+        assert r.conditions[:2] == [CLEAN, CLEAN_CUT]
+        assert len(list(tmp_path.iterdir())) == 1, "made once for all sizes"
+    for r in found.values():
+        for c in FEW:
+            for t in ("log_likelihood", "correct"):
+                assert np.allclose(r.tables[t][r.row(c)], found[224].tables[t][r.row(c)], atol=0.05)
+    wrong = [corruption_error(r, ["brightness", "contrast"]).estimate for r in found.values()]
+    assert wrong[0] == wrong[1] == wrong[2] > 0
+    assert found[224].provenance["corruptions"]["interpolation"] is None
+    assert found[128].provenance["corruptions"]["interpolation"] == how
+    assert "ImageNet-C" in found[128].corrupted_as() and "128 x 128" in found[128].corrupted_as()
+
+
+def test_every_difference_is_of_the_corrupted_and_the_clean_cut():
+    """The network's own cut is half as bright: no part of what a corruption does."""
+    pictures, y = large_pictures(), torch.zeros(6).long()
+    own = nn.functional.interpolate(pictures, (160, 160)) / 2
+    masks = band_masks(4, (160, 160))
+    noise, weak = Condition("white_noise", 0.01), Condition("contrast", 1.0)
+    r = responses(Bright(), own, y, [noise, weak], masks, pictures=pictures, progress=False)
+    assert r.partner(noise) == r.row(CLEAN) and r.partner(weak) == r.row(CLEAN_CUT) == 1
+    # contrast keeps the mean, and with it every answer
+    assert abs(measure(r, "loss in nats", weak).estimate) < 0.1
+    gap = (r.tables["log_likelihood"][0] - r.tables["log_likelihood"][1]).mean()
+    assert abs(gap) > 5, "the two cuts differ, else this decides nothing"
+    both = measure(r, "mPE", [noise, weak]).estimate
+    alone = [measure(r, "mPE", c).estimate for c in (noise, weak)]
+    assert both == pytest.approx(np.mean(alone))
+    # contrast 1 leaves 0.4: the change has 0.6**2 of the energy of the cut in every band
+    share = r.change_energy[r.row(weak)].sum(1) / r.partner_energy(weak).sum(1)
+    assert np.allclose(share, 0.36, atol=0.02)
+    assert r.partner_energy(noise) is r.clean_energy
+
+
+def test_pictures_of_their_own_size_need_no_partner():
+    """32 and 64 pixels: corrupted as they are, at the strengths of their own published set."""
+    for side, name in ((32, "CIFAR-10-C"), (64, "Tiny ImageNet-C")):
+        x = large_pictures(side=side)
+        c = Condition("contrast", 1.0)
+        r = responses(Bright(), x, torch.zeros(6).long(), [c], band_masks(4, (side, side)),
+                      progress=False)  # fmt: skip
+        assert r.conditions == [CLEAN, c] and r.partner(c) == 0
+        left = {32: 0.25, 64: 0.6}[side]
+        share = r.change_energy[1].sum(1) / r.clean_energy.sum(1)
+        assert np.allclose(share, left**2, atol=0.03)
+        assert name in r.corrupted_as()
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_the_passes_of_the_clean_cut_are_foreseen(given):
+    x, y = large_pictures(side=160), torch.zeros(6).long()
+    shown = []
+
+    class Counting(Bright):
+        def forward(self, x):
+            shown.append(len(x))
+            return super().forward(x)
+
+    fewer = [c for c in FEW if c.source == "contrast"]
+    responses(Counting(), x, y, fewer, band_masks(4, (160, 160)), progress=False,
+              pictures=large_pictures() if given else None)  # fmt: skip
+    known = 1  # the fingerprint of the model
+    expected = response_passes({"contrast": 2}, 6, cut=True)[0]
+    assert sum(shown) - expected in (0, known)
+
+
+def test_pictures_must_be_those_of_the_images():
+    with pytest.raises(ValueError, match="there are 5 pictures of 6 images; load both"):
+        responses(Bright(), large_pictures(side=64), torch.zeros(6).long(), FEW,
+                  band_masks(4, (64, 64)), pictures=large_pictures(5), progress=False)  # fmt: skip
