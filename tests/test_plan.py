@@ -242,6 +242,20 @@ def test_a_notebook_makes_the_passes_that_are_foreseen(workplace, notebook):
         assert sum(part.disk for part in parts) <= written <= 1.2 * sum(part.disk for part in parts)
 
 
+def test_networks_without_a_usable_control_do_without(workplace, monkeypatch, capsys):
+    monkeypatch.setattr("iaside.controls.LOGIT_SD", (1e6, 1e7))
+    model = {"name": "net", "weights": "net.safetensors", "recipe": "net.json"}
+    common = {"item": "net", "model": model, "device": "cpu", "precision": "float32"}
+    run_cells("20_worths", common | {"item": "net-controls", "variants": ["untrained", "float32"]})
+    assert "no usable control: logit sd" in capsys.readouterr().out
+    metrics = json.loads((workplace / "results/worths/net-controls.metrics.json").read_text())
+    assert metrics["untrained"]["initialisations"] == 0 and metrics["float32"]["n"] == 2
+    run_cells("80_attributions", common | {"networks": {"net": model}, "methods": ["saliency"]})
+    assert "no usable control: logit sd" in capsys.readouterr().out
+    with np.load(workplace / "results/attributions/tables/net.npz") as arrays:
+        assert np.isnan(arrays["similarity"]).all() and np.isfinite(arrays["insertion"]).any()
+
+
 def test_training_and_profiles_make_the_passes_that_are_foreseen(workplace):
     section = {"images": "set.npz", "classes": None, "side": SIDE, "held_out": 0.25, "epochs": 2,
                "batch": 4, "lr": 0.01, "schedule": "constant", "momentum": 0.9, "weight_decay": 0.0,
