@@ -55,7 +55,7 @@ def measured(project):
 def test_a_late_failure_loses_no_forward_pass(project):
     path = project / "notebooks/20_worths.ipynb"
     whole = path.read_text()
-    edit(project, n_images=3, budget=1000)
+    edit(project, n_images=3, n_attack=3, budget=1000)
     notebook = json.loads(whole)
     notebook["cells"][-1]["source"] = ["raise OSError('disk full')"]
     path.write_text(json.dumps(notebook))
