@@ -16,7 +16,7 @@ from iaside.tables import Table
 
 
 def test_a_killed_repro_loses_no_forward_pass(project):
-    edit(project, n_bands=6, n_images=6, batch_size=1)
+    edit(project, n_bands=6, n_images=6, batch_size=1, bands="[18,", budget=1000)
     command = [sys.executable, "-m", "dvc", "repro", "worths@squeezenet1_1"]
     log = (project / "killed.log").open("w")
     process = subprocess.Popen(command, cwd=project, env=environment(project), stdout=log,
@@ -63,7 +63,7 @@ def measured(project):
 def test_a_late_failure_loses_no_forward_pass(project):
     path = project / "notebooks/20_worths.ipynb"
     whole = path.read_text()
-    edit(project, n_images=3)
+    edit(project, n_images=3, n_attack=3, budget=1000)
     notebook = json.loads(whole)
     notebook["cells"][-1]["source"] = ["raise OSError('disk full')"]
     path.write_text(json.dumps(notebook))
