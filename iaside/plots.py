@@ -397,10 +397,10 @@ def points(
 
 
 def card(bands: pd.DataFrame, prefix: pd.DataFrame, title: str) -> np.ndarray:
-    """One network at a glance: values, SID, and how much of the worth low-pass prefixes reach.
+    """One network at a glance: values, SID, and what share low-pass prefixes reach.
 
-    bands: columns band, psi and sid with limits; prefix: columns prefix and "share of
-    v(all) - v(none)".
+    bands: columns band, psi and sid with limits; prefix: columns prefix and
+    "share of v(all) - v(none)".
     """
     figure, axes = panels(3, width=4.2, height=2.7)
     for axis, value in zip(axes, ("psi", "sid"), strict=False):
@@ -411,8 +411,8 @@ def card(bands: pd.DataFrame, prefix: pd.DataFrame, title: str) -> np.ndarray:
         axis.grid(axis="x", visible=False)
     axes[2].plot(prefix["prefix"], prefix["share of v(all) - v(none)"], marker="o")
     axes[2].axhline(0.9, color="black", linewidth=0.8, linestyle="--")
-    axes[2].set(xlabel=LABELS["prefix"], xticks=prefix["prefix"])
-    axes[2].set_ylabel("share of v(all) - v(none)")
+    share = "share of v(all) - v(none)"
+    axes[2].set(xlabel=LABELS["prefix"], ylabel=share, xticks=prefix["prefix"])
     figure.suptitle(title)
     return axes
 
