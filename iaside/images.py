@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import shutil
 import sys
 import tempfile
@@ -18,7 +17,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from iaside.files import read_npz, reading
+from iaside.files import move, read_npz, reading
 from iaside.folders import Labelled, Numbering, class_folders, labelled_files, read_image
 from iaside.folders import tiny_imagenet as tiny_imagenet_files
 
@@ -339,7 +338,7 @@ def fetch_images(source) -> None:
     try:
         DOWNLOADS[name](folder)
         Path(folder).chmod(0o755)
-        os.rename(folder, place)
+        move(folder, place)
     except Exception as error:  # each server has its own family of errors
         raise FileNotFoundError(
             f"the images {name!r} are not at {place}, and downloading them failed "

@@ -85,12 +85,12 @@ def test_what_is_written_takes_the_one_way(write, tmp_path, monkeypatch):
 
 
 def test_no_module_writes_files_of_its_own():
-    """But plan, into a copy that is thrown away, and images, which downloads into a folder."""
+    """But plan, into a copy that is thrown away."""
     way = r"os\.(?:replace|rename)\(|TemporaryFile|mkstemp|\.write_(?:text|bytes)\(|save_file\("
     way += r"|copyfile|\.to_csv\([^)]*path|open\([^)]*[\"']w"
     found = {path.stem for path in (ROOT / "iaside").glob("*.py")
              if re.search(way, path.read_text())}  # fmt: skip
-    assert found == {"files", "plan", "images", "notebook"}
+    assert found == {"files", "plan", "notebook"}
     source = (ROOT / "iaside/notebook.py").read_text()
     assert re.findall(way, source) == [".write_text("], "only its doctest"
 
