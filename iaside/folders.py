@@ -111,6 +111,11 @@ class Numbering:
                 f"({len(absent)} of {len(places)} classes of {where}); it names "
                 f"{', '.join(map(repr, [*given][:3]))}, ..."
             )
+        for name in places:
+            if not isinstance(given[name], int) or isinstance(given[name], bool):
+                raise ValueError(
+                    f"classes= gives {name!r} the index {given[name]!r}: it must be 0, 1, ..."
+                )
         return {name: given[name] for name in places}
 
     def _of_integers(self, places: dict, numbers: dict, where: Path) -> dict[str, int]:

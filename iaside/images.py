@@ -224,7 +224,8 @@ def load_split(
         data/images/<name> and are downloaded when they do not.
     held_out: the share that is held out, stratified by label and drawn by `seed`; sets that come
         with a split of their own (all of these but Caltech101, and MNIST) keep theirs.
-    classes: only the first so many classes, or those of these names; labels are then 0, 1, ...
+    classes: only the first so many classes, or those of these names; labels are then 0, 1, ... in
+        the order of the names (of the numbers where folders are named 0 to K - 1)
     Returns uint8 (N, 3, H, W), int64 (N,), uint8 (K, 3, H, W), int64 (K,). An image that is in both
     halves, byte for byte, is left out of the training half.
 

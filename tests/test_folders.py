@@ -101,6 +101,10 @@ def test_parts_of_a_data_set_are_no_classes(tmp_path, names):
         with pytest.raises(ValueError, match=f"holds {said}, which .*: give one of them"):
             load(tmp_path)
     assert by_grey(tmp_path / names[-1]) == {0: 0, 1: 1}
+    class_folders(tmp_path, ["masks"])  # beside two parts it is no class either
+    if len(names) > 1:
+        with pytest.raises(ValueError, match=f"holds {said}, which"):
+            load_images(tmp_path)
 
 
 def test_a_train_among_vehicles_is_a_class(tmp_path):
@@ -278,6 +282,8 @@ def test_the_mapping_is_shown_and_returned(tmp_path, capsys):
     assert load_images(images, return_classes=True)[2] == {"3": 3, "5": 5}
     with pytest.raises(ValueError, match="no index for 'zebra' .1 of 3"):
         load_images(tmp_path, classes=["ant", "bee"])
+    with pytest.raises(ValueError, match="classes= gives 'ant' the index '3'"):
+        load_images(tmp_path, classes={"ant": "3", "bee": 1, "zebra": 2})
     with pytest.raises(ValueError, match="names a class twice"):
         load_images(tmp_path, classes=["ant", "bee", "zebra", "ant"])
     with pytest.raises(ValueError, match="classes='letters' must be 'numbers', 'words'"):
