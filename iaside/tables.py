@@ -146,20 +146,21 @@ def load_table(path: str | os.PathLike) -> tuple[dict, dict[str, np.ndarray]]:
     return as_object(str(arrays.pop("provenance"))), arrays
 
 
-def checked(array: np.ndarray, name: str, shape: tuple[int | None, ...], kinds: str = "f"):
-    """The array. Errors: ValueError where its shape (None: any) or kind of dtype is another.
+def checked(array: np.ndarray, name: str, shape: tuple[int | None, ...], kinds: str = "fiu"):
+    """The array. Errors: ValueError where its shape (None: any) or its dtype.kind is another.
 
     >>> checked(np.zeros((2, 3)), "worths", (None, 4))
     Traceback (most recent call last):
         ...
-    ValueError: worths is float64 (2, 3), not f (any, 4)
+    ValueError: worths is float64 (2, 3), not (any, 4) of a kind in fiu
     """
     fits = len(array.shape) == len(shape) and all(
         n in (None, m) for m, n in zip(array.shape, shape, strict=True)
     )
     if not fits or array.dtype.kind not in kinds:
         wanted = ", ".join("any" if n is None else str(n) for n in shape)
-        raise ValueError(f"{name} is {array.dtype} {array.shape}, not {kinds} ({wanted})")
+        is_now = f"{name} is {array.dtype} {array.shape}"
+        raise ValueError(f"{is_now}, not ({wanted}) of a kind in {kinds}")
     return array
 
 
