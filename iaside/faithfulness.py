@@ -458,7 +458,7 @@ def examination_passes(
     An upper bound where a method of the variants has one (``map_passes``).
 
     >>> examination_passes({"a": {"method": "saliency"}}, 2, steps=4, infidelity_samples=0).tolist()
-    [36, 2]
+    [30, 2]
     """
     looks = PROBE * (1 + (n_twin > 0) + n_judges)
     total = np.array([looks + n_images, 0])  # with what is predicted

@@ -602,7 +602,7 @@ ERRORS = [
     (X, "pgd", {"labels": LABELS, "eps": 0.1}, ValueError, "pgd needs model="),
     (X, "pixle", {"model": NET}, ValueError, "pixle needs labels="),
     (X, "pixle", {"model": 3, "labels": LABELS}, TypeError, "int.*callable"),
-    (X, "pixle", AIM | {"labels": LABELS[:2]}, ValueError, r"shape \(2,\) for 3 images"),
+    (X, "pixle", AIM | {"labels": LABELS[:2]}, ValueError, r"shape \(2,\): 2 labels for 3 images"),
     (X, "pixle", AIM | {"labels": LABELS.float()}, TypeError, "float32.*integer"),
     (X, "pixle", AIM | {"labels": LABELS + 50}, ValueError, "12 classes, 0 to 11"),
     (X, "pixle", AIM | {"labels": LABELS - 50}, ValueError, "12 classes, 0 to 11"),
