@@ -207,7 +207,7 @@ def count_images(source) -> int:
     >>> count_images([(torch.zeros(3, 8, 8), k % 2) for k in range(20)])
     20
     """
-    return len(_listing(source)[1])
+    return len(_listing(source, Numbering(own=True)).labels)
 
 
 def load_split(

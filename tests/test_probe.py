@@ -134,7 +134,7 @@ def test_a_recipe_says_what_its_network_gives():
     soft = nn.Sequential(network(), nn.Softmax(1))
     soft = Classifier(soft, recipe | {"outputs": "probabilities"}, "mine")
     assert torch.allclose(soft(x), network()(x).log_softmax(1), atol=1e-6)
-    with pytest.raises(ValueError, match="outputs 'odds' must be one of logits, prob"):
+    with pytest.raises(ValueError, match="outputs must be one of logits, prob"):
         Classifier(one, recipe | {"outputs": "odds"}, "mine")
 
 
