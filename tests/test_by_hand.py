@@ -68,7 +68,7 @@ def test_a_notebook_enters_under_its_own_name_and_takes_its_section(name, study,
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_path_below_results_is_read_or_sent_aside(name):
     """Each is an argument of what reads, of save_json, or of output."""
-    fine = {"output", "save_json", "load", "Path" if name == "90_claims" else ""}
+    fine = {"output", "save_json", "load", "read_json", "Path" if name == "90_claims" else ""}
     for source in cells(name):
         tree = ast.parse(source)
         inside = {id(arg): ast.unparse(call.func).split(".")[-1] for call in ast.walk(tree)

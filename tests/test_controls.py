@@ -153,7 +153,7 @@ def test_a_refusal_comes_back_from_disk_and_other_files_do_not(tmp_path):
     back = Controls.load(tmp_path / "a.npz")
     assert back.samples == [] and back.refused == "no usable control: logit sd 7"
     sampled(np.ones(3)).save(tmp_path / "b.npz")  # as one initialisation used to be kept
-    with pytest.raises(ValueError, match="holds no untrained controls"):
+    with pytest.raises(ValueError, match="b.npz cannot be read as untrained controls"):
         Controls.load(tmp_path / "b.npz")
     with pytest.raises(FileNotFoundError, match="measure them"):
         Controls.load(tmp_path / "c.npz")
@@ -187,7 +187,7 @@ def write_worths(root, name, controls):
     Worths({"log_likelihood": table}, published).save(folder / f"{name}-published.npz")
     sample = sampled(np.ones(M), n=N)
     sample.tables = {"log_likelihood": table[sample.coalition.astype(int), sample.image]}
-    sample.save(folder / f"{name}-float32.npz")
+    sample.save(folder / f"{name}-other_precision.npz")
     controls.save(folder / f"{name}-untrained.npz")
 
 

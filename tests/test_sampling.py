@@ -12,6 +12,7 @@ from torch._subclasses import FakeTensorMode
 import iaside as ia
 from iaside import sampling
 from iaside.estimator import SampledWorths
+from iaside.probe import PROBE
 from iaside.sampling import _Sample, sampled_worths
 from iaside.shapley import shapley_values
 from iaside.spectral import band_masks, split_bands
@@ -173,7 +174,7 @@ def test_a_killed_measurement_goes_on_and_ends_with_the_same_bytes(tmp_path, bat
     w = measure(net, **how, resume=tmp_path / "partial")
     w.save(tmp_path / "resumed.npz")
     assert (tmp_path / "resumed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
-    assert w.forwards <= whole.forwards - 2 * 99, "all but a first look, each time, is kept"
+    assert w.forwards <= whole.forwards - 2 * (100 - PROBE), "all but the probe, each time, is kept"
     assert measure(net, **how, resume=tmp_path / "partial").forwards == 0
 
 
@@ -280,7 +281,7 @@ w = sampled_worths(net, x, torch.zeros(8).long(), masks, budget=8 * 68, batch_si
                    progress=False)
 assert len(w.images) == 8 and int(w.coalition.max()) == 2**64 - 1
 assert w.estimates.values.shape[0] == 64
-assert peak() - before < 0.4, peak() - before  # the bands of all images would be 0.3 more
+assert peak() - before < 0.55, peak() - before  # the bands of all images would be 0.3 more
 """
     subprocess.run([sys.executable, "-c", script], check=True)
 
