@@ -187,6 +187,7 @@ def write_worths(root, name, controls):
     Worths({"log_likelihood": table}, published).save(folder / f"{name}-published.npz")
     sample = sampled(np.ones(M), n=N)
     sample.tables = {"log_likelihood": table[sample.coalition.astype(int), sample.image]}
+    sample.provenance |= {"precision": "bfloat16"}
     sample.save(folder / f"{name}-other_precision.npz")
     controls.save(folder / f"{name}-untrained.npz")
 
