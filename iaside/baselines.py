@@ -182,10 +182,10 @@ def deeplift(model, x, y, draws, at_once) -> Tensor:
     rounding = 1e-5 * attribution.abs().double().sum((1, 2, 3))
     wrong = (total - change).abs() > 1e-3 * change.abs() + rounding  # nan: said of any map
     if wrong.any():
+        name = getattr(getattr(model, "model", model), "name", "this network")
         raise ValueError(
-            f"deeplift does not add up for {getattr(model, 'name', 'this network')}: a map sums to "
-            f"{total[wrong][0]:.4g} where the logit changes by {change[wrong][0]:.4g}; products of "
-            "activations, softmax and norms of each image have no rule; take integrated_gradients"
+            f"deeplift does not add up for {name}: a map sums to {total[wrong][0]:.4g} where the "
+            f"logit changes by {change[wrong][0]:.4g}; products of activations, softmax and norms of each image have no rule; take integrated_gradients"
         )
     return attribution
 

@@ -1,6 +1,6 @@
 """Files: written whole or not at all, whatever fails; read with one line on what is wrong.
 
-Nothing here needs torch, which takes seconds to import.
+Nothing here needs torch, which takes seconds to import, nor NumPy but for arrays.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 DEFLATE = 1032  # no compressed byte becomes more bytes than these
 
@@ -103,6 +104,8 @@ def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
     Nothing is allocated for an array that is larger than what the file holds.
     Errors: of many kinds (see ``reading``), ValueError for objects and for sizes that do not fit.
     """
+    import numpy as np
+
     arrays = {}
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
@@ -126,11 +129,12 @@ def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 def _header(file, name: str) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and dtype of an array in npy format, and the file where its numbers begin."""
-    version = np.lib.format.read_magic(file)
+    from numpy.lib import format as npy
+
+    version = npy.read_magic(file)
     if version > (2, 0):  # for names of columns, which no array of ours has
         raise ValueError(f"{name} is in version {version} of the npy format")
-    read = f"read_array_header_{version[0]}_{version[1]}"
-    shape, _, dtype = getattr(np.lib.format, read)(file)
+    shape, _, dtype = getattr(npy, f"read_array_header_{version[0]}_{version[1]}")(file)
     if dtype.hasobject:
         raise ValueError(f"{name} holds Python objects, not numbers")
     return shape, dtype

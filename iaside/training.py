@@ -173,13 +173,17 @@ def attacked(
     for _ in range(steps):
         gradient = input_gradient(net, (x + change).clamp(0, 1), y)
         change = (change + step * gradient.sign()).clamp(-eps, eps)
+    _warn_of_no_slope(kind, change)
+    return (x + change).clamp(0, 1)
+
+
+def _warn_of_no_slope(kind: str, change: Tensor) -> None:
     if not change.any():
         warnings.warn(
             f"the {kind} adversary found a gradient of zero for every image of a batch: the "
             "network, dead or saturated, is trained on images that nothing attacked",
-            RuntimeWarning, stacklevel=2,
+            RuntimeWarning, stacklevel=3,
         )  # fmt: skip
-    return (x + change).clamp(0, 1)
 
 
 def loss_of(

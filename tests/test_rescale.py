@@ -127,7 +127,7 @@ def test_captum_agrees_on_modules_used_once_without_a_max_pool():
 
 def test_windows_apart_add_up_one_by_one():
     shift = torch.linspace(0, 40, 3 * SIDE**2).sin().double().view(3, SIDE, SIDE)
-    head, x = nn.Linear(192, 4).double(), images()
+    head, x = nn.Linear(192, 4).double().eval(), images()
     parts = lambda x: F.max_pool2d(x + shift, 2).sigmoid()  # noqa: E731
     y = torch.tensor([0, 1, 2])
     found = attribute(lambda x: head(parts(x).flatten(1)), x, y, "deeplift")
@@ -144,8 +144,8 @@ def test_a_winner_of_the_image_wins_in_a_reference_that_is_flat():
 
 
 def test_residuals_and_shared_tensors_add_up():
-    conv = Net(nn.ReLU()).first
-    inner = nn.Conv2d(6, 6, 3, padding=1).double()
+    conv = Net(nn.ReLU()).first.eval()
+    inner = nn.Conv2d(6, 6, 3, padding=1).double().eval()
 
     def net(x):
         y = F.relu(conv(x), inplace=True)
