@@ -185,7 +185,8 @@ def deeplift(model, x, y, draws, at_once) -> Tensor:
         name = getattr(getattr(model, "model", model), "name", "this network")
         raise ValueError(
             f"deeplift does not add up for {name}: a map sums to {total[wrong][0]:.4g} where the "
-            f"logit changes by {change[wrong][0]:.4g}; products of activations, softmax and norms of each image have no rule; take integrated_gradients"
+            f"logit changes by {change[wrong][0]:.4g}; products of activations, softmax and norms "
+            "of each image have no rule; take integrated_gradients"
         )
     return attribution
 
