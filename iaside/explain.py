@@ -240,8 +240,7 @@ def explain(
     >>> e.sid.estimate.round(3).tolist()
     [1.0, 0.0, 0.0]
     """
-    import torch
-
+    from iaside.probe import class_labels
     from iaside.sampling import sampled_worths
     from iaside.spectral import band_masks
     from iaside.worths import check_images, coalition_worths
@@ -253,7 +252,7 @@ def explain(
     if not sampled and settings.pop("relative", False):
         raise ValueError("relative=True says how to read tolerance=; give that too")
     check_images(images)
-    labels = None if labels is None else torch.as_tensor(labels)
+    labels = None if labels is None else class_labels(labels, len(images), soft=True)
     if masks is None:
         masks = band_masks(n_bands, tuple(images.shape[-2:]), metric, spacing, images)
     if normalise == "share":  # two passes an image say whether there is anything to divide by

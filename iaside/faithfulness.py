@@ -384,7 +384,7 @@ def examine(
     quantities = [*QUANTITIES, *(f"correct {name}" for name in judges)]
     provenance = {
         "networks": known,
-        "outputs": model.outputs,
+        "outputs": model.gives,
         "images": fingerprint(images),
         "labels": fingerprint(labels),
         "n_images": len(images),
