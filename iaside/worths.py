@@ -422,7 +422,7 @@ def prepare(
     scorer = _Scorer(asked, values, device, precision)
     if batch_size is None:
         first_label = None if labels is None else labels[:1].to(device)
-        reference = logits_of(asked.answer.to(device), outputs)
+        reference = logits_of(asked.answer.to(device), asked.outputs)
         seconds = partial(scorer.seconds, labels=first_label, reference=reference)
         batch_size = fastest_batch_size(seconds, scorer.model, images[:1].to(device), precision)
     elif batch_size < 1:

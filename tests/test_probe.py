@@ -1,5 +1,7 @@
 """What a model does is seen before it is believed: right numbers, or a refusal."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -145,6 +147,12 @@ def test_a_recipe_says_what_its_network_gives():
     soft = nn.Sequential(network(), nn.Softmax(1))
     soft = Classifier(soft, recipe | {"outputs": "probabilities"}, "mine")
     assert torch.allclose(soft(x), network()(x).log_softmax(1), atol=1e-6)
+    said = ia.coalition_worths(soft, x, predicted(network(), x), MASKS, **GAME)
+    assert said.provenance["outputs"] == "probabilities"
+    assert said.provenance["floored"] == [0, 32]
+    for net, given in ((network(), "probabilities"), (network(), "binary")):
+        with pytest.raises(ValueError, match=f"mine: the recipe says outputs '{given}', but"):
+            Classifier(net, recipe | {"outputs": given}, "mine")(x)
     with pytest.raises(ValueError, match="outputs must be one of logits, prob"):
         Classifier(one, recipe | {"outputs": "odds"}, "mine")
 
@@ -596,3 +604,47 @@ def test_bands_that_are_not_the_image_do_not_say_what_the_model_knows():
     whole = ia.sampled_worths(net, x, y, MASKS, budget=60, **GAME)
     half = ia.sampled_worths(net, x, y, MASKS / 2, budget=60, **GAME)
     assert whole.provenance["clean"]["correct"] == 6 and "clean" not in half.provenance
+
+
+# -- true float32 -------------------------------------------------------------------------------
+
+
+def test_attacks_maps_and_predictions_ask_in_true_float32():
+    """A GPU would take TF32 else; the setting is there on every machine."""
+    from iaside.faithfulness import examine
+
+    net, x, told = network(), pictures(2), []
+    y, cudnn = predicted(net, x), torch.backends.cudnn
+
+    def model(x):
+        told.append(cudnn.allow_tf32 or torch.is_autocast_enabled("cpu"))
+        return net(x)
+
+    loops = [partial(ia.perturb, x, name, model=model, labels=y, **more)
+             for name, more in (("fgsm", {"eps": 0.1}), ("pgd", {"eps": 0.1}), ("pixle", {}),
+                                ("sparsefool", {"steps": 1}))]  # fmt: skip
+    loops += [
+        lambda: ia.attribute(model, x, None, "integrated_gradients", steps=2),
+        lambda: examine(model, x, y, {"i": {"method": "integrated_gradients", "steps": 2},
+                                      "c": {"method": "clean"}}, {"j": model}, steps=4,
+                        infidelity_samples=1, progress=False),
+    ]  # fmt: skip
+    before, cudnn.allow_tf32 = cudnn.allow_tf32, True
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            for loop in loops:
+                loop()
+        assert told and not any(told) and cudnn.allow_tf32
+    finally:
+        cudnn.allow_tf32 = before
+
+
+def test_a_judge_that_is_the_model_gives_what_the_model_gives():
+    from iaside.faithfulness import examine
+
+    net, x = network(), pictures(2)
+    y, soft = predicted(net, x), nn.Sequential(net, nn.Softmax(1)).eval()
+    found = examine(soft, x, y, {"c": {"method": "clean"}}, {"self": soft, "other": net}, steps=4,
+                    progress=False, outputs="probabilities")  # fmt: skip
+    for judge in ("self", "other"):
+        assert found.tables[f"correct {judge}"].tolist() == [[1, 1]]
