@@ -312,17 +312,20 @@ def _check_model(model: object) -> None:
             check_here(tensor, "the weights of the model are")
 
 
-def _networks(part: object, depth: int = DEPTH, seen: dict | None = None) -> Iterator[nn.Module]:
+def _networks(model: object) -> Iterator[nn.Module]:
     """The networks that a callable is, or that can be seen inside it."""
-    seen = {} if seen is None else seen
-    if depth < 0 or id(part) in seen:
-        return
-    seen[id(part)] = part  # kept: an id is used again when its object has gone
-    if isinstance(part, nn.Module):
-        yield part
-        seen.update((id(m), m) for m in part.modules())
-    for inside in _inside(part):
-        yield from _networks(inside, depth - 1, seen)
+    level, seen = [model], {}
+    for _ in range(DEPTH):
+        deeper = []
+        for part in level:
+            if id(part) in seen:
+                continue
+            seen[id(part)] = part  # kept: an id is used again when its object has gone
+            if isinstance(part, nn.Module):
+                yield part
+                seen.update((id(m), m) for m in part.modules())
+            deeper += _inside(part)
+        level = deeper
 
 
 def _inside(part: object) -> list:

@@ -648,3 +648,15 @@ def test_a_judge_that_is_the_model_gives_what_the_model_gives():
                     progress=False, outputs="probabilities")  # fmt: skip
     for judge in ("self", "other"):
         assert found.tables[f"correct {judge}"].tolist() == [[1, 1]]
+
+
+def test_what_was_seen_too_deep_is_seen_again_where_it_is_near():
+    net = nn.Sequential(nn.Dropout(), network()).train()
+    near = Holding(parts=[{"net": net}])
+    deep = near
+    for _ in range(5):
+        deep = [deep]
+    near.first = deep
+    model = Holding(a=deep, parts=[{"net": network()}], z=near)
+    with pytest.raises(ValueError, match="in training mode"):
+        probe(model, pictures())
