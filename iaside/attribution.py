@@ -25,9 +25,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from iaside import baselines
-from iaside.gradients import cross_entropy, differentiable, drawn, gradients, predictions
+from iaside.gradients import cross_entropy, drawn, gradients, predictions
 from iaside.machine import channels_last
-from iaside.perturb import _check_images, _generators, asked_about
+from iaside.perturb import _attackable, _check_images, _generators, asked_about
 from iaside.probe import PROBE, Asked, probe
 
 AT_ONCE = {"cpu": 10}  # images (copies, points of a path) per pass of the model
@@ -111,7 +111,7 @@ def attribute(
         model, images, targets, options, seed, first, batch_size, progress, outputs
     )
     maps = []
-    with differentiable(model, images.device, method):
+    with _attackable(model, method, images.device):
         for piece in pieces:
             found = function(model, *piece, **options)
             maps.append(found.attribution if method in EXPLORERS else found)
@@ -181,7 +181,7 @@ def explore(
         model, images, targets, options, seed, first, batch_size, progress, outputs
     )
     done = []
-    with differentiable(model, images.device, method):
+    with _attackable(model, method, images.device):
         for piece in pieces:
             done.append(function(model, *piece, **options))
             _check_finite([found.attribution for found in done], method, first)

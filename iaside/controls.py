@@ -10,6 +10,7 @@ initialisations is kept by `iaside.estimator.Controls`.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -121,7 +122,9 @@ def measured_controls(
             model, sd = untrained_control(name, images, seed, **network)
         except UnusableControl as error:
             return Controls([], [], str(error))
-        samples.append(measure(model, seed))
+        with warnings.catch_warnings():  # untrained networks are at chance: said of each, it hides
+            warnings.filterwarnings("ignore", "not clearly better than chance", RuntimeWarning)
+            samples.append(measure(model, seed))
         spread.append(sd)
     return Controls(samples, spread)
 

@@ -31,6 +31,7 @@ from iaside.tables import Worths, check_same_pictures
 if TYPE_CHECKING:  # reports read explanations without torch, which takes seconds to import
     from torch import Tensor
 
+    from iaside.probe import Asked
     from iaside.spectral import Masks
 
 MIN_IMAGES_PER_CLASS = 5
@@ -230,7 +231,9 @@ def explain(
     (forward passes) coalitions are sampled until it is reached (``sampled_worths``): up to 64
     bands, in this process (no client), and the columns are the images visited.
 
-    Errors: as ``band_masks``, ``coalition_worths`` and ``sampled_worths``.
+    Errors: as ``band_masks``, ``coalition_worths`` and ``sampled_worths``; ValueError for
+    normalise="share" where v(all) - v(none) of several images is not clearly above 0, which is
+    seen first.
     Source: seed 002 sections 3.1 to 3.4.
 
     >>> import torch
@@ -240,8 +243,7 @@ def explain(
     >>> e.sid.estimate.round(3).tolist()
     [1.0, 0.0, 0.0]
     """
-    import torch
-
+    from iaside.probe import class_labels
     from iaside.sampling import sampled_worths
     from iaside.spectral import band_masks
     from iaside.worths import check_images, coalition_worths
@@ -253,14 +255,12 @@ def explain(
     if not sampled and settings.pop("relative", False):
         raise ValueError("relative=True says how to read tolerance=; give that too")
     check_images(images)
-    labels = None if labels is None else torch.as_tensor(labels)
+    labels = None if labels is None else class_labels(labels, len(images), soft=True)
     if masks is None:
         masks = band_masks(n_bands, tuple(images.shape[-2:]), metric, spacing, images)
-    if normalise == "share":  # two passes an image say whether there is anything to divide by
-        alone = {k: v for k, v in settings.items() if k in _OF_THE_GAME}
-        whole = coalition_worths(model, images, labels, band_masks(1, tuple(images.shape[-2:])),
-                                 **alone, progress=False)  # fmt: skip
-        spectral_importance([np.diff(whole.table, axis=0).mean(), 0.0], normalise)
+    if normalise == "share":
+        game = {k: v for k, v in settings.items() if k in _OF_THE_GAME}
+        model = _worth_sharing(model, images, labels, level, **game)
     if sampled:
         worths = sampled_worths(model, images, labels, masks, tolerance, budget, **settings)
     else:
@@ -275,8 +275,44 @@ def explain(
 
 _OF_THE_GAME = (  # settings that say what a coalition is worth
     "value", "temperature", "absence", "sigma", "seed", "precision", "device", "batch_size",
-    "subset",
+    "subset", "outputs",
 )  # fmt: skip
+
+
+def _worth_sharing(model, images, labels, level, **game) -> Asked:
+    """The model as it is to be asked, once two passes an image say that there is something to
+    divide by."""
+    import torch
+
+    from iaside.machine import check_precision, device_of
+    from iaside.probe import probe
+    from iaside.spectral import band_masks
+    from iaside.worths import OF_CLASSES, coalition_worths
+
+    value, subset = game.get("value", "log_likelihood"), game.get("subset")
+    how = {k: game[k] for k in ("precision", "outputs") if k in game}
+    check_precision(how.get("precision", "float32"))
+    seen = images if images.dtype == torch.float64 else images.float()
+    chosen = slice(None) if subset is None else torch.as_tensor(subset)
+    asked = probe(
+        model, seen[chosen], None if labels is None else labels[chosen], **how,
+        device=device_of(model, game.get("device")),
+        class_outputs=any(v in OF_CLASSES for v in ([value] if callable(value) or
+                                                    isinstance(value, str) else value)),
+    )  # fmt: skip
+    with warnings.catch_warnings():  # what it warns of, the game itself will
+        warnings.simplefilter("ignore", RuntimeWarning)
+        whole = coalition_worths(asked, images, labels, band_masks(1, tuple(images.shape[-2:])),
+                                 **game, progress=False)  # fmt: skip
+    gain = whole.table[-1] - whole.table[0]
+    spectral_importance([gain.mean(), 0.0], "share")
+    if len(gain) > 1 and may_be_zero(gain, level):
+        raise ValueError(
+            f"normalise='share' divides by v(all) - v(none), {gain.mean():.3g} on average of "
+            f"{len(gain)} images and not clearly above 0; use normalise='minmax', or the raw "
+            "values (psi)"
+        )
+    return asked
 
 
 def _check_settings(normalise: str, beta: float, score_kind: str, level: float) -> None:

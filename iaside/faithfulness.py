@@ -24,7 +24,7 @@ from tqdm import tqdm
 from iaside.attribution import EXPLORERS, attribute, explore, map_passes
 from iaside.baselines import captum_attr, image_by_image, probabilities
 from iaside.files import reading
-from iaside.gradients import differentiable, predictions
+from iaside.gradients import predictions
 from iaside.machine import (
     arithmetic,
     channels_last,
@@ -34,6 +34,7 @@ from iaside.machine import (
     kept_memory,
 )
 from iaside.perturb import (
+    _attackable,
     _check_images,
     _generators,
     asked_about,
@@ -161,7 +162,7 @@ def infidelity(
     ]
     maps = iter(attribution.split(1))
     how = {"n_perturb_samples": samples, "normalize": True}
-    with differentiable(model, images.device, "infidelity"), torch.no_grad():
+    with _attackable(model, "infidelity", images.device), torch.no_grad():
         found = image_by_image(
             list(_generators(seeds)), images, targets,
             lambda x, y: measure(probabilities(model), noise, x, next(maps), target=y, **how),
@@ -376,15 +377,17 @@ def examine(
     asked = {"model": probe(model, images, labels, outputs=outputs, device=device)}
     if twin is not None:
         asked["twin"] = probe(twin, images, labels, outputs=outputs, device=device)
-    asked |= {name: probe(net, _fitted(images[:2].to(device), net), labels)
-              for name, net in judges.items()}  # fmt: skip
+    for name, net in judges.items():
+        own = outputs if net is asked["model"].model else "logits"
+        shown = _fitted(images[:2].to(device), net)
+        asked[name] = probe(net, shown, labels, outputs=own)
     known = {name: fingerprint_model(net.model, net.answer) for name, net in asked.items()}
     model, twin = asked["model"], asked.get("twin")
     targets, clean = _clean(model, images, labels, device)
     quantities = [*QUANTITIES, *(f"correct {name}" for name in judges)]
     provenance = {
         "networks": known,
-        "outputs": model.outputs,
+        "outputs": model.gives,
         "images": fingerprint(images),
         "labels": fingerprint(labels),
         "n_images": len(images),
@@ -507,7 +510,7 @@ def _examined(model, x, y, variant, references, i, seed, how, whole, samples, tw
             a = attribute(model, x, y, method, **draw, **options)
     found["passes"] = float(sum(seen)) if seen else np.nan
     if method in FROM_BLACK:
-        with torch.no_grad():
+        with torch.no_grad(), arithmetic("float32", x.device):
             outputs = model(torch.cat([x, torch.zeros_like(x)]))
         explained = (outputs if method == "deeplift" else outputs.softmax(1))[:, y.item()]
         found["change"] = (explained[0] - explained[1]).item()
@@ -551,7 +554,8 @@ def _fitted(x: Tensor, net) -> Tensor:
 @torch.no_grad()
 def _clean(model: Asked, images: Tensor, labels: Tensor, device) -> tuple[Tensor, dict]:
     """What the model predicts, and what a provenance keeps of that."""
-    answers = torch.cat([model(x.to(device)).cpu().double() for x in images.split(1)])
+    with arithmetic("float32", device):
+        answers = torch.cat([model(x.to(device)).cpu().double() for x in images.split(1)])
     known = {
         "log_likelihood": answers.log_softmax(1).gather(1, labels[:, None])[:, 0].numpy(),
         "accuracy": (answers.argmax(1) == labels).numpy(),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from iaside.machine import arithmetic, channels_last
-from iaside.perturb import _attackable
 
 
 def gradients(
@@ -50,18 +48,13 @@ def drawn(kind: Callable, draws, shape: tuple[int, ...], like: Tensor) -> Tensor
     return torch.stack([kind(shape, generator=g, device="cpu") for g in draws], 1).to(like)
 
 
-@contextlib.contextmanager
-def differentiable(model: Callable, device: torch.device, method: str) -> Iterator[None]:
-    with _attackable(model, method), arithmetic("float32", device):
-        yield
-
-
 @torch.no_grad()
 def predictions(model: Callable[[Tensor], Tensor], images: Tensor, batch_size: int = 1) -> Tensor:
-    """The likeliest class of each image, (B,) int64.
+    """The likeliest class of each image in true float32, (B,) int64.
 
     >>> predictions(lambda x: x.mean((2, 3)), torch.eye(3)[:, :, None, None]).tolist()
     [0, 1, 2]
     """
     parts = images.split(batch_size)
-    return torch.cat([model(channels_last(part)).argmax(1) for part in parts])
+    with arithmetic("float32", images.device):
+        return torch.cat([model(channels_last(part)).argmax(1) for part in parts])

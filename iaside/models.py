@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from iaside.architectures import ARCHITECTURES
 from iaside.files import replacing, write_text
-from iaside.probe import OUTPUTS, logits_of
+from iaside.probe import OUTPUTS, logits_of, not_as_said
 
 PROJECT = Path(__file__).resolve().parents[1]
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -64,11 +64,20 @@ class Classifier(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits.  x: (B, 3, H, W) pixels in [0, 1];  returns (B, K) in the net's dtype."""
+        """Logits.  x: (B, 3, H, W) pixels in [0, 1];  returns (B, K) in the net's dtype.
+
+        ValueError where the net does not give what the recipe's ``outputs`` says.
+        """
         floating = (p.dtype for p in self.net.parameters() if p.is_floating_point())
         given = self.net(((x - self.mean) / self.std).to(next(floating, x.dtype)))
         outputs = self.recipe.get("outputs", "logits")
-        return given if outputs == "logits" else logits_of(given, outputs)
+        if outputs == "logits":
+            return given
+        if wrong := not_as_said(given, outputs):
+            raise ValueError(
+                f"{self.name}: the recipe says outputs {outputs!r}, but {wrong}; correct that field"
+            )
+        return logits_of(given, outputs)
 
     def _exact(self, key: str) -> Tensor:
         parameter = next(self.net.parameters(), torch.empty(0))

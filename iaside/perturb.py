@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from iaside.corruptions import corrupt
+from iaside.machine import arithmetic
 from iaside.probe import PROBE, Asked, check_here, class_labels, probe
 from iaside.spectral import Masks, split_bands
 from iaside.tables import CORRUPTIONS
@@ -196,7 +197,7 @@ def perturb_noting(
     ]
     usable = torch.ones(len(x), dtype=torch.bool, device="cpu")
     if name in ATTACKS:
-        with _attackable(given["model"], name) as model:
+        with _attackable(given["model"], name, x.device) as model:
             watched = _Watched(model, len(x))
             y = _made(x, name, seeds, **given | {"model": watched})
         usable = watched.usable | ~watched.asked
@@ -554,8 +555,9 @@ _NO_GRADIENT = (  # what autograd says of a model whose outputs do not depend on
 
 
 @contextlib.contextmanager
-def _attackable(model: Asked, method: str) -> Iterator[Asked]:
-    """Gradients with respect to pixels, whatever the caller's mode, and to nothing else.
+def _attackable(model: Asked, method: str, device: torch.device) -> Iterator[Asked]:
+    """Gradients with respect to pixels, in true float32, whatever the caller's mode, and to nothing
+    else.
 
     A model that gives no gradient at all is refused in the name of the method.
     """
@@ -564,7 +566,7 @@ def _attackable(model: Asked, method: str) -> Iterator[Asked]:
     try:
         for p in trained:
             p.requires_grad_(False)
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), arithmetic("float32", device):
             yield model
     except RuntimeError as error:
         if not any(text in str(error) for text in _NO_GRADIENT):

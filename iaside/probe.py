@@ -1,8 +1,10 @@
 """What a model does, seen before a long loop believes it; and the one way in which loops ask it.
 
 Two pictures are shown together, each alone, and together again: six picture passes, once per model
-and loop. `probe` refuses what would give wrong numbers without a word and returns the model as the
-loop is to ask it, `Asked`, which every other loop takes as it is.
+and loop. The two are not alike, not even mirrored: among its like a picture finds its own mean and
+variance, and a batch norm that takes them from the batch would go unseen. `probe` refuses what
+would give wrong numbers without a word and returns the model as the loop is to ask it, `Asked`,
+which every other loop takes as it is.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ from iaside.machine import arithmetic
 
 OUTPUTS = ("logits", "probabilities", "binary")
 PROBE = 6  # pictures that a probe shows a model
+DEPTH = 6  # of attributes, closures and containers in which networks are looked for
 FLOOR = 1e-12  # of probabilities: the logarithm of 0 is no number to average
 LEAST, SPREAD = 1e-6, {"float32": 1e-3, "bfloat16": 3e-2}  # of answers to the same: the tolerance
-WIDE = (torch.float32, torch.float64)
+WIDE, NARROW = (torch.float32, torch.float64), (torch.bfloat16, torch.float16)
 ABOUT_DTYPE = re.compile(r"dtype|scalar type|Input type|same type")
 
 
@@ -52,6 +55,13 @@ class Asked(nn.Module):
         self.model, self.outputs, self.dtype = model, outputs, dtype
         self.classes, self.answer = classes, answer
 
+    @property
+    def gives(self) -> str:
+        """What the network itself gives: ``outputs``, or what its recipe says that it has turned
+        into logits."""
+        recipe = getattr(self.model, "recipe", None) or {}
+        return recipe.get("outputs", "logits") if self.outputs == "logits" else self.outputs
+
     def forward(self, x: Tensor) -> Tensor:
         return logits_of(self.model(copied(x, self.dtype)), self.outputs)
 
@@ -70,16 +80,33 @@ def logits_of(answer: Tensor, outputs: str) -> Tensor:
     1.0
     """
     if outputs == "probabilities":
-        return answer.to(torch.promote_types(answer.dtype, torch.float32)).clamp(min=FLOOR).log()
+        p = answer.to(torch.promote_types(answer.dtype, torch.float32))
+        if p.numel() == len(p):
+            p = torch.cat([1 - p.reshape(-1, 1), p.reshape(-1, 1)], 1)
+        return p.clamp(min=FLOOR).log()
     if outputs == "binary":
         z = answer.reshape(len(answer), 1)
         return torch.cat([torch.zeros_like(z), z], 1)
     return answer.clone()
 
 
-def n_floored(logits: Tensor) -> Tensor:
-    """How many probabilities of each row became the floor, (B, classes) -> (B,)."""
-    return (logits.exp() < 1.01 * FLOOR).sum(-1)
+def not_as_said(answer: Tensor, outputs: str) -> str:
+    """Why an answer (B, ...) cannot be what it is said to be; "" where it can, or is not finite.
+
+    >>> not_as_said(torch.tensor([[0.5, 0.9]]), "probabilities")
+    'answers range from 0.5 to 0.9 and sum to 1 only within 0.4'
+    """
+    single = answer.numel() == len(answer)
+    if outputs == "binary" and not single:
+        return f"that is one logit per image, and the model gives {tuple(answer.shape[1:])}"
+    if outputs == "probabilities" and answer.isfinite().all():
+        slack = SPREAD["bfloat16" if answer.dtype in NARROW else "float32"]
+        low, high = answer.min().item(), answer.max().item()
+        off = 0.0 if single else (answer.double().sum(1) - 1).abs().max().item()
+        if low < 0 or high > 1 + slack or off > slack:
+            sums = "" if single else f" and sum to 1 only within {off:.3g}"
+            return f"answers range from {low:.4g} to {high:.4g}{sums}"
+    return ""
 
 
 @torch.no_grad()
@@ -95,11 +122,12 @@ def probe(
 ) -> Asked:
     """See what a model does with two pictures, and return it as loops are to ask it.
 
-    Shapes: images (N, C, H, W) in [0, 1], of which the first two are shown, or the first and its
-    mirror image; labels (N,) class indices or (N, classes) probabilities, None for none.
+    Shapes: images (N, C, H, W) in [0, 1], of which the first is shown and the first that differs
+    from it, or its own mirror image at half the brightness; labels (N,) class indices or
+    (N, classes) probabilities, None for none.
     outputs: what the model gives: ``logits`` (log-probabilities are logits), ``probabilities``, of
-    which the logarithm is taken, floored at 1e-12, or ``binary``, one logit z that becomes the two
-    logits 0 and z: label 1 is the positive class.
+    which the logarithm is taken, floored at 1e-12 (of one column p, that of 1 - p and p), or
+    ``binary``, one logit z that becomes the two logits 0 and z: label 1 is the positive class.
     class_outputs: False where the answers need not be classes, such as embeddings.
     device: where to show them, None where they are. An ``Asked`` has been seen and is not shown
     anything; only the labels are held against its classes.
@@ -121,11 +149,10 @@ def probe(
         return model
     if outputs not in OUTPUTS:
         raise ValueError(f"outputs={outputs!r} is not known; choose one of {', '.join(OUTPUTS)}")
-    check_here(images, "images are")
+    check_images(images)
     _check_model(model)
     device = torch.device(images.device if device is None else device)
-    x = images[:2].detach().to(device)
-    pair = x if len(x) == 2 else torch.cat([x, x.flip(-1)])
+    pair = _pair(images.detach()).to(device)
 
     with arithmetic(precision, device):
         together, dtype = _first(model, pair)
@@ -137,14 +164,22 @@ def probe(
         again = model(copied(pair, dtype)).clone()
     for answer, n in ((alone[0], 1), (alone[1], 1), (again, 2)):
         _check_rows(answer, n)
-    low = together.dtype in (torch.bfloat16, torch.float16)
-    spread = SPREAD["bfloat16" if low else precision]
+    _check_arithmetic(model, together.dtype, precision)
+    spread = SPREAD[precision]
     _check_same(model, together.double(), torch.cat(alone).double(), again.double(), spread)
     classes = None
     if class_outputs or outputs != "logits":
-        classes = _classes(together, outputs, spread)
+        classes = _classes(together, outputs)
         _check_range(labels, classes)
-    return Asked(model, outputs, dtype if dtype != x.dtype else None, classes, alone[0].cpu())
+    return Asked(model, outputs, dtype if dtype != pair.dtype else None, classes, alone[0].cpu())
+
+
+def _pair(images: Tensor) -> Tensor:
+    """The first picture, and one whose mean and variance are others."""
+    first = images[:1]
+    others = (images[i : i + 1] for i in range(1, len(images)))
+    differs = (other for other in others if not torch.equal(other, first))
+    return torch.cat([first, next(differs, first.flip(-1) / 2)])
 
 
 def _first(model: Callable, pair: Tensor) -> tuple[Tensor, torch.dtype]:
@@ -161,18 +196,51 @@ def _first(model: Callable, pair: Tensor) -> tuple[Tensor, torch.dtype]:
             if not isinstance(answer, Tensor):
                 _check_rows(answer, len(pair))
             return answer.clone(), dtype
+    raise ValueError(_narrow(model, "takes neither float32 nor float64 pixels")) from refused
+
+
+def _check_arithmetic(model, dtype: torch.dtype, precision: str) -> None:
+    """Refuse answers that were not computed in the precision they would be recorded under."""
+    if precision == "float32" and dtype in NARROW:
+        raise ValueError(_narrow(model, f"answers in {str(dtype)[6:]}, not float32"))
+    if precision == "bfloat16" and dtype == torch.float64:
+        raise ValueError(
+            "the model answers in float64, which precision='bfloat16' does not change; use "
+            "model.float() and float32 images, or leave precision out"
+        )
+
+
+def _narrow(model: Callable, does: str) -> str:
     weights = sorted({
         str(p.dtype).removeprefix("torch.")
         for m in _networks(model) for p in m.parameters() if p.is_floating_point()
     })  # fmt: skip
     whose = f" (its weights are {', '.join(weights)})" if weights else ""
-    raise ValueError(
-        f"the model takes neither float32 nor float64 pixels{whose}; use model.float(), with "
-        "precision='bfloat16' where it is to be fast"
-    ) from refused
+    return (
+        f"the model {does}{whose}; use model.float(), with precision='bfloat16' where it is to be "
+        "fast"
+    )
 
 
-# -- labels ------------------------------------------------------------------------------------
+# -- images and labels -------------------------------------------------------------------------
+
+
+def check_images(images: Tensor) -> None:
+    """Refuse what are not pixels (N, C, H, W) in [0, 1]."""
+    if not isinstance(images, Tensor) or images.ndim != 4:
+        shape = tuple(images.shape) if hasattr(images, "shape") else type(images).__name__
+        raise TypeError(f"images must be a tensor (N, C, H, W), got {shape}")
+    if len(images) == 0:
+        raise ValueError("images is empty; give at least one image")
+    check_here(images, "images are")
+    if not images.is_floating_point():
+        raise TypeError(f"images are {images.dtype}; divide by 255 to get pixels in [0, 1]")
+    low, high = images.min().item(), images.max().item()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"images range from {low:.4g} to {high:.4g}; pixels must be in [0, 1], "
+            "with any normalisation inside the model"
+        )
 
 
 def class_labels(labels, n: int, soft: bool = False) -> Tensor:
@@ -183,7 +251,15 @@ def class_labels(labels, n: int, soft: bool = False) -> Tensor:
     >>> class_labels([3, 1], 2)
     tensor([3, 1])
     """
-    labels = torch.as_tensor(labels)
+    try:
+        labels = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:  # strings, rows of several lengths
+        raise TypeError(
+            f"labels {str(labels)[:40]!r} are no numbers; give one integer class index per image"
+        ) from error
+    check_here(labels, "labels are")
+    if labels.shape[1:] == (1,) and not labels.is_floating_point():
+        labels = labels[:, 0]
     if len(labels.shape) not in ((1, 2) if soft else (1,)) or len(labels) != n:
         raise ValueError(
             f"labels are {labels.dtype} of shape {tuple(labels.shape)}: {len(labels)} labels for "
@@ -238,34 +314,75 @@ def _check_model(model: object) -> None:
 
 def _networks(model: object) -> Iterator[nn.Module]:
     """The networks that a callable is, or that can be seen inside it."""
-    if isinstance(model, nn.Module):
-        yield model
-    elif isinstance(model, functools.partial):
-        for part in (model.func, *model.args, *model.keywords.values()):
-            yield from _networks(part)
-    elif inspect.ismethod(model):
-        yield from _networks(model.__self__)
-    elif inspect.isfunction(model):
-        seen = inspect.getclosurevars(model)
-        for part in (*seen.nonlocals.values(), *seen.globals.values()):
+    level, seen = [model], {}
+    for _ in range(DEPTH):
+        deeper = []
+        for part in level:
+            if id(part) in seen:
+                continue
+            seen[id(part)] = part  # kept: an id is used again when its object has gone
             if isinstance(part, nn.Module):
                 yield part
+                seen.update((id(m), m) for m in part.modules())
+            deeper += _inside(part)
+        level = deeper
+
+
+def _inside(part: object) -> list:
+    """What a callable may use of what it holds."""
+    if isinstance(part, nn.Module):
+        return [v for m in part.modules() for k, v in vars(m).items() if k not in _OF_MODULES]
+    if isinstance(part, list | tuple):
+        return list(part)
+    if isinstance(part, dict):
+        return list(part.values())
+    if isinstance(part, functools.partial):
+        return [part.func, *part.args, *part.keywords.values()]
+    if inspect.ismethod(part):
+        return [part.__self__, part.__func__]
+    if inspect.isfunction(part):
+        if (part.__module__ or "").split(".")[0] == "torch":
+            return []
+        used = inspect.getclosurevars(part)
+        known = [used.nonlocals, used.globals, part.__kwdefaults__ or {}, vars(part)]
+        return [*(part.__defaults__ or ()), *(v for names in known for v in names.values())]
+    if isinstance(part, Tensor | type) or inspect.ismodule(part):
+        return []
+    return list(getattr(part, "__dict__", {}).values())
+
+
+_OF_MODULES = set(vars(nn.Module()))  # hooks, parameters, and modules, which are seen anyway
 
 
 # -- its answers ---------------------------------------------------------------------------------
 
 
 def _check_rows(answer: object, n: int) -> None:
-    if not isinstance(answer, Tensor) or answer.ndim < 1 or len(answer) != n:
-        what = tuple(answer.shape) if hasattr(answer, "shape") else type(answer).__name__
+    if not isinstance(answer, Tensor):
         raise ValueError(
-            f"the model returned {what} for {n} image{'s' * (n > 1)}; it must return ({n}, classes)"
+            f"the model returned {type(answer).__name__}; it must return a tensor ({n}, classes)"
+            f"{_remedy(answer)}"
+        )
+    if answer.ndim < 1 or len(answer) != n:
+        raise ValueError(
+            f"the model returned {tuple(answer.shape)} for {n} image{'s' * (n > 1)}; it must "
+            f"return ({n}, classes)"
         )
     if not answer.isfinite().all():
         raise ValueError(
             "the model returned nan or inf for the first images; check its weights, "
             "and try precision='float32'"
         )
+
+
+def _remedy(answer: object) -> str:
+    if type(answer).__module__ == "numpy":
+        return ": wrap it, lambda x: torch.from_numpy(model(x))"
+    if hasattr(answer, "logits"):
+        return ": wrap it, lambda x: model(x).logits"
+    if isinstance(answer, list | tuple):
+        return ": wrap it, lambda x: model(x)[0]"
+    return ""
 
 
 def _check_same(model, together: Tensor, alone: Tensor, again: Tensor, spread: float) -> None:
@@ -295,40 +412,38 @@ def _beside(model: object) -> str:
     )
 
 
-def _classes(answer: Tensor, outputs: str, slack: float) -> int:
+def _classes(answer: Tensor, outputs: str) -> int:
     """How many classes the answers (2, ...) have, as logits."""
-    if outputs == "binary":
-        if answer.numel() != len(answer):
-            raise ValueError(
-                f"outputs='binary' is one logit per image, and the model gives "
-                f"{tuple(answer.shape[1:])}; leave it out"
-            )
-        if ((answer >= 0) & (answer <= 1)).all() and answer.std(correction=0) > 0:
-            warnings.warn(
-                "the first answers lie between 0 and 1: outputs='binary' takes the number before "
-                "the sigmoid, not after it",
-                RuntimeWarning, stacklevel=4,
-            )  # fmt: skip
-        return 2
-    if answer.numel() == len(answer):
+    single = answer.numel() == len(answer)
+    if wrong := not_as_said(answer, outputs):
+        raise ValueError(f"outputs={outputs!r}, but {wrong}; leave it out for logits")
+    if single and outputs == "logits":
         raise ValueError(
             "the model gives one number per image, of which every softmax is 1: if it is the logit "
-            "of the positive class (label 1), say outputs='binary'"
+            "of the positive class (label 1), say outputs='binary', if its probability, "
+            "outputs='probabilities'"
         )
-    if answer.ndim != 2:
+    if not single and answer.ndim != 2:
         raise ValueError(
             f"the model returned {tuple(answer.shape)} for 2 images; it must return "
             "(B, classes) logits, or use value='embedding'"
         )
-    off = (answer.double().sum(1) - 1).abs().max().item()
-    probable = answer.min() >= 0 and off <= slack
-    if outputs == "probabilities" and not probable:
-        raise ValueError(
-            f"outputs='probabilities', but answers range from {answer.min().item():.4g} to "
-            f"{answer.max().item():.4g} and sum to 1 only within {off:.3g}; leave it out for logits"
-        )
-    if outputs == "logits" and probable:
+    if outputs == "logits" and not not_as_said(answer, "probabilities"):
         raise ValueError(
             "the model gives probabilities, and logits are expected: say outputs='probabilities'"
         )
-    return answer.shape[1]
+    if outputs == "binary" and answer.min() >= 0 and answer.max() <= 1 and answer.std() > 0:
+        _warn(
+            "the first answers lie between 0 and 1: outputs='binary' takes the number before the "
+            "sigmoid, not after it, which is outputs='probabilities'"
+        )
+    if outputs == "logits" and answer.min() > 0 and answer.max() < 1:
+        _warn(
+            "the first answers lie between 0 and 1 and do not sum to 1, as those of a sigmoid: "
+            "they are taken for logits; give what is before it"
+        )
+    return 2 if single else answer.shape[1]
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=5)

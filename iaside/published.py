@@ -17,11 +17,11 @@ from torch import Tensor
 
 from iaside.machine import (
     arithmetic,
-    channels_last,
     check_precision,
     fingerprint,
     fingerprint_model,
 )
+from iaside.probe import PROBE, check_images, class_labels, probe
 from iaside.shapley import coalitions
 from iaside.tables import Table, settings_key
 
@@ -71,12 +71,12 @@ def published_filter(x: Tensor, members: np.ndarray, spectrum: Tensor | None = N
 
 
 def published_passes(n_bands: int, n_images: int) -> int:
-    """Forward passes of ``published_worths`` with a folder to resume from.
+    """Forward passes of ``published_worths``.
 
     >>> published_passes(8, 5)
-    1281
+    1286
     """
-    return 2**n_bands * n_images + 1
+    return 2**n_bands * n_images + PROBE
 
 
 @torch.no_grad()
@@ -87,6 +87,7 @@ def published_worths(
     n_bands: int,
     precision: str = "float32",
     resume: str | os.PathLike | None = None,
+    outputs: str = "logits",
 ) -> np.ndarray:
     """Log-likelihood of every coalition under the published filter, in batches of ten images.
 
@@ -95,7 +96,9 @@ def published_worths(
 
     Shapes: images (N, C, H, W) in [0, 1], labels (N,); returns (2**M, N) float64.
     precision: float32 or bfloat16, as in ``coalition_worths``. resume: a folder for the
-    measurement in progress, as in ``coalition_worths``.
+    measurement in progress, and outputs: what the model gives, as in ``coalition_worths``.
+    Errors: those of ``iaside.probe``, which looks at the model first; ValueError for nan or
+    infinite answers.
     Source: the authors' published code, methods 1.2 and 1.3; zero absence, as in both seeds.
 
     >>> brightness = lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x[:, 0, 0, 0]], 1)
@@ -103,11 +106,14 @@ def published_worths(
     (4, 3)
     """
     check_precision(precision)
+    check_images(images)
     device = images.device
+    images = images if images.dtype == torch.float64 else images.float()
+    labels = class_labels(labels, len(images)).to(device)
+    asked = probe(model, images, labels, outputs=outputs, precision=precision)
     path = None
     if resume is not None:
-        with arithmetic(precision, device):
-            about = {"model": fingerprint_model(model, model(images[:1]))}
+        about = {"model": fingerprint_model(asked.model, asked.answer), "outputs": asked.gives}
         about |= {"images": fingerprint(images), "labels": fingerprint(labels)}
         about |= {"n_bands": n_bands, "precision": precision, "device": device.type}
         path = Path(resume) / f"published-{settings_key(about)}"
@@ -120,7 +126,12 @@ def published_worths(
             if np.isnan(table[row, here]).any():
                 shown = published_filter(x, members, spectrum)
                 with arithmetic(precision, device):
-                    outputs = model(channels_last(shown))
-                log_p = outputs.float().log_softmax(-1).gather(1, y)[:, 0]
+                    logits = asked(shown)
+                log_p = logits.float().log_softmax(-1).gather(1, y)[:, 0]
+                if not log_p.isfinite().all():
+                    raise ValueError(
+                        f"the model returned nan or infinite worths for images {start} to "
+                        f"{start + len(x) - 1}; check its weights, and try precision='float32'"
+                    )
                 table[row, here] = log_p.cpu().double().numpy()
     return table.values

@@ -31,8 +31,8 @@ from iaside.machine import (
     look,
 )
 from iaside.perturb import ATTACKS, attack_passes, perturb, perturb_noting
-from iaside.probe import PROBE, Asked, class_labels, probe
-from iaside.score import clean_summary, warn_of_chance
+from iaside.probe import PROBE, Asked, check_images, class_labels, probe
+from iaside.score import at_floor, clean_summary, warn_of_chance
 from iaside.spectral import band_energy
 from iaside.tables import (
     CLEAN,
@@ -103,7 +103,7 @@ def responses(
 
     Errors: those of ``perturb``; ValueError for an unknown source, a band or cell that is not
     there, pictures that are not as many as the images, or nan answers. RuntimeWarning where the
-    clean images are not clearly classified better than by chance.
+    clean images are not clearly classified better than by chance, or probabilities were floored.
     Source: seed 002 Figs. 7 to 9, seed 001 Fig. 7; heat map: Yin et al. 2019, methods 4;
     corruptions: methods 9.4.
 
@@ -118,6 +118,11 @@ def responses(
     conditions = list(dict.fromkeys([CLEAN, *conditions]))
     for condition in conditions:
         _check_condition(condition, len(masks), heat_grid)
+    for given in (images,) if pictures is None else (images, pictures):
+        check_images(given)
+    images, pictures = (
+        x if x is None or x.dtype == torch.float64 else x.float() for x in (images, pictures)
+    )
     if pictures is not None and len(pictures) != len(images):
         raise ValueError(
             f"there are {len(pictures)} pictures of {len(images)} images; "
@@ -147,7 +152,7 @@ def responses(
     answer = _answerer(asked, precision, device, batch_size)
     provenance = {
         "model": fingerprint_model(asked.model, asked.answer),
-        "outputs": asked.outputs,
+        "outputs": asked.gives,
         "images": fingerprint(images),
         "look": look(images),
         "labels": fingerprint(labels),
@@ -199,8 +204,10 @@ def responses(
     clean = dict(zip(("log_likelihood", "probability_t2", "accuracy"), found[0], strict=False))
     provenance |= clean_summary(clean, asked.classes)
     warn_of_chance(provenance)
+    tables = {t: found[:, k] for k, t in enumerate(TABLES)}
+    provenance |= at_floor(provenance, tables)
     return Responses(
-        conditions, {t: found[:, k] for k, t in enumerate(TABLES)},
+        conditions, tables,
         band_energy(images, masks).double().numpy(), found[:, len(TABLES) :], provenance,
     )  # fmt: skip
 
@@ -422,7 +429,8 @@ def _fitter(model: Callable, images: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def _interpolation(model: Callable) -> str:
-    return getattr(model, "recipe", {}).get("interpolation", "bilinear")
+    net = model.model if isinstance(model, Asked) else model
+    return getattr(net, "recipe", {}).get("interpolation", "bilinear")
 
 
 def _resized(x: Tensor, size: tuple[int, int], how: str) -> Tensor:

@@ -30,7 +30,7 @@ from iaside.estimator import (
 )
 from iaside.machine import kept_memory
 from iaside.probe import PROBE
-from iaside.score import clean_summary, warn_of_chance
+from iaside.score import at_floor, clean_summary, warn_of_chance
 from iaside.spectral import Masks
 from iaside.tables import Table, settings_key
 from iaside.worths import Setup, Value, how_long, prepare
@@ -290,7 +290,8 @@ class _Sample:
     def clean(self) -> tuple[dict, np.ndarray]:
         """What is known of the answers to the images visited, and v(all) - v(none) of each."""
         worths = self.worths[:, np.isfinite(self.worths[0]).any(1)]
-        known = dict(zip(self.values, worths[:, :, 1], strict=True))
+        # Bands that do not add up to the image have not shown it.
+        known = dict(zip(self.values, worths[:, :, 1], strict=True)) if self.setup.complete else {}
         return clean_summary(known, self.setup.classes), worths[0, :, 1] - worths[0, :, 0]
 
     def rows(self, ended: dict) -> SampledWorths:
@@ -298,6 +299,7 @@ class _Sample:
         image, column = np.nonzero(np.isfinite(self.worths[0]))
         tables = {v: t[image, column] for v, t in
                   zip(self.setup.provenance["values"], self.worths, strict=False)}  # fmt: skip
+        ended |= at_floor(self.setup.provenance, tables)
         return SampledWorths(image, column // 2, self.codes[image, column], tables,
                              self.setup.provenance | ended, self.forwards)
 

@@ -228,8 +228,8 @@ def _wilson(p: ArrayLike, n: int, level: float) -> Interval:
 def clean_summary(known: Mapping[str, np.ndarray], classes: int | None) -> dict:
     """What a provenance keeps of the answers to the clean images: {"clean": {...}}, or {}.
 
-    known: name -> (N,), of which ``log_likelihood`` (nats), ``accuracy`` and ``floored``, how many
-    probabilities were below 1e-12, are kept;  classes: of the model, None where it has none.
+    known: name -> (N,), of which ``log_likelihood`` (nats) and ``accuracy`` are kept;  classes: of
+    the model, None where it has none.
 
     >>> clean_summary({"log_likelihood": np.log([0.5, 0.5]), "accuracy": np.ones(2)}, 2)["clean"]
     {'classes': 2, 'n': 2, 'correct': 2.0, 'log_likelihood': -0.693147}
@@ -239,9 +239,34 @@ def clean_summary(known: Mapping[str, np.ndarray], classes: int | None) -> dict:
     right, log_p = known["accuracy"], known["log_likelihood"]
     clean = {"classes": classes, "n": len(right), "correct": float(right.sum()),
              "log_likelihood": round(float(log_p.mean()), 6)}  # fmt: skip
-    if "floored" in known:
-        clean["floored"] = int(known["floored"].sum())
     return {"clean": clean}
+
+
+def at_floor(about: Mapping, tables: Mapping[str, np.ndarray]) -> dict:
+    """What a provenance keeps of worths log 1e-12, to which probabilities of 0 are raised, with a
+    warning where there are some: {"floored": [how many, of how many]}, or {}.
+
+    about: the provenance, whose ``outputs`` says whether there can be any;  tables: value -> worths
+    in any shape, nan where there is none.
+
+    >>> at_floor({"outputs": "probabilities"}, {"log_likelihood": np.array([-1.0, -2.0, np.nan])})
+    {'floored': [0, 2]}
+    """
+    if about["outputs"] != "probabilities" or "log_likelihood" not in tables:
+        return {}
+    log_p = np.asarray(tables["log_likelihood"])
+    found = [int((log_p <= np.log(1.01e-12)).sum()), int(np.isfinite(log_p).sum())]
+    if found[0]:
+        warnings.warn(
+            f"{_floors(found)}: the model gives probabilities too small for their numbers, and "
+            "what these worths would be is not known; give the logits where there are some",
+            RuntimeWarning, stacklevel=4,
+        )  # fmt: skip
+    return {"floored": found}
+
+
+def _floors(found: Sequence[int]) -> str:
+    return f"{found[0]:,} of {found[1]:,} worths at the floor log 1e-12"
 
 
 def clean_line(about: Mapping, level: float = 0.95) -> str:
@@ -257,12 +282,12 @@ def clean_line(about: Mapping, level: float = 0.95) -> str:
     classes, n, correct = clean["classes"], clean["n"], clean["correct"]
     given = about.get("outputs", "logits")
     how = "" if given == "logits" else f" from {given}"
-    if "floored" in clean:
-        how += f", {clean['floored']:,} of which below 1e-12 and raised to it"
+    floors = f"; {_floors(about['floored'])}" if "floored" in about else ""
+    guess = -np.log(classes)
     return (
         f"{classes} classes{how}; clean images: top-1 {correct:g} of {n}, "
         f"{_wilson(correct / n, n, level):.0%} (by chance {100 / classes:.2g}%); mean "
-        f"log-likelihood\n{clean['log_likelihood']:.3g} (of guessing {-np.log(classes):.3g})"
+        f"log-likelihood\n{clean['log_likelihood']:.3g} (of guessing {guess:.3g}){floors}"
     )
 
 

@@ -31,8 +31,8 @@ from iaside.machine import (
     kept_memory,
     look,
 )
-from iaside.probe import PROBE, Asked, check_here, class_labels, logits_of, n_floored, probe
-from iaside.score import clean_summary, warn_of_chance
+from iaside.probe import PROBE, Asked, check_images, class_labels, logits_of, probe
+from iaside.score import at_floor, clean_summary, warn_of_chance
 from iaside.shapley import coalitions
 from iaside.spectral import Masks, split_bands
 from iaside.tables import Table, Worths, settings_key
@@ -100,7 +100,7 @@ def coalition_worths(
     Errors: ValueError/TypeError before any long computation for images outside [0, 1], labels
     that do not fit, more than 14 bands, and for a model that ``iaside.probe`` refuses; nan or
     infinite outputs end the run. RuntimeWarning where the clean images are not clearly classified
-    better than by chance, or v(all) - v(none) is not clearly above 0.
+    better than by chance, v(all) - v(none) is not clearly above 0, or probabilities were floored.
     Source: seed 002 Eqs. 5, 7 and 8 (the constant C is row 0 of the table, not subtracted).
 
     >>> from iaside.spectral import band_masks
@@ -133,7 +133,8 @@ def coalition_worths(
             forwards += scores[0].size
             bar.update(scores[0].size)
     warn_of_chance(clean, tables[0, -1] - tables[0, 0])
-    return Worths(dict(zip(values, tables.values, strict=True)), provenance | clean, forwards)
+    named = dict(zip(values, tables.values, strict=True))
+    return Worths(named, provenance | clean | at_floor(provenance, named), forwards)
 
 
 def _clean_pass(setup: Setup, resume) -> tuple[np.ndarray, dict, int]:
@@ -182,7 +183,9 @@ def play(setup: Setup, jobs: Iterable[Job]) -> Iterator[Played]:
 def coalition_passes(n_bands: int, n_images: int, embedding: bool = False) -> int:
     """Forward passes of ``coalition_worths``, without those that only time the network.
 
-    embedding: whether that value is asked for, which also sees every clean image.
+    The clean images are the last coalition. Where the bands do not add up to them, they are seen
+    besides: ``n_images`` more. embedding: whether that value is asked for, which also sees every
+    clean image, to compare with.
 
     >>> coalition_passes(8, 24)  # six to see what the model does first
     6150
@@ -359,8 +362,6 @@ class Setup:
         if self.classes is None or self.labels is None:
             return self
         scorer, more = copy.copy(self.scorer), _value_functions(WATCHED, 1.0)
-        if scorer.asked.outputs == "probabilities":
-            more["floored"] = lambda outputs, labels: n_floored(outputs)
         scorer.values = scorer.values | {n: f for n, f in more.items() if n not in scorer.values}
         return replace(self, scorer=scorer)
 
@@ -421,7 +422,7 @@ def prepare(
     scorer = _Scorer(asked, values, device, precision)
     if batch_size is None:
         first_label = None if labels is None else labels[:1].to(device)
-        reference = logits_of(asked.answer.to(device), outputs)
+        reference = logits_of(asked.answer.to(device), asked.outputs)
         seconds = partial(scorer.seconds, labels=first_label, reference=reference)
         batch_size = fastest_batch_size(seconds, scorer.model, images[:1].to(device), precision)
     elif batch_size < 1:
@@ -430,7 +431,7 @@ def prepare(
     bands_hash = masks if isinstance(masks, Tensor) else first
     provenance = {
         "model": fingerprint_model(scorer.model, asked.answer),
-        "outputs": asked.outputs,
+        "outputs": asked.gives,
         "images": fingerprint(images),
         "look": look(images),
         "labels": fingerprint(labels) if labels is not None else None,
@@ -539,23 +540,6 @@ def _fill_images(images: Tensor, absence: str, sigma: float, seed: int):
 
 
 # -- checks --------------------------------------------------------------------------------------
-
-
-def check_images(images: Tensor) -> None:
-    if not isinstance(images, Tensor) or images.ndim != 4:
-        shape = tuple(images.shape) if hasattr(images, "shape") else type(images).__name__
-        raise TypeError(f"images must be a tensor (N, C, H, W), got {shape}")
-    if len(images) == 0:
-        raise ValueError("images is empty; give at least one image")
-    check_here(images, "images are")
-    if not images.is_floating_point():
-        raise TypeError(f"images are {images.dtype}; divide by 255 to get pixels in [0, 1]")
-    low, high = images.min().item(), images.max().item()
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"images range from {low:.4g} to {high:.4g}; pixels must be in [0, 1], "
-            "with any normalisation inside the model"
-        )
 
 
 def _check_client(client: object) -> None:

@@ -1,5 +1,7 @@
 """Untrained controls: calibrated batch norms, bounds of their logits, initialisations as units."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -146,6 +148,21 @@ def test_one_refused_initialisation_refuses_the_network(monkeypatch):
     assert len(good.samples) == 5 and good.logit_sd == pytest.approx([0.7, 0.8, 0.9, 1.0, 1.1])
     refused = measured_controls(game, "net", None, range(9, 14), weights="w")
     assert refused.samples == [] and refused.refused == "no usable control: logit sd 5 (seed 12)"
+
+
+def test_chance_is_not_warned_of_once_for_each_initialisation(monkeypatch):
+    monkeypatch.setattr("iaside.controls.untrained_control",
+                        lambda name, images, seed, **network: Control("net", 1.0))  # fmt: skip
+
+    def game(model, seed):
+        warnings.warn("not clearly better than chance: 4 classes", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"something else {seed}", RuntimeWarning, stacklevel=2)
+        return sampled(np.ones(3), seed=seed)
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        measured_controls(game, "net", None, range(2))
+    assert [str(w.message) for w in told] == ["something else 0", "something else 1"]
 
 
 def test_a_refusal_comes_back_from_disk_and_other_files_do_not(tmp_path):

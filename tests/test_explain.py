@@ -4,6 +4,7 @@ import itertools
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -213,6 +214,47 @@ def test_nothing_to_share_is_said_before_the_game():
     with pytest.raises(ValueError, match="share.*no more than the empty one"):
         ia.explain(constant, some_images(6), some_labels(6), **ARGS, normalise="share")
     assert sum(seen) < 6 * 2**3, "two passes an image, and a look at one"
+
+
+def brightness(x):
+    return torch.stack([9 * x.mean((1, 2, 3)), 0 * x[:, 0, 0, 0]], 1)
+
+
+def test_shares_of_probabilities_are_those_of_the_logits_after_one_look():
+    x, y, seen = some_images(6), torch.zeros(6).long(), []
+
+    def likely(x):
+        seen.append(len(x))
+        return brightness(x).softmax(1)
+
+    how = {**ARGS, "normalise": "share"}
+    said = ia.explain(likely, x, y, **how, outputs="probabilities")
+    assert sum(seen) == 6 + 2 * 6 + 6 * 2**3, "one look, two passes an image, the game"
+    assert np.allclose(said.sid.estimate, ia.explain(brightness, x, y, **how).sid.estimate,
+                       atol=1e-4)  # fmt: skip
+    binary = ia.explain(lambda x: -brightness(x)[:, :1], x, y, **how, outputs="binary")
+    assert np.allclose(binary.sid.estimate, said.sid.estimate, atol=1e-4)
+    again = ia.explain(brightness, x, y, **how, subset=[3, 4, 5], value="probability")
+    assert again.values.shape == (3, 3)
+
+
+def test_a_worth_that_may_be_zero_is_not_shared_and_nothing_is_said_twice():
+    x, seen = some_images(8), []
+    y = torch.tensor([0, 1] * 4)  # what is gained by some images is lost by the others
+
+    def model(x):
+        seen.append(len(x))
+        return brightness(x)
+
+    with warnings.catch_warnings(), pytest.raises(ValueError, match="of 8 images and not clearly"):
+        warnings.simplefilter("error")
+        ia.explain(model, x, y, **ARGS, normalise="share")
+    assert sum(seen) == 6 + 2 * 8
+    y[:7] = 0
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        ia.explain(lambda x: brightness(x).sigmoid() * 0.9, x, y, **ARGS, normalise="share")
+    assert len([w for w in told if "as those of a sigmoid" in str(w.message)]) == 1
 
 
 def test_noise_is_announced():

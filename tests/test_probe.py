@@ -1,5 +1,7 @@
 """What a model does is seen before it is believed: right numbers, or a refusal."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -59,7 +61,7 @@ def test_probabilities_are_refused_and_right_when_said():
     said = ia.coalition_worths(soft, x, y, MASKS, **GAME, outputs="probabilities")
     assert np.allclose(said.table, right.table, atol=1e-5)
     assert said.provenance["outputs"] == "probabilities"
-    assert said.provenance["clean"] | {"floored": 0} == said.provenance["clean"]
+    assert said.provenance["floored"] == [0, 32]
     fooled = ia.perturb(x, "pgd", model=soft, labels=y, eps=0.1, outputs="probabilities")
     assert torch.allclose(fooled, ia.perturb(x, "pgd", model=net, labels=y, eps=0.1), atol=1e-4)
     a, b = (ia.insertion(m, x, y, x, steps=4, outputs=o)
@@ -85,11 +87,22 @@ def test_zero_probabilities_are_floored_and_said():
     def certain(x):
         return F.one_hot((x.mean((1, 2, 3)) > 0.5).long(), 2).float()
 
-    w = ia.coalition_worths(certain, pictures(), torch.tensor([0, 1, 0, 1]), MASKS, **GAME,
-                            outputs="probabilities")  # fmt: skip
-    assert w.provenance["clean"]["floored"] == 4
-    assert w.table.min() == pytest.approx(np.log(FLOOR))
-    assert "4 of which below 1e-12" in str(ia.Explanation(w))
+    x, y, how = pictures(), torch.tensor([0, 1, 0, 1]), {"outputs": "probabilities"}
+    with pytest.warns(RuntimeWarning, match="of 32 worths at the floor log 1e-12"):
+        w = ia.coalition_worths(certain, x, y, MASKS, **GAME, **how)
+    n = int((w.table < -27).sum())
+    assert w.table.min() == pytest.approx(np.log(FLOOR)) and 0 < n < 32
+    assert w.provenance["floored"] == [n, 32]
+    assert f"{n} of 32 worths at the floor log 1e-12" in str(ia.Explanation(w))
+    with pytest.warns(RuntimeWarning, match="worths at the floor"):
+        s = ia.sampled_worths(certain, x, y, MASKS, budget=32, **GAME, **how)
+    assert s.provenance["floored"][0] == (s.tables["log_likelihood"] < -27).sum()
+    noise = [Condition("white_noise", 0.1)]
+    with pytest.warns(RuntimeWarning, match="of 8 worths at the floor"):
+        r = ia.responses(certain, x, y, noise, MASKS, progress=False, **how)
+    assert r.provenance["floored"][0] == (r.tables["log_likelihood"] < -27).sum()
+    w = ia.coalition_worths(network(), x, y, MASKS, **GAME)
+    assert "floored" not in w.provenance
 
 
 def test_logits_are_not_taken_for_probabilities():
@@ -134,6 +147,12 @@ def test_a_recipe_says_what_its_network_gives():
     soft = nn.Sequential(network(), nn.Softmax(1))
     soft = Classifier(soft, recipe | {"outputs": "probabilities"}, "mine")
     assert torch.allclose(soft(x), network()(x).log_softmax(1), atol=1e-6)
+    said = ia.coalition_worths(soft, x, predicted(network(), x), MASKS, **GAME)
+    assert said.provenance["outputs"] == "probabilities"
+    assert said.provenance["floored"] == [0, 32]
+    for net, given in ((network(), "probabilities"), (network(), "binary")):
+        with pytest.raises(ValueError, match=f"mine: the recipe says outputs '{given}', but"):
+            Classifier(net, recipe | {"outputs": given}, "mine")(x)
     with pytest.raises(ValueError, match="outputs must be one of logits, prob"):
         Classifier(one, recipe | {"outputs": "odds"}, "mine")
 
@@ -157,6 +176,8 @@ def training(layer):
 
 class Hidden:
     """A callable in which no network can be seen."""
+
+    __slots__ = ("parts",)
 
     def __init__(self, layer):
         self.parts = [nn.Sequential(layer, network()).train()]
@@ -290,7 +311,7 @@ def test_six_pictures_once_for_each_model_and_loop():
     assert sum(map(len, shown)) == PROBE + 4 + 2 * (4 + 4)
     shown.clear()
     ia.coalition_worths(net, x[:1], y[:1], MASKS, **GAME)
-    assert torch.equal(shown[0], torch.cat([x[:1], x[:1].flip(-1)])), "one, and its mirror image"
+    assert torch.equal(shown[0], torch.cat([x[:1], x[:1].flip(-1) / 2])), "one, mirrored"
     assert sum(map(len, shown)) == PROBE + 2**3
     with pytest.raises(ValueError, match="but the model has 4 classes"):
         probe(asked, x, y + 4)
@@ -385,3 +406,257 @@ def test_what_is_asked_passes_gradients_and_leaves_modes_alone():
     own = pictures(2).requires_grad_()
     net(own)[:, 0].sum().backward()
     assert torch.allclose(x.grad, own.grad) and not net.training
+
+
+# -- what can hide from a first look ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("places", [[0], [0, 0, 2], [0, 0, 0]])
+def test_two_alike_do_not_hide_a_batch(places):
+    x = pictures(3)[places]
+    with pytest.raises(ValueError, match="depends on the pictures beside it"):
+        probe(beside(), x)
+    shown = []
+    probe(lambda x: shown.append(x.clone()) or network()(x), pictures(3)[[0, 0, 2]])
+    assert torch.equal(shown[0], pictures(3)[[0, 2]]), "the first that differs"
+
+
+class Holding:
+    def __init__(self, **parts):
+        self.__dict__.update(parts)
+
+    def __call__(self, x):
+        return self.parts[0]["net"](x)
+
+
+def in_default(net):
+    def model(x, net=net):
+        return net(x)
+
+    return model
+
+
+def in_keyword(net):
+    def model(x, *, net=net):
+        return net(x)
+
+    return model
+
+
+def in_function(net):
+    def inner(x):
+        return net(x)
+
+    return lambda x: inner(x)
+
+
+class Listing(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.nets = [net]
+
+    def forward(self, x):
+        return self.nets[0](x)
+
+
+@pytest.mark.parametrize(
+    "hide",
+    [in_default, in_keyword, in_function, lambda net: Holding(parts=[{"net": net}]),
+     lambda net: Holding(parts=[{"net": net}]).__call__, lambda net: Listing(net).eval()],
+)  # fmt: skip
+def test_a_hidden_network_is_refused_before_it_is_run(hide):
+    net = nn.Sequential(nn.BatchNorm2d(3), network()).train()
+    before = {name: b.clone() for name, b in net.named_buffers()}
+    with pytest.raises(ValueError, match="Sequential inside the model is in training mode"):
+        probe(hide(net), pictures())
+    assert all(torch.equal(before[name], b) for name, b in net.named_buffers())
+    assert probe(hide(net.eval()), pictures()).classes == CLASSES
+
+
+def test_what_holds_itself_is_looked_through_once():
+    net = network()
+    model = Holding(parts=[{"net": net}])
+    model.self, model.many = model, [model] * 3
+    assert probe(model, pictures()).classes == CLASSES
+
+
+# -- answers of other kinds ---------------------------------------------------------------------
+
+
+class Output:
+    def __init__(self, logits):
+        self.logits = logits
+
+
+@pytest.mark.parametrize(
+    ("wrap", "text"),
+    [
+        (lambda out: out.detach().numpy(), r"ndarray.*torch.from_numpy\(model\(x\)\)"),
+        (lambda out: (out, None), r"tuple.*lambda x: model\(x\)\[0\]"),
+        (Output, r"Output.*lambda x: model\(x\).logits"),
+        (lambda out: None, r"NoneType; it must return a tensor \(2, classes\)$"),
+    ],
+)
+def test_an_answer_that_is_no_tensor_says_how_to_wrap_it(wrap, text):
+    net = network()
+    with pytest.raises(ValueError, match=text) as error:
+        probe(lambda x: wrap(net(x)), pictures())
+    assert "\n" not in str(error.value)
+
+
+def test_sigmoids_of_several_classes_are_warned_of():
+    net = network()
+    with pytest.warns(RuntimeWarning, match="between 0 and 1 and do not sum to 1.*sigmoid"):
+        probe(nn.Sequential(net, nn.Sigmoid()).eval(), pictures())
+
+
+def test_one_probability_is_that_of_label_1():
+    x, one = pictures(), network(classes=1)
+    p = nn.Sequential(one, nn.Sigmoid()).eval()
+    y = torch.tensor([0, 1, 1, 0])
+    right = ia.coalition_worths(one, x, y, MASKS, **GAME, outputs="binary").table
+    for model in (p, lambda x: p(x)[:, 0]):
+        said = ia.coalition_worths(model, x, y, MASKS, **GAME, outputs="probabilities")
+        assert np.allclose(said.table, right, atol=1e-5)
+    with pytest.raises(ValueError, match="answers range from .*leave it out"):
+        probe(lambda x: 9 - one(x), x, outputs="probabilities")
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        (["cat", "dog", "cat", "dog"], "are no numbers; give one integer"),
+        (torch.zeros(4, dtype=int, device="meta"), "labels are on the meta device"),
+        (torch.zeros(4, 2, dtype=int), "4 labels for 4 images|soft labels must be|2 classes"),
+    ],
+)
+def test_labels_that_are_none_are_refused_in_one_line(labels, text):
+    net, x = network(), pictures()
+    told = [loop for k, loop in enumerate(loops(net, x, labels)) if k != 5]  # which has no labels
+    for loop in (*told, lambda: ia.explain(net, x, labels, 3, **GAME)):
+        with pytest.raises((ValueError, TypeError), match=text) as error:
+            loop()
+        assert "\n" not in str(error.value)
+
+
+def test_a_column_of_labels_is_a_row_of_them():
+    net, x = network(), pictures()
+    y = predicted(net, x)
+    right = ia.explain(net, x, y, 3, **GAME)
+    column = ia.explain(net, x, y[:, None], 3, **GAME)
+    assert column.labels.tolist() == y.tolist() and np.array_equal(column.values, right.values)
+
+
+# -- images and numbers of other kinds -----------------------------------------------------------
+
+
+def test_answers_to_other_images_are_refused_or_the_same():
+    net, x = network(), pictures()
+    y, noise = predicted(net, x), [Condition("white_noise", 0.1)]
+    how = dict(masks=MASKS, progress=False)
+    for images, text in (((255 * x).byte(), "divide by 255"), (255 * x, "images range from")):
+        for given in ((images, None), (x, images)):
+            with pytest.raises((ValueError, TypeError), match=text):
+                ia.responses(net, given[0], y, noise, pictures=given[1], **how)
+        with pytest.raises((ValueError, TypeError), match=text):
+            probe(net, images)
+    half = x.half()
+    found = [ia.responses(net, own, y, noise, **how).tables for own in (half, half.float())]
+    assert all(np.array_equal(found[0][t], found[1][t], equal_nan=True) for t in found[0])
+
+
+def narrow(outputs=None):
+    from iaside.models import Classifier
+
+    return Classifier(network(), RECIPE | (outputs or {}), "mine")
+
+
+RECIPE = dict(library="torchvision", architecture="mine", num_classes=CLASSES,
+              input_size=(3, SIDE, SIDE), mean=(0.0,) * 3, std=(1.0,) * 3, crop_pct=1.0,
+              interpolation="bicubic")  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16])
+def test_a_classifier_of_narrow_numbers_is_no_float32(dtype):
+    x, y = pictures(), torch.zeros(4).long()
+    for loop in loops(narrow().to(dtype), x, y):
+        with pytest.raises(ValueError, match=f"weights are {str(dtype)[6:]}.*model.float()"):
+            loop()
+
+
+def test_a_network_of_wide_numbers_is_no_bfloat16():
+    for net in (narrow().double(), network().double()):
+        with pytest.raises(ValueError, match="answers in float64, which precision='bfloat16'"):
+            ia.coalition_worths(net, pictures(), torch.zeros(4).long(), MASKS, **GAME,
+                                precision="bfloat16")  # fmt: skip
+
+
+def test_what_has_been_asked_keeps_its_recipe():
+    from iaside.responses import _interpolation
+
+    net = narrow()
+    assert _interpolation(probe(net, pictures())) == _interpolation(net) == "bicubic"
+
+
+def test_bands_that_are_not_the_image_do_not_say_what_the_model_knows():
+    net, x = network(), pictures(6)
+    y = predicted(net, x)
+    whole = ia.sampled_worths(net, x, y, MASKS, budget=60, **GAME)
+    half = ia.sampled_worths(net, x, y, MASKS / 2, budget=60, **GAME)
+    assert whole.provenance["clean"]["correct"] == 6 and "clean" not in half.provenance
+
+
+# -- true float32 -------------------------------------------------------------------------------
+
+
+def test_attacks_maps_and_predictions_ask_in_true_float32():
+    """A GPU would take TF32 else; the setting is there on every machine."""
+    from iaside.faithfulness import examine
+
+    net, x, told = network(), pictures(2), []
+    y, cudnn = predicted(net, x), torch.backends.cudnn
+
+    def model(x):
+        told.append(cudnn.allow_tf32 or torch.is_autocast_enabled("cpu"))
+        return net(x)
+
+    loops = [partial(ia.perturb, x, name, model=model, labels=y, **more)
+             for name, more in (("fgsm", {"eps": 0.1}), ("pgd", {"eps": 0.1}), ("pixle", {}),
+                                ("sparsefool", {"steps": 1}))]  # fmt: skip
+    loops += [
+        lambda: ia.attribute(model, x, None, "integrated_gradients", steps=2),
+        lambda: examine(model, x, y, {"i": {"method": "integrated_gradients", "steps": 2},
+                                      "c": {"method": "clean"}}, {"j": model}, steps=4,
+                        infidelity_samples=1, progress=False),
+    ]  # fmt: skip
+    before, cudnn.allow_tf32 = cudnn.allow_tf32, True
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            for loop in loops:
+                loop()
+        assert told and not any(told) and cudnn.allow_tf32
+    finally:
+        cudnn.allow_tf32 = before
+
+
+def test_a_judge_that_is_the_model_gives_what_the_model_gives():
+    from iaside.faithfulness import examine
+
+    net, x = network(), pictures(2)
+    y, soft = predicted(net, x), nn.Sequential(net, nn.Softmax(1)).eval()
+    found = examine(soft, x, y, {"c": {"method": "clean"}}, {"self": soft, "other": net}, steps=4,
+                    progress=False, outputs="probabilities")  # fmt: skip
+    for judge in ("self", "other"):
+        assert found.tables[f"correct {judge}"].tolist() == [[1, 1]]
+
+
+def test_what_was_seen_too_deep_is_seen_again_where_it_is_near():
+    net = nn.Sequential(nn.Dropout(), network()).train()
+    near = Holding(parts=[{"net": net}])
+    deep = near
+    for _ in range(5):
+        deep = [deep]
+    near.first = deep
+    model = Holding(a=deep, parts=[{"net": network()}], z=near)
+    with pytest.raises(ValueError, match="in training mode"):
+        probe(model, pictures())

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from iaside.published import published_filter, published_mask, published_worths
+from iaside.published import (
+    published_filter,
+    published_mask,
+    published_passes,
+    published_worths,
+)
 from iaside.shapley import coalitions
 
 
@@ -59,7 +64,7 @@ def test_a_killed_measurement_goes_on(tmp_path):
 
     def model(t):
         seen.append(len(t))
-        if len(seen) == 7:
+        if len(seen) == 10:
             raise KeyboardInterrupt
         return 5 * t.mean((2, 3))
 
@@ -67,10 +72,44 @@ def test_a_killed_measurement_goes_on(tmp_path):
         published_worths(model, x, y, 2, resume=tmp_path)
     done = len(seen)
     table = published_worths(model, x, y, 2, resume=tmp_path)
-    assert len(seen) - done == 8 + 1 - (done - 2), "the rest, and one look at the model"
+    looks = 4  # of six pictures
+    assert len(seen) - done == looks + 8 - (done - looks - 1), "the rest, and one look at the model"
     assert np.array_equal(table, published_worths(lambda t: 5 * t.mean((2, 3)), x, y, 2))
     with pytest.raises(ValueError, match="precision='bf16' is not known"):
         published_worths(model, x, y, 2, precision="bf16")
+
+
+class Told(torch.nn.Module):
+    """Classes by mean colour, as probabilities; writes to its input and counts what it is shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = 0
+
+    def forward(self, t):
+        self.seen += len(t)
+        return t.mul_(5).mean((2, 3)).softmax(1)
+
+
+def test_the_published_code_asks_as_every_loop_does():
+    x, y, net = torch.rand(12, 3, 16, 16), torch.arange(12) % 3, Told().eval()
+    with pytest.raises(ValueError, match="say outputs='probabilities'"):
+        published_worths(net, x, y, 2)
+    net.seen, before = 0, x.clone()
+    told = published_worths(net, x, y.tolist(), 2, outputs="probabilities")
+    assert net.seen == published_passes(2, 12) and torch.equal(x, before)
+    right = published_worths(lambda t: 5 * t.mean((2, 3)), x, y, 2)
+    assert np.allclose(told, right, atol=1e-5)
+    for images, labels, text in ((255 * x, y, "images range from"), (x, y + 1, "has 3 classes"),
+                                 ((255 * x).byte(), y, "divide by 255")):  # fmt: skip
+        with pytest.raises((ValueError, TypeError), match=text):
+            published_worths(lambda t: 5 * t.mean((2, 3)), images, labels, 2)
+
+    def breaks(t):
+        return t.mean((2, 3)) / (t.amax((1, 2, 3), keepdim=True)[:, 0, 0] > 0)
+
+    with pytest.raises(ValueError, match="nan or infinite worths for images 0 to 9"):
+        published_worths(breaks, x, y, 2)
 
 
 def test_worths_are_the_log_likelihood_in_batches_of_ten():
