@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 import tracemalloc
 import warnings
@@ -17,7 +18,7 @@ import torch
 from smoke import ROOT
 
 import iaside as ia
-from iaside import files, machine, recorded, report, zoo
+from iaside import files, machine, recorded, report, training, zoo
 from iaside.estimator import SampledWorths
 from iaside.faithfulness import Examination, examine
 from iaside.files import DamagedError, read_json, replacing, write_text
@@ -28,7 +29,6 @@ from iaside.published import published_worths
 from iaside.responses import corrupt_all, responses
 from iaside.run import main
 from iaside.tables import CLEAN, TABLES, Condition, Responses, Worths, save_table
-from iaside.training import _finished
 
 SIDE = 8
 
@@ -461,17 +461,41 @@ def test_a_damaged_memory_of_batch_sizes_is_measured_anew(text, tmp_path, monkey
     assert size == 1 and json.loads(path.read_text()) == {key: 1}
 
 
-@pytest.mark.parametrize("file", ["settings.json", "final.safetensors", "epoch-001.safetensors"])
-def test_a_damaged_training_is_not_finished(file, tmp_path):
-    save_weights(net(), tmp_path / "final.safetensors")
-    save_weights(net(), tmp_path / "epoch-001.safetensors")
-    write_text(tmp_path / "log.csv", "epoch\n1\n")
-    write_text(tmp_path / "settings.json", '{"key": "k"}')
-    assert _finished(tmp_path, "k") and not _finished(tmp_path, "other")
-    path = tmp_path / file
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.warns(RuntimeWarning, match=rf"{file} cannot be read .*made again"):
-        assert not _finished(tmp_path, "k")
-    write_text(tmp_path / "settings.json", "[]")
-    with pytest.warns(RuntimeWarning, match="settings.json cannot be read"):
-        assert not _finished(tmp_path, "k")
+# what a training wrote -> how it is spoilt: torn, gone, empty, or zeros where the numbers were
+SPOILT_TRAININGS = {
+    "settings.json torn": ("settings.json", lambda data: data[:-3]),
+    "settings.json a list": ("settings.json", lambda data: b"[]"),
+    "settings.json without files": ("settings.json", lambda data: b'{"key": "k"}'),
+    "weights torn": ("final.safetensors", lambda data: data[:-1]),
+    "weights zero": ("final.safetensors", lambda data: data[:-40] + bytes(40)),
+    "weights gone": ("final.safetensors", None),
+    "checkpoint zero": ("epoch-001.safetensors", lambda data: data[:-40] + bytes(40)),
+    "recipe empty": ("final.json", lambda data: b""),
+    "recipe gone": ("final.json", None),
+    "log empty": ("log.csv", lambda data: b""),
+}
+
+
+@pytest.fixture(scope="module")
+def a_training(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    for name in ("final", "epoch-001"):
+        save_weights(net(), folder / f"{name}.safetensors")
+    write_text(folder / "log.csv", "epoch\n1\n")
+    files = {path.name: training._sha256(path) for path in folder.iterdir()}
+    write_text(folder / "settings.json", json.dumps({"key": "k", "files": files}))
+    return folder
+
+
+@pytest.mark.parametrize("spoilt", SPOILT_TRAININGS)
+def test_a_damaged_training_is_not_finished(spoilt, a_training, tmp_path):
+    folder = shutil.copytree(a_training, tmp_path / "n")
+    assert training._finished(folder, "k") and not training._finished(folder, "other")
+    name, spoil = SPOILT_TRAININGS[spoilt]
+    path = folder / name
+    if spoil is None:
+        path.unlink()
+    else:
+        path.write_bytes(spoil(path.read_bytes()))
+    with pytest.warns(RuntimeWarning, match=rf"{name} cannot be believed .*made again"):
+        assert not training._finished(folder, "k")
