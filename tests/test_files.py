@@ -444,7 +444,9 @@ def test_damaged_corrupted_images_are_made_again(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "3", "", "{", "\x00\x00", '{"%": null}', '{"%": 0}',
-                                  '{"%": "8"}', '{"%": true}', '{"%": [4]}'])  # fmt: skip
+                                  '{"%": "8"}', '{"%": true}', '{"%": [4]}',
+                                  '{"%": 1000000000000}', '{"%": 1025}', "[" * 100_000],
+                         ids=lambda text: text[:12])  # fmt: skip
 def test_a_damaged_memory_of_batch_sizes_is_measured_anew(text, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     model, x = Line().eval(), X[:1]
