@@ -247,7 +247,12 @@ class Worths:
             shape = arrays[names[0]].shape
             if len(shape) != 2 or shape[0] < 2 or shape[0] & (shape[0] - 1):
                 raise ValueError(f"{names[0]} is {shape}, not (2**M, N)")
-            return cls({name: checked(arrays[name], name, shape) for name in names}, provenance)
+            if not shape[1]:
+                raise ValueError("it holds no image")
+            tables = {name: checked(arrays[name], name, shape) for name in names}
+            if empty := [name for name, table in tables.items() if np.isnan(table).all()]:
+                raise ValueError(f"{empty[0]} holds no number")
+            return cls(tables, provenance)
 
 
 # -- of perturbed images ---------------------------------------------------------------------------

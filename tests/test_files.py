@@ -249,6 +249,35 @@ def test_a_damaged_result_is_one_line_with_its_path_and_a_remedy(what, damage, t
         assert re.search("measure|make repro|dvc repro", text)
 
 
+ROW = np.zeros(12, np.uint64)
+NO_ROWS = {"image": ROW[:0].astype(int), "draw": ROW[:0].astype(int), "coalition": ROW[:0],
+           "accuracy": np.zeros(0)}  # fmt: skip
+IMPOSSIBLE = {
+    "a coalition of a band too many": ("sampled", {"coalition": ROW + 8}, "more than 3 bands"),
+    "no row": ("sampled", NO_ROWS, "no coalition"),
+    **{f"{n} bands": ("sampled", {"provenance": np.array(json.dumps(
+        {"values": ["accuracy"], "n_bands": n}))}, "n_bands is")
+       for n in (0, 1, 65, "3", 3.0, None)},
+    "no number of bands": ("sampled", {"provenance": np.array('{"values": ["accuracy"]}')},
+                           "has no 'n_bands'"),
+    "no image": ("worths", {"accuracy": np.zeros((4, 0))}, "no image"),
+    "no number": ("worths", {"accuracy": np.full((4, 3), np.nan)}, "no number"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_tables_that_no_measurement_can_give_are_refused(case, tmp_path):
+    what, arrays, message = IMPOSSIBLE[case]
+    save, load, first = LOADERS[what]
+    path = tmp_path / "x.npz"
+    save(path)
+    for name, array in arrays.items():
+        changed(name, array)(path, first)
+    with pytest.raises(ValueError, match=message) as error:
+        load(path)
+    assert "\n" not in str(error.value) and "measure" in str(error.value)
+
+
 def test_a_missing_result_names_what_makes_it(tmp_path):
     for name, (_, load, _) in list(LOADERS.items())[:4]:
         with pytest.raises(FileNotFoundError, match=r"no .* at .*x\.npz; measure") as error:
