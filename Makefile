@@ -35,6 +35,9 @@ $(READY): pyproject.toml constraints.txt
 	@python -m pip install --no-deps torchattacks==3.5.1 -q
 	@touch $(READY)
 
+# -k: a stage that fails, such as the download from a server that is gone, stops only what depends on
+# it. DVC would then also go on after Ctrl-C, which to it is a stage that failed: so it runs in a
+# process group of its own (set -m), which the shell ends as a whole.
 repro: $(READY)
 	@git rev-parse --git-dir >/dev/null 2>&1 || python -m dvc config -q --local core.no_scm true
 	@if [ -n "$(STUDY)" ]; then python -m iaside.run --use "$(STUDY)"; fi
@@ -42,7 +45,12 @@ repro: $(READY)
 	@if python -m dvc status -q 2>/dev/null; then \
 	  echo "Everything is up to date: nothing was run."; \
 	else \
-	  python -m dvc repro importance && python -m dvc repro; \
+	  set -m; \
+	  go_on() { python -m dvc repro -k "$$@" & dvc=$$!; wait $$dvc; }; \
+	  trap 'kill -- -$$dvc; exit 130' INT TERM; \
+	  go_on importance || true; \
+	  go_on || { echo "Some stages failed (see above); what does not depend on them is made, in" \
+	    "results/. Mend the cause and run make repro again: only what is missing is run." >&2; exit 1; }; \
 	fi
 	@echo "Open results/index.html in a browser."
 

@@ -95,6 +95,13 @@ class SampledWorths:
         """From arrays whose names start with ``prefix``. Errors: KeyError, ValueError."""
         found = {name.removeprefix(prefix): array for name, array in arrays.items()}
         (rows,) = checked(found["coalition"], "coalition", (None,), "u").shape
+        n_bands = provenance["n_bands"]
+        if type(n_bands) is not int or not 2 <= n_bands <= 64:
+            raise ValueError(f"its n_bands is {n_bands!r}, not a whole number from 2 to 64")
+        if not rows:
+            raise ValueError("it holds no coalition")
+        if found["coalition"].max() > whole(n_bands):
+            raise ValueError(f"coalition {found['coalition'].max()} has more than {n_bands} bands")
         for name in ("image", "draw"):
             checked(found[name], name, (rows,), "iu")
         tables = {v: checked(found[v], v, (rows,)) for v in provenance["values"]}

@@ -21,6 +21,7 @@ from iaside.files import as_object, write_text
 
 SPAN = 0.1  # seconds in which a size is tried up to five times: one short pass is luck
 LONG = 0.25  # seconds a pass: what a pass costs besides its images is nothing beside that
+LARGEST = 1024  # images a batch
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -157,12 +158,12 @@ def _batch_sizes(model: torch.nn.Module, x: Tensor, precision: str) -> tuple[Pat
         known = as_object(path.read_text())
     except OSError:
         pass  # not there yet, or not to be read
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         warnings.warn(
             f"{path} holds no batch sizes ({error}): they are measured again", RuntimeWarning,
             stacklevel=2,
         )
-    return path, {k: n for k, n in known.items() if type(n) is int and n > 0}, key
+    return path, {k: n for k, n in known.items() if type(n) is int and 0 < n <= LARGEST}, key
 
 
 def _measure_batch_size(seconds: Callable[[Tensor], float], x: Tensor, rounds: int = 2) -> int:
@@ -176,7 +177,7 @@ def _measure_batch_size(seconds: Callable[[Tensor], float], x: Tensor, rounds: i
 
     times: dict[int, float] = {}  # batch size -> shortest seconds per image
     best, idle, size = float("inf"), 0, 1
-    while idle < 2 and size <= (256 if x.device.type == "cpu" else 1024):
+    while idle < 2 and size <= (256 if x.device.type == "cpu" else LARGEST):
         try:
             seconds(x.expand(size, *x.shape[1:]))  # the first pass also allocates and compiles
             times[size] = per_image(size)

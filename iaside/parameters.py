@@ -10,6 +10,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from iaside.files import as_object, reading
+
 SHARED = ("seed", "models", "runtime")  # the sections of params.yaml that belong to no notebook
 
 
@@ -241,9 +243,10 @@ def command_values(command: str, notebooks: Mapping[str, dict], params: dict) ->
     notebooks: NN_noun -> the defaults of its parameters.  Errors: UsageError of the runner.
     """
     a = runs(command)
-    nouns = [name.partition("_")[2] for name in notebooks]
-    return resolve_parameters(a.notebook.partition("_")[2], notebooks[a.notebook], params, nouns,
-                              a.item, dict(a.take), values_given(a))  # fmt: skip
+    noun = a.notebook.partition("_")[2]
+    # Sections may also belong to a notebook that no stage runs; study.check_sections knows those.
+    return resolve_parameters(noun, notebooks[a.notebook], params, [noun, *params], a.item,
+                              dict(a.take), values_given(a))  # fmt: skip
 
 
 def study_values(name: str, root: Path) -> dict:
@@ -260,6 +263,17 @@ def study_values(name: str, root: Path) -> dict:
 
 
 def read_notebooks(root: Path) -> dict[str, dict]:
-    """NN_noun -> the defaults of the parameters, of every notebook."""
-    paths = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-    return {p.stem: read_parameters(json.loads(p.read_text("utf-8")), p.stem) for p in paths}
+    """NN_noun -> the defaults of the parameters, of every notebook that a stage runs.
+
+    Others that lie there, copies and own ones, are nobody's business.
+    Errors: FileNotFoundError, or a ValueError naming the notebook.
+    """
+    stages = read_yaml((root / "dvc.yaml").read_text("utf-8"), "dvc.yaml")["stages"].values()
+    asked = [stage.get("do", stage)["cmd"] for stage in stages]
+    names = {runs(command).notebook for command in asked if isinstance(command, str)} - {None}
+    return {name: _defaults(root / "notebooks" / f"{name}.ipynb") for name in sorted(names)}
+
+
+def _defaults(path: Path) -> dict:
+    with reading(path, "a notebook", "take it from git (git checkout), or from an untouched copy"):
+        return read_parameters(as_object(path.read_text("utf-8")), path.stem)

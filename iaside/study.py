@@ -12,7 +12,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,8 @@ def check(study: Mapping, root: Path) -> None:
     """
     pipeline = read_yaml((root / "dvc.yaml").read_text("utf-8"), "dvc.yaml")
     notebooks = read_notebooks(root)
-    check_sections(study, notebooks)
+    there = {path.stem.partition("_")[2] for path in (root / "notebooks").glob("*_*.ipynb")}
+    check_sections(study, notebooks, there)
     check_paths(study, root)
     values = {
         stage: (runs(command).notebook.partition("_")[2],
@@ -63,13 +64,17 @@ def check(study: Mapping, root: Path) -> None:
 # -- sections, keys and paths: no library is needed ------------------------------------------------
 
 
-def check_sections(study: Mapping, notebooks: Mapping) -> None:
-    """Refuse a study with a section too few or too many, and keys that can name no file."""
+def check_sections(study: Mapping, notebooks: Mapping, own: Collection[str] = ()) -> None:
+    """Refuse a study with a section too few or too many, and keys that can name no file.
+
+    notebooks: those that a stage runs, each of which needs its section;  own: sections that there
+    may be besides, of notebooks that no stage runs.
+    """
     if not isinstance(study, Mapping):
         raise UsageError("the study holds no sections: copy one of studies/ and edit that")
     nouns = {name.partition("_")[2]: name for name in notebooks}
     for section in study:
-        if section not in (*SHARED, *nouns):
+        if section not in (*SHARED, *nouns, *own):
             raise UsageError(
                 f"no notebook is called {section!r}, a section of the study; "
                 f"{closest(section, (*SHARED, *nouns))}"

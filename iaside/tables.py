@@ -14,14 +14,14 @@ import struct
 import uuid
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from iaside.files import as_object, read_npz, reading, replacing
+from iaside.files import as_object, move, read_npz, reading, replacing
 
 CORRUPTIONS = (  # the 15 of ImageNet-C, in the order of its papers
     "gaussian_noise", "shot_noise", "impulse_noise",
@@ -56,7 +56,8 @@ class Table:
 
     What is assigned is appended to a file of this process alone, with a checksum: a kill can only
     tear the last record, and two processes at one measurement do not disturb each other. Opened
-    again it is as it was left, without records that are not as they were written.
+    again it is as it was left, without records that are not as they were written: a file with such
+    is put aside (*.damaged) when the rest of it has been taken over.
 
     >>> table = Table(None, (2, 3))
     >>> table[:, 1] = 7
@@ -71,26 +72,36 @@ class Table:
         self.shape, self.values = tuple(shape), np.full(shape, np.nan)
         self.file = folder and Path(folder) / f"{uuid.uuid4().hex}.rows"
         self.first = json.dumps({"shape": self.shape}).encode() + b"\n"
+        damaged = []
         for path in sorted(Path(folder).glob("*.rows")) if folder else ():
-            for place, numbers in self._records(path):
+            found, wrong = self._records(path)
+            for place, numbers in found:
                 self.values.ravel()[place] = numbers
+            if wrong:
+                measure_again(path, wrong)
+                damaged.append((path, found))
+        for path, found in damaged:  # what is good of it is kept elsewhere: the next time is silent
+            for place, numbers in found:
+                self._append(place, numbers)
+            move(path, path.with_suffix(".damaged"))
 
     def __getitem__(self, index) -> np.ndarray:
         return self.values[index]
 
     def __setitem__(self, index, values) -> None:
         self.values[index] = values
-        if self.file is None:
-            return
-        numbers = np.ascontiguousarray(self.values[index], "<f8")
-        body = self._places(index).astype("<i8").tobytes() + numbers.tobytes()
+        if self.file is not None:
+            self._append(self._places(index), self.values[index])
+
+    def _append(self, place: np.ndarray, numbers: np.ndarray) -> None:
+        """Write a record of numbers and their places in the flat table."""
+        numbers = np.ascontiguousarray(numbers, "<f8")
+        body = place.astype("<i8").tobytes() + numbers.tobytes()
         count = struct.pack("<Q", numbers.size)
         head = self.HEAD.pack(self.MARK, zlib.crc32(body, zlib.crc32(count)), numbers.size)
-        new = not self.file.exists()
-        if new:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
         with open(self.file, "ab") as file:
-            file.write((self.first if new else b"") + head + body)
+            file.write((b"" if file.tell() else self.first) + head + body)
 
     def _places(self, index) -> np.ndarray:
         """Where the numbers of an index are in the flat table."""
@@ -100,12 +111,13 @@ class Table:
             place = place * n + np.broadcast_to(steps, self.shape)[index]  # no copy of the whole
         return np.asarray(place)
 
-    def _records(self, path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Places and numbers of the records of a file that are as they were written."""
-        data = path.read_bytes()
+    def _records(self, path: Path) -> tuple[list[tuple[np.ndarray, np.ndarray]], str]:
+        """Places and numbers of the records that are as they were written, and what is wrong."""
+        if path.is_dir():
+            return [], "is a folder"
+        data, found = path.read_bytes(), []
         if not data.startswith(self.first):
-            measure_again(path, f"holds no rows of a table {self.shape}")
-            return
+            return [], f"holds no rows of a table {self.shape}"
         at, broken = len(self.first), False
         while at < len(data):
             end = at + self.HEAD.size
@@ -115,13 +127,14 @@ class Table:
                 break
             body = memoryview(data)[end : end + 16 * n]
             if zlib.crc32(body, zlib.crc32(struct.pack("<Q", n))) == checksum:
-                yield np.frombuffer(body[: 8 * n], "<i8"), np.frombuffer(body[8 * n :], "<f8")
+                found.append((
+                    np.frombuffer(body[: 8 * n], "<i8"), np.frombuffer(body[8 * n :], "<f8")
+                ))  # fmt: skip
             else:
                 broken = True
             at = end + 16 * n
-        if broken:
-            rest = f" from byte {at:,} on" if at < len(data) else ""
-            measure_again(path, f"is damaged, or was not written to its end{rest}")
+        rest = f" from byte {at:,} on" if at < len(data) else ""
+        return found, f"is damaged, or was not written to its end{rest}" if broken else ""
 
 
 def save_table(
@@ -234,7 +247,12 @@ class Worths:
             shape = arrays[names[0]].shape
             if len(shape) != 2 or shape[0] < 2 or shape[0] & (shape[0] - 1):
                 raise ValueError(f"{names[0]} is {shape}, not (2**M, N)")
-            return cls({name: checked(arrays[name], name, shape) for name in names}, provenance)
+            if not shape[1]:
+                raise ValueError("it holds no image")
+            tables = {name: checked(arrays[name], name, shape) for name in names}
+            if empty := [name for name, table in tables.items() if np.isnan(table).all()]:
+                raise ValueError(f"{empty[0]} holds no number")
+            return cls(tables, provenance)
 
 
 # -- of perturbed images ---------------------------------------------------------------------------

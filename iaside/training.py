@@ -436,8 +436,8 @@ def train_plan(
 
     networks: name -> settings, as zoo gives them;  shared: settings of the study;  seed: draws what
     is held out. Each gets a folder of its name in ``folder``. One is finished when its
-    settings.json holds the hash of its settings, its images and the code that trained it; folders
-    that no network has are removed.
+    settings.json holds the hash of its settings, its images and the code that trained it, and every
+    other file is the one whose hash stands there; folders that no network has are removed.
     workers: networks trained at a time on a CPU, each in a process with one thread; None is one
     per core. On an accelerator they come one after the other, in this process.
 
@@ -509,20 +509,27 @@ def _key(settings: Mapping, data: Data, device: torch.device) -> str:
 
 
 def _finished(folder: Path, key: str) -> bool:
-    """Whether a network of these settings is there, with weights and a log that can be read."""
+    """Whether a network of these settings is there, each of its files as training left it."""
     path = folder / "settings.json"
     if not path.is_file():
         return False
     try:
-        if as_object(path.read_text(encoding="utf-8")).get("key") != key:
+        note = as_object(path.read_text(encoding="utf-8"))
+        if note.get("key") != key:
             return False
-        for path in (folder / "final.safetensors", *sorted(folder.glob("*.safetensors"))):
-            with safe_open(path, "pt"):  # compares the sizes that it promises with its own
-                pass
-    except (OSError, ValueError, SafetensorError) as error:
-        measure_again(path, f"cannot be read ({error})")
+        for name, expected in dict(note["files"]).items():
+            path = folder / name
+            if _sha256(path) != expected:
+                raise ValueError("it is not what training wrote")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        measure_again(path, f"cannot be believed ({error})")
         return False
-    return (folder / "log.csv").is_file()
+    return True
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _train_one(name, note, folder, partial, device, arrays, report: Report) -> None:
@@ -532,6 +539,9 @@ def _train_one(name, note, folder, partial, device, arrays, report: Report) -> N
         shutil.rmtree(folder, ignore_errors=True)
     data = Data(*map(torch.from_numpy, arrays[note["images"]]))
     train_network(name, note, data, folder, partial, device, report)
-    text = json.dumps(note, indent=1, sort_keys=True) + "\n"
+    for stray in folder.glob(".*"):  # half a file, where an earlier process was killed
+        stray.unlink()
+    files = {path.name: _sha256(path) for path in folder.iterdir()}
+    text = json.dumps({**note, "files": files}, indent=1, sort_keys=True) + "\n"
     write_text(folder / "settings.json", text)
     shutil.rmtree(partial)

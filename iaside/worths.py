@@ -124,8 +124,10 @@ def coalition_worths(
     with tqdm(total=missing, disable=not progress, unit="pass", smoothing=0.1) as bar:
         whole, clean, forwards = _clean_pass(setup, resume)
         if setup.complete:
-            bar.update(int(np.isnan(tables[:, -1]).any(axis=0).sum()))
-            tables[:, -1] = whole
+            known = ~np.isnan(tables[:, -1]).any(axis=0)
+            if not known.all():  # or each call would add a file
+                bar.update(int((~known).sum()))
+                tables[:, -1] = whole
         jobs = _missing(tables, setup.group)
         played = play(setup, jobs) if client is None else client.play(setup, jobs)
         for here, rows, scores in played:

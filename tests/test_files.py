@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 import tracemalloc
 import warnings
@@ -17,7 +18,7 @@ import torch
 from smoke import ROOT
 
 import iaside as ia
-from iaside import files, machine, recorded, report, zoo
+from iaside import files, machine, recorded, report, training, zoo
 from iaside.estimator import SampledWorths
 from iaside.faithfulness import Examination, examine
 from iaside.files import DamagedError, read_json, replacing, write_text
@@ -28,7 +29,6 @@ from iaside.published import published_worths
 from iaside.responses import corrupt_all, responses
 from iaside.run import main
 from iaside.tables import CLEAN, TABLES, Condition, Responses, Worths, save_table
-from iaside.training import _finished
 
 SIDE = 8
 
@@ -249,6 +249,35 @@ def test_a_damaged_result_is_one_line_with_its_path_and_a_remedy(what, damage, t
         assert re.search("measure|make repro|dvc repro", text)
 
 
+ROW = np.zeros(12, np.uint64)
+NO_ROWS = {"image": ROW[:0].astype(int), "draw": ROW[:0].astype(int), "coalition": ROW[:0],
+           "accuracy": np.zeros(0)}  # fmt: skip
+IMPOSSIBLE = {
+    "a coalition of a band too many": ("sampled", {"coalition": ROW + 8}, "more than 3 bands"),
+    "no row": ("sampled", NO_ROWS, "no coalition"),
+    **{f"{n} bands": ("sampled", {"provenance": np.array(json.dumps(
+        {"values": ["accuracy"], "n_bands": n}))}, "n_bands is")
+       for n in (0, 1, 65, "3", 3.0, None)},
+    "no number of bands": ("sampled", {"provenance": np.array('{"values": ["accuracy"]}')},
+                           "has no 'n_bands'"),
+    "no image": ("worths", {"accuracy": np.zeros((4, 0))}, "no image"),
+    "no number": ("worths", {"accuracy": np.full((4, 3), np.nan)}, "no number"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_tables_that_no_measurement_can_give_are_refused(case, tmp_path):
+    what, arrays, message = IMPOSSIBLE[case]
+    save, load, first = LOADERS[what]
+    path = tmp_path / "x.npz"
+    save(path)
+    for name, array in arrays.items():
+        changed(name, array)(path, first)
+    with pytest.raises(ValueError, match=message) as error:
+        load(path)
+    assert "\n" not in str(error.value) and "measure" in str(error.value)
+
+
 def test_a_missing_result_names_what_makes_it(tmp_path):
     for name, (_, load, _) in list(LOADERS.items())[:4]:
         with pytest.raises(FileNotFoundError, match=r"no .* at .*x\.npz; measure") as error:
@@ -444,7 +473,9 @@ def test_damaged_corrupted_images_are_made_again(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "3", "", "{", "\x00\x00", '{"%": null}', '{"%": 0}',
-                                  '{"%": "8"}', '{"%": true}', '{"%": [4]}'])  # fmt: skip
+                                  '{"%": "8"}', '{"%": true}', '{"%": [4]}',
+                                  '{"%": 1000000000000}', '{"%": 1025}', "[" * 100_000],
+                         ids=lambda text: text[:12])  # fmt: skip
 def test_a_damaged_memory_of_batch_sizes_is_measured_anew(text, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     model, x = Line().eval(), X[:1]
@@ -461,17 +492,41 @@ def test_a_damaged_memory_of_batch_sizes_is_measured_anew(text, tmp_path, monkey
     assert size == 1 and json.loads(path.read_text()) == {key: 1}
 
 
-@pytest.mark.parametrize("file", ["settings.json", "final.safetensors", "epoch-001.safetensors"])
-def test_a_damaged_training_is_not_finished(file, tmp_path):
-    save_weights(net(), tmp_path / "final.safetensors")
-    save_weights(net(), tmp_path / "epoch-001.safetensors")
-    write_text(tmp_path / "log.csv", "epoch\n1\n")
-    write_text(tmp_path / "settings.json", '{"key": "k"}')
-    assert _finished(tmp_path, "k") and not _finished(tmp_path, "other")
-    path = tmp_path / file
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.warns(RuntimeWarning, match=rf"{file} cannot be read .*made again"):
-        assert not _finished(tmp_path, "k")
-    write_text(tmp_path / "settings.json", "[]")
-    with pytest.warns(RuntimeWarning, match="settings.json cannot be read"):
-        assert not _finished(tmp_path, "k")
+# what a training wrote -> how it is spoilt: torn, gone, empty, or zeros where the numbers were
+SPOILT_TRAININGS = {
+    "settings.json torn": ("settings.json", lambda data: data[:-3]),
+    "settings.json a list": ("settings.json", lambda data: b"[]"),
+    "settings.json without files": ("settings.json", lambda data: b'{"key": "k"}'),
+    "weights torn": ("final.safetensors", lambda data: data[:-1]),
+    "weights zero": ("final.safetensors", lambda data: data[:-40] + bytes(40)),
+    "weights gone": ("final.safetensors", None),
+    "checkpoint zero": ("epoch-001.safetensors", lambda data: data[:-40] + bytes(40)),
+    "recipe empty": ("final.json", lambda data: b""),
+    "recipe gone": ("final.json", None),
+    "log empty": ("log.csv", lambda data: b""),
+}
+
+
+@pytest.fixture(scope="module")
+def a_training(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    for name in ("final", "epoch-001"):
+        save_weights(net(), folder / f"{name}.safetensors")
+    write_text(folder / "log.csv", "epoch\n1\n")
+    files = {path.name: training._sha256(path) for path in folder.iterdir()}
+    write_text(folder / "settings.json", json.dumps({"key": "k", "files": files}))
+    return folder
+
+
+@pytest.mark.parametrize("spoilt", SPOILT_TRAININGS)
+def test_a_damaged_training_is_not_finished(spoilt, a_training, tmp_path):
+    folder = shutil.copytree(a_training, tmp_path / "n")
+    assert training._finished(folder, "k") and not training._finished(folder, "other")
+    name, spoil = SPOILT_TRAININGS[spoilt]
+    path = folder / name
+    if spoil is None:
+        path.unlink()
+    else:
+        path.write_bytes(spoil(path.read_bytes()))
+    with pytest.warns(RuntimeWarning, match=rf"{name} cannot be believed .*made again"):
+        assert not training._finished(folder, "k")

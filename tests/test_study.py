@@ -1,13 +1,14 @@
 """A study that cannot run, or not be reported, is refused before anything long, in one line."""
 
 import json
+import shutil
 
 import pytest
 from smoke import ROOT
 
 from iaside import libraries, plan, study
 from iaside.images import DOWNLOADS, count_images, load_images
-from iaside.parameters import UsageError, read_yaml
+from iaside.parameters import UsageError, read_yaml, study_values
 
 TEXT = (ROOT / "studies/default.yaml").read_text()
 LITE0 = "data/weights/tf_efficientnet_lite0"
@@ -156,3 +157,38 @@ def test_a_study_that_holds_no_sections_is_refused(tmp_path):
     for text in ("", "[1]", json.dumps({"models": [1]})):
         with pytest.raises(UsageError):
             study.check(read_yaml(text, "x") or {}, ROOT)
+
+
+@pytest.fixture
+def own_notebooks(tmp_path):
+    """A project with notebooks that no stage runs: a copy, an own one, an empty file."""
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    for file in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / file, tmp_path / file)
+    for name in ("data", "studies"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    folder = tmp_path / "notebooks"
+    shutil.copy(folder / "30_importance.ipynb", folder / "30_importance-Copy1.ipynb")
+    (folder / "95_mine.ipynb").write_text('{"cells": [], "metadata": {}}')
+    (folder / "96_empty.ipynb").touch()
+    return tmp_path
+
+
+def test_notebooks_that_no_stage_runs_need_no_section_and_may_have_one(own_notebooks, data):
+    params = read_yaml(TEXT, "x")
+    study.check(params, own_notebooks)
+    study.check(params | {"mine": {"n": 3}}, own_notebooks)
+    assert study_values("30_importance", own_notebooks)["beta"] == 0.75
+    with pytest.raises(UsageError, match="no notebook is called 'nine'"):
+        study.check(params | {"nine": {}}, own_notebooks)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"metadata": {}}', '{"cells": 3}'])
+def test_a_damaged_notebook_that_a_stage_runs_is_named_in_one_line(text, own_notebooks):
+    (own_notebooks / "notebooks/20_worths.ipynb").write_text(text)
+    with pytest.raises(ValueError, match=r"20_worths\.ipynb cannot be read as a notebook") as said:
+        study.check(read_yaml(TEXT, "x"), own_notebooks)
+    assert "\n" not in str(said.value)
+    (own_notebooks / "notebooks/20_worths.ipynb").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no notebook at .*20_worths\.ipynb"):
+        study.check(read_yaml(TEXT, "x"), own_notebooks)

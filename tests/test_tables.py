@@ -84,6 +84,8 @@ def test_no_changed_byte_is_believed(tmp_path):
     data = table.file.read_bytes()
     for n in range(len(data)):
         for wrong in {0, data[n] ^ 1, data[n] ^ 128} - {data[n]}:
+            for path in tmp_path.iterdir():  # what was taken over of the last one, too
+                path.unlink()
             table.file.write_bytes(data[:n] + bytes([wrong]) + data[n + 1 :])
             with pytest.warns(RuntimeWarning, match="made again"):
                 found = Table(tmp_path, (3, 2)).values
@@ -102,8 +104,8 @@ def test_a_record_that_is_damaged_leaves_those_behind_it(tmp_path):
 
 
 def test_a_table_of_another_shape_is_not_believed(tmp_path):
-    three_rows(tmp_path)
     for shape in ((2, 3), (3, 3), (6,)):
+        three_rows(tmp_path)
         with pytest.warns(RuntimeWarning, match=r"holds no rows of a table \("):
             assert np.isnan(Table(tmp_path, shape).values).all()
 
@@ -122,3 +124,27 @@ def test_two_writers_at_one_table_do_not_disturb_each_other(tmp_path):
     one[0] = two[1] = one[2] = 5
     two[0] = 5
     assert np.isnan(Table(tmp_path, (4, 3)).values).sum() == 3
+
+
+@pytest.mark.parametrize("spoil", [lambda d: d[:-1], lambda d: d[:-1] + b"?", lambda d: b"[]"])
+def test_a_damaged_file_is_spoken_of_once_and_what_is_good_of_it_outlives_that(spoil, tmp_path):
+    table, _ = three_rows(tmp_path)
+    table.file.write_bytes(spoil(table.file.read_bytes()))
+    with pytest.warns(RuntimeWarning, match="made again"):
+        found = Table(tmp_path, (3, 2)).values
+    assert table.file.with_suffix(".damaged").is_file() and not table.file.exists()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(Table(tmp_path, (3, 2)).values, found, equal_nan=True)
+        table[2] = [3, -3]  # its writer may still live
+        assert Table(tmp_path, (3, 2))[2].tolist() == [3, -3]
+
+
+def test_a_folder_in_the_place_of_a_file_is_put_aside(tmp_path):
+    three_rows(tmp_path)
+    (tmp_path / "a.rows").mkdir()
+    with pytest.warns(RuntimeWarning, match=r"a\.rows is a folder: .*made again"):
+        assert Table(tmp_path, (3, 2))[0].tolist() == [1, -1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Table(tmp_path, (3, 2))[2].tolist() == [3, -3]

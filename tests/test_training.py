@@ -320,6 +320,34 @@ def test_a_plan_that_grew_trains_only_what_is_new(shared, tmp_path, monkeypatch)
     assert run(plans["p"] | {"seed": 1}, images=str(other)) == ["small_cnn-seed1"], "other images"
 
 
+def test_what_a_kill_left_in_a_folder_is_swept_and_what_is_damaged_is_trained_again(
+    shared, tmp_path, monkeypatch
+):
+    found = zoo.networks({"p": {"architecture": "small_cnn", "epochs": 1}})
+    places = tmp_path / "results", tmp_path / "partial"
+
+    def run():
+        return train_plan(found, shared, *places, device="cpu", workers=1, progress=False)
+
+    def killed(name, note, data, folder, *a):
+        real(name, note, data, folder, *a)
+        (folder / ".final.safetensors.k1ll3d").write_bytes(b"half")
+
+    real = training.train_network
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "train_network", killed)
+        assert run() == ["small_cnn-seed0"]
+    folder = places[0] / "small_cnn-seed0"
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    files = json.loads(whole["settings.json"])["files"]
+    assert not [name for name in whole if name.startswith(".")]
+    assert set(files) == set(whole) - {"settings.json"} and run() == []
+    (folder / "log.csv").write_text("")
+    with pytest.warns(RuntimeWarning, match=r"log\.csv cannot be believed"):
+        assert run() == ["small_cnn-seed0"]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+
+
 def test_workers_change_no_byte_and_their_errors_arrive(shared, data, tmp_path):
     found = zoo.networks({"p": {"architecture": "small_cnn", "seed": [0, 1], "epochs": 1}})
     found["small_cnn-seed1"]["lr"] = 1e30

@@ -243,6 +243,14 @@ def test_a_killed_measurement_goes_on_where_it_was(tmp_path):
     assert measure(net, resume=tmp_path).forwards == 0
 
 
+def test_opening_a_finished_measurement_again_writes_nothing(tmp_path):
+    measure(Net().eval(), resume=tmp_path)
+    before = sorted(tmp_path.rglob("*.rows"))
+    for _ in range(2):
+        assert measure(Net().eval(), resume=tmp_path).forwards == 0
+    assert sorted(tmp_path.rglob("*.rows")) == before
+
+
 def test_a_resume_file_cut_to_half_or_zeroed_is_not_believed(tmp_path):
     whole = measure(Net().eval(), resume=tmp_path, batch_size=4).table
     [path] = tmp_path.glob("worths-*/*.rows")
