@@ -197,6 +197,17 @@ def test_28_pixel_grey_files_are_padded_too(tmp_path, mode, padded):
     assert load_images(tmp_path)[0].shape == (1, 3, 30, 30)  # only 28-pixel squares
 
 
+def test_items_of_more_than_8_bits_are_refused_as_files_are():
+    for mode in ("I;16", "I", "F"):
+        with pytest.raises(ValueError, match=f"item 0 of .*{mode} pixels have more than 8 bits"):
+            load_images([(Image.new(mode, (8, 8), 900), 0)])
+
+
+def test_items_are_pairs():
+    with pytest.raises(TypeError, match="item 0 of the source is a dict: it must be a pair"):
+        load_images([{"image": torch.zeros(3, 8, 8), "label": 0}])
+
+
 class Lazy(Dataset):
     """Ten items of labels 0, 1, 0, ...; what it keeps under `targets` is something else."""
 
