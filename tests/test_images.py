@@ -150,6 +150,7 @@ def test_an_image_of_the_size_asked_for_is_taken_as_it_is_but_for_a_crop():
         "mobilenetv3_large_100.miil_in21k_ft_in1k",  # bilinear
         "convnext_tiny.in12k_ft_in1k_384",  # squashed
         "vit_base_patch16_sapiens2.fb",  # 1024 x 768
+        "volo_d5_512.sail_in1k",  # 512 / 1.15: a black frame
     ],
 )
 def test_pixels_are_those_of_timms_own_transform(name, size):
