@@ -6,11 +6,14 @@ import codecs
 import csv
 import functools
 import io
+import itertools
+import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +26,15 @@ _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 _NOT_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 # What is recognised without an ending; other formats take nearly any file for one of theirs.
 _BY_CONTENT = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
-_HEIF = {".heic", ".heif"}
+_HEIF = {".heic", ".heif", ".hif"}
+_INSTALL_HEIF = '`pip install "iaside[heif]"` lets Pillow read it'
+_CLASSES = (
+    "'numbers', 'words', a list of the names in the order of the network's classes, or a dict from "
+    "name to index"
+)
 _FILE_COLUMNS = ("file", "filename", "path", "image")
 _LABEL_COLUMNS = ("label", "class")
+_NUMBER = re.compile(r"[-+]?[.,]?[0-9][0-9.,]*(e[-+]?[0-9]+)?", re.IGNORECASE)
 
 
 class Labelled(NamedTuple):
@@ -60,13 +69,12 @@ class Numbering:
         2
         """
         places = {name: k for k, name in enumerate(sorted(names))}
-        if self.classes is not None and not isinstance(self.classes, str):
+        if isinstance(self.classes, Mapping | Sequence) and not isinstance(self.classes, str):
             return self._given(places, where)
+        if not (self.classes is None or isinstance(self.classes, str)):
+            raise TypeError(f"classes={self.classes!r:.60} must be {_CLASSES}.")
         if self.classes not in (None, "numbers", "words"):
-            raise ValueError(
-                f"classes={self.classes!r} must be 'numbers', 'words', the names in the order of "
-                "the network's classes, or a dict from name to index."
-            )
+            raise ValueError(f"classes={self.classes!r} must be {_CLASSES}.")
         if self.classes == "words":
             return places
         integers = all(re.fullmatch("[0-9]+", name) for name in names)
@@ -80,7 +88,14 @@ class Numbering:
             return numbers
         if numbers:
             return self._of_integers(places, numbers, where)
-        if not self.own and (ids := _imagenet_ids(names)) and self.n_classes != len(names):
+        ids, odd = ({}, []) if self.own else _imagenet_ids(names)
+        if odd and self.n_classes in (None, 0, 1000):
+            raise ValueError(
+                f"some of the {len(names)} classes of {where} are named by ids of ImageNet's 1,000 "
+                f"classes, but not {', '.join(map(repr, odd[:3]))} ({len(odd)} in all): remove or "
+                "rename what is none, or give classes=[...] or a dict from name to index."
+            )
+        if ids and not odd and self.n_classes != len(names):
             if self.n_classes in (None, 0, 1000):  # also right for a folder with only some of them
                 return ids
             raise ValueError(
@@ -112,20 +127,32 @@ class Numbering:
                 f"{', '.join(map(repr, [*given][:3]))}, ..."
             )
         for name in places:
-            if not isinstance(given[name], int) or isinstance(given[name], bool):
+            # Integral: NumPy's integers too
+            if not isinstance(given[name], Integral) or isinstance(given[name], bool):
                 raise ValueError(
                     f"classes= gives {name!r} the index {given[name]!r}: it must be 0, 1, ..."
                 )
-        return {name: given[name] for name in places}
+        return {name: int(given[name]) for name in places}
 
     def _of_integers(self, places: dict, numbers: dict, where: Path) -> dict[str, int]:
-        n_classes = len(places) if self.own else self.n_classes
-        complete = sorted(numbers.values()) == list(range(len(numbers)))
-        if numbers == places or (complete and n_classes == len(numbers)):
+        in_order = {name: k for k, name in enumerate(sorted(places, key=numbers.get))}
+        complete = numbers == in_order
+        if self.own:  # 0, 1, ... in any case
+            return in_order
+        if numbers == places or (complete and self.n_classes == len(numbers)):
             return numbers
-        same_order = sorted(places, key=numbers.get) == list(places)
-        if self.own or (same_order and self.n_classes in (None, 0, len(places))):
+        if in_order == places and self.n_classes in (None, 0, len(places)):
             return places
+        if self.n_classes == len(places):  # as load_split numbers them
+            warnings.warn(
+                f"the {len(places)} classes of {where} are named by numbers "
+                f"({', '.join(in_order)[:40]} ...), which are taken in the order of the numbers. "
+                "If the network counts them in alphabetical order, as torchvision's ImageFolder "
+                "does, give classes='words'.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return in_order
         known = f"the network knows {self.n_classes}" if self.n_classes else "no network is known"
         raise ValueError(
             f"the {len(places)} classes of {where} are named by numbers ({', '.join(places)[:40]} "
@@ -135,14 +162,25 @@ class Numbering:
         )
 
 
-def _imagenet_ids(names: Sequence[str]) -> dict[str, int]:
-    """Their usual index where all names are ids of ImageNet's 1,000 classes, else nothing."""
-    if not all(re.fullmatch("n[0-9]+", name) for name in names):
-        return {}
+def _imagenet_ids(names: Sequence[str]) -> tuple[dict[str, int], list[str]]:
+    """The usual index of names that are, or begin with, an id of ImageNet's 1,000 classes.
+
+    The second are the other names, if there are such beside ids. n01440764_tench is class 0.
+    """
+    ids = {
+        name: found[0].lower()
+        for name in names
+        if (found := re.match("n[0-9]{8}(?![0-9])", name, re.IGNORECASE))
+    }
+    if not ids:
+        return {}, []
     from timm.data import ImageNetInfo
 
     known = {name: k for k, name in enumerate(ImageNetInfo().label_names())}
-    return {name: known[name] for name in names} if set(names) <= set(known) else {}
+    index = {name: known[wnid] for name, wnid in ids.items() if wnid in known}
+    if not index and len(ids) == len(names):  # ids of other classes only
+        return {}, []
+    return index, [name for name in names if name not in index]
 
 
 # --- which files are images ----------------------------------------------------------------------
@@ -166,6 +204,24 @@ def image_endings() -> frozenset[str]:
     return frozenset(e for e, name in Image.registered_extensions().items() if name in formats)
 
 
+def only_images(folder: Path) -> list[Path]:
+    """The images below a folder that holds nothing else, sorted.
+
+    Raises ValueError for other files (hidden ones apart), for none, and for two of one name but for
+    their endings.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}: put photographs there.")
+    images, others = _find_images(folder)
+    if others or not images:
+        said = _said(others) if others else "no images"
+        raise ValueError(f"{folder}: {said}. It must hold pictures, and nothing else.")
+    twice = [path for path, n in Counter(p.with_suffix("") for p in images).items() if n > 1]
+    if twice:
+        raise ValueError(f"{folder} has two pictures named {twice[0].name!r}: keep one of them.")
+    return images
+
+
 def is_hidden(path: Path, root: Path) -> bool:
     """Whether some part of a path below `root` is hidden, or litter of a file manager.
 
@@ -183,26 +239,41 @@ def _is_image(path: Path) -> bool:
     try:
         with Image.open(path, formats=_BY_CONTENT):
             return True
-    except (OSError, SyntaxError, Image.DecompressionBombError):
+    except Exception:  # each of Pillow's plugins has errors of its own for what is damaged
         return False
 
 
 def _find_images(folder: Path, deep: bool = True) -> tuple[list[Path], Counter]:
     """The images in a folder, sorted, and how many other files there are of each ending."""
     images, others = [], Counter()
-    for path in sorted(folder.rglob("*") if deep else folder.iterdir()):
-        if is_hidden(path, folder) or not path.is_file():
+    for path in sorted(_below(folder) if deep else folder.iterdir()):
+        if is_hidden(path, folder):
             continue
-        if _is_image(path):
+        if not path.is_file():
+            others["broken links"] += not path.exists()
+        elif _is_image(path):
             images.append(path)
         else:
             others[path.suffix.lower() or "without an ending"] += 1
-    return images, others
+    return images, +others
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """All that is no folder in a folder and its sub-folders, each of these once."""
+    seen = set()  # links may lead in circles
+    for root, below, files in os.walk(folder, followlinks=True):
+        place = os.path.realpath(root)
+        if place in seen:
+            below.clear()
+            continue
+        seen.add(place)
+        below.sort()  # which of two links to one folder comes first is then no chance
+        yield from (Path(root, name) for name in files)
 
 
 def _said(left_out: Counter) -> str:
     counts = ", ".join(f"{n} {kind}" for kind, n in sorted(left_out.items()))
-    heif = "; `pip install pillow-heif` lets it read .heic" if _HEIF & set(left_out) else ""
+    heif = f"; {_INSTALL_HEIF}" if _HEIF & set(left_out) else ""
     return f"{left_out.total()} files left out, which Pillow does not read here: {counts}{heif}"
 
 
@@ -215,22 +286,37 @@ def read_image(path: Path) -> Image.Image:
     """An image file upright, as its EXIF orientation says, in 8-bit grey or RGB.
 
     Grey stays grey, so that 28-pixel digits can be told from small pictures.
-    Raises OSError (SyntaxError: a broken PNG) where it cannot be read.
+    Raises OSError where it cannot be read.
     """
     try:
         image = Image.open(path)
+        with image:
+            refuse_deep(image)
+            pixels = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
     except UnidentifiedImageError as error:
         if path.suffix.lower() in _HEIF:
-            raise OSError("`pip install pillow-heif` lets Pillow read it") from error
+            raise OSError(_INSTALL_HEIF) from error
         raise
-    with image:
-        if image.mode[:1] in "IF":
-            raise OSError(f"{image.mode} pixels have more than 8 bits; convert them to 8-bit RGB")
-        pixels = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # each of Pillow's plugins has errors of its own for what is damaged
+        raise OSError(f"{type(error).__name__}: {error}") from error
     try:
         return ImageOps.exif_transpose(pixels)
-    except SyntaxError:  # EXIF that is none: such pictures are shown as they are stored
+    except Exception:  # EXIF that is none: such pictures are shown as they are stored
         return pixels
+
+
+def refuse_deep(image: Image.Image) -> None:
+    """Raise OSError for more than 8 bits a pixel, which Pillow would cut off at 255.
+
+    >>> refuse_deep(Image.new("I;16", (8, 8)))
+    Traceback (most recent call last):
+        ...
+    OSError: I;16 pixels have more than 8 bits; convert them to 8-bit RGB
+    """
+    if image.mode[:1] in "IF":
+        raise OSError(f"{image.mode} pixels have more than 8 bits; convert them to 8-bit RGB")
 
 
 # --- the three layouts ---------------------------------------------------------------------------
@@ -254,6 +340,11 @@ def class_folders(folder: Path, numbering: Numbering, only: list[str] | None = N
             f"{folder} holds {' and '.join(f'{name}/' for name in splits)}, which are parts of a "
             f"data set and no classes: give one of them, such as {str(folder / splits[-1])!r}."
         )
+    if (folder / "val_annotations.txt").is_file():
+        raise ValueError(
+            f"{folder} is a part of Tiny ImageNet, whose class names lie beside it: give "
+            f"{str(folder.parent)!r}."
+        )
     members, left_out = {}, Counter()
     for name in sorted(only or found):
         members[name], others = _find_images(folder / name)
@@ -269,12 +360,48 @@ def class_folders(folder: Path, numbering: Numbering, only: list[str] | None = N
             f"the folder {empty[0]!r} of {folder} holds no images, but would count as a class: "
             "remove it, or say with classes=[...] or a dict which classes there are."
         )
-    if strays := _find_images(folder, deep=False)[0]:
-        left_out["images outside the class folders"] = len(strays)
+    if not named:
+        _refuse_parts(folder, members)
+    strays, others = _find_images(folder, deep=False)
+    left_out += Counter({"images outside the class folders": len(strays)})
+    left_out += Counter({"broken links": others["broken links"]})
     _warn_left_out(folder, left_out)
     index = numbering.index(list(members), folder)
     pairs = [(path, index[name]) for name, files in members.items() for path in files]
     return Labelled([path for path, _ in pairs], [label for _, label in pairs], index)
+
+
+def _refuse_parts(folder: Path, members: Mapping[str, list[Path]]) -> None:
+    """Refuse folders of folders of pictures that look like classes one level down."""
+    inner = {name: _branches(folder / name, files) for name, files in members.items()}
+    parts = {name: below for name, below in inner.items() if len(below[1]) > 1}
+    if len(members) == 1:
+        for name, (place, below) in parts.items():
+            raise ValueError(
+                f"all pictures of {folder} lie in {len(below)} folders of {name}/ "
+                f"({', '.join(sorted(below)[:3])}): if these are the classes, give "
+                f"{str(place)!r}; if {name!r} is the only class, say so with classes=[{name!r}]."
+            )
+    for (a, (place, below)), (b, (_, others)) in itertools.combinations(parts.items(), 2):
+        if len(both := sorted(below & others)) > 1:
+            raise ValueError(
+                f"{a}/ and {b}/ of {folder} both hold folders named {', '.join(both[:3])}: if "
+                f"these are the classes, give one part, such as {str(place)!r}; if {a!r} and {b!r} "
+                "are classes, name all classes with classes=[...]."
+            )
+
+
+def _branches(folder: Path, files: Sequence[Path]) -> tuple[Path, set[str]]:
+    """Where the pictures of a folder part into several folders, and those; none if they do not."""
+    while True:
+        below = {path.relative_to(folder).parts for path in files}
+        names = {parts[0] for parts in below if len(parts) > 1}
+        if any(len(parts) == 1 for parts in below) or not names:
+            return folder, set()
+        if len(names) > 1:
+            return folder, names
+        (name,) = names
+        folder = folder / name
 
 
 def tiny_imagenet(root: Path, split: str, numbering: Numbering) -> Labelled:
@@ -283,15 +410,40 @@ def tiny_imagenet(root: Path, split: str, numbering: Numbering) -> Labelled:
     Its 200 classes are numbered in sorted order, unless the network knows ImageNet's 1,000.
     """
     train = root / "train"
+    if not train.is_dir():
+        raise ValueError(f"{root} lacks train/, whose folders are Tiny ImageNet's classes: add it.")
     names = [p.name for p in train.iterdir() if p.is_dir() and not is_hidden(p, train)]
     index = replace(numbering, n_classes=numbering.n_classes or len(names)).index(names, root)
     if split == "train":
-        pairs = [(p, name) for name in sorted(names) for p in _find_images(train / name)[0]]
+        found = {name: _find_images(train / name) for name in sorted(names)}
+        text = {".txt": len(names)}  # each class has a table of boxes
+        left_out = sum((others for _, others in found.values()), Counter()) - Counter(text)
+        pairs = [(p, name) for name, (images, _) in found.items() for p in images]
     else:
-        lines = (root / "val" / "val_annotations.txt").read_text().splitlines()
-        rows = [line.split("\t")[:2] for line in lines]
-        pairs = [(root / "val" / "images" / name, wnid) for name, wnid in rows]
+        pairs, left_out = _validation(root / "val", index)
+    _warn_left_out(root, left_out)
+    if not pairs:
+        raise ValueError(f"no images in {root}, which has Tiny ImageNet's layout: copy it again.")
     return Labelled([path for path, _ in pairs], [index[name] for _, name in pairs], index)
+
+
+def _validation(val: Path, known: Mapping[str, int]) -> tuple[list[tuple[Path, str]], Counter]:
+    """(file, class) of each line of val_annotations.txt; what else lies in images/, counted."""
+    table = val / "val_annotations.txt"
+    pairs = []
+    for k, line in enumerate(table.read_text("utf-8", errors="replace").splitlines(), 1):
+        name, _, rest = line.partition("\t")
+        wnid = rest.partition("\t")[0]
+        if not wnid:
+            raise ValueError(f"{table}, line {k}: {line!r:.60} must be file, tab, class, tab, ...")
+        if wnid not in known:
+            raise ValueError(f"{table}, line {k}: the class {wnid!r} is no folder of train/.")
+        pairs.append((val / "images" / name, wnid))
+    if absent := [path for path, _ in pairs if not path.is_file()]:
+        raise FileNotFoundError(f"{table} names {absent[0].name!r}, which is not in images/.")
+    images, left_out = _find_images(val / "images")
+    left_out += Counter({"images that are not in the table": len(set(images) - dict(pairs).keys())})
+    return pairs, left_out
 
 
 def labelled_files(folder: Path, numbering: Numbering) -> Labelled:
@@ -326,32 +478,46 @@ def labelled_files(folder: Path, numbering: Numbering) -> Labelled:
 
 def _given_indices(name_of: dict[Path, str], table: Path) -> dict[str, int]:
     """The class indices that labels.csv gives as its labels; nothing where these are names."""
-    # 3.0: as pandas writes whole numbers of a column in which some were missing
-    numbers = {name: int(name.partition(".")[0]) for name in sorted(set(name_of.values()))
-               if re.fullmatch(r"[0-9]+(\.0+)?", name)}  # fmt: skip
-    numeric = any(re.fullmatch(r"[-+]?[0-9.]+", name) for name in name_of.values())
+    # 3.0: as pandas writes whole numbers of a column in which some were missing; 3,0: Excel's
+    numbers = {name: int(re.split("[.,]", name)[0]) for name in sorted(set(name_of.values()))
+               if re.fullmatch(r"[0-9]{1,18}([.,]0+)?", name)}  # fmt: skip
+    numeric = any(map(_NUMBER.fullmatch, name_of.values()))
     odd = [(path, name) for path, name in name_of.items() if name not in numbers]
     if odd and (numeric or "" in name_of.values()):
         path, name = next(((p, n) for p, n in odd if not n), odd[0])
         raise ValueError(
-            f"{table}: the label of {path.name!r} is {name!r}, it must be a class index "
+            f"{table}: the label of {path.name!r} is {name!r:.40}, it must be a class index "
             "(0, 1, ...), or all labels be names."
         )
     return numbers
 
 
-def _rows(table: Path) -> list[tuple[str, str]]:
-    """(file, label) of each row, whatever program wrote the table."""
+def _text(table: Path) -> str:
     content = table.read_bytes()
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        text = content.decode("utf-16")
-    else:
         try:
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = content.decode("cp1252", errors="replace")  # Excel's, in the west
-    for delimiter in ",;\t":
-        header, *rows = [*csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)] or [[]]
+            return content.decode("utf-16")
+        except UnicodeDecodeError as error:
+            why = f"{table} is damaged UTF-16 ({error.reason}): save it again."
+            raise ValueError(why) from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", errors="replace")  # Excel's, in the west
+
+
+def _rows(table: Path) -> list[tuple[str, str]]:
+    """(file, label) of each row, whatever program wrote the table."""
+    text = _text(table)
+    delimiters = ",;\t"
+    if said := re.match(r"sep=(.)\r?\n", text, re.IGNORECASE):  # Excel's own first line
+        delimiters, text = said[1], text[said.end() :]
+    for delimiter in delimiters:
+        try:
+            cells = [*csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)]
+        except csv.Error as error:
+            raise ValueError(f"{table} cannot be read ({error}): look at its quotes.") from error
+        header, *rows = cells or [[]]
         places = {name.strip().lower(): k for k, name in reversed([*enumerate(header)])}
         columns = [
             next((places[name] for name in names if name in places), None)
@@ -361,8 +527,13 @@ def _rows(table: Path) -> list[tuple[str, str]]:
         if None not in columns and rows:
             if short := [row for row in rows if len(row) <= max(columns)]:
                 raise ValueError(f"{table}: the row {short[0]} lacks a file or a label.")
+            if long := [row for row in rows if any(row[len(header) :])]:
+                raise ValueError(
+                    f"{table}: the row {long[0]} has more cells than the header; put names with "
+                    f"a {delimiter!r} into quotes."
+                )
             return [(row[columns[0]], row[columns[1]]) for row in rows]
-    columns = re.split("[,;\t]", text.partition("\n")[0].strip())
+    columns = re.split("[,;\t]", text.partition("\n")[0].strip()[:200])
     raise ValueError(
         f"{table} must have a header with the columns file,label (or "
         f"{', '.join(_FILE_COLUMNS[1:])}; {', '.join(_LABEL_COLUMNS[1:])}) and at least one row; "

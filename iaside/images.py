@@ -18,7 +18,15 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from iaside.files import move, read_npz, reading
-from iaside.folders import Labelled, Numbering, class_folders, labelled_files, read_image
+from iaside.folders import (
+    Labelled,
+    Numbering,
+    class_folders,
+    labelled_files,
+    only_images,
+    read_image,
+    refuse_deep,
+)
 from iaside.folders import tiny_imagenet as tiny_imagenet_files
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -56,6 +64,8 @@ DOWNLOADS = {
 }
 
 
+# Of damaged files: read_image's error, and those of data sets that decode with Pillow themselves.
+_UNREADABLE = (OSError, SyntaxError, Image.DecompressionBombError)
 # Training images, held-out images (0: no split of its own) and classes of those.
 SIZES = {
     "caltech101": (8677, 0, 101),
@@ -76,7 +86,8 @@ def load_images(
     skip_unreadable: bool = False,
     classes: str | Sequence[str] | Mapping[str, int] | None = None,
     return_classes: bool = False,
-) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, dict[str, int]]:
+    labels: bool = True,
+) -> Tensor | tuple[Tensor, Tensor] | tuple[Tensor, Tensor, dict[str, int]]:
     """Load labelled images: the same ones, in the same order, for the same arguments.
 
     source: one of
@@ -84,9 +95,9 @@ def load_images(
         a folder of images with labels.csv (columns file,label; others are ignored): class indices
         or names, as Excel and others write it;
         a folder with one folder per class. A label is the place of its name in sorted order; the
-        usual ImageNet index where every folder is an ImageNet id such as n01440764 and the network
-        does not have as many classes as there are folders; the number itself where the names are
-        0 to K - 1 for the K classes of the network;
+        usual ImageNet index where every folder is, or begins with, an ImageNet id such as n01440764
+        and the network does not have as many classes as there are folders; the place in the order
+        of the numbers where the names are as many numbers as the network has classes;
         an .npz with `images` (N, H, W) or (N, H, W, 3), uint8 or in [0, 1], and `labels` (N,);
         a folder as torchvision lays out CIFAR-10, CIFAR-100, STL10, MNIST, SVHN (their test split)
         or Caltech101 (all, without BACKGROUND_Google), or Tiny ImageNet (its val);
@@ -103,6 +114,7 @@ def load_images(
         sequence of names (place in it) or a dict from name to label. What holds then is one line
         on stderr, with or without it.
     return_classes: return that dict too (label as text -> label where the classes have no names).
+    labels: False returns the images alone, the same ones: no network's classes are then asked for.
     Returns images float32 (N, 3, H, W) in [0, 1] and labels int64 (N,).
 
     Files are taken as Pillow reads them, hidden ones apart, and turned upright by their EXIF
@@ -110,7 +122,7 @@ def load_images(
     Images and labels of a Dataset are what its items are.
 
     Grey images get three equal channels, and 28-pixel ones (MNIST) two black pixels on each side:
-    the corruption library takes nothing below 32.
+    as LeNet and most networks for digits are made for 32.
 
     Raises FileNotFoundError (no such source) and ValueError (nothing in it, more asked for than
     exist, a damaged image, labels that do not match the files or the network, or may be read in two
@@ -126,17 +138,16 @@ def load_images(
             f"like must be a Classifier or have a .recipe, got {type(like).__name__}; "
             "for any other model give input_size=(H, W)."
         )
-    n_classes = like.recipe.get("num_classes") if like is not None else None
-    read, labels, names, named = _listing(source, Numbering(classes, n_classes))
-    if named is None and classes not in (None, "numbers"):
-        raise ValueError(
-            f"classes= is for folders and labels.csv with names of classes; {_called(source)} "
-            "gives labels: leave it out."
-        )
-    _check_labels(source, labels, n_classes)
-    if named:
-        print(_mapping(source, named), file=sys.stderr)
-    total = len(labels)
+    if labels:
+        n_classes = like.recipe.get("num_classes") if like is not None else None
+        read, kinds, names, named = _labelled(source, n_classes, classes)
+        if named:
+            print(_mapping(source, named), file=sys.stderr)
+    elif classes is None and not return_classes:
+        read, kinds, names, named = _listing(source, Numbering(own=True))
+    else:
+        raise ValueError("labels=False returns no labels: leave classes= and return_classes= out.")
+    total = len(kinds)
     if n is not None and not 1 <= n <= total:
         raise ValueError(
             f"n={n} images asked of {_called(source)}, which holds {total}: "
@@ -146,11 +157,10 @@ def load_images(
 
     pixels: dict[int, Tensor] = {}
     skipped = []
-    for k in _drawing_order(labels, seed) if n is not None else range(total):
+    for k in _drawing_order(kinds, seed) if n is not None else range(total):
         try:
             pixels[k] = fit(read(k))
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            # PIL's errors for damaged files (SyntaxError: a broken PNG)
+        except _UNREADABLE as error:
             if not skip_unreadable:
                 raise ValueError(
                     f"{names(k)} cannot be read ({error}). Repair or remove it, or leave "
@@ -174,24 +184,82 @@ def load_images(
             f"{_called(source)} has images of {len(sizes)} sizes ({sizes[0]} to {sizes[-1]}, "
             "height x width): give like=model or input_size=(H, W)."
         )
-    images, chosen_labels = (
-        torch.stack([pixels[k] for k in chosen]),
-        torch.tensor([labels[k] for k in chosen]),
-    )
+    images = torch.stack([pixels[k] for k in chosen])
+    if not labels:
+        return images
+    chosen_kinds = torch.tensor([kinds[k] for k in chosen])
     if return_classes:
-        return images, chosen_labels, named or {str(label): label for label in sorted(set(labels))}
-    return images, chosen_labels
+        return images, chosen_kinds, named or {str(label): label for label in sorted(set(kinds))}
+    return images, chosen_kinds
 
 
-def _check_labels(source, labels: list[int], n_classes: int | None) -> None:
-    low, high = min(labels), max(labels)
+def _labelled(source, n_classes: int | None, classes=None) -> Listing:
+    """What a source holds, with labels that a network of so many classes may have."""
+    found = _listing(source, Numbering(classes, n_classes))
+    if found.classes is None and classes not in (None, "numbers"):
+        raise ValueError(
+            f"classes= is for folders and labels.csv with names of classes; {_called(source)} "
+            "gives labels: leave it out."
+        )
+    low, high = min(found.labels), max(found.labels)
     if low < 0 or (n_classes and high >= n_classes):
         known = f" and below the network's {n_classes} classes" if n_classes else ""
         raise ValueError(
-            f"{_called(source)} has {len(set(labels))} classes with labels from {low} to {high}, "
-            f"but labels must be 0 or more{known}: give classes={{'name': index, ...}}, mend "
-            "labels.csv, or take the network that these are the classes of."
+            f"{_called(source)} has {len(set(found.labels))} classes with labels from {low} to "
+            f"{high}, but labels must be 0 or more{known}: give classes={{'name': index, ...}}, "
+            "mend labels.csv, or take the network that these are the classes of."
         )
+    return found
+
+
+def check_labels(source, n_classes: int | None) -> None:
+    """Check, decoding nothing, that ``load_images`` finds labels for a network of so many classes.
+
+    Raises what that raises for labels out of range or that may be read in two ways, and warns as it
+    does.
+
+    >>> check_labels([(torch.zeros(3, 8, 8), k) for k in range(3)], n_classes=2)
+    Traceback (most recent call last):
+        ...
+    ValueError: this list has 3 classes with labels from 0 to 2, but labels must be 0 or more and...
+    """
+    _labelled(source, n_classes)
+
+
+def load_pairs(
+    source: str | Path, input_size: int | tuple[int, int] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Photographs and the same ones degraded: the files of clean/ and degraded/ of equal names.
+
+    Endings may differ. input_size: as in ``load_images``. Returns two (N, 3, H, W), row by row the
+    same photograph. Raises ValueError for a name that is in one folder only, or twice, and for any
+    file that cannot be read.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for kind, grey in (("clean", 100), ("degraded", 90)):
+    ...         Path(folder, kind).mkdir()
+    ...         Image.new("L", (8, 8), grey).save(f"{folder}/{kind}/a.png")
+    ...     [(x[:, 0, 0, 0] * 255).tolist() for x in load_pairs(folder)]
+    [[100.0], [90.0]]
+    """
+    places = [_found(source) / kind for kind in ("clean", "degraded")]
+    clean, degraded = (
+        {path.relative_to(place).with_suffix(""): path for path in only_images(place)}
+        for place in places
+    )
+    if alone := sorted(map(str, clean.keys() ^ degraded.keys())):
+        raise ValueError(
+            f"{places[0]} and {places[1]} must hold pictures of the same names: "
+            f"{', '.join(alone[:5])} ({len(alone)} in all) are in one only."
+        )
+    fit = _fitter(None, input_size)
+    pairs = [
+        [_decoded(fit, read_image, files[name], str(files[name])) for name in sorted(clean)]
+        for files in (clean, degraded)
+    ]
+    if len(sizes := {tuple(image.shape) for image in pairs[0] + pairs[1]}) > 1:
+        raise ValueError(f"{source} has images of {len(sizes)} sizes: give input_size=(H, W).")
+    return torch.stack(pairs[0]), torch.stack(pairs[1])
 
 
 def _mapping(source, named: dict[str, int]) -> str:
@@ -225,7 +293,7 @@ def load_split(
     held_out: the share that is held out, stratified by label and drawn by `seed`; sets that come
         with a split of their own (all of these but Caltech101, and MNIST) keep theirs.
     classes: only the first so many classes, or those of these names; labels are then 0, 1, ... in
-        the order of the names (of the numbers where folders are named 0 to K - 1)
+        the order of the names (of the numbers where all folders are named by numbers)
     Returns uint8 (N, 3, H, W), int64 (N,), uint8 (K, 3, H, W), int64 (K,). An image that is in both
     halves, byte for byte, is left out of the training half.
 
@@ -357,17 +425,19 @@ def _half(read, items: list[tuple[int, int]], names, fit, source) -> tuple[Tenso
         raise ValueError(f"{_called(source)} leaves a half without images: change held_out.")
     pixels = []
     for k, _ in items:
-        try:
-            pixels.append((fit(read(k)) * 255).round().to(torch.uint8))
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ValueError(
-                f"{names(k)} cannot be read ({error}). Repair or remove it."
-            ) from error
+        pixels.append((_decoded(fit, read, k, names(k)) * 255).round().to(torch.uint8))
     if len(sizes := {tuple(image.shape) for image in pixels}) > 1:
         raise ValueError(
             f"{_called(source)} has images of {len(sizes)} sizes: give input_size=(H, W)."
         )
     return torch.stack(pixels), torch.tensor([label for _, label in items])
+
+
+def _decoded(fit, read, what, name: str) -> Tensor:
+    try:
+        return fit(read(what))
+    except _UNREADABLE as error:
+        raise ValueError(f"{name} cannot be read ({error}). Repair or remove it.") from error
 
 
 def _content(image: Tensor) -> bytes:
@@ -539,11 +609,19 @@ def _item_labels(dataset) -> Sequence:
         return [label for part in dataset.datasets for label in _item_labels(part)]
     kept = getattr(dataset, _KEPT_LABELS.get(f"{kind.__module__}.{kind.__name__}", ""), None)
     if kept is None:
-        return [dataset[k][1] for k in range(len(dataset))]
+        return [_label_of(dataset[k], k) for k in range(len(dataset))]
     if kind.__name__ == "DatasetFolder":
         kept = [label for _, label in kept]
     transform = dataset.target_transform or (lambda label: label)
     return [transform(int(label)) for label in kept]
+
+
+def _label_of(item, k: int):
+    if not isinstance(item, tuple | list) or len(item) < 2:
+        raise TypeError(
+            f"item {k} of the source is a {type(item).__name__}: it must be a pair (image, label)."
+        )
+    return item[1]
 
 
 def _label(label, k: int, called: str) -> int:
@@ -603,6 +681,7 @@ def _fitter(recipe: dict | None, input_size) -> Callable[[Image.Image | Tensor],
 def _as_rgb(image):
     """A PIL image or (C, H, W) tensor in [0, 1] in three channels; 28-pixel grey squares padded."""
     if isinstance(image, Image.Image):
+        refuse_deep(image)
         digit = image.mode == "L" and image.size == (28, 28)
         image = image.convert("RGB")
         return ImageOps.expand(image, 2) if digit else image

@@ -4,11 +4,13 @@ A *recipe* is the dict that says how a network wants its images: library ("timm"
 "iaside" for those of architectures.py), architecture, num_classes, input_size (3, H, W), mean, std,
 crop_pct, interpolation, and for the few timm networks that squash instead of crop, crop_mode.
 `outputs` says what a network gives, unless logits: probabilities or binary (`iaside.probe`). It
-travels with the weights as a JSON file.
+travels with the weights as a JSON file. Other fields are notes; a name that is nearly one of these
+is refused.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
 import numbers
 from collections.abc import Callable
@@ -242,7 +244,8 @@ _FIELD_RULES = {
     ),
     "input_size": (
         lambda v: (
-            _are(lambda side: _is_whole(side) and side > 0, v, 2, 3) and (len(v) == 2 or v[0] == 3)
+            _are(lambda side: _is_whole(side) and side > 0, v, 2, 3)
+            and (v[0] == 3) == (len(v) == 3)
         ),
         "(3, H, W) or (H, W) in whole pixels, such as [3, 224, 224]",
     ),
@@ -255,7 +258,10 @@ _FIELD_RULES = {
         "three numbers in (0, 1], as pixels are in [0, 1] (of pixels up to 255, divide it by 255; "
         "1/255 each for a network that takes such pixels as they are)",
     ),
-    "crop_pct": (lambda v: _is_share(v) and v > 0, "a number in (0, 1], such as 0.875"),
+    "crop_pct": (  # above 1 a black frame, as the largest VOLO of timm have
+        lambda v: isinstance(v, numbers.Real) and not isinstance(v, bool) and 0 < v <= 1.2,
+        "a number in (0, 1.2], such as 0.875",
+    ),
     "interpolation": (lambda v: v in INTERPOLATIONS, f"one of {', '.join(INTERPOLATIONS)}"),
     "crop_mode": (lambda v: v in ("center", "squash"), "'center' or 'squash'"),
     "outputs": (lambda v: v in OUTPUTS, f"one of {', '.join(OUTPUTS)}"),
@@ -278,6 +284,13 @@ def _checked(recipe: dict, whose: str) -> dict:
             f"{whose}: library {recipe['library']!r} must be 'timm', 'torchvision' or 'iaside'. "
             "Any other network can be wrapped by hand: Classifier(net, recipe, name)."
         )
+    known = {*RECIPE_FIELDS, *_FIELD_RULES}
+    for field in recipe.keys() - known:  # others may be notes
+        if close := difflib.get_close_matches(str(field).lower(), known, 1, cutoff=0.8):
+            raise ValueError(
+                f"{whose} has a field {field!r}, which says nothing: write {close[0]!r} if that is "
+                "meant, or rename it."
+            )
     for field, (holds, rule) in _FIELD_RULES.items():
         if field in recipe and not holds(recipe[field]):
             raise ValueError(f"{whose}: {field} must be {rule}; got {recipe[field]!r}.")

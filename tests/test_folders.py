@@ -1,3 +1,4 @@
+import struct
 import sys
 import types
 import warnings
@@ -10,7 +11,14 @@ import torchvision
 from PIL import ExifTags, Image, ImageOps
 
 from iaside import folders
-from iaside.images import load_images, load_split, split_size
+from iaside.images import (
+    check_labels,
+    count_images,
+    load_images,
+    load_pairs,
+    load_split,
+    split_size,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +92,37 @@ def test_a_stray_file_shifts_no_label_of_tiny_imagenet(tmp_path):
     assert by_grey(tmp_path, like=network(1000)) == {7: 281}  # ImageNet's tabby
 
 
+def test_tiny_imagenet_says_what_is_wrong_with_it(tmp_path):
+    put(tmp_path / "val/images/a.png", 7)
+    table = tmp_path / "val/val_annotations.txt"
+    table.write_text("a.png\tn02123045\t0\t0\t1\t1\n")
+    with pytest.raises(ValueError, match="lacks train/"):
+        load_images(tmp_path)
+    class_folders(tmp_path / "train", ["n01443537", "n02123045"])
+    with pytest.raises(ValueError, match="part of Tiny ImageNet, .*: give '[^']*0'"):
+        load_images(tmp_path / "val")
+    put(tmp_path / "val/images/b.png", 8)
+    (tmp_path / "val/images/c.heic").touch()
+    with pytest.warns(RuntimeWarning, match="1 .heic, 1 images that are not in the table"):
+        assert by_grey(tmp_path) == {7: 1}
+    for other in ("b.png", "c.heic"):
+        (tmp_path / "val/images" / other).unlink()
+    (tmp_path / "train/n01443537/boxes.txt").touch()  # as it comes
+    (tmp_path / "train/n01443537/d.heic").touch()
+    with pytest.warns(RuntimeWarning, match=": 1 files .*: 1 .heic"):
+        split_size(tmp_path)
+    for line, said in (
+        ("a.png n02123045", "'a.png n02123045' must be file, tab, class"),
+        ("a.png\tn00000000", "class 'n00000000' is no folder of train/"),
+    ):
+        table.write_text(f"a.png\tn02123045\t0\n{line}\n")
+        with pytest.raises(ValueError, match=f"val_annotations.txt, line 2: .*{said}"):
+            load_images(tmp_path)
+    table.write_text("z.png\tn02123045\n")
+    with pytest.raises(FileNotFoundError, match="names 'z.png', which is not in images/"):
+        load_images(tmp_path)
+
+
 def test_a_folder_without_images_is_no_class_of_its_own_accord(tmp_path):
     class_folders(tmp_path, ["cat", "dog"])
     (tmp_path / "birds").mkdir()
@@ -111,6 +150,74 @@ def test_a_train_among_vehicles_is_a_class(tmp_path):
     assert by_grey(class_folders(tmp_path, ["bus", "car", "train"])) == {0: 0, 1: 1, 2: 2}
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("train", "dev"),
+        ("train2017", "val2017"),
+        ("train_set", "test_set"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+        ("imagenette_train", "imagenette_val"),
+        ("train", "eval", "LICENSES"),
+    ],
+)
+def test_folders_of_the_same_folders_are_parts(tmp_path, parts):
+    for part in parts[:2]:
+        class_folders(tmp_path / part, ["cat", "dog"])
+    for other in parts[2:]:
+        put(tmp_path / other / "x.png")
+    for load in (load_images, load_split, split_size, count_images):
+        with pytest.raises(
+            ValueError, match=f"both hold folders named cat, dog: .*({parts[0]}|{parts[1]})'"
+        ):
+            load(tmp_path)
+    assert by_grey(tmp_path / parts[1]) == {0: 0, 1: 1}
+    names = [part.partition("/")[0] for part in parts]
+    _, labels = load_images(tmp_path, classes=names)
+    assert set(labels.tolist()) == set(range(len(parts)))
+
+
+def test_classes_may_have_folders_of_their_own(tmp_path):
+    class_folders(tmp_path / "cat", ["indoors", "outdoors"])
+    class_folders(tmp_path / "dog", ["indoors", "beach"])  # one name in common
+    assert load_images(tmp_path)[1].tolist() == [0, 0, 1, 1]
+    for name in ("a", "b"):
+        put(tmp_path / f"fox/{name}/x.png")
+    put(tmp_path / "fox/x.png")  # and pictures beside them
+    class_folders(tmp_path / "owl", ["a", "b", "c"])
+    assert load_images(tmp_path)[1].bincount().tolist() == [2, 2, 3, 3]
+
+
+def test_one_folder_around_the_classes_is_no_class(tmp_path):
+    class_folders(tmp_path / "images/all", ["cat", "dog"])
+    with pytest.raises(ValueError, match="2 folders of images/ .cat, dog.*images/all'.*classes="):
+        load_images(tmp_path)
+    assert load_images(tmp_path, classes=["images"])[1].tolist() == [0, 0]
+    put(tmp_path / "images/x.png")
+    assert load_images(tmp_path)[1].tolist() == [0, 0, 0]
+    put(tmp_path / "b/cat/only/x.png")  # one class
+    assert load_images(tmp_path / "b")[1].tolist() == [0]
+
+
+def test_linked_pictures_and_folders_are_taken(tmp_path):
+    class_folders(tmp_path / "far", ["cat", "dog"])
+    put(tmp_path / "far/one.png", 9)
+    put(tmp_path / "far/more/b.png", 7)
+    pets = tmp_path / "pets"
+    pets.mkdir()
+    (pets / "cat").symlink_to(tmp_path / "far/cat")
+    put(pets / "dog/a.png", 1)
+    (pets / "dog/one.png").symlink_to(tmp_path / "far/one.png")
+    (pets / "dog/more").symlink_to(tmp_path / "far/more")
+    (pets / "dog/circle").symlink_to(pets / "dog")
+    assert by_grey(pets) == {0: 0, 1: 1, 9: 1, 7: 1}
+    assert count_images(pets) == 4  # the circle adds none
+    (pets / "dog/gone.png").symlink_to(tmp_path / "gone.png")
+    (pets / "fox").symlink_to(tmp_path / "gone")
+    with pytest.warns(RuntimeWarning, match="2 files left out, .*: 2 broken links"):
+        load_images(pets)
+
+
 @pytest.mark.parametrize("ending", [".gif", ".avif", ".jp2", ".jfif", ".JPG", ".webp", ".tif", ""])
 def test_formats_that_pillow_opens_are_images(tmp_path, ending):
     picture = Image.new("RGB", (32, 32), (200, 200, 200))
@@ -129,7 +236,7 @@ def test_what_is_left_out_is_counted_once_in_a_line(tmp_path):
     with pytest.warns(RuntimeWarning) as said:
         assert by_grey(tmp_path) == {0: 0, 1: 1}
     (line,) = (str(w.message) for w in said)
-    assert "5 files left out" in line and "\n" not in line and "`pip install pillow-heif`" in line
+    assert "5 files left out" in line and "\n" not in line and 'pip install "iaside[heif]"' in line
     for count in ("2 .heic", "1 .txt", "1 without an ending", "1 images outside the class folders"):
         assert count in line
     for name in ("cat/x.png", "dog/x.png", "stray.png"):
@@ -145,7 +252,7 @@ def test_what_labels_csv_does_not_name_is_counted(tmp_path):
     with pytest.warns(RuntimeWarning, match=r": 1 files left out, .*: 1 \.heic"):
         load_images(tmp_path)
     (tmp_path / "labels.csv").write_text("file,label\nx.png,4\ny.heic,4\n")
-    with pytest.raises(ValueError, match="y.heic cannot be read .*pip install pillow-heif"):
+    with pytest.raises(ValueError, match=r'y.heic cannot be read .*pip install "iaside.heif."'):
         load_images(tmp_path)
 
 
@@ -207,6 +314,47 @@ def test_exif_that_is_none_does_no_harm(tmp_path):
     assert by_grey(tmp_path) == {30: 0}
 
 
+def test_what_fails_in_turning_does_no_harm(tmp_path, monkeypatch):
+    def fail(image):
+        raise ZeroDivisionError
+
+    put(tmp_path / "a/x.png", 30)
+    monkeypatch.setattr(folders.ImageOps, "exif_transpose", fail)
+    assert by_grey(tmp_path) == {30: 0}
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyError, ZeroDivisionError, struct.error])
+def test_every_error_of_a_decoder_names_the_file(tmp_path, monkeypatch, error):
+    class_folders(tmp_path, ["cat", "dog"])
+    convert = Image.Image.convert
+
+    def fail(image, *how):
+        if "cat" in getattr(image, "filename", ""):
+            raise error("broken")
+        return convert(image, *how)
+
+    monkeypatch.setattr(Image.Image, "convert", fail)
+    with pytest.raises(ValueError, match="cat/x.png cannot be read .*broken"):
+        load_images(tmp_path)
+    with pytest.warns(UserWarning, match="1 unreadable images left out: .*cat/x.png"):
+        assert by_grey(tmp_path, skip_unreadable=True) == {1: 1}
+
+
+def test_a_file_without_an_ending_that_no_decoder_takes_is_no_image(tmp_path, monkeypatch):
+    class_folders(tmp_path, ["cat", "dog"])
+    (tmp_path / "dog/odd").write_bytes(b"odd")
+    opened = Image.open
+
+    def fail(path, **how):
+        if path.name == "odd":
+            raise struct.error("unpack requires more")
+        return opened(path, **how)
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.warns(RuntimeWarning, match="1 without an ending"):
+        assert by_grey(tmp_path) == {0: 0, 1: 1}
+
+
 def test_packaged_photographs_are_upright_as_they_are(data):
     files = folders.labelled_files(data / "images/photographs", folders.Numbering()).files
     assert len(files) == 70
@@ -257,6 +405,103 @@ def test_numbers_that_agree_either_way_need_no_word(tmp_path):
         load_images(class_folders(tmp_path / "d", ["1", "01"]), classes="numbers")
     with pytest.raises(ValueError, match="not named by different numbers"):
         load_images(class_folders(tmp_path / "e", ["ant", "bee"]), classes="numbers")
+
+
+def test_folders_of_numbers_are_counted_alike_in_training_and_measuring(tmp_path):
+    names = [str(k) for k in range(1, 13)]
+    class_folders(tmp_path, [f"{name}/more" for name in names])
+    x, y, *_ = load_split(tmp_path, 0.5)
+    trained = {int(image[0, 0, 0]): int(label) for image, label in zip(x, y, strict=True)}
+    with pytest.warns(RuntimeWarning, match="order of the numbers.*ImageFolder.*'words'"):
+        measured = by_grey(tmp_path, like=network(12))
+    assert measured == {k: k for k in range(12)}
+    assert trained.items() <= measured.items()
+
+
+def test_labels_may_play_no_part(tmp_path):
+    names = [str(k) for k in range(12)]
+    class_folders(tmp_path, names)  # refused where labels are asked for without a network
+    with pytest.raises(ValueError, match="named by numbers"):
+        load_images(tmp_path)
+    pictures = load_images(tmp_path, n=7, seed=3, labels=False)
+    same, _ = load_images(tmp_path, n=7, seed=3, like=network(12))
+    assert torch.equal(pictures, same)
+    assert torch.equal(load_images(tmp_path, like=network(3), labels=False), load_images(
+        tmp_path, like=network(12))[0])  # fmt: skip
+    with pytest.raises(ValueError, match="labels=False returns no labels"):
+        load_images(tmp_path, labels=False, return_classes=True)
+
+
+def test_without_labels_no_mapping_is_shown(tmp_path, capsys):
+    load_images(class_folders(tmp_path, ["cat", "dog"]), labels=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_labels_are_checked_without_decoding(tmp_path, monkeypatch):
+    class_folders(tmp_path, ["1", "2", "3"])
+    monkeypatch.setattr("iaside.images.read_image", None)
+    check_labels(tmp_path, 3)
+    with pytest.raises(ValueError, match="named by numbers .*the network knows 1000"):
+        check_labels(tmp_path, 1000)
+    (tmp_path / "labels.csv").write_text("file,label\n1/x.png,0\n2/x.png,7\n3/x.png,1\n")
+    check_labels(tmp_path, None)
+    with pytest.raises(ValueError, match="labels from 0 to 7, .*the network's 7"):
+        check_labels(tmp_path, 7)
+
+
+def test_one_name_that_is_no_imagenet_id_makes_no_other_labels(tmp_path):
+    class_folders(tmp_path, ["N01443537", "n02123045-tabby", "n15075141"])
+    assert by_grey(tmp_path, like=network(1000)) == {0: 1, 1: 281, 2: 999}
+    for odd in ("other", "n00000001", "n021230455"):
+        put(tmp_path / odd / "x.png", 9)
+        for like in (network(1000), network(0), None):
+            with pytest.raises(ValueError, match=f"ids of ImageNet.*but not '{odd}' .1 in all"):
+                load_images(tmp_path, like=like, input_size=8)
+        assert by_grey(tmp_path, like=network(4))  # in alphabetical order
+        (tmp_path / odd / "x.png").unlink()
+        (tmp_path / odd).rmdir()
+    from timm.data import ImageNetInfo
+
+    ids = ImageNetInfo().label_names()
+    with pytest.raises(ValueError, match="but not 'other'"):
+        folders.Numbering(n_classes=1000).index([*ids[:-1], "other"], tmp_path)
+
+
+@pytest.mark.parametrize("classes", [{"ant", "bee"}, 3, iter(["ant", "bee"])])
+def test_classes_have_an_order(tmp_path, classes):
+    class_folders(tmp_path, ["ant", "bee"])
+    with pytest.raises(TypeError, match="^classes=.* must be 'numbers', 'words', a list"):
+        load_images(tmp_path, classes=classes)
+
+
+def test_numpys_integers_are_indices(tmp_path):
+    class_folders(tmp_path, ["ant", "bee"])
+    where = {"ant": np.int64(310), "bee": np.int32(309)}
+    assert by_grey(tmp_path, classes=where) == {0: 310, 1: 309}
+
+
+# --- pairs ----------------------------------------------------------------------------------------
+
+
+def test_pairs_are_of_one_name_whatever_lies_between(tmp_path):
+    for k, name in enumerate("abc"):
+        put(tmp_path / f"clean/{name}.png", 10 * k)
+        put(tmp_path / f"degraded/{name}.bmp", 10 * k + 1)
+    clean, degraded = load_pairs(tmp_path)
+    assert ((degraded - clean) * 255).round().unique().tolist() == [1]
+    assert load_pairs(tmp_path, input_size=(4, 6))[1].shape == (3, 3, 4, 6)
+    for name in ("clean/b", "degraded/c"):  # one stem left on either side
+        (picture,) = tmp_path.glob(f"{name}.*")
+        picture.rename(tmp_path / f"{name}.heic")
+    with pytest.raises(ValueError, match="clean: 1 files left out.*1 .heic.*nothing else"):
+        load_pairs(tmp_path)
+    for heic in tmp_path.rglob("*.heic"):
+        heic.unlink()
+    with pytest.raises(ValueError, match=r"the same names: b, c \(2 in all\)"):
+        load_pairs(tmp_path)
+    put(tmp_path / "clean/a.bmp")
+    with pytest.raises(ValueError, match="two pictures named 'a'"):
+        load_pairs(tmp_path)
 
 
 def test_imagenet_ids_depend_on_the_network(tmp_path):
@@ -317,8 +562,10 @@ def test_words_for_fewer_or_more_classes_than_the_network_has(tmp_path):
         "label;file\r\n7;Käse.png\r\n11;b.png\r\n".encode("cp1252"),
         "Path,Label\r\nKäse.png,7\r\n\r\n.\\b.png,11\r\n".encode("utf-16"),
         'id,image,label\n1,"Käse.png",7.0\n2, b.png ,11.0\n'.encode(),
+        "\ufefffile;label\r\nKäse.png;7,0\r\nb.png;11,0\r\n".encode(),
+        "\ufeffsep=;\r\nfile;label\r\nKäse.png;7\r\nb.png;11\r\n".encode(),
     ],
-    ids=["plain", "bom;", "tab", "cp1252", "utf-16", "floats"],
+    ids=["plain", "bom;", "tab", "cp1252", "utf-16", "floats", "decimal comma", "sep=;"],
 )
 def test_labels_csv_as_other_programs_write_it(tmp_path, content):
     put(tmp_path / "Käse.png", 1)
@@ -340,7 +587,7 @@ def test_labels_csv_with_names(tmp_path, capsys):
     table.write_text("file,label\na.png,3\nb.png,10\nc.png,3\n")
     assert by_grey(tmp_path, classes="words") == {0: 1, 1: 0, 2: 1}
     assert load_images(tmp_path, return_classes=True)[2] == {"3": 3, "10": 10}
-    for odd in ("cat", "-1", "1.5", ""):
+    for odd in ("cat", "-1", "1.5", "", "1e3", "9" * 19):
         table.write_text(f"file,label\na.png,3\nb.png,{odd}\nc.png,3\n")
         with pytest.raises(ValueError, match=f"the label of 'b.png' is '{odd}', it must be"):
             load_images(tmp_path)
@@ -351,3 +598,21 @@ def test_labels_csv_with_names(tmp_path, capsys):
         table.write_text(text)
         with pytest.raises(ValueError, match=f"columns file,label .*its columns are {columns}"):
             load_images(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"file,label\na,b.png,3\n", r"the row .* has more cells than the header"),
+        ("file,label\na.png,3\n".encode("utf-16")[:-1], "damaged UTF-16"),
+        (b"file,label\na.png," + b"9" * 140_000 + b"\n", "field larger than field limit"),
+        (b"file,label\na.png,1e3\n", "'1e3', it must be a class index"),
+    ],
+    ids=["cells", "utf-16", "huge", "float"],
+)
+def test_a_damaged_labels_csv_is_one_line(tmp_path, content, said):
+    put(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=f"labels.csv.*{said}") as error:
+        load_images(tmp_path)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500

@@ -150,6 +150,7 @@ def test_an_image_of_the_size_asked_for_is_taken_as_it_is_but_for_a_crop():
         "mobilenetv3_large_100.miil_in21k_ft_in1k",  # bilinear
         "convnext_tiny.in12k_ft_in1k_384",  # squashed
         "vit_base_patch16_sapiens2.fb",  # 1024 x 768
+        "volo_d5_512.sail_in1k",  # 512 / 1.15: a black frame
     ],
 )
 def test_pixels_are_those_of_timms_own_transform(name, size):
@@ -195,6 +196,17 @@ def test_28_pixel_grey_files_are_padded_too(tmp_path, mode, padded):
         assert (images[..., 2:-2, 2:-2] == 1).all()
     Image.new("L", (30, 30), 9).save(tmp_path / "digit.png")
     assert load_images(tmp_path)[0].shape == (1, 3, 30, 30)  # only 28-pixel squares
+
+
+def test_items_of_more_than_8_bits_are_refused_as_files_are():
+    for mode in ("I;16", "I", "F"):
+        with pytest.raises(ValueError, match=f"item 0 of .*{mode} pixels have more than 8 bits"):
+            load_images([(Image.new(mode, (8, 8), 900), 0)])
+
+
+def test_items_are_pairs():
+    with pytest.raises(TypeError, match="item 0 of the source is a dict: it must be a pair"):
+        load_images([{"image": torch.zeros(3, 8, 8), "label": 0}])
 
 
 class Lazy(Dataset):

@@ -374,16 +374,29 @@ def test_weights_errors(tmp_path):
                 {"input_size": size},
                 rf"input_size must be \(3, H, W\) .*; got {re.escape(repr(size))}",
             )
-            for size in (224, "224", [224], [1, 224, 224], [3, 0, 224], [3, 224.0, 224.0], None)
+            for size in (
+                224,
+                "224",
+                [224],
+                [1, 224, 224],
+                [3, 0, 224],
+                [3, 224.0, 224.0],
+                [3, 224],
+                None,
+            )
         ),
         *(
             ({"num_classes": n}, f"num_classes must be a whole number, .*; got {n!r}")
             for n in ("1000", -1, 10.0, True, None)
         ),
         *(
-            ({"crop_pct": share}, rf"crop_pct must be a number in \(0, 1\], .*; got {share!r}")
+            ({"crop_pct": share}, rf"crop_pct must be a number in \(0, 1.2\], .*; got {share!r}")
             for share in ("1.0", 87.5, 0, True, None, float("nan"))
         ),
+        ({"crop_Mode": "squash"}, "a field 'crop_Mode', .*: write 'crop_mode' if"),
+        ({"output": "binary"}, "a field 'output', .*: write 'outputs' if"),
+        ({"Interpolation": "nearest"}, "a field 'Interpolation', .*: write 'interpolation' if"),
+        ({"input-size": 32}, "a field 'input-size', .*: write 'input_size' if"),
     ],
 )
 def test_recipe_errors(wrong, message):
@@ -394,7 +407,9 @@ def test_recipe_errors(wrong, message):
 def test_recipes_in_other_numbers_than_floats_and_for_pixels_up_to_255():
     recipe = RECIPE | {"mean": (0, 1, np.float32(0.5)), "std": (1 / 255, 1, 1), "crop_pct": 1}
     assert load_model("x", recipe=recipe, pretrained=False)
-    Classifier(nn.Flatten(), recipe | {"input_size": (np.int64(8), 8)}, "x")
+    notes = {"factory": "wide.py", "notes": "mine", "args": [], "graph": {}, "tensors": {}}
+    model = Classifier(nn.Flatten(), recipe | {"input_size": (np.int64(8), 8)} | notes, "x")
+    assert notes.items() <= model.recipe.items()
 
 
 def test_state_dict_that_does_not_fit(tmp_path):
