@@ -32,6 +32,8 @@ class Interval(NamedTuple):
     high: np.ndarray
 
     def __format__(self, spec: str) -> str:
+        if np.isnan(self.estimate):
+            return "none"
         if np.isnan(self.low):
             return f"{self.estimate:{spec}} (no interval)"
         return f"{self.estimate:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
