@@ -42,6 +42,8 @@ class Exploration(NamedTuple):
     loss_change (B,), cross-entropy at the end of the path minus at its start, in nats, which a
     complete attribution sums to; success (B,) bool, whether the prediction is no longer the target;
     radius (B,), the cutoff in cycles per shorter side (nan for AttEXplore, which has none).
+    Where an attribution is zero everywhere, which is warned of, no gradient showed a way: such an
+    image was not attacked, and success=False there is no robustness.
     """
 
     attribution: Tensor
@@ -113,17 +115,16 @@ def attribute(
     maps = []
     with _attackable(model, method, images.device):
         for piece in pieces:
-            found = function(model, *piece, **options)
+            try:
+                found = function(model, *piece, **options)
+            except baselines.DoesNotAddUp as error:
+                before = first + sum(map(len, maps))
+                places = [before + place for place in error.places]
+                raise baselines.DoesNotAddUp(f"{error} (images {places})", places) from None
             maps.append(found.attribution if method in EXPLORERS else found)
             _check_finite(maps, method, first)
     maps = torch.cat(maps)
-    blank = (~maps.flatten(1).any(1)).nonzero().flatten() + first
-    if len(blank):
-        warnings.warn(
-            f"the {method} maps of images {blank.tolist()} are zero everywhere: what the model is "
-            "asked there has no slope (does it round or saturate?), or there was no way to go",
-            RuntimeWarning, stacklevel=2,
-        )  # fmt: skip
+    _warn_of_zeros(maps, method, first)
     return maps
 
 
@@ -157,8 +158,9 @@ def explore(
     Both: steps=10, samples=20, eps=16/255, sigma=16/255, rho=0.5; diversity=0.5, the probability
     that a copy is enlarged, to less than 1.15 times its sides, and put anywhere on black of 1.15
     times its sides (257 for 224), the size that the model gets it in: a model that refuses that
-    size gets it resized back, a choice made here. smooth=True, the gradient blurred by a 7x7
-    Gaussian kernel; momentum=1.0, of normalised gradients. These make the *update*, which
+    size, or has other classes there, gets it resized back, a choice made here. smooth=True, the
+    gradient blurred by a 7x7 Gaussian kernel; momentum=1.0, of normalised gradients. These make
+    the *update*, which
     moves are the sign of. product: what moves are multiplied with, the mean ``gradient`` (default
     of fampe; then a complete attribution of the loss, but for sampling) or the ``update``
     (attexplore, as published).
@@ -185,10 +187,12 @@ def explore(
         for piece in pieces:
             done.append(function(model, *piece, **options))
             _check_finite([found.attribution for found in done], method, first)
-    return Exploration(*(
+    found = Exploration(*(
         torch.cat(field, dim=1 if name == "path" else 0)
         for name, field in zip(Exploration._fields, zip(*done, strict=True), strict=True)
     ))
+    _warn_of_zeros(found.attribution, method, first)
+    return found
 
 
 def map_passes(method: str, **options) -> np.ndarray:
@@ -412,12 +416,15 @@ def _enlarged(x: Tensor, places: list[tuple[int, int, int, int]], larger: bool) 
 
 @torch.no_grad()
 def _takes_larger(model, x: Tensor) -> bool:
-    """Whether the model takes images of the frame's size; transformers and others refuse."""
+    """Whether the model has the same classes for images of the frame's size.
+
+    Transformers and others refuse it; some without global pooling answer with more of them.
+    """
     try:
-        model(channels_last(x.new_zeros(1, x.shape[1], *_frame(x))))
+        answer = model(channels_last(x.new_zeros(1, x.shape[1], *_frame(x))))
     except (AssertionError, RuntimeError, TypeError, ValueError):
         return False
-    return True
+    return answer.shape == (1, model.classes)
 
 
 def _smoothed(gradient: Tensor) -> Tensor:
@@ -581,6 +588,16 @@ def _check_finite(maps: list[Tensor], method: str, first: int) -> None:
             "model is there; leave these images out, or mend the model: no division by what can "
             "be 0, no root of 0"
         )
+
+
+def _warn_of_zeros(maps: Tensor, method: str, first: int) -> None:
+    blank = (~maps.flatten(1).any(1)).nonzero().flatten() + first
+    if len(blank):
+        warnings.warn(
+            f"the {method} maps of images {blank.tolist()} are zero everywhere: what the model is "
+            "asked there has no slope (does it round or saturate?), or there was no way to go",
+            RuntimeWarning, stacklevel=3,
+        )  # fmt: skip
 
 
 def _together(device: torch.device, at_once: int, copies: int) -> int:

@@ -18,6 +18,14 @@ from iaside.perturb import _check_images, _numpy_seeded
 from iaside.rescale import Rescale
 
 
+class DoesNotAddUp(ValueError):
+    """A network has no DeepLIFT map; places: of the images that show it, among those given."""
+
+    def __init__(self, message: str, places: list[int]):
+        super().__init__(message)
+        self.places = places
+
+
 def fast_ig(model, x, y, draws, at_once) -> Tensor:
     (slope,), _ = gradients(model, x, [(cross_entropy, y)], at_once)
     return x * slope
@@ -183,10 +191,11 @@ def deeplift(model, x, y, draws, at_once) -> Tensor:
     wrong = (total - change).abs() > 1e-3 * change.abs() + rounding  # nan: said of any map
     if wrong.any():
         name = getattr(getattr(model, "model", model), "name", "this network")
-        raise ValueError(
+        raise DoesNotAddUp(
             f"deeplift does not add up for {name}: a map sums to {total[wrong][0]:.4g} where the "
             f"logit changes by {change[wrong][0]:.4g}; products of activations, softmax and norms "
-            "of each image have no rule; take integrated_gradients"
+            "of each image have no rule; take integrated_gradients",
+            wrong.nonzero().flatten().tolist(),
         )
     return attribution
 

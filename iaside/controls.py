@@ -41,11 +41,12 @@ class UnusableControl(ValueError):
 def calibrated(model: Classifier, images: Tensor) -> Classifier:
     """A copy of a model whose batch norms have the mean and variance of some images.
 
-    Shapes: images (N, 3, H, W) in [0, 1], at least 2. They pass once, as one batch: a mean over
-    batches would leave out the variance between these. Of more than 128, as many are taken, spread
-    evenly. Only batch norms leave eval mode meanwhile. A model without them is only copied; a
-    folded one has none any more, so fold afterwards.
-    Errors: ValueError for fewer than 2 images, and those of ``coalition_worths`` for images.
+    Shapes: images (N, 3, H, W) in [0, 1], for batch norms at least 2. They pass once, as one
+    batch: a mean over batches would leave out the variance between these. Of more than 128, as many
+    are taken, spread evenly. Only batch norms leave eval mode meanwhile. A model without them is
+    only copied; a folded one has none any more, so fold afterwards.
+    Errors: ValueError for batch norms and fewer than 2 images, and those of ``coalition_worths``
+    for images.
     Source: methods 9.3.
 
     >>> control = load_model("resnet18", pretrained=False)
@@ -59,6 +60,8 @@ def calibrated(model: Classifier, images: Tensor) -> Classifier:
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not norms:
         return model
+    if len(batch) < 2:
+        raise ValueError("1 image has no variance between images; calibrate on at least 2")
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -140,7 +143,5 @@ def control_passes(n_images: int) -> int:
 
 def _batch(images: Tensor) -> Tensor:
     check_images(images)
-    if len(images) < 2:
-        raise ValueError("1 image has no variance between images; calibrate on at least 2")
     n = min(len(images), ONE_BATCH)
     return images[torch.from_numpy(np.linspace(0, len(images) - 1, n).round().astype(int))]

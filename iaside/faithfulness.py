@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,7 +283,8 @@ class Examination:
     sum to; ``success`` whether the attack along the way changed the prediction; ``passes`` images
     that the model saw with gradients; ``similarity`` to the map of the untrained twin; ``radius``
     the cutoff; ``correct <judge>`` whether that network classifies what the attack made of it.
-    The last and ``success`` are nan too where no usable gradient showed the attack a way.
+    The last and ``success`` are nan too where no usable gradient showed the attack a way, and so is
+    everything but ``passes`` and ``radius`` where a map is zero everywhere, which is no map.
     maps (K, S, H, W) float16, heat maps of the first S images, scaled to a largest absolute value
     of 1; variants: name -> method and options.
 
@@ -360,7 +362,7 @@ def examine(
     ``iaside.probe``; ``clean`` in the provenance says how many images the model classifies right.
 
     Errors: those of ``attribute`` and ``insertion``; ValueError for a name of a variant in ``only``
-    that there is none of.
+    that there is none of. One RuntimeWarning counts the maps that are zero everywhere.
 
     >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2)).eval()
     >>> found = examine(net, torch.rand(2, 3, 8, 8), torch.tensor([0, 1]),
@@ -429,9 +431,11 @@ def examine(
         name = list(variants)[k]
         x, y = images[i : i + 1].to(device), targets[i : i + 1].to(device)
         whole = name not in only
-        found, heat = _examined(model, x, y, variants[name], images, i, seed, how, whole,
-                                infidelity_samples if whole else 0,
-                                twin if whole and i < n_twin else None)  # fmt: skip
+        with warnings.catch_warnings():  # counted below, once
+            warnings.filterwarnings("ignore", ".* maps of images .* are zero everywhere")
+            found, heat = _examined(model, x, y, variants[name], images, i, seed, how, whole,
+                                    infidelity_samples if whole else 0,
+                                    twin if whole and i < n_twin else None)  # fmt: skip
         attacked = found.pop("attacked", None)
         if attacked is not None and whole:
             found |= {f"correct {j}": _is_correct(asked[j], _fitted(attacked, net),
@@ -442,6 +446,7 @@ def examine(
         rows[k, i] = [1, *(found.get(q, np.nan) for q in quantities)]
     found = rows.values[:, :, 1:]
     tables = {q: found[:, :, j] for j, q in enumerate(quantities)}
+    _warn_of_zeros(tables["insertion"], provenance)
     provenance |= clean
     warn_of_chance(provenance)
     return Examination(provenance["variants"], tables, provenance, maps.values.astype(np.float16))
@@ -502,13 +507,15 @@ def _examined(model, x, y, variant, references, i, seed, how, whole, samples, tw
         if method in EXPLORERS:
             e = explore(model, x, y, method, **draw, **options)
             a, found["radius"] = e.attribution, e.radius.item()
-            if a.any():  # else no gradient showed a way: nothing was attacked, nobody resisted
-                found |= {"attacked": e.adversarial, "success": float(e.success)}
+            found |= {"attacked": e.adversarial, "success": float(e.success)}
             if method == "fampe" and options.get("product") != "update":
                 found["change"] = e.loss_change.item()
         else:
             a = attribute(model, x, y, method, **draw, **options)
     found["passes"] = float(sum(seen)) if seen else np.nan
+    heat = a.sum(1)[0].cpu().numpy()
+    if not a.any():  # no gradient showed a way: no map to judge, and nobody resisted an attack
+        return {q: found[q] for q in ("passes", "radius") if q in found}, heat
     if method in FROM_BLACK:
         with torch.no_grad(), arithmetic("float32", x.device):
             outputs = model(torch.cat([x, torch.zeros_like(x)]))
@@ -523,7 +530,22 @@ def _examined(model, x, y, variant, references, i, seed, how, whole, samples, tw
     found["insertion"] = curve_area(insertion(model, x, y, a, **how))[0]
     if whole:
         found["deletion"] = curve_area(deletion(model, x, y, a, **how))[0]
-    return found, a.sum(1)[0].cpu().numpy()
+    return found, heat
+
+
+def _warn_of_zeros(insertion: np.ndarray, provenance: dict) -> None:
+    """Count the maps that were asked for and are none, which have no insertion curve."""
+    n, blank = provenance["n_images"], []
+    for row, (name, variant) in zip(insertion, provenance["variants"].items(), strict=True):
+        asked = min(provenance["only"].get(name, n), n)
+        none = int(np.isnan(row[:asked]).sum())
+        if none and variant["method"] not in ("clean", "pgd"):
+            blank.append(f"{name} {none} of {asked}")
+    if blank:
+        warnings.warn(
+            f"maps that are zero everywhere are none and left out: {', '.join(blank)}; does the "
+            "model round or saturate?", RuntimeWarning, stacklevel=4,
+        )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -106,10 +106,12 @@ def perturb(
     its authors' code does; it leaves an image alone that is misclassified already.
 
     An image gives fgsm, pgd or sparsefool *no usable gradient* when none of the gradients that the
-    attack asks of the model for it is both finite and not all zero: of a model that rounds its
-    pixels, say, or divides by zero. Such an image comes back as it was, pgd's with its random
-    start, and a RuntimeWarning names it: nothing was attacked, so that a right answer afterwards
-    is no sign of robustness. ``perturb_noting`` tells without a warning.
+    attack asks of the model for it shows a way: of a model that rounds its pixels, say, or divides
+    by zero. To fgsm and pgd, which take signs, one pixel whose slope is neither 0 nor nan does; to
+    sparsefool, and pgd in a band, only a gradient that is finite everywhere and not all zero.
+    Such an image comes back as it was, pgd's with its random start, and a RuntimeWarning names it:
+    nothing was attacked, so that a right answer afterwards is no sign of robustness.
+    ``perturb_noting`` tells without a warning.
 
     band, masks: confine ``white_noise`` or ``pgd`` to one frequency band of ``band_masks``.
     sigma is then exactly the root mean square of the perturbation of each image, and eps the
@@ -150,7 +152,7 @@ def perturb(
     y, usable = perturb_noting(x, name, **how, **given)
     if not usable.all():
         warnings.warn(
-            f"{name} found no usable gradient (all zero, nan or inf) for images "
+            f"{name} found no usable gradient (zero, nan or inf) for images "
             f"{(~usable).nonzero().flatten().tolist()}: they were not attacked, and right answers "
             "there are no robustness; does the model round or saturate? pixle, noise and "
             "corruptions need no gradient",
@@ -172,7 +174,7 @@ def perturb_noting(
     """Perturb images as ``perturb`` does, and say which of them gave a usable gradient.
 
     Shapes: as there; returns the images and (B,) bool on the CPU, False where an attack asked for
-    gradients and got none that is both finite and not all zero; no warning.
+    gradients and got none that it could follow; no warning.
     Errors: those of ``perturb``.
 
     >>> smooth = lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x.mean((1, 2, 3))], 1)
@@ -198,7 +200,8 @@ def perturb_noting(
     usable = torch.ones(len(x), dtype=torch.bool, device="cpu")
     if name in ATTACKS:
         with _attackable(given["model"], name, x.device) as model:
-            watched = _Watched(model, len(x))
+            signs = name in ("fgsm", "pgd") and band is None
+            watched = _Watched(model, len(x), _has_signs if signs else _has_direction)
             y = _made(x, name, seeds, **given | {"model": watched})
         usable = watched.usable | ~watched.asked
     else:
@@ -398,7 +401,7 @@ def _sparsefool(model: Callable, image: Tensor, label: Tensor, steps: int) -> Te
         if model(y)[0].argmax() != label or not y.isfinite().all():
             break
         normal, point = _deepfool(model, z, label, likeliest)
-        if not _directs(normal):
+        if not _has_direction(normal):
             break
         z = _to_plane(z, normal, point)
         y = (image + 1.02 * (z - image)).clamp(0, 1)
@@ -475,8 +478,8 @@ class _Logits(nn.Module):
 class _Watched:
     """A model that notes of which images a gradient was asked, and of which one was usable."""
 
-    def __init__(self, model: Callable, n: int):
-        self.model, self.here = model, slice(n)
+    def __init__(self, model: Callable, n: int, follows: Callable[[Tensor], Tensor]):
+        self.model, self.here, self.follows = model, slice(n), follows
         self.asked, self.usable = torch.zeros(2, n, dtype=torch.bool, device="cpu")
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -493,13 +496,19 @@ class _Watched:
 
     def _note(self, slope: Tensor) -> None:
         self.asked[self.here] = True
-        self.usable[self.here] |= _directs(slope).cpu()
+        self.usable[self.here] |= self.follows(slope).cpu()
 
 
-def _directs(slope: Tensor) -> Tensor:
-    """Which gradients (B, ...) an attack can follow: finite, and not zero everywhere."""
+def _has_direction(slope: Tensor) -> Tensor:
+    """Which gradients (B, ...) have a direction: finite, and not zero everywhere."""
     flat = slope.detach().flatten(1)
     return flat.isfinite().all(1) & flat.any(1)
+
+
+def _has_signs(slope: Tensor) -> Tensor:
+    """Which gradients (B, ...) have a sign anywhere, which 0 and nan have not."""
+    return slope.detach().flatten(1).nan_to_num(nan=0.0).any(1)
+
 
 
 class _UniformPerImage(TorchFunctionMode):
@@ -538,7 +547,7 @@ def _confined_pgd(x, seeds, model, labels, radius, steps: int, band: int, masks:
         loss = nn.functional.cross_entropy(model(x + delta), labels, reduction="sum")
         slope = torch.autograd.grad(loss, delta)[0]
         # As in the other attacks, an image without a direction stays where it is.
-        slope = torch.where(_directs(slope)[:, None, None, None], slope, 0)
+        slope = torch.where(_has_direction(slope)[:, None, None, None], slope, 0)
         slope = _confined(slope, band, masks)
         tiny = torch.finfo(x.dtype).tiny
         slope = slope / slope.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=tiny)
@@ -551,6 +560,7 @@ def _confined_pgd(x, seeds, model, labels, radius, steps: int, band: int, masks:
 _NO_GRADIENT = (  # what autograd says of a model whose outputs do not depend on the pixels for it
     "does not require grad", "doesn't require grad", "been used in the graph",
     "Can't call numpy() on Tensor that requires grad", "Inference tensors cannot be saved",
+    "Can't export tensors that require gradient",
 )  # fmt: skip
 
 
@@ -568,7 +578,7 @@ def _attackable(model: Asked, method: str, device: torch.device) -> Iterator[Ask
             p.requires_grad_(False)
         with torch.inference_mode(False), torch.enable_grad(), arithmetic("float32", device):
             yield model
-    except RuntimeError as error:
+    except (RuntimeError, BufferError) as error:  # a BufferError of np.from_dlpack
         if not any(text in str(error) for text in _NO_GRADIENT):
             raise
         raise ValueError(

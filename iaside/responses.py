@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -436,9 +437,14 @@ def _interpolation(model: Callable) -> str:
 def _resized(x: Tensor, size: tuple[int, int], how: str) -> Tensor:
     from torchvision.transforms import functional as F  # here: it takes a second to import
 
-    resized = [F.resize(part, list(size), F.InterpolationMode(how), antialias=True)
-               for part in x.split(1)]  # fmt: skip
-    return torch.cat(resized).clamp(0, 1)  # bicubic overshoots
+    options = {"size": list(size), "interpolation": F.InterpolationMode(how), "antialias": True}
+    if how in ("box", "hamming", "lanczos"):  # of PIL, which knows floats channel by channel only
+        channels = [F.resize(Image.fromarray(channel.numpy()), **options)
+                    for channel in x.cpu().float().flatten(0, 1)]  # fmt: skip
+        resized = torch.from_numpy(np.stack(channels)).unflatten(0, x.shape[:2]).to(x)
+    else:
+        resized = torch.cat([F.resize(part, **options) for part in x.split(1)])
+    return resized.clamp(0, 1)  # bicubic and lanczos overshoot
 
 
 def _in_bytes(x: Tensor) -> Tensor:

@@ -32,6 +32,8 @@ class Interval(NamedTuple):
     high: np.ndarray
 
     def __format__(self, spec: str) -> str:
+        if np.isnan(self.estimate):
+            return "none"
         if np.isnan(self.low):
             return f"{self.estimate:{spec}} (no interval)"
         return f"{self.estimate:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
@@ -352,6 +354,7 @@ def accuracy_difference(first: ArrayLike, second: ArrayLike, level: float = 0.95
     Agresti and Min's interval for paired zeros and ones, which adds half an image to each of the
     four outcomes: resampling would find no spread where all images agree.
 
+    Of no images everything is nan.
     Raises ValueError for anything but zeros and ones, or unequal lengths.
 
     >>> d = accuracy_difference([1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0])
@@ -364,6 +367,8 @@ def accuracy_difference(first: ArrayLike, second: ArrayLike, level: float = 0.95
     if not (np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all()):
         raise ValueError("both must hold zeros and ones only, one per image")
     n, d = len(first), first - second
+    if not n:
+        return Interval(np.nan, np.nan, np.nan, np.nan)
     lost, won = (d > 0).sum() + 0.5, (d < 0).sum() + 0.5
     centre = (lost - won) / (n + 2)
     se = np.sqrt((lost + won) - (lost - won) ** 2 / (n + 2)) / (n + 2)

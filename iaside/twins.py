@@ -89,8 +89,7 @@ def share_right(r: Responses, conditions: Sequence[Condition]) -> np.ndarray:
     """The share of some conditions under which each image is classified rightly, (N,).
 
     nan for images that were not asked under all of them, or that one of these attacks had no
-    usable gradient for. Errors: ValueError for a condition that
-    was not measured.
+    usable gradient for. Errors: ValueError for a condition that was not measured.
     """
     return r.tables["correct"][[r.row(c) for c in conditions]].mean(0)
 

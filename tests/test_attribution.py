@@ -256,6 +256,21 @@ def test_a_network_of_one_size_gets_the_enlarged_copies_resized_back():
     assert share.min() == pytest.approx((40 * 60) / (46 * 69), abs=0.01)
 
 
+class Unpooled(Sized):
+    """A class for each row of pixels: 40 at its own size, 46 at the larger."""
+
+    def forward(self, x):
+        if torch.is_grad_enabled():
+            self.seen += [image.detach() for image in x]
+        return x.mean((1, 3))
+
+
+def test_a_network_of_other_classes_at_another_size_gets_copies_resized_back():
+    net = Unpooled()
+    explore(net, WHITE, torch.tensor([0]), steps=1, samples=50, sigma=0.0, rho=0.0)
+    assert {image.shape[-2:] for image in net.seen} == {(40, 60)}
+
+
 def test_gradients_of_enlarged_copies_arrive_at_the_pixels_they_came_from():
     """Of a mean over the frame: every pixel has a share of it, all together the image's area."""
     x, places = torch.rand(2, 3, 40, 60).double(), [(43, 64, 1, 2), None]
@@ -580,6 +595,14 @@ class Divided(nn.Module):
 def test_maps_of_zeros_are_named():
     with pytest.warns(RuntimeWarning, match=r"saliency maps of images \[4, 5\] are zero every"):
         attribute(Rounding().double(), some_images(2), method="saliency", first=4)
+
+
+@pytest.mark.parametrize("method", EXPLORERS)
+def test_explorations_that_no_gradient_showed_the_way_of_are_named(method):
+    x = some_images(2)
+    with pytest.warns(RuntimeWarning, match=rf"{method} maps of images \[4, 5\] are zero every"):
+        e = explore(Rounding().double(), x, method=method, first=4, **FEW[method])
+    assert not e.success.any() and e.adversarial.equal(x)
 
 
 @pytest.mark.parametrize("kind", [WithoutGrad, InNumpy])

@@ -109,6 +109,12 @@ def test_one_image_cannot_calibrate():
         calibrated(two_norms(), torch.rand(1, 3, 8, 8))
 
 
+def test_without_batch_norms_one_image_is_enough():
+    plain = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), RECIPE, "planted")
+    x = torch.rand(1, 3, 8, 8)
+    assert calibrated(plain, x)(x).equal(plain(x))
+
+
 def sampled(psi, n=40, seed=0):
     """A sample of the additive game with these values, the same for n photographs."""
     rng, M = np.random.default_rng(seed), len(psi)

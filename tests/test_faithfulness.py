@@ -207,13 +207,20 @@ class Rounding(Linear):
         return super().forward(torch.where(bright, (255 * x).round() / 255, x))
 
 
-@pytest.mark.filterwarnings("ignore:the .* maps of images")
 def test_what_no_gradient_showed_the_way_to_is_not_judged():
     """Nothing was attacked there, and a judge that still is right has withstood nothing."""
     net, x = Rounding().float(), some_images().float() / 3
     x[1] += 0.6
     judges = {"self": net, "other": Linear(seed=5).float()}
-    e = examine(net, x, zeros(), VARIANTS, judges, **HOW | {"n_twin": 0})
+    with pytest.warns(RuntimeWarning) as said:
+        e = examine(net, x, zeros(), VARIANTS, judges, **HOW | {"n_twin": 0})
+    (zero,) = (str(w.message) for w in said if "zero everywhere" in str(w.message))
+    assert "left out: saliency 1 of 3, fampe 1 of 3" in zero, "once, and counted"
+    for v in ("saliency", "fampe"):
+        rows = e.rows(v)
+        for quantity in ("insertion", "deletion", "infidelity", "total"):
+            assert np.isnan(rows[quantity]).tolist() == [False, True, False], quantity
+        assert np.isfinite(rows["passes"]).all()
     for v in ("pgd", "fampe"):
         for quantity in ("correct self", "correct other"):
             assert np.isnan(e.rows(v)[quantity]).tolist() == [False, True, False]

@@ -342,6 +342,34 @@ def test_images_without_a_usable_gradient_are_named_and_the_others_attacked(name
     assert torch.allclose(alone, y[1:2], atol=1e-6) and usable.tolist() == [False]
 
 
+class WithoutSlope(torch.autograd.Function):
+    """The identity, with no slope (nan) at the first value of each image."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, slope):
+        slope = slope.clone()
+        slope[:, 0, 0, 0] = torch.nan
+        return slope
+
+
+@pytest.mark.parametrize("name, options", ALONG_GRADIENTS.values(), ids=ALONG_GRADIENTS)
+def test_signs_are_followed_where_one_pixel_has_no_slope_and_directions_are_not(name, options):
+    """fgsm and pgd move all other pixels as if that one were not there: that is an attack."""
+    broken = lambda x: NET(WithoutSlope.apply(x))  # noqa: E731
+    labels = NET(X).argmax(1)
+    y, usable = perturb_noting(X, name, model=broken, labels=labels, **options)
+    if name == "sparsefool" or "band" in options:
+        assert not usable.any()
+        return
+    whole = perturb(X, name, model=NET, labels=labels, **options)
+    same = torch.isclose(y, whole, atol=1e-6).flatten(1)[:, 1:].double().mean()
+    assert usable.all() and same > 0.99, "later gradients of pgd see that pixel where it was"
+
+
 def test_what_needs_no_gradient_is_not_said_to_have_none(recwarn):
     """Pixle asks for none, and SparseFool of no image that is misclassified already."""
     labels = rounds(ONE_BRIGHT).argmax(1)
@@ -370,6 +398,10 @@ def in_numpy(x):
     return torch.from_numpy(x.numpy().mean((2, 3)))
 
 
+def by_dlpack(x):
+    return torch.from_numpy(np.from_dlpack(x).mean((2, 3)))
+
+
 def detached(x):
     return NET(x.detach())
 
@@ -387,7 +419,7 @@ def trained_only(x):
 TRAINABLE = small_net().requires_grad_(True)
 
 
-@pytest.mark.parametrize("model", [in_numpy, detached, without_grad, trained_only])
+@pytest.mark.parametrize("model", [in_numpy, by_dlpack, detached, without_grad, trained_only])
 @pytest.mark.parametrize("name, options", ALONG_GRADIENTS.values(), ids=ALONG_GRADIENTS)
 def test_models_that_give_no_gradient_are_refused_by_the_name_of_the_attack(name, options, model):
     options = options | {"model": model, "labels": model(X).argmax(1)}

@@ -140,23 +140,27 @@ def test_an_own_deployment_is_matched_and_unpaired_files_are_refused(project, ca
         report(project, "58_match", models=MODELS, images="phone")
 
 
-def write_attributions(root, name, judges, unattacked=0):
+def write_attributions(root, name, judges, unattacked=0, deeplift=None, blank=0):
     """FAMPE gains 0.05, and more over its low-frequency self the more an image leans low."""
     how = {"steps": 2, "samples": 1}
     fampe = {"method": "fampe", "alpha": 0.1, "kappa": 0.9, **how}
     lean, base = np.arange(N) / N, 0.3 + 0.1 * np.random.default_rng(0).random(N)
     scores = {  # in this order
-        "saliency": base - 0.02, "attexplore": base, "fampe": base + 0.05,
+        "saliency": base - 0.02, "attexplore": base, "deeplift": deeplift, "fampe": base + 0.05,
         "fampe, product of attexplore": base, "fampe alpha=0.5": base + 0.04,
         "fampe alpha=0.9": base - 0.01 * lean, "clean": None, "pgd": None,
         "grid alpha=0.1 kappa=0.5": base, "grid alpha=0.1 kappa=0.9": base + 0.02 + 0.01 * lean,
     }  # fmt: skip
+    if deeplift is None:
+        del scores["deeplift"]
     variants = {v: fampe | {"alpha": float(v[-3:]) if v.startswith("fampe alpha") else 0.1}
                 for v in scores}  # fmt: skip
     quantities = [*QUANTITIES, *(f"correct {judge}" for judge in judges)]
     tables = {q: np.full((len(scores), N), 1.0) for q in quantities}
     for k, (v, score) in enumerate(scores.items()):
         tables["insertion"][k] = np.nan if score is None else score
+        if v == "saliency":
+            tables["insertion"][k, :blank] = tables["deletion"][k, :blank] = np.nan
         for judge in judges:  # the attack of FAMPE transfers, others do not
             tables[f"correct {judge}"][k] = float(v != "fampe" or judge == name)
             if v == "pgd":
@@ -202,6 +206,29 @@ def test_planted_gains_of_attributions_are_found_and_judged(project, capsys):
         assert (best["alpha"], best["kappa"]) == (0.1, 0.9)
         assert best["above_mean"]["estimate"] == pytest.approx(half, abs=1e-6)
         assert 0 < best["above_mean"]["low"] < half < best["above_mean"]["high"]
+
+
+def test_networks_without_a_kind_of_map_and_maps_of_zeros_are_left_out_and_said(project, capsys):
+    """One network has no DeepLIFT; of the other 3 saliency maps are zero everywhere."""
+    first, second = NAMES[:2]
+    write_attributions(project, first, NAMES[:2])
+    base = 0.3 + 0.1 * np.random.default_rng(0).random(N)
+    write_attributions(project, second, NAMES[:2], deeplift=base + 0.02, blank=3)
+    pixels = np.random.default_rng(0).integers(0, 255, (N, 32, 32, 3)).astype("uint8")
+    np.savez(project / "data/images/planted.npz", images=pixels, labels=np.arange(N))
+    found, metrics = report(project, "81_attribution_report",
+                            models={name: MODELS[name] for name in NAMES[:2]},
+                            images="data/images/planted.npz")  # fmt: skip
+    said = capsys.readouterr().out
+    assert f"{first}: there is no deeplift of this network; left out" in said
+    assert f"{second}: 3 of {N} maps of saliency are zero everywhere" in said
+    parts = {p["part"]: p for p in found["fampe_best"]["parts"]}
+    assert parts["deeplift"]["estimate"] == pytest.approx(0.03) and parts["deeplift"]["n"] == N
+    assert parts["saliency"]["estimate"] == pytest.approx(0.07) and parts["saliency"]["n"] == N - 3
+    assert f"{first} has no deeplift" in found["fampe_best"]["note"]
+    assert metrics[first]["insertion"]["deeplift"]["estimate"] is None
+    mean = metrics[second]["insertion"]["saliency"]["estimate"]
+    assert mean == pytest.approx(base[3:].mean() - 0.02)
 
 
 def test_planted_substitutes_and_complements_are_named_and_drawn():

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from iaside.attribution import attribute
+from iaside.baselines import DoesNotAddUp
 from iaside.folding import folded
 from iaside.gradients import predictions
 from iaside.images import load_images
@@ -174,6 +175,13 @@ def test_what_has_no_rule_is_refused_by_name(act):
     with pytest.raises(ValueError, match=match) as error:
         attribute(net, images(), method="deeplift")
     assert "take integrated_gradients" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_refusal_says_which_photograph_showed_it():
+    x = torch.cat([0 * images()[:1], images()[:1]])  # in black there is nothing to add up
+    with pytest.raises(DoesNotAddUp, match=r"\(images \[8\]\)$") as found:
+        attribute(Net(Gate()), x, method="deeplift", first=7)
+    assert found.value.places == [8]
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "tf_efficientnet_lite0"])

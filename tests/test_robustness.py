@@ -12,8 +12,10 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from iaside import robustness
+from iaside.models import INTERPOLATIONS
 from iaside.responses import (
     _answerer,
+    _resized,
     fourier_noise,
     heat_cells,
     response_passes,
@@ -737,6 +739,18 @@ def test_the_passes_of_the_clean_cut_are_foreseen(given):
     known = 1  # the fingerprint of the model
     expected = response_passes({"contrast": 2}, 6, cut=True)[0]
     assert sum(shown) - expected in (0, known)
+
+
+@pytest.mark.parametrize("how", INTERPOLATIONS)
+def test_pictures_are_resized_by_every_interpolation_of_a_recipe(how):
+    """Constants stay; a ramp is kept by all that average what is under a pixel, in any dtype."""
+    x = torch.linspace(0, 1, 60, dtype=torch.float64).repeat(2, 3, 40, 1)
+    x[1] = 0
+    small = _resized(x, (20, 30), how)
+    assert small.shape == (2, 3, 20, 30) and small.dtype == x.dtype and not small[1].any()
+    if "nearest" not in how:
+        middles = (x[0, 0, 0, ::2] + x[0, 0, 0, 1::2])[3:-3] / 2
+        assert torch.allclose(small[0, :, :, 3:-3], middles.expand(3, 20, 24), atol=1e-3)
 
 
 def test_pictures_must_be_those_of_the_images():

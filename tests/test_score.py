@@ -607,6 +607,8 @@ def test_accuracy_difference_covers_and_stays_possible():
             held += found.low <= (1 - chance) * 0.5 <= found.high
             assert -1 <= found.low <= found.estimate <= found.high <= 1
         assert held >= 0.93 * 400, chance
+    assert np.isnan(accuracy_difference([], [])).all(), "no image, no limits"
+    assert f"{accuracy_difference([], []):+.2f}" == "none"
     with pytest.raises(ValueError, match="one number per image"):
         accuracy_difference([1, 0], [1])
     with pytest.raises(ValueError, match="zeros and ones only"):
