@@ -203,11 +203,12 @@ def drawn(psi, n, scatter=0.02):
     return Controls([sampled(p, n=N, seed=k) for k, p in enumerate(exact.T)], [0.6] * n)
 
 
-def importance(tmp_path, **controls):
+def importance(tmp_path, normalise="minmax", **controls):
     (tmp_path / "params.yaml").write_text("")
     for name, control in controls.items():
         write_worths(tmp_path, name, control)
-    return report(tmp_path, "30_importance", models={m: MODELS[m] for m in controls}, n_beta=2)
+    models = {m: MODELS[m] for m in controls}
+    return report(tmp_path, "30_importance", models=models, n_beta=2, normalise=normalise)
 
 
 REFUSED = Controls([], [], "no usable control: logit sd 7.1 of untrained exploded (seed 0)")
@@ -275,3 +276,12 @@ def test_a_network_that_sees_nothing_is_not_dropped_from_the_claims_about_all(tm
     twins = found["untrained_uniform"]
     assert twins["verdict"] == "undecided" and len(twins["parts"]) == 2 * M
     assert {p["estimate"] for p in twins["parts"] if "blind" in p["part"]} == {None}
+
+
+def test_claims_about_the_papers_sid_do_not_depend_on_the_one_that_is_drawn(tmp_path):
+    rows = []
+    for normalise in ("minmax", "positive"):
+        root = tmp_path / normalise
+        root.mkdir()
+        rows.append(importance(root, flat=drawn(UNIFORM, 5), normalise=normalise)[0])
+    assert rows[0]["sid_linear"] == rows[1]["sid_linear"]
