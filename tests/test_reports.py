@@ -15,7 +15,7 @@ from smoke import ROOT
 from iaside import plots
 from iaside.faithfulness import QUANTITIES, Examination
 from iaside.responses import heat_cells
-from iaside.score import Interval, interval
+from iaside.score import Interval, clean_line, interval
 from iaside.shapley import coalitions, interaction_values
 from iaside.tables import CLEAN, CORRUPTIONS, FOURIER, TABLES, Condition, Responses, Worths
 
@@ -311,3 +311,21 @@ def test_what_was_seen_of_the_clean_images_stands_with_every_result(name):
     cells = json.loads((ROOT / f"notebooks/{name}.ipynb").read_text())["cells"]
     lines = [line for cell in cells if cell["cell_type"] == "code" for line in cell["source"]]
     assert any("clean_line(" in line for line in lines)
+
+
+def test_a_measurement_that_was_not_seen_on_clean_images_says_nothing_of_them(capsys):
+    cells = json.loads((ROOT / "notebooks/20_worths.ipynb").read_text())["cells"]
+    source = next("".join(c["source"]) for c in cells if "clean_line(w" in "".join(c["source"]))
+    seen = SimpleNamespace(provenance={"clean": CLEAN_ANSWERS})
+    worths = {"trained": seen, "published": SimpleNamespace(provenance={}), "untrained": seen}
+    exec(source[source.index("seen = {") :], {"clean_line": clean_line, "worths": worths})
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("trained: 10 classes") and len(said) == 2
+
+
+def test_a_report_shows_the_clean_answers_once():
+    for name in ("30_importance", "81_attribution_report"):
+        text = (ROOT / f"notebooks/{name}.ipynb").read_text()
+        assert text.count("on the clean photographs") == 1
+        assert not any(row in text for row in ("found by the probe", "top-1 on them",
+                                               '\\"classified correctly\\":'))  # fmt: skip
