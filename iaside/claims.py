@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass
 # How close to nothing counts as nothing: the margins of null claims, the same for all of a kind.
 RHO_MARGIN = 0.3  # |rank correlation|: "no correlation"
 SID_MARGIN = 0.1  # L1 distance of two SIDs (at most 2): "alike"
-PSI_MARGIN = 0.05  # share of v(all): "no importance", "uniform"
+PSI_MARGIN = 0.05  # share of v(all) - v(none): "no importance", "uniform"
 # Moving 0.05 of a SID's mass from band 0 to band 7, an L1 distance of 0.1, moves the tight SRC
 # by 0.05 * (1 - 0.75**7) / 0.55 = 0.08 at M = 8: "comparable" scores are as far apart at most.
 SRC_MARGIN = 0.08
@@ -385,8 +385,8 @@ CLAIMS: tuple[Claim, ...] = (
         stage="importance",
         kind="null",
         threshold=1e-6,
-        statistic="(sum of psi - v(all)) of an image / mean |v(all)|; the image with the largest "
-        "absolute value; exact, n = images; parts: the models",
+        statistic="(sum of psi - (v(all) - v(none))) of an image / largest |v| of the model; the "
+        "image with the largest absolute value; exact, n = images; parts: the models",
         needs="worths of a trained model",
     ),
     Claim(
@@ -398,9 +398,9 @@ CLAIMS: tuple[Claim, ...] = (
         # Not the distance of a SID to uniform: min-max puts a band at zero, so that distance is
         # at least 2/M for every model and 0.55 on average for pure noise. The plain maximum below
         # is biased upwards too, hence an interval that covers all bands at once.
-        statistic="largest |psi_i - mean psi| over bands, as a share of v(all); interval from "
-        "simultaneous intervals [l_i, u_i] of psi_i - mean psi at 1 - 0.05/M each: low = largest "
-        "max(l_i, -u_i, 0), high = largest max(|l_i|, |u_i|); parts: the trained models",
+        statistic="largest |psi_i - mean psi| over bands, as a share of v(all) - v(none); interval "
+        "from simultaneous intervals [l_i, u_i] of psi_i - mean psi at 1 - 0.05/M each: low = "
+        "largest max(l_i, -u_i, 0), high = largest max(|l_i|, |u_i|); parts: the trained models",
         needs="worths of a trained model",
     ),
     Claim(
@@ -412,9 +412,9 @@ CLAIMS: tuple[Claim, ...] = (
         kind="null",
         threshold=PSI_MARGIN,
         # On psi: a min-max SID cannot be uniform, whatever the model.
-        statistic="psi_i of the untrained model as a share of v(all) of its trained twin on the "
-        "same photographs, mean over initialisations, which are the unit (Student's t); parts: "
-        "every band of every untrained model",
+        statistic="psi_i of the untrained model as a share of v(all) - v(none) of its trained twin "
+        "on the same photographs, mean over initialisations, which are the unit (Student's t); "
+        "parts: every band of every untrained model",
         needs="at least 5 initialisations of a usable untrained control (logit sd .01 to 3), and "
         "worths of its trained twin",
     ),
@@ -559,8 +559,8 @@ CLAIMS: tuple[Claim, ...] = (
         source="seed 002 Sec. 4.3, Fig. 11; seed 001 Sec. 4.2, Fig. 5",
         stage="label_noise",
         statistic="slope of entropy(SID)/log M against label-noise level, over levels and seeds, "
-        "without the levels whose v(all) interval does not lie above zero (a SID is noise there); "
-        "parts: the architectures",
+        "without the levels whose interval of v(all) - v(none) does not lie above zero (a SID is "
+        "noise there); parts: the architectures",
         needs="training study with at least three label-noise levels",
     ),
     Claim(
@@ -579,7 +579,7 @@ CLAIMS: tuple[Claim, ...] = (
         source="seed 002 Sec. 5, Fig. 11 caption",
         stage="importance",
         statistic="mean psi of the low bands minus mean psi of the high bands, as a share of "
-        "v(all), paired over images; parts: the trained models",
+        "v(all) - v(none), paired over images; parts: the trained models",
         needs="worths of a trained model",
     ),
     Claim(

@@ -179,10 +179,10 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
 
 
 def normalisation_noise(psi: ArrayLike) -> float:
-    """Return v(all) - M min(psi), by which "minmax" divides, in its standard errors (psi: (M, N)).
+    """Return by how many standard errors the divisor of "minmax" lies above 0 (psi: (M, N)).
 
-    Below 3 a RuntimeWarning says that the SID is mostly noise: look at the raw values instead.
-    One image gives NaN. Errors as in `interval`.
+    It is v(all) - v(none) - M min(psi). Below 3 a RuntimeWarning says that the SID is mostly noise:
+    look at the raw values instead. One image gives NaN. Errors as in `interval`.
 
     >>> round(float(normalisation_noise([[2.0, 3.0, 4.0], [0.0, 0.0, 0.0]])), 3)
     5.196
@@ -388,14 +388,14 @@ def within(quantity: Interval, lowest: ArrayLike, highest: ArrayLike) -> Interva
 
 
 def nonuniformity(psi: ArrayLike, level: float = 0.95) -> Interval:
-    """Return how far the most unusual band lies from the mean band, as a share of v(all).
+    """Return how far the most unusual band lies from the mean band, over v(all) - v(none).
 
     `psi` is (M, N). Unlike the distance of a min-max SID from uniform it is 0 for bands that are
     all worth the same, and its interval says so: each band gets an interval at 1 - (1 - level)/M,
     and the limits are the largest that all of them together allow.
 
-    Raises ValueError for fewer than two bands, or if v(all) is zero. With fewer than 5 images the
-    limits are NaN.
+    Raises ValueError for fewer than two bands, or if v(all) - v(none) is zero; where it only may be
+    (`may_be_zero`), a RuntimeWarning. With fewer than 5 images the limits are NaN.
 
     >>> round(float(nonuniformity([[3.0, 4.0, 5.0], [1.0, 0.0, 1.0]]).estimate), 3)
     0.357
@@ -404,7 +404,14 @@ def nonuniformity(psi: ArrayLike, level: float = 0.95) -> Interval:
     n_bands, n = psi.shape
     whole = psi.sum(0).mean()
     if whole == 0:
-        raise ValueError("v(all) is 0: the whole image is worth no more than the empty one")
+        raise ValueError(
+            "v(all) - v(none) is 0: the whole image is worth no more than the empty one"
+        )
+    if may_be_zero(psi.sum(0), level):
+        warnings.warn(
+            f"v(all) - v(none) = {whole:.3g} may be 0: no share of it can be told", RuntimeWarning,
+            stacklevel=2,
+        )  # fmt: skip
     distance = (psi - psi.mean(0)) / whole
     far = np.abs(distance.mean(1))
     if n < MIN_IMAGES:

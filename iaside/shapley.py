@@ -108,7 +108,8 @@ def least_squares_values(table: ArrayLike) -> np.ndarray:
 
     The fit regresses g(S) = v(S) - v(empty) on membership, without an intercept, over all non-empty
     coalitions. It equals the Banzhaf value plus one constant for all bands, so after the min-max
-    normalisation both give the same distribution. The values do not add up to v(all).
+    normalisation both give the same distribution. The values do not add up to
+    v(all) - v(none).
 
     Shapes and errors as in `shapley_values`.
 
@@ -147,7 +148,7 @@ def interaction_values(table: ArrayLike) -> np.ndarray:
     How much the gain from one band grows when the other joins it, v(S+ij) - v(S+i) - v(S+j) + v(S),
     meaned over coalitions of the others like a Shapley value: above 0 for complements, bands that
     need each other, below 0 for substitutes, bands that can stand in for each other. The sum over
-    pairs is not v(all).
+    pairs is not v(all) - v(none).
 
     `table` is (2**M, N) or (2**M,) with M >= 2; the result is (M, M, N) or (M, M), symmetric, with
     zeros on the diagonal. Errors as in `shapley_values`, and ValueError for one band.

@@ -215,8 +215,8 @@ def order_learnt(epochs: ArrayLike, values: ArrayLike, learnt: ArrayLike) -> np.
 def peak(psi: ArrayLike, score: Callable) -> int:
     """Return the index of the checkpoint of the highest score, the last one where there is none.
 
-    Only checkpoints count whose v(all) has an interval over photographs above 0: a distribution
-    of nothing is noise.
+    Only checkpoints count whose v(all) - v(none) has an interval over photographs above 0: a
+    distribution of nothing is noise.
 
     Shapes: psi (E, M, N); score maps mean values (M, R) to (R,).
 

@@ -187,7 +187,8 @@ def test_a_refusal_comes_back_from_disk_and_other_files_do_not(tmp_path):
 # -- what is said of them: the initialisation is the unit ------------------------------------------
 
 M, N, V_ALL = 3, 12, 6.0
-MODELS = {name: {"name": name} for name in ("flat", "steep", "exploded")}
+MODELS = {name: {"name": name} for name in ("flat", "steep", "exploded", "blind")}
+NOTHING = {"blind"}  # v(all) - v(none) may be 0
 UNIFORM = np.array([[0.05], [-0.02], [0.0]])  # within 5 % of v(all), which is 0.3
 STEEP = np.array([[1.0], [0.0], [-0.4]])
 
@@ -196,6 +197,8 @@ def write_worths(root, name, controls):
     rng = np.random.default_rng(len(name))
     values = np.array([[4.0], [1.5], [0.5]]) + 0.3 * rng.normal(size=(M, N))
     values *= V_ALL / values.mean(1).sum()
+    if name in NOTHING:  # every photograph has an opposite, all but exactly
+        values = np.c_[values[:, ::2], -values[:, ::2]] + 1e-3
     table = -7 + coalitions(M).astype(float) @ values
     about = {
         "values": ["log_likelihood", "accuracy", "probability"], "n_bands": M, "classes": 1000,
@@ -204,6 +207,8 @@ def write_worths(root, name, controls):
     }  # fmt: skip
     tables = {"log_likelihood": table, "accuracy": (table > -3).astype(float),
               "probability": np.exp(table)}  # fmt: skip
+    if name in NOTHING:  # nor probability
+        tables["probability"] = 0.5 + (table + 7) / 100
     folder = root / "results/worths/tables"
     Worths(tables, about).save(folder / f"{name}-trained.npz")
     published = about | {"values": ["log_likelihood"]}
@@ -221,11 +226,12 @@ def drawn(psi, n, scatter=0.02):
     return Controls([sampled(p, n=N, seed=k) for k, p in enumerate(exact.T)], [0.6] * n)
 
 
-def importance(tmp_path, **controls):
+def importance(tmp_path, normalise="minmax", **controls):
     (tmp_path / "params.yaml").write_text("")
     for name, control in controls.items():
         write_worths(tmp_path, name, control)
-    return report(tmp_path, "30_importance", models={m: MODELS[m] for m in controls}, n_beta=2)
+    models = {m: MODELS[m] for m in controls}
+    return report(tmp_path, "30_importance", models=models, n_beta=2, normalise=normalise)
 
 
 REFUSED = Controls([], [], "no usable control: logit sd 7.1 of untrained exploded (seed 0)")
@@ -267,3 +273,38 @@ def test_a_study_without_any_usable_control_has_its_report(tmp_path):
     found, metrics = importance(tmp_path, exploded=REFUSED)
     assert "untrained_uniform" not in found and "trained_nonuniform" in found
     assert metrics["exploded"]["untrained"]["initialisations"] == 0
+
+
+SHARES = ["trained_nonuniform", "low_bands_preferred", "least_squares_efficient"]
+
+
+def test_a_study_of_networks_that_see_nothing_has_its_report_and_decides_no_share(tmp_path):
+    found, metrics = importance(tmp_path, blind=drawn(UNIFORM, 5))
+    for claim in [*SHARES, "untrained_uniform"]:
+        row = found[claim]
+        assert row["verdict"] == "undecided" and row["estimate"] is None, claim
+        assert "v(all) - v(none) may be 0: blind" in row["note"], claim
+    assert found["efficiency"]["verdict"] == "supported", "it is a matter of rounding, not of worth"
+    assert abs(metrics["blind"]["gain"]) < 0.01
+
+
+def test_a_network_that_sees_nothing_is_not_dropped_from_the_claims_about_all(tmp_path):
+    found, _ = importance(tmp_path, flat=drawn(UNIFORM, 5), blind=drawn(UNIFORM, 5))
+    for claim in SHARES:
+        parts = {p["part"]: p["verdict"] for p in found[claim]["parts"]}
+        assert set(parts) == {"flat", "blind"} and parts["blind"] == "undecided", claim
+        assert "v(all) - v(none) may be 0: blind" in found[claim]["note"], claim
+    assert found["trained_nonuniform"]["verdict"] == "undecided"
+    assert found["trained_nonuniform"]["parts"][0]["verdict"] == "supported"
+    twins = found["untrained_uniform"]
+    assert twins["verdict"] == "undecided" and len(twins["parts"]) == 2 * M
+    assert {p["estimate"] for p in twins["parts"] if "blind" in p["part"]} == {None}
+
+
+def test_claims_about_the_papers_sid_do_not_depend_on_the_one_that_is_drawn(tmp_path):
+    rows = []
+    for normalise in ("minmax", "positive"):
+        root = tmp_path / normalise
+        root.mkdir()
+        rows.append(importance(root, flat=drawn(UNIFORM, 5), normalise=normalise)[0])
+    assert rows[0]["sid_linear"] == rows[1]["sid_linear"]

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from made_up import report
 from smoke import ROOT
@@ -14,7 +15,7 @@ from smoke import ROOT
 from iaside import plots
 from iaside.faithfulness import QUANTITIES, Examination
 from iaside.responses import heat_cells
-from iaside.score import Interval, interval
+from iaside.score import Interval, clean_line, interval
 from iaside.shapley import coalitions, interaction_values
 from iaside.tables import CLEAN, CORRUPTIONS, FOURIER, TABLES, Condition, Responses, Worths
 
@@ -257,3 +258,101 @@ def test_planted_substitutes_and_complements_are_named_and_drawn():
     assert drawn.pop(("0", "2")) == "2.00" and drawn.pop(("1", "3")) == "-3.00"
     assert len(drawn) == 4 and set(drawn.values()) <= {"(0.00)", "(-0.00)"}
     plt.close("all")
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What a report says in its texts."""
+    texts = []
+    monkeypatch.setattr("IPython.display.Markdown", lambda text: texts.append(text) or text)
+    return texts
+
+
+def opposites(values):
+    """Values (M, N) of photographs that are worth nothing on average, all but exactly."""
+    half = values[:, : N // 2]
+    return np.c_[half, -half] + 1e-3
+
+
+def write_choices(root, name, nothing):
+    rng, bands = np.random.default_rng(3), 3
+    psi = np.array([[4.0], [1.5], [0.5]]) + 0.3 * rng.normal(size=(bands, N))
+    psi = opposites(psi) if nothing else psi
+    filled, cut = ["gaussian", "replacement", "gaussian as published"], ["l2"]
+    names = ["log_likelihood", *filled, *cut, "probability", "published"]
+    tables = {
+        c: coalitions(bands).astype(float) @ (psi + 0.01 * k * rng.normal(size=psi.shape))
+        for k, c in enumerate(names)
+    }
+    about = {
+        "values": names, "precision": "float32", "device": "cpu", "seed": 0, "sigma": 0.25,
+        "published_sigma": 0.02, "input_size": [32, 32],
+        "choices": {"absence": filled, "partition": cut, "value": ["probability"],
+                    "filter": ["published"]},
+        "cells": {p: [100, 300, 624] for p in ("reference", *cut)},
+        "radius": {p: [0.2, 0.5, 0.9] for p in ("reference", *cut)},
+        "games": {"reference": {"clean": CLEAN_ANSWERS}},
+    }  # fmt: skip
+    Worths(tables, about).save(root / f"results/choices/tables/{name}.npz")
+
+
+CLEAN_ANSWERS = {"classes": 10, "n": N, "correct": 9.0, "log_likelihood": -0.5}
+
+
+def test_choices_tell_no_share_of_a_worth_that_may_be_0(tmp_path, said):
+    for name in ("sees", "blind"):
+        write_choices(tmp_path, name, name == "blind")
+    (tmp_path / "params.yaml").write_text("")
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3)).astype("uint8")
+    np.savez(tmp_path / "two.npz", images=pixels, labels=np.arange(2))
+    drawn = []
+
+    class Frame(pd.DataFrame):
+        def __init__(self, data=None, *args, **kwargs):
+            drawn.append(data)
+            super().__init__(data, *args, **kwargs)
+
+    models = {name: {"name": name} for name in ("sees", "blind")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pd, "DataFrame", Frame)
+        report(tmp_path, "61_choices_report", models=models, images="two.npz")
+    assert "**blind**: v(all) - v(none) may be 0, so no share of it is told." in said
+    (table,) = (d for d in drawn if isinstance(d, dict) and ("sees", "l2") in d
+                and "mean radius (shares)" in d["sees", "l2"])  # fmt: skip
+    for column in ("mean radius (shares)", "radius (shares), the same"):
+        assert table["blind", "l2"][column] == "v(all) - v(none) may be 0"
+        float(table["sees", "l2"][column].split()[0])
+    float(table["blind", "l2"]["mean radius (SID)"].split()[0])
+    curves = [set(d) for d in drawn if isinstance(d, dict) and "reached" in d]
+    assert len(curves) == 2, "the reference and l2, of the network that sees"
+    (first,) = (d for d in drawn if isinstance(d, dict) and "photographs" in d.get("sees", {}))
+    assert first["sees"]["on the clean photographs"].startswith("10 classes; clean images: top-1 9")
+
+
+@pytest.mark.parametrize("name", [
+    "15_snr", "16_snr_report", "20_worths", "30_importance", "40_robustness", "50_correlation",
+    "60_choices", "61_choices_report", "65_convergence", "66_convergence_report", "67_resolution",
+    "67_resolution_report", "80_attributions", "81_attribution_report",
+])  # fmt: skip
+def test_what_was_seen_of_the_clean_images_stands_with_every_result(name):
+    cells = json.loads((ROOT / f"notebooks/{name}.ipynb").read_text())["cells"]
+    lines = [line for cell in cells if cell["cell_type"] == "code" for line in cell["source"]]
+    assert any("clean_line(" in line for line in lines)
+
+
+def test_a_measurement_that_was_not_seen_on_clean_images_says_nothing_of_them(capsys):
+    cells = json.loads((ROOT / "notebooks/20_worths.ipynb").read_text())["cells"]
+    source = next("".join(c["source"]) for c in cells if "clean_line(w" in "".join(c["source"]))
+    seen = SimpleNamespace(provenance={"clean": CLEAN_ANSWERS})
+    worths = {"trained": seen, "published": SimpleNamespace(provenance={}), "untrained": seen}
+    exec(source[source.index("seen = {") :], {"clean_line": clean_line, "worths": worths})
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("trained: 10 classes") and len(said) == 2
+
+
+def test_a_report_shows_the_clean_answers_once():
+    for name in ("30_importance", "81_attribution_report"):
+        text = (ROOT / f"notebooks/{name}.ipynb").read_text()
+        assert text.count("on the clean photographs") == 1
+        assert not any(row in text for row in ("found by the probe", "top-1 on them",
+                                               '\\"classified correctly\\":'))  # fmt: skip

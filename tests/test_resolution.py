@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_up import report
 
 from iaside.estimator import SampledWorths, draw_pairs, members, whole
 from iaside.images import load_images
@@ -88,10 +89,11 @@ def test_coalitions_of_whole_bands_are_the_coarse_game_and_owen_values_add_up_to
     assert np.abs(pooled_values(shapley_values(fine), 3) - owen).max() > 1e-3, "Shapley's do not"
 
 
-def write(root, name, game, n_bands=16):
+def write(root, name, game, n_bands=16, strength=None):
     """Tables of one game, exact at 8 bands and sampled at more; game: members (K, M) -> worths."""
     fine_of_coarse = np.repeat(coalitions(8), n_bands // 8, axis=1)
-    strength = 1 + 0.1 * np.random.default_rng(0).normal(size=N)
+    if strength is None:
+        strength = 1 + 0.1 * np.random.default_rng(0).normal(size=N)
     table = -7 + game(fine_of_coarse.astype(float))[:, None] * strength
     path = root / f"results/worths/tables/{name}-trained.npz"
     Worths({"log_likelihood": table}, EXACT).save(path)
@@ -140,3 +142,29 @@ def test_planted_games_are_judged(tmp_path):
     assert metrics["lowest_part"]["estimate"] == pytest.approx(1 / 1.6, abs=0.02)
     page = (folder / "report.html").read_text()
     assert "1 lie inside the margin of 0.1, 1 beyond it and 0 leave" in page
+
+
+def test_no_share_is_told_of_what_may_be_worth_nothing(tmp_path, monkeypatch):
+    """Of a network whose photographs cancel, beside two that rank alike."""
+    said = []
+    monkeypatch.setattr("IPython.display.Markdown", lambda text: said.append(text) or text)
+    falling = 0.6 ** np.arange(16)
+    strength = {"steep": None, "flat": None, "blind": np.r_[np.ones(8), -np.ones(8)] + 1e-3}
+    for name, of_image in strength.items():
+        write(tmp_path, name, lambda x, n=name: x @ falling ** (0.5 if n == "flat" else 1),
+              strength=of_image)  # fmt: skip
+    (tmp_path / "params.yaml").write_text("")
+    models = {name: {"name": name} for name in strength}
+    how = dict(bands=[16], n_draws=2)
+    found, metrics = report(tmp_path, "67_resolution_report", models=models, **how)
+    assert metrics["blind"]["lowest_part"] is None
+    assert metrics["steep"]["lowest_part"]["estimate"] == pytest.approx(1 / 1.6, abs=0.02)
+    text = "\n".join(said)
+    assert "of the band's value cannot be told, which may be 0" in text
+    assert "Without plain shares, because v(all) - v(none) may be 0: blind." in text
+    plain, printed = (next(line for line in text.splitlines() if line.startswith(f"**{kind}**"))
+                      for kind in ("the same, of plain shares", "SRC as printed"))  # fmt: skip
+    assert "steep, flat at M = 8 and 16" in plain and "blind" not in plain and "blind" in printed
+    said.clear()
+    report(tmp_path, "67_resolution_report", models={"blind": models["blind"]}, **how)
+    assert "A study of one network has no ranks." in said

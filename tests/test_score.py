@@ -585,6 +585,12 @@ def test_nonuniformity_is_held_by_its_interval_and_zero_for_equal_bands():
     assert np.isnan(nonuniformity(noise[:, :4]).low), "four images decide nothing"
 
 
+def test_nonuniformity_of_what_may_be_worth_nothing_is_warned_of():
+    psi = np.array([[1.0], [0.5]]) * [1.0, -1.0, 1.0, -1.0, 1.0, -0.9]
+    with pytest.warns(RuntimeWarning, match=r"v\(all\) - v\(none\) = .* may be 0"):
+        nonuniformity(psi)
+
+
 def test_accuracy_interval_is_wilsons():
     for right in (0, 1, 20, 40):
         correct = np.arange(40) < right
