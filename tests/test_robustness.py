@@ -644,6 +644,7 @@ class Bright(nn.Module):
     def __init__(self, interpolation="bilinear"):
         super().__init__()
         self.recipe = {"interpolation": interpolation}
+        self.eval()
 
     def forward(self, x):
         z = 40 * (x.mean((1, 2, 3)) - 0.5)
