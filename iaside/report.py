@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 from iaside import recorded
@@ -24,14 +25,22 @@ def strip(source: str | Path, target: str | Path) -> None:
     """Copy notebooks without outputs, counts and volatile metadata; tags are kept.
 
     `target` is replaced as a whole, so a notebook that is gone leaves no copy; the same folder
-    twice cleans in place.
+    twice cleans in place. What cannot be read is left out with a RuntimeWarning, so that it stops
+    no other notebook.  Errors: in place a ValueError naming it; UsageError where there is none.
     """
     source, target = Path(source), Path(target)
+    in_place = target.exists() and target.samefile(source)
     stripped = {}
     for path in sorted(source.glob("*.ipynb")):
-        notebook = read_json(path, "a notebook", f"get it back with `git checkout {path}`")
-        if notebook.get("nbformat") != 4:
-            raise UsageError(f"{path}: notebook format {notebook.get('nbformat')}, needed is 4")
+        try:
+            notebook = read_json(path, "a notebook", f"get it back with `git checkout {path}`")
+            if notebook.get("nbformat") != 4:
+                raise UsageError(f"{path}: notebook format {notebook.get('nbformat')}, needed is 4")
+        except ValueError as error:
+            if in_place:
+                raise
+            warnings.warn(f"{error}; it is left out", RuntimeWarning, stacklevel=2)
+            continue
         notebook["metadata"] = {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
@@ -44,7 +53,7 @@ def strip(source: str | Path, target: str | Path) -> None:
         stripped[path.name] = json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False)
     if not stripped:
         raise UsageError(f"no notebooks in {source}")
-    if target.exists() and target.samefile(source):
+    if in_place:
         for name, text in stripped.items():
             if (target / name).read_text(encoding="utf-8") != text + "\n":
                 write_text(target / name, text + "\n")

@@ -31,6 +31,7 @@ from iaside.parameters import (
 PROJECT = Path(__file__).resolve().parents[1]
 # iaside.images downloads these into data/images/<name>
 DOWNLOADABLE = ("caltech101", "stl10", "cifar10", "cifar100", "svhn", "tiny_imagenet")
+MAY_BE_EMPTY = ("architecture.transformers", "attributions.alphas", "claims.recorded")
 Rule = tuple[str, Callable[[Any], bool]]  # in words, and as a test
 
 
@@ -122,7 +123,7 @@ def check_paths(study: Mapping, root: Path) -> None:
     places = ", ".join(sorted(sets.values()))
     for section, values in study.items():
         for source in image_sources(values):
-            if not isinstance(source, str):
+            if not isinstance(source, str) or not source:
                 raise UsageError(
                     f"`images` of section `{section}` holds {source!r}: it must be a path "
                     f"such as {places}."
@@ -133,6 +134,11 @@ def check_paths(study: Mapping, root: Path) -> None:
                     f"you mean {sets[source]}?"
                 )
             place = root / source
+            if in_data(place, root) in (".", "images"):
+                raise UsageError(
+                    f"`images` of section `{section}` is {source!r}, which holds sets of images "
+                    f"and is none: name one of {places}, or another folder"
+                )
             if place.exists() or in_data(place, root) in packaged or downloadable(source, root):
                 continue
             hint = (
@@ -178,8 +184,8 @@ def image_sources(section: object) -> list:
     """What a section of a study, its networks and its plans name under `images`."""
     if not isinstance(section, dict):
         return []
-    images = section.get("images")
-    own = [images] if isinstance(images, str) else images or []
+    images = section.get("images", [])
+    own = images if isinstance(images, list) else [images]
     entries = [*(section.get("networks") or {}).values(), *(section.get("plans") or {}).values()]
     return [*own, *(e["images"] for e in entries if isinstance(e, dict) and e.get("images"))]
 
@@ -222,10 +228,10 @@ def packaged_files() -> set[str]:
 
 def check_key(where: str, key: object) -> None:
     """Refuse a key that cannot name a stage and its files."""
-    if not isinstance(key, str) or not re.fullmatch("[A-Za-z0-9_-]+", key):
+    if not isinstance(key, str) or not re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_-]*", key):
         raise UsageError(
             f"the key {key!r} under `{where}` becomes the name of files and stages: use only "
-            "letters, digits, _ and -. The `name` of a model may hold anything, as "
+            "letters, digits, _ and - (not first). The `name` of a model may hold anything, as "
             "resnet18.a1_in1k."
         )
 
@@ -235,6 +241,8 @@ def check_key(where: str, key: object) -> None:
 
 def _check_value(where: str, value: Any, rule: Rule | None) -> None:
     """Refuse a parameter (of a list: each) that breaks the rule of its name."""
+    if value == [] and where not in MAY_BE_EMPTY:
+        raise UsageError(f"{where} is an empty list: name one at least, in the study")
     if rule is None:
         return
     words, holds = rule
@@ -272,7 +280,8 @@ def _rules() -> dict[str, Rule]:
     share = between(-tiny, 1 + 1e-12, "a share from 0 to 1")
     positive = between(0, math.inf, "a number above 0")
     odd = "an odd whole number from 1", lambda v: type(v) is int and v > 0 and v % 2 == 1
-    methods = [*attribution.METHODS, *(f.__name__ for f in baselines.METHODS)]
+    own = [f.__name__ for f in baselines.METHODS]
+    methods = [*(name for name in attribution.METHODS if name not in own), *own]
     return {
         "metric": one_of(*METRICS), "spacing": one_of(*SPACINGS), "absence": one_of(*ABSENCES),
         "values": one_of(*VALUES), "substrate": one_of(*SUBSTRATES), "rank": one_of(*RANKS),
@@ -282,11 +291,12 @@ def _rules() -> dict[str, Rule]:
                       lambda v: v != "none" and spectral_importance([2.0, 1.0], v) is not None),
         "severities": whole(1, 5),
         "n_bands": whole(2, MAX_BANDS),
-        "mosaic_bands": whole(1, MAX_BANDS),
+        "mosaic_bands": whole(3, MAX_BANDS),
         "seed": whole(0),
         **each(whole(1), "n_images", "side", "steps", "samples", "path_steps", "class_steps",
                "attributions.classes", "insertion_steps", "n_draws", "n_intervals", "budget",
-               "sizes", "interval_sizes", "grid_steps", "grid_samples", "n_beta"),
+               "sizes", "interval_sizes", "n_initialisations", "resolution.bands",
+               "grid_steps", "grid_samples", "n_beta"),
         **each(whole(0), "n_control", "n_attack", "n_sparse", "n_heat", "n_twin", "n_shown",
                "n_grid", "infidelity_samples"),
         **each(whole(100), "n_resamples", "interval_resamples"),
@@ -298,18 +308,19 @@ def _rules() -> dict[str, Rule]:
                "band_eps", "band_noise", "noise_sigma"),
         **each(positive, "energy", "photons", "heat_norm", "sigma", "recommended"),
         "eps": between(0, 255 + 1e-9, "above 0 and up to 255, in 1/255"),
-        "device": ("auto or a device of torch: cpu, cuda, mps", _is_device),
+        "device": ("auto, or a device that is here: cpu, cuda, mps", _is_device),
         **each(("null or a whole number from 1",
                 lambda v: v is None or (type(v) is int and v >= 1)), "batch_size", "workers"),
     }  # fmt: skip
 
 
 def _is_device(name: str) -> bool:
+    """Whether numbers can be kept there, and read."""
     import torch
 
     try:
-        return name == "auto" or bool(torch.device(name))
-    except RuntimeError:
+        return name == "auto" or torch.zeros(1, device=name).item() == 0
+    except (RuntimeError, AssertionError):  # the latter is how torch says that it has no CUDA
         return False
 
 
@@ -353,7 +364,9 @@ def _check_networks(study: Mapping, root: Path) -> None:
     packaged = packaged_files()
     for key, entry in study["models"].items():
         path = root / entry["weights"]
-        if not path.is_file() and in_data(path, root) not in packaged:
+        if path.is_file():
+            _check_files(key, path, root / entry["recipe"])
+        elif in_data(path, root) not in packaged:
             from iaside.libraries import recipe_of  # which takes seconds to import
 
             try:
@@ -366,8 +379,35 @@ def _check_networks(study: Mapping, root: Path) -> None:
                 ) from error
 
 
+def _check_files(key: str, weights: Path, recipe: Path) -> None:
+    """Refuse weights that hold nothing, and a recipe that no network can be made of."""
+    from safetensors import SafetensorError, safe_open
+
+    from iaside.models import _read_recipe
+
+    try:
+        if weights.suffix not in (".safetensors", ".pt", ".pth"):
+            raise ValueError("the file must end in .safetensors, .pt or .pth")
+        if not weights.stat().st_size:
+            raise ValueError("the file is empty")
+        if weights.suffix == ".safetensors":
+            with safe_open(weights, "pt"):  # compares the sizes that it promises with its own
+                pass
+    except (ValueError, SafetensorError) as error:
+        raise UsageError(
+            f"the weights of model `{key}`, {weights}, cannot be read: {error}; put the file there "
+            "again, or correct `weights`"
+        ) from error
+    try:
+        if recipe.is_file():
+            _read_recipe(recipe)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"model `{key}`: {error}") from error
+
+
 def _check_together(section: str, values: Mapping, study: Mapping, root: Path) -> None:
     """Refuse parameters that do not fit each other, or the images that are there."""
+    from iaside import recorded
     from iaside.estimator import passes_per_image
     from iaside.sampling import MAX_BANDS, MIN_BANDS
 
@@ -391,6 +431,32 @@ def _check_together(section: str, values: Mapping, study: Mapping, root: Path) -
         if values["budget"] < least:
             refuse("budget", f"at least {least}: {values['n_images']} images, each visited once "
                              f"with {max(values['bands'])} bands")  # fmt: skip
+        for name in ("images", "n_images", "metric", "precision"):
+            if values[name] != study["worths"][name]:
+                refuse(name, f"{study['worths'][name]!r}, as in `worths`, whose tables are the "
+                             "coarse end")  # fmt: skip
+    if section == "robustness":
+        worths = study["worths"]
+        if values["n_bands"] != worths["n_bands"]:
+            refuse("n_bands", f"{worths['n_bands']}, as in `worths`: both are compared band by "
+                              "band")  # fmt: skip
+        if values["n_images"] == worths["n_images"] and values["images"] != worths["images"]:
+            refuse("images", f"{worths['images']!r}, as in `worths`: scores and robustness are to "
+                             "be of the same photographs")  # fmt: skip
+    if section == "convergence_report":
+        for key, network in study["convergence"]["networks"].items():
+            most = network["n_images"] // 2
+            if len({size for size in values["sizes"] if size <= most}) < 2:
+                refuse("sizes", f"two different sizes or more that are at most {most}, half of "
+                                f"the n_images of convergence.networks.{key}")  # fmt: skip
+    if section == "claims":
+        recorded.runs(root, values["recorded"])
+        testing = _testing(root)
+        if wrong := [noun for noun in values["reports"] if noun not in testing]:
+            raise UsageError(
+                f"claims.reports holds {wrong[0]!r}, which tests no claims; "
+                f"{closest(str(wrong[0]), testing)}"
+            )
     if isinstance(values.get("images"), str) and "n_images" in values:
         held = _count(values["images"], root)
         if held is not None and values["n_images"] > held:
@@ -400,6 +466,15 @@ def _check_together(section: str, values: Mapping, study: Mapping, root: Path) -
         if held is not None and values["n_images"] > held:
             refuse("n_images", f"at most {held}: no more images are held out for the plan "
                                f"{values['item']!r}")  # fmt: skip
+
+
+def _testing(root: Path) -> list[str]:
+    """The reports that say of claims what was found, by dvc.yaml; without the one of them all."""
+    pipeline = read_yaml((root / "dvc.yaml").read_text("utf-8"), "dvc.yaml")
+    files = [Path(file) for stage in pipeline["stages"].values()
+             for metric in stage.get("metrics", []) for file in metric]  # fmt: skip
+    nouns = [file.parent.name for file in files if file.name == "claims.json"]
+    return [noun for noun in nouns if noun != "claims"]
 
 
 def _count(images: str, root: Path) -> int | None:
@@ -440,8 +515,8 @@ def main(argv: list[str] | None = None) -> int:
         root = project_root()
         file = Path(a.study) if a.study else root / "params.yaml"
         check(read_yaml(file.read_text("utf-8"), file.name), root)
-    except (UsageError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, TypeError, OSError) as error:  # whatever it is, nothing was begun
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
 

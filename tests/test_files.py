@@ -95,6 +95,10 @@ def test_no_module_writes_files_of_its_own():
     assert found == {"files", "plan", "notebook"}
     source = (ROOT / "iaside/notebook.py").read_text()
     assert re.findall(way, source) == [".write_text("], "only its doctest"
+    # what is fetched is built in a temporary folder: it is its way from there that must be the one
+    for path in (ROOT / "data").glob("*.py"):
+        own = r"os\.(?:replace|rename|fsync)\(|shutil\.move|mkstemp|\.write_text\(|ruamel"
+        assert not re.findall(own, path.read_text()), path.name
 
 
 # -- results that a report reads: one line --------------------------------------------------------
@@ -335,7 +339,8 @@ def test_weights_cut_at_any_byte_are_one_line(ending, tmp_path):
 def test_what_is_fetched_is_on_the_disk_before_it_has_its_place(fetch, tmp_path, monkeypatch):
     write_text(tmp_path / "built/set/a.png", "a")
     steps, replace = [], os.replace
-    monkeypatch.setattr(fetch, "sync", lambda path: steps.append(path.name))
+    for module in (fetch, files):
+        monkeypatch.setattr(module, "sync", lambda path: steps.append(path.name))
     monkeypatch.setattr(fetch.os, "replace", lambda a, b: steps.append("move") or replace(a, b))
     fetch.put(tmp_path / "built/set", tmp_path / "images/set", tmp_path)
     assert steps == ["set", "a.png", "move", "images"]

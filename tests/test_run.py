@@ -305,6 +305,13 @@ def test_strip_drops_outputs_and_keeps_tags(tmp_path):
     assert [path.name for path in target.parent.iterdir()] == ["notebooks"]
     report.strip(source, source)
     assert (source / "10_a.ipynb").read_text() == stripped[0]
+    for text in ("", '{"nbformat": 3}'):  # somebody's own stops no other
+        (source / "95_mine.ipynb").write_text(text)
+        with pytest.warns(RuntimeWarning, match=r"95_mine\.ipynb.* left out"):
+            report.strip(source, target)
+        assert [path.name for path in target.iterdir()] == ["10_a.ipynb"]
+        with pytest.raises(ValueError, match=r"95_mine\.ipynb"):
+            report.strip(source, source)
     with pytest.raises(UsageError, match="no notebooks in"):
         report.strip(tmp_path, target)
     assert target.is_dir()

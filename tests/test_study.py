@@ -55,6 +55,42 @@ BAD = [
     ("training:   #", "    clean: {", "    cle.an: {", "'cle.an'", "training.plans"),
     (PROFILES, "n_images: 100", "n_images: 5000", "profiles.n_images is 5000", "at most 10"),
     ("runtime:", "device: auto", "device: gpu", "device is 'gpu'", "cuda"),
+    (WORTHS, "n_initialisations: 5", "n_initialisations: 0", "worths.n_initialisations is 0",
+     "from 1"),
+    (WORTHS, "n_initialisations: 5", "n_initialisations: -1", "is -1", "from 1"),
+    (WORTHS, "[log_likelihood]", "[]", "worths.values is an empty list", "one at least"),
+    (ROBUSTNESS, "n_bands: 8", "n_bands: 7", "robustness.n_bands is 7", "8, as in `worths`"),
+    (ROBUSTNESS, "data/images/photographs", "data/images/mnist_5k.npz",
+     "robustness.images is 'data/images/mnist_5k.npz'", "as in `worths`"),
+    (ROBUSTNESS, "[1, 2, 3, 4, 5]", "[]", "robustness.severities is an empty list", "one at"),
+    (ROBUSTNESS, "blur_kernels: [3, 5, 7]", "blur_kernels: []", "blur_kernels is an empty", "one"),
+    ("bands:   #", "mosaic_bands: 4", "mosaic_bands: 2", "bands.mosaic_bands is 2", "from 3"),
+    ("match:   #", "data/images/photographs", "7", "`match` holds 7", "must be a path"),
+    ("match:   #", "data/images/photographs", '""', "`match` holds ''", "must be a path"),
+    ("match:   #", "data/images/photographs", "data/images", "`match` is 'data/images'",
+     "holds sets of images"),
+    ("convergence_report:   #", "sizes: [5, 8, 12, 17, 24, 35, 50, 100, 200]", "sizes: [5]",
+     "convergence_report.sizes is [5]", "at most 35, half of"),
+    ("convergence_report:   #", "sizes: [5, 8, 12, 17, 24, 35, 50, 100, 200]", "sizes: []",
+     "convergence_report.sizes is an empty list", "one at least"),
+    ("convergence_report:   #", "sizes: [5, 8, 12, 17, 24, 35, 50, 100, 200]", "sizes: [5000]",
+     "convergence_report.sizes is [5000]", "two different sizes"),
+    ("convergence_report:   #", "sizes: [5, 8, 12, 17, 24, 35, 50, 100, 200]", "sizes: [5, 5]",
+     "convergence_report.sizes is [5, 5]", "two different sizes"),
+    (RESOLUTION, "data/images/photographs", "data/images/mnist_5k.npz", "resolution.images is",
+     "as in `worths`"),
+    (RESOLUTION, "n_images: 24", "n_images: 23", "resolution.n_images is 23", "24, as in `worths`"),
+    (RESOLUTION, "metric: linf", "metric: l2", "resolution.metric is 'l2'", "as in `worths`"),
+    (RESOLUTION, "precision: float32", "precision: bfloat16", "precision is 'bfloat16'", "as in"),
+    (RESOLUTION, "[16, 32, 64]", "[]", "resolution.bands is an empty list", "one at least"),
+    (RESOLUTION, "[16, 32, 64]", '["16"]', "resolution.bands is '16'", "a whole number"),
+    (RESOLUTION, "[16, 32, 64]", "[16.0]", "resolution.bands is 16.0", "a whole number"),
+    ("claims:   #", "[six_models, caltech101]", "[nope]", "recorded as 'nope'", "six_models"),
+    ("claims:   #", "[bands, snr_report, importance,", "[bands, snr_report, importence,",
+     "claims.reports holds 'importence'", "did you mean 'importance'"),
+    ("runtime:", "device: auto", "device: cuda:9", "device is 'cuda:9'", "that is here"),
+    ("runtime:", "device: auto", "device: meta", "device is 'meta'", "that is here"),
+    ("models:", "  tf_efficientnet_lite1: &", "  -p: &", "the key '-p'", "(not first)"),
     ("models:", f"name: tf_efficientnet_lite0, weights: {LITE0}",
      "name: mine, weights: data/weights/mine", "recipe of 'data/weights/mine.safetensors'",
      "data/weights/mine.json"),
@@ -165,7 +201,7 @@ def own_notebooks(tmp_path):
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     for file in ("dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / file, tmp_path / file)
-    for name in ("data", "studies"):
+    for name in ("data", "studies", "results"):
         (tmp_path / name).symlink_to(ROOT / name)
     folder = tmp_path / "notebooks"
     shutil.copy(folder / "30_importance.ipynb", folder / "30_importance-Copy1.ipynb")
@@ -192,3 +228,56 @@ def test_a_damaged_notebook_that_a_stage_runs_is_named_in_one_line(text, own_not
     (own_notebooks / "notebooks/20_worths.ipynb").unlink()
     with pytest.raises(FileNotFoundError, match=r"no notebook at .*20_worths\.ipynb"):
         study.check(read_yaml(TEXT, "x"), own_notebooks)
+
+
+def test_a_study_that_is_no_text_is_refused_in_one_line(tmp_path, monkeypatch, capsys, fetch):
+    monkeypatch.chdir(ROOT)
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(TEXT.encode() + b"# \xff\xfe")
+    monkeypatch.setattr(plan, "study_file", lambda *a: path)
+    for call, words in ((study.main, [str(path)]), (plan.main, ["bad"]),
+                        (fetch.main, ["--check", str(path)])):  # fmt: skip
+        assert call(words) == 2
+        said = capsys.readouterr().err
+        assert "utf-8" in said and said.count("\n") == 1
+
+
+def test_a_device_that_is_not_here_is_refused(monkeypatch):
+    import torch
+
+    def zeros(*a, device):
+        raise AssertionError("Torch not compiled with CUDA enabled")
+
+    monkeypatch.setattr(torch, "zeros", zeros)
+    assert study._is_device("auto") and not study._is_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [("json", "[]", "must be a dict"), ("json", "", "not JSON"),
+     ("json", {"mean": [123.0, 117.0, 104.0]}, "mean must be three numbers in"),
+     ("safetensors", "", "the file is empty"), ("safetensors", "12345678 torn", "cannot be read")],
+)  # fmt: skip
+def test_own_files_that_no_network_can_be_made_of_are_refused(
+    name, content, said, own_notebooks, data
+):
+    for ending in ("json", "safetensors"):
+        shutil.copy(data / f"weights/squeezenet1_1.{ending}", own_notebooks / f"mine.{ending}")
+    mine = {"name": "mine", "weights": "mine.safetensors", "recipe": "mine.json"}
+    params = read_yaml(TEXT, "x")
+    params["models"]["mine"] = mine
+    study.check(params, own_notebooks)
+    path = own_notebooks / f"mine.{name}"
+    if isinstance(content, dict):
+        content = json.dumps(json.loads(path.read_text()) | content)
+    path.write_text(content)
+    with pytest.raises(UsageError, match=said) as error:
+        study.check(params, own_notebooks)
+    assert "mine" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_hint_names_a_method_once(tmp_path, monkeypatch, capsys, data):
+    bad = changed(ATTRIBUTIONS, "mfaba, big", "mfabba, big")
+    said = refused(bad, tmp_path, monkeypatch, capsys, "check")
+    names = said.partition("one of ")[2].partition(":")[0].split(", ")
+    assert len(names) == len(set(names)) > 5
