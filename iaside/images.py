@@ -121,8 +121,8 @@ def load_images(
     orientation (torchvision's data sets do not); what it does not read is counted in a warning.
     Images and labels of a Dataset are what its items are.
 
-    Grey images get three equal channels, and 28-pixel ones (MNIST) two black pixels on each side:
-    as LeNet and most networks for digits are made for 32.
+    Grey images get three equal channels, and 28-pixel ones (MNIST) two black pixels on each side,
+    to CIFAR-10's 32: the smallest size for which strengths of the corruptions are published.
 
     Raises FileNotFoundError (no such source) and ValueError (nothing in it, more asked for than
     exist, a damaged image, labels that do not match the files or the network, or may be read in two
