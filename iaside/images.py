@@ -626,9 +626,9 @@ def _label_of(item, k: int):
 
 def _label(label, k: int, called: str) -> int:
     try:
-        if (index := int(label)) == label:
+        if (index := int(label)) == label and -(2**63) <= index < 2**63:
             return index
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     raise ValueError(
         f"the label of item {k} of {called} is {label!r:.60}; it must be a class index (0, 1, ...)."
