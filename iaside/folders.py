@@ -258,10 +258,14 @@ def _find_images(folder: Path, deep: bool = True) -> tuple[list[Path], Counter]:
     return images, +others
 
 
+def _raise(error: OSError) -> None:
+    raise error  # a folder that may not be read would be missed in silence
+
+
 def _below(folder: Path) -> Iterator[Path]:
     """All that is no folder in a folder and its sub-folders, each of these once."""
     seen = set()  # links may lead in circles
-    for root, below, files in os.walk(folder, followlinks=True):
+    for root, below, files in os.walk(folder, onerror=_raise, followlinks=True):
         place = os.path.realpath(root)
         if place in seen:
             below.clear()

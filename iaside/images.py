@@ -121,8 +121,8 @@ def load_images(
     orientation (torchvision's data sets do not); what it does not read is counted in a warning.
     Images and labels of a Dataset are what its items are.
 
-    Grey images get three equal channels, and 28-pixel ones (MNIST) two black pixels on each side:
-    as LeNet and most networks for digits are made for 32.
+    Grey images get three equal channels, and 28-pixel ones (MNIST) two black pixels on each side,
+    to CIFAR-10's 32: the smallest size for which strengths of the corruptions are published.
 
     Raises FileNotFoundError (no such source) and ValueError (nothing in it, more asked for than
     exist, a damaged image, labels that do not match the files or the network, or may be read in two
@@ -626,9 +626,9 @@ def _label_of(item, k: int):
 
 def _label(label, k: int, called: str) -> int:
     try:
-        if (index := int(label)) == label:
+        if (index := int(label)) == label and -(2**63) <= index < 2**63:
             return index
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     raise ValueError(
         f"the label of item {k} of {called} is {label!r:.60}; it must be a class index (0, 1, ...)."

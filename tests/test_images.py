@@ -204,6 +204,12 @@ def test_items_of_more_than_8_bits_are_refused_as_files_are():
             load_images([(Image.new(mode, (8, 8), 900), 0)])
 
 
+@pytest.mark.parametrize("label", [float("inf"), float("nan"), 2**63, 1.5, None])
+def test_labels_of_items_are_indices(label):
+    with pytest.raises(ValueError, match="the label of item 0 of this list is .*class index"):
+        load_images([(torch.zeros(3, 8, 8), label)])
+
+
 def test_items_are_pairs():
     with pytest.raises(TypeError, match="item 0 of the source is a dict: it must be a pair"):
         load_images([{"image": torch.zeros(3, 8, 8), "label": 0}])

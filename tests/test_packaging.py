@@ -15,7 +15,8 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = PROJECT["optional-dependencies"]
+# heif: for those who bring such photographs; the kit's own environment does without.
+EXTRAS = {k: v for k, v in PROJECT["optional-dependencies"].items() if k != "heif"}
 TORCHATTACKS = "pip install --no-deps torchattacks=="
 
 

@@ -252,3 +252,16 @@ def test_the_readmes_own_study_gives_own_photographs_to_own_networks_alone():
             assert entry.get("model", entry)["weights"].startswith("../somewhere/"), name
     # a section that names networks names these, as the packaged ones have lost their marks
     assert {n for n, s in default.items() if isinstance(s, dict) and "networks" in s} <= set(study)
+
+
+def test_pictures_that_no_network_is_shown_need_no_labels():
+    """Of folders 0 ... 999 labels are refused where the number of classes is unknown."""
+    calls = [
+        (path.name, {k.arg: ast.unparse(k.value) for k in node.keywords})
+        for path in NOTEBOOKS
+        for node in ast.walk(ast.parse(code(path)))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "load_images"
+    ]
+    assert len(calls) > 10
+    for name, given in calls:
+        assert given.get("like") == "net" or given.get("labels") == "False", name

@@ -137,7 +137,10 @@ def test_an_own_deployment_is_matched_and_unpaired_files_are_refused(project, ca
     report(project, "58_match", models=MODELS, images="phone")
     assert "predicted log-likelihood" in capsys.readouterr().out
     (project / "phone/degraded/2.png").unlink()
-    with pytest.raises(ValueError, match="these are in one only: \\['2'\\]"):
+    with pytest.raises(ValueError, match=r"the same names: 2 \(1 in all\)"):
+        report(project, "58_match", models=MODELS, images="phone")
+    (project / "phone/degraded/2.heic").touch()  # a name, but no picture
+    with pytest.raises(ValueError, match="degraded: 1 files left out.*1 .heic"):
         report(project, "58_match", models=MODELS, images="phone")
 
 
