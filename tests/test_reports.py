@@ -16,7 +16,16 @@ from iaside.faithfulness import QUANTITIES, Examination
 from iaside.responses import heat_cells
 from iaside.score import Interval, interval
 from iaside.shapley import coalitions, interaction_values
-from iaside.tables import CLEAN, CORRUPTIONS, FOURIER, TABLES, Condition, Responses, Worths
+from iaside.tables import (
+    CLEAN,
+    CLEAN_CUT,
+    CORRUPTIONS,
+    FOURIER,
+    TABLES,
+    Condition,
+    Responses,
+    Worths,
+)
 
 M, N = 4, 12
 NAMES = [
@@ -105,12 +114,13 @@ def test_images_without_a_usable_gradient_are_left_out_of_the_reports_and_said(p
         r.tables[t][row, :3] = 1.0 if t == "no_gradient" else np.nan
     r.save(path)
     some = {name: MODELS[name] for name in NAMES[:5]}
+    capsys.readouterr()
     found = report(project, "55_architecture", models=some)[0]
+    said = "alexnet: 3 of 12 images gave no usable gradient under pgd 0.2: left out, not robust"
+    assert said in capsys.readouterr().out
     parts = {p["part"]: p["n"] for p in found["shufflenet_adversarial"]["parts"]}
     assert parts == {"fgsm": N, "pgd": N - 3}, "the images that every network was attacked on"
-    capsys.readouterr()
     report(project, "50_correlation", models=some)
-    said = "alexnet: 3 of 12 images gave no usable gradient under pgd 0.2: left out, not robust"
     assert said in capsys.readouterr().out
     path.write_bytes(whole)
 
@@ -133,8 +143,21 @@ def test_an_own_deployment_is_matched_and_unpaired_files_are_refused(project, ca
         for k in range(3):
             pixels = rng.integers(0, 255, (40, 40, 3)).astype("uint8")
             Image.fromarray(pixels).save(project / "phone" / folder / f"{k}.png")
+    capsys.readouterr()
     report(project, "58_match", models=MODELS, images="phone")
-    assert "predicted log-likelihood" in capsys.readouterr().out
+    plain = capsys.readouterr().out
+    path = project / f"results/robustness/tables/{NAMES[0]}.npz"
+    whole, r = path.read_bytes(), Responses.load(path)
+    r.conditions.insert(1, CLEAN_CUT)  # of the smaller cut, which the user's photographs are not
+    tables = {t: np.insert(rows, 1, rows[0] + (t == "log_likelihood"), axis=0)
+              for t, rows in r.tables.items()}  # fmt: skip
+    Responses(r.conditions, tables, r.clean_energy, np.insert(r.change_energy, 1, 0, axis=0),
+              r.provenance).save(path)  # fmt: skip
+    report(project, "58_match", models=MODELS, images="phone")
+    path.write_bytes(whole)
+    one, other = (out.partition("predicted log-likelihood")[2].splitlines()[: 1 + len(NAMES)]
+                  for out in (plain, capsys.readouterr().out))  # fmt: skip
+    assert len(one) == 1 + len(NAMES) and one == other
     (project / "phone/degraded/2.png").unlink()
     with pytest.raises(ValueError, match="these are in one only: \\['2'\\]"):
         report(project, "58_match", models=MODELS, images="phone")
