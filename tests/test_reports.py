@@ -163,7 +163,7 @@ def test_an_own_deployment_is_matched_and_unpaired_files_are_refused(project, ca
         report(project, "58_match", models=MODELS, images="phone")
 
 
-def write_attributions(root, name, judges, unattacked=0, deeplift=None, blank=0):
+def write_attributions(root, name, judges, unattacked=0, deeplift=None, blank=0, rounds=False):
     """FAMPE gains 0.05, and more over its low-frequency self the more an image leans low."""
     how = {"steps": 2, "samples": 1}
     fampe = {"method": "fampe", "alpha": 0.1, "kappa": 0.9, **how}
@@ -186,8 +186,13 @@ def write_attributions(root, name, judges, unattacked=0, deeplift=None, blank=0)
             tables["insertion"][k, :blank] = tables["deletion"][k, :blank] = np.nan
         for judge in judges:  # the attack of FAMPE transfers, others do not
             tables[f"correct {judge}"][k] = float(v != "fampe" or judge == name)
+            if rounds and v != "clean":
+                tables[f"correct {judge}"][k] = np.nan
             if v == "pgd":
                 tables[f"correct {judge}"][k, :unattacked] = np.nan
+    if rounds:
+        for quantity in ("insertion", "deletion", "infidelity", "total", "change", "similarity"):
+            tables[quantity][:] = np.nan
     about = {
         "variants": variants, "rows": list(variants), "quantities": quantities, "n_images": N,
         "only": {v: N for v in scores if v.startswith("grid")}, "n_shown": 1, "steps": 4,
@@ -252,6 +257,25 @@ def test_networks_without_a_kind_of_map_and_maps_of_zeros_are_left_out_and_said(
     assert metrics[first]["insertion"]["deeplift"]["estimate"] is None
     mean = metrics[second]["insertion"]["saliency"]["estimate"]
     assert mean == pytest.approx(base[3:].mean() - 0.02)
+
+
+def test_a_network_without_any_map_is_reported_and_decides_nothing(project, capsys):
+    """It rounds its pixels: every map is zero everywhere, and nothing was attacked."""
+    first, second = NAMES[:2]
+    write_attributions(project, first, NAMES[:2])
+    write_attributions(project, second, NAMES[:2], rounds=True)
+    pixels = np.random.default_rng(0).integers(0, 255, (N, 32, 32, 3)).astype("uint8")
+    np.savez(project / "data/images/planted.npz", images=pixels, labels=np.arange(N))
+    given = {"images": "data/images/planted.npz"}
+    both, metrics = report(project, "81_attribution_report",
+                           models={name: MODELS[name] for name in NAMES[:2]}, **given)  # fmt: skip
+    said = capsys.readouterr().out
+    assert f"{second}: {N} of {N} maps of fampe are zero everywhere" in said
+    assert f"{second}: {N} of {N} photographs gave no usable gradient under PGD" in said
+    assert both["fampe_over_attexplore"]["estimate"] == pytest.approx(0.05), "of the other"
+    assert metrics[second]["bridge"]["estimate"] is None
+    alone = report(project, "81_attribution_report", models={second: MODELS[second]}, **given)[0]
+    assert {row["verdict"] for row in alone.values()} <= {"undecided", "not tested"}
 
 
 def test_planted_substitutes_and_complements_are_named_and_drawn():
