@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from iaside.attribution import map_passes
 from iaside.controls import ONE_BATCH, control_passes
 from iaside.corruptions import strengths_for
 from iaside.estimator import passes_per_image
@@ -219,7 +220,7 @@ def _profiles(p: dict, study: Study) -> list[Part]:
     parts = []
     for settings, network, _, held in study.trained({p["item"]: p["plan"]}).values():
         kept, side = checkpoint_count(settings), network.input_side()
-        cut = strengths_for(side, side) == SIDE
+        cut = strengths_for(side, side) == SIDE != side  # as pictures_of has it
         parts.append(Part(
             network, profile_passes(p, held, kept, cut), p["precision"], p["batch_size"] or 256,
             AT_ONCE, n + held // 4, bands, NUMBER * kept * (3 * 2**bands * n + 2 * held),
@@ -253,7 +254,10 @@ def _attributions(p: dict, study: Study) -> list[Part]:
         p["insertion_steps"], p["infidelity_samples"],
     )  # fmt: skip
     game = n + coalition_passes(bands, n)  # with what is predicted
-    passes = passes + _forward(FOLD * (2 + judges) + control_passes(n) + game)
+    twin = FOLD + control_passes(n) if p["n_twin"] else 0
+    passes = passes + _forward(FOLD * (1 + judges) + twin + game)
+    if "deeplift" in p["methods"]:  # tried on one photograph, for the class that is predicted
+        passes = passes + map_passes("deeplift") + _forward(1)
     rows = len(variants) + len(grid)
     disk = NUMBER * n * (rows * (len(QUANTITIES) + judges) + 2**bands)
     return [Part(study.network(p["model"]), passes, "float32", 16, 10, n, bands,

@@ -215,7 +215,7 @@ def correlation(
 
     Shapes: x, y, given, groups (n,), one per model.
     Errors: ValueError for unequal lengths, an unknown method, or given or groups with ``kendall``.
-    A constant x or y has no correlation: NaN throughout.
+    A constant x or y, or a NaN in either, has no correlation: NaN throughout.
     Source: methods 1.11 (Pearson, Spearman, Kendall, permutation p, leave-one-out range), 4.
 
     >>> r = correlation([1, 2, 3, 4, 5, 6, 7, 8], [2, 1, 4, 3, 6, 5, 8, 7])
@@ -248,7 +248,7 @@ def correlation(
     without = np.array([np.delete(everyone, k) for k in everyone]) if n > 3 else everyone[None]
     loo = at(without)
     loo_low, loo_high = (float(np.nanmin(loo)), float(np.nanmax(loo))) if (
-        np.isfinite(loo).any()) else (np.nan, np.nan)  # fmt: skip
+        np.isfinite(estimate) and np.isfinite(loo).any()) else (np.nan, np.nan)  # fmt: skip
     low = high = p = np.nan
     taken = (z is not None) + (len(np.unique(g)) - 1 if n else 0)  # numbers that were fitted first
     if np.isfinite(estimate) and n >= MIN_MODELS + taken:

@@ -1,5 +1,6 @@
 """What the plan foresees is what happens: every pass of a network is counted and compared."""
 
+import contextlib
 import importlib
 import json
 import shutil
@@ -16,6 +17,7 @@ from torch._subclasses import FakeTensorMode
 from iaside import architectures, baselines, plan
 from iaside.attribution import EXPLORERS, attribute, map_passes
 from iaside.costs import AT_MOST, COSTS, Network, Part, Study
+from iaside.faithfulness import Examination
 from iaside.models import Classifier, save_weights, untrained
 from iaside.parameters import UsageError, read_parameters, read_yaml, runs
 from iaside.penalties import PENALTIES
@@ -215,7 +217,8 @@ NOTEBOOKS = {
     "60_choices": {"n_images": 3, "n_bands": 4},  # of 3, two partitions are one
     "65_convergence": {"n_images": 3},
     "80_attributions": {"n_images": 3, "n_twin": 2,
-                        "methods": ["saliency", "integrated_gradients", "la", "attexplore"]},
+                        "methods": ["saliency", "integrated_gradients", "la", "attexplore",
+                                    "deeplift"]},
 }  # fmt: skip
 
 
@@ -240,6 +243,26 @@ def test_a_notebook_makes_the_passes_that_are_foreseen(workplace, notebook):
     # Other tables depend on the side, or on what was drawn.
     if noun in ("robustness", "choices", "convergence"):
         assert sum(part.disk for part in parts) <= written <= 1.2 * sum(part.disk for part in parts)
+
+
+def test_without_a_twin_one_photograph_is_enough(workplace):
+    model = {"name": "net", "weights": "net.safetensors", "recipe": "net.json"}
+    values = run_cells("80_attributions", {
+        "item": "net", "model": model, "networks": {"net": model}, "device": "cpu",
+        "n_images": 1, "n_twin": 0, "methods": ["saliency"],
+    })  # fmt: skip
+    (part,) = COSTS["attributions"](values, Study({}, workplace))
+    assert SEEN.tolist() == part.passes.tolist()
+
+
+def test_networks_that_deeplift_refuses_do_without(workplace, monkeypatch, capsys):
+    monkeypatch.setattr("iaside.baselines.Rescale", contextlib.nullcontext)  # no rule for anything
+    model = {"name": "net", "weights": "net.safetensors", "recipe": "net.json"}
+    given = {"item": "net", "model": model, "networks": {"net": model}, "device": "cpu"}
+    run_cells("80_attributions", given | {"methods": ["deeplift", "saliency"]})
+    assert "left out: deeplift does not add up for" in capsys.readouterr().out
+    found, _ = Examination.load(workplace / "results/attributions/tables/net.npz")
+    assert "deeplift" not in found.variants and "saliency" in found.variants
 
 
 def test_networks_without_a_usable_control_do_without(workplace, monkeypatch, capsys):
@@ -271,6 +294,9 @@ def test_training_and_profiles_make_the_passes_that_are_foreseen(workplace):
     values = run_cells("69_profiles", common | {"n_images": 6, "n_attack": 3, "severities": [1, 2]})
     parts = COSTS["profiles"](values, study)
     assert SEEN.tolist() == sum(part.passes for part in parts).tolist()
+    for side, cut in ((SIDE, False), (224, False), (240, True)):  # as pictures_of has it
+        of = Study({"training": section | {"side": side, "plans": {"p": of_plan}}}, workplace)
+        assert {part.corrupt[0][-1] for part in COSTS["profiles"](values, of)} == {cut}
     weights = "results/training/networks/p/counting-fgsm-seed1/final.safetensors"
     assert study.network({"name": "x", "weights": weights, "recipe": "not/there.json"}).side == SIDE
     with pytest.raises(UsageError, match="training.plans"):

@@ -17,7 +17,16 @@ from iaside.faithfulness import QUANTITIES, Examination
 from iaside.responses import heat_cells
 from iaside.score import Interval, clean_line, interval
 from iaside.shapley import coalitions, interaction_values
-from iaside.tables import CLEAN, CORRUPTIONS, FOURIER, TABLES, Condition, Responses, Worths
+from iaside.tables import (
+    CLEAN,
+    CLEAN_CUT,
+    CORRUPTIONS,
+    FOURIER,
+    TABLES,
+    Condition,
+    Responses,
+    Worths,
+)
 
 M, N = 4, 12
 NAMES = [
@@ -106,12 +115,13 @@ def test_images_without_a_usable_gradient_are_left_out_of_the_reports_and_said(p
         r.tables[t][row, :3] = 1.0 if t == "no_gradient" else np.nan
     r.save(path)
     some = {name: MODELS[name] for name in NAMES[:5]}
+    capsys.readouterr()
     found = report(project, "55_architecture", models=some)[0]
+    said = "alexnet: 3 of 12 images gave no usable gradient under pgd 0.2: left out, not robust"
+    assert said in capsys.readouterr().out
     parts = {p["part"]: p["n"] for p in found["shufflenet_adversarial"]["parts"]}
     assert parts == {"fgsm": N, "pgd": N - 3}, "the images that every network was attacked on"
-    capsys.readouterr()
     report(project, "50_correlation", models=some)
-    said = "alexnet: 3 of 12 images gave no usable gradient under pgd 0.2: left out, not robust"
     assert said in capsys.readouterr().out
     path.write_bytes(whole)
 
@@ -134,8 +144,21 @@ def test_an_own_deployment_is_matched_and_unpaired_files_are_refused(project, ca
         for k in range(3):
             pixels = rng.integers(0, 255, (40, 40, 3)).astype("uint8")
             Image.fromarray(pixels).save(project / "phone" / folder / f"{k}.png")
+    capsys.readouterr()
     report(project, "58_match", models=MODELS, images="phone")
-    assert "predicted log-likelihood" in capsys.readouterr().out
+    plain = capsys.readouterr().out
+    path = project / f"results/robustness/tables/{NAMES[0]}.npz"
+    whole, r = path.read_bytes(), Responses.load(path)
+    r.conditions.insert(1, CLEAN_CUT)  # of the smaller cut, which the user's photographs are not
+    tables = {t: np.insert(rows, 1, rows[0] + (t == "log_likelihood"), axis=0)
+              for t, rows in r.tables.items()}  # fmt: skip
+    Responses(r.conditions, tables, r.clean_energy, np.insert(r.change_energy, 1, 0, axis=0),
+              r.provenance).save(path)  # fmt: skip
+    report(project, "58_match", models=MODELS, images="phone")
+    path.write_bytes(whole)
+    one, other = (out.partition("predicted log-likelihood")[2].splitlines()[: 1 + len(NAMES)]
+                  for out in (plain, capsys.readouterr().out))  # fmt: skip
+    assert len(one) == 1 + len(NAMES) and one == other
     (project / "phone/degraded/2.png").unlink()
     with pytest.raises(ValueError, match=r"the same names: 2 \(1 in all\)"):
         report(project, "58_match", models=MODELS, images="phone")
@@ -144,7 +167,7 @@ def test_an_own_deployment_is_matched_and_unpaired_files_are_refused(project, ca
         report(project, "58_match", models=MODELS, images="phone")
 
 
-def write_attributions(root, name, judges, unattacked=0, deeplift=None, blank=0):
+def write_attributions(root, name, judges, unattacked=0, deeplift=None, blank=0, rounds=False):
     """FAMPE gains 0.05, and more over its low-frequency self the more an image leans low."""
     how = {"steps": 2, "samples": 1}
     fampe = {"method": "fampe", "alpha": 0.1, "kappa": 0.9, **how}
@@ -167,8 +190,13 @@ def write_attributions(root, name, judges, unattacked=0, deeplift=None, blank=0)
             tables["insertion"][k, :blank] = tables["deletion"][k, :blank] = np.nan
         for judge in judges:  # the attack of FAMPE transfers, others do not
             tables[f"correct {judge}"][k] = float(v != "fampe" or judge == name)
+            if rounds and v != "clean":
+                tables[f"correct {judge}"][k] = np.nan
             if v == "pgd":
                 tables[f"correct {judge}"][k, :unattacked] = np.nan
+    if rounds:
+        for quantity in ("insertion", "deletion", "infidelity", "total", "change", "similarity"):
+            tables[quantity][:] = np.nan
     about = {
         "variants": variants, "rows": list(variants), "quantities": quantities, "n_images": N,
         "only": {v: N for v in scores if v.startswith("grid")}, "n_shown": 1, "steps": 4,
@@ -233,6 +261,25 @@ def test_networks_without_a_kind_of_map_and_maps_of_zeros_are_left_out_and_said(
     assert metrics[first]["insertion"]["deeplift"]["estimate"] is None
     mean = metrics[second]["insertion"]["saliency"]["estimate"]
     assert mean == pytest.approx(base[3:].mean() - 0.02)
+
+
+def test_a_network_without_any_map_is_reported_and_decides_nothing(project, capsys):
+    """It rounds its pixels: every map is zero everywhere, and nothing was attacked."""
+    first, second = NAMES[:2]
+    write_attributions(project, first, NAMES[:2])
+    write_attributions(project, second, NAMES[:2], rounds=True)
+    pixels = np.random.default_rng(0).integers(0, 255, (N, 32, 32, 3)).astype("uint8")
+    np.savez(project / "data/images/planted.npz", images=pixels, labels=np.arange(N))
+    given = {"images": "data/images/planted.npz"}
+    both, metrics = report(project, "81_attribution_report",
+                           models={name: MODELS[name] for name in NAMES[:2]}, **given)  # fmt: skip
+    said = capsys.readouterr().out
+    assert f"{second}: {N} of {N} maps of fampe are zero everywhere" in said
+    assert f"{second}: {N} of {N} photographs gave no usable gradient under PGD" in said
+    assert both["fampe_over_attexplore"]["estimate"] == pytest.approx(0.05), "of the other"
+    assert metrics[second]["bridge"]["estimate"] is None
+    alone = report(project, "81_attribution_report", models={second: MODELS[second]}, **given)[0]
+    assert {row["verdict"] for row in alone.values()} <= {"undecided", "not tested"}
 
 
 def test_planted_substitutes_and_complements_are_named_and_drawn():

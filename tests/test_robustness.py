@@ -250,6 +250,7 @@ def test_a_network_without_any_usable_gradient_has_no_robustness():
     assert np.isnan(right).all() and np.isnan(accuracy_over_seeds(right[None])).all()
     drops = [measure(r, "mPE", c).estimate for c in ATTACKED]
     assert np.isnan(correlation([1, 2, 3], drops).estimate)
+    assert np.isnan(correlation([1, 2, 3, 4, 5], [1, 2, 3, 4, np.nan])[:-1]).all(), "loo neither"
 
 
 def test_an_interrupted_measurement_goes_on_and_the_same_bytes_come_out(tmp_path):
