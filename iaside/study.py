@@ -8,6 +8,8 @@ parameter of every stage against the rules of the modules that take it.
 from __future__ import annotations
 
 import argparse
+import functools
+import json
 import math
 import os
 import re
@@ -461,6 +463,11 @@ def _check_together(section: str, values: Mapping, study: Mapping, root: Path) -
         held = _count(values["images"], root)
         if held is not None and values["n_images"] > held:
             refuse("n_images", f"at most {held}: {values['images']!r} holds no more")
+        if held is not None and "model" in values:
+            _check_labels(values["images"], root / values["model"].get("recipe", ""), root)
+    if "untrained" in values.get("variants", ()) or values.get("n_twin"):
+        if values["n_images"] < 2:
+            refuse("n_images", "2 or more: batch norms of an untrained twin need a variance")
     if section == "profiles":
         held = _fewest_held_out(values["plan"], values["item"], study["training"])
         if held is not None and values["n_images"] > held:
@@ -485,6 +492,20 @@ def _count(images: str, root: Path) -> int | None:
         return None
     try:
         return count_images(root / images)
+    except (ValueError, OSError) as error:
+        raise UsageError(f"the images at {images!r} cannot be used: {error}") from error
+
+
+@functools.cache
+def _check_labels(images: str, recipe: Path, root: Path) -> None:
+    """Refuse images whose labels are not those of a network, where its recipe is there to tell."""
+    from iaside.images import check_labels
+
+    if not recipe.is_file():
+        return
+    classes = json.loads(recipe.read_text("utf-8"))["num_classes"]
+    try:
+        check_labels(root / images, classes)
     except (ValueError, OSError) as error:
         raise UsageError(f"the images at {images!r} cannot be used: {error}") from error
 

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from PIL import Image
 from smoke import ROOT
 
 from iaside import libraries, plan, study
@@ -281,3 +282,22 @@ def test_the_hint_names_a_method_once(tmp_path, monkeypatch, capsys, data):
     said = refused(bad, tmp_path, monkeypatch, capsys, "check")
     names = said.partition("one of ")[2].partition(":")[0].split(", ")
     assert len(names) == len(set(names)) > 5
+
+
+def test_labels_are_those_of_the_networks(tmp_path):
+    """Folders 1 to 12 are read as words or as numbers, and 1,000 classes say neither."""
+    for k in range(1, 13):
+        (tmp_path / "sets" / str(k)).mkdir(parents=True)
+        for name in ("a", "b"):
+            Image.new("RGB", (32, 32)).save(tmp_path / "sets" / str(k) / f"{name}.png")
+    changed = read_yaml(TEXT, "default")
+    changed["snr"] |= {"images": str(tmp_path / "sets")}
+    with pytest.raises(UsageError, match="the images at '.*sets' cannot be used: .*classes="):
+        study.check(changed, ROOT)
+
+
+def test_an_untrained_twin_needs_two_images():
+    changed = read_yaml(TEXT, "default")
+    changed["attributions"] |= {"n_images": 1, "n_twin": 1, "n_shown": 1, "n_grid": 1}
+    with pytest.raises(UsageError, match="attributions.n_images is 1, but must be 2 or more"):
+        study.check(changed, ROOT)
