@@ -197,7 +197,8 @@ def clone(tmp_path, monkeypatch):
     if subprocess.run(["make", "--version"], capture_output=True).returncode:
         pytest.skip("make is not installed")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    monkeypatch.delenv("MAKEFLAGS", raising=False)
+    for name in ("MAKEFLAGS", "ALL"):  # of `make test ALL=1`
+        monkeypatch.delenv(name, raising=False)
     files = ["results/a/x.npz", "results/a/two words.html", "results/index.html"]
     files += ["results/a/metrics.json", "results/a/x.metrics.json", "results/a/claims.json"]
     files += ["results/recorded/y.npz", ".partial/z", ".build/n.ipynb", ".dvc/cache/c", "own.txt"]
