@@ -34,7 +34,8 @@ class Asked(nn.Module):
 
     model: any callable (B, C, H, W) -> (B, ...);  outputs: what that gives (`probe`);  dtype: of
     the pixels it takes, None as they are;  classes: of its answers, None where they have none;
-    answer: its own to the first picture, (1, ...) on the CPU.
+    answer: its own to the first picture, (1, ...) on the CPU;  singly: whether it is shown one
+    picture at a time, as it takes no more.
     A copy, because a model may write to its input, and its answer too, because it may keep that as
     a buffer. Gradients pass.
 
@@ -49,11 +50,12 @@ class Asked(nn.Module):
         dtype: torch.dtype | None = None,
         classes: int | None = None,
         answer: Tensor | None = None,
+        singly: bool = False,
     ) -> None:
         super().__init__()
         self.training = False  # of this one alone: the model stays as it is
         self.model, self.outputs, self.dtype = model, outputs, dtype
-        self.classes, self.answer = classes, answer
+        self.classes, self.answer, self.singly = classes, answer, singly
 
     @property
     def gives(self) -> str:
@@ -63,7 +65,13 @@ class Asked(nn.Module):
         return recipe.get("outputs", "logits") if self.outputs == "logits" else self.outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        return logits_of(self.model(copied(x, self.dtype)), self.outputs)
+        ask = one_by_one(self.model) if self.singly else self.model
+        return logits_of(ask(copied(x, self.dtype)), self.outputs)
+
+
+def one_by_one(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The same answers of a model that takes one picture at a time, as some exported ones do."""
+    return lambda x: torch.cat([model(one) for one in x.split(1)])
 
 
 def copied(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -155,13 +163,21 @@ def probe(
     pair = _pair(images.detach()).to(device)
 
     with arithmetic(precision, device):
-        together, dtype = _first(model, pair)
+        ask = model
+        try:
+            together, dtype = _first(ask, pair)
+        except Exception as error:  # each runtime has its own for a batch that it does not take
+            ask = one_by_one(model)
+            try:
+                together, dtype = _first(ask, pair)
+            except Exception:
+                raise error from None
         _check_rows(together, 2)
         try:
-            alone = [model(copied(one, dtype)).clone() for one in pair.split(1)]
+            alone = [ask(copied(one, dtype)).clone() for one in pair.split(1)]
         except ValueError as error:  # batch norm in training mode takes no single value
             raise ValueError(_beside(model)) from error
-        again = model(copied(pair, dtype)).clone()
+        again = ask(copied(pair, dtype)).clone()
     for answer, n in ((alone[0], 1), (alone[1], 1), (again, 2)):
         _check_rows(answer, n)
     _check_arithmetic(model, together.dtype, precision)
@@ -171,7 +187,10 @@ def probe(
     if class_outputs or outputs != "logits":
         classes = _classes(together, outputs)
         _check_range(labels, classes)
-    return Asked(model, outputs, dtype if dtype != pair.dtype else None, classes, alone[0].cpu())
+    return Asked(
+        model, outputs, dtype if dtype != pair.dtype else None, classes, alone[0].cpu(),
+        singly=ask is not model,
+    )  # fmt: skip
 
 
 def _pair(images: Tensor) -> Tensor:

@@ -271,7 +271,7 @@ class _Scorer:
     def asking(self, model) -> _Scorer:
         """The same of the same model somewhere else, or of none."""
         own, asked = copy.copy(self), self.asked
-        own.asked = Asked(model, asked.outputs, asked.dtype, asked.classes)
+        own.asked = Asked(model, asked.outputs, asked.dtype, asked.classes, singly=asked.singly)
         return own
 
     @torch.no_grad()

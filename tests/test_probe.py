@@ -660,3 +660,25 @@ def test_what_was_seen_too_deep_is_seen_again_where_it_is_near():
     model = Holding(a=deep, parts=[{"net": network()}], z=near)
     with pytest.raises(ValueError, match="in training mode"):
         probe(model, pictures())
+
+
+def test_a_model_that_takes_one_picture_at_a_time_is_shown_one_at_a_time():
+    """As networks exported for a batch of one are."""
+    net, x = network(), pictures()
+    y = predicted(net, x)
+
+    def fixed(x):
+        if len(x) != 1:
+            raise RuntimeError(f"invalid dimensions for index 0: got {len(x)}, expected 1")
+        return net(x)
+
+    found = ia.coalition_worths(fixed, x, y, MASKS, **GAME).table
+    assert np.allclose(found, ia.coalition_worths(net, x, y, MASKS, **GAME).table, atol=1e-5)
+    attacked = ia.perturb(x, "fgsm", model=fixed, labels=y, eps=0.1)
+    assert torch.allclose(attacked, ia.perturb(x, "fgsm", model=net, labels=y, eps=0.1))
+
+    def broken(x):
+        raise RuntimeError("no such layer")
+
+    with pytest.raises(RuntimeError, match="no such layer"):
+        ia.coalition_worths(broken, x, y, MASKS, **GAME)
