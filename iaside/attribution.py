@@ -27,7 +27,7 @@ from tqdm import tqdm
 from iaside import baselines
 from iaside.gradients import cross_entropy, drawn, gradients, predictions
 from iaside.machine import channels_last
-from iaside.perturb import _attackable, _check_images, _generators, asked_about
+from iaside.perturb import _attackable, _check_images, _generators, _seeds, asked_about
 from iaside.probe import PROBE, Asked, probe
 
 AT_ONCE = {"cpu": 10}  # images (copies, points of a path) per pass of the model
@@ -552,9 +552,7 @@ def _pieces(
     Everything is checked before the first of them.
     """
     _check_images(images)
-    for name, value in (("seed", seed), ("first", first)):
-        if not (_is(Integral, value) and value >= 0):
-            raise ValueError(f"{name}={value!r} is not possible; it must be an integer from 0")
+    seeds = _seeds(seed, first, len(images))
     if batch_size is not None and not _count(batch_size):
         raise ValueError(f"batch_size={batch_size!r} must be at least 1, or None")
     at_once = batch_size or AT_ONCE.get(images.device.type, ELSEWHERE)
@@ -569,11 +567,7 @@ def _pieces(
     def pieces():
         for k in tqdm(range(0, len(images), together), disable=not progress, unit="batch"):
             here = slice(k, k + together)
-            seeds = [
-                int(np.random.SeedSequence((seed, first + i)).generate_state(1)[0])
-                for i in range(len(images))[here]
-            ]
-            yield images[here], targets[here], list(_generators(seeds)), at_once
+            yield images[here], targets[here], list(_generators(seeds[here])), at_once
 
     return model, pieces()
 

@@ -7,6 +7,7 @@ all of it and leaves tables; nothing here judges.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import warnings
@@ -37,7 +38,9 @@ from iaside.machine import (
 from iaside.perturb import (
     _attackable,
     _check_images,
+    _falling,
     _generators,
+    _seeds,
     asked_about,
     attack_passes,
     perturb_noting,
@@ -60,6 +63,8 @@ def insertion(
     substrate: str = "zero",
     rank: str = "pixel",
     batch_size: int = 10,
+    seed: int = 0,
+    first: int = 0,
     outputs: str = "logits",
 ) -> np.ndarray:
     """Probability of the target while pixels are put in, those of the largest attribution first.
@@ -72,9 +77,14 @@ def insertion(
     itself, as the code of AttEXplore does: its numbers are not comparable.
     batch_size: points per pass of the model. outputs: what the model gives, as in ``iaside.probe``,
     which looks at it first.
+    seed, first: pixels of equal attribution (``ties``) follow each other in an order that image i
+    draws from (seed, first + i), on the CPU, so that every device sees the same: of a constant map
+    it is that of a random one. ``deletion`` draws the same order, and so do all maps of an image,
+    which are compared in pairs. Nothing is drawn for pixels that differ, by however little.
 
     Errors: those of ``iaside.probe``; ValueError/TypeError for shapes that differ, attributions
-    that are not finite, an unknown substrate or rank, steps below 1 or above the number of pixels.
+    that are not finite, an unknown substrate or rank, steps below 1 or above the number of pixels,
+    a seed or first that is no integer from 0.
     Source: methods 2.5 (Petsiuk et al. 2018).
 
     >>> sums = lambda x: torch.stack([x.sum((1, 2, 3)), x[:, 0, 0, 0] * 0], 1)
@@ -84,7 +94,10 @@ def insertion(
     [[0.5, 0.73, 0.88, 0.95, 0.98]]
     """
     start = _substrate(images, substrate)
-    return _curves(model, start, images, targets, attribution, steps, rank, batch_size, outputs)
+    seeds = _seeds(seed, first, len(images))
+    return _curves(
+        model, start, images, targets, attribution, steps, rank, batch_size, seeds, outputs
+    )
 
 
 @torch.no_grad()
@@ -97,11 +110,13 @@ def deletion(
     substrate: str = "zero",
     rank: str = "pixel",
     batch_size: int = 10,
+    seed: int = 0,
+    first: int = 0,
     outputs: str = "logits",
 ) -> np.ndarray:
     """Probability of the target while pixels are taken out, those of the largest attribution first.
 
-    Everything as in ``insertion``, from the image to the substrate.
+    Everything as in ``insertion``, from the image to the substrate; equal pixels in the same order.
 
     >>> sums = lambda x: torch.stack([x.sum((1, 2, 3)), x[:, 0, 0, 0] * 0], 1)
     >>> x, maps = torch.ones(1, 1, 2, 2), torch.rand(1, 1, 2, 2)
@@ -110,7 +125,29 @@ def deletion(
     [[0.98, 0.88, 0.5]]
     """
     end = _substrate(images, substrate)
-    return _curves(model, images, end, targets, attribution, steps, rank, batch_size, outputs)
+    seeds = _seeds(seed, first, len(images))
+    return _curves(
+        model, images, end, targets, attribution, steps, rank, batch_size, seeds, outputs
+    )
+
+
+def ties(attribution: Tensor, rank: str = "pixel") -> np.ndarray:
+    """Share of the pixels of each map that have their attribution in common with another pixel.
+
+    How much of the order of ``insertion`` and ``deletion`` is drawn: 0 where all pixels differ, 1
+    for a constant map. Equal is what is equal in every bit, but that 0 and -0 are the same.
+
+    Shapes: attribution (B, C, H, W); returns (B,) float64. rank: as in ``insertion``: with
+    ``channel`` the share of the values that another one of their channel equals.
+    Errors: ValueError for an unknown rank.
+
+    >>> ties(torch.tensor([[[[0.0, 0.0], [3.0, 1.0]]]])).tolist()
+    [0.5]
+    """
+    ordered = _ranked(attribution, rank).sort(dim=2).values
+    equal = ordered[..., 1:] == ordered[..., :-1]
+    tied = F.pad(equal, (1, 0)) | F.pad(equal, (0, 1))
+    return tied.double().mean((1, 2)).numpy()
 
 
 def curve_area(curves: np.ndarray) -> np.ndarray:
@@ -152,15 +189,12 @@ def infidelity(
     from captum.metrics import infidelity as measure
 
     model, targets = _check_maps(model, images, targets, attribution, outputs)
+    seeds = _seeds(seed, first, len(images))
 
     def noise(x: Tensor) -> tuple[Tensor, Tensor]:
         change = sigma * torch.randn(x.shape).to(x)
         return change, x - change
 
-    seeds = [
-        int(np.random.SeedSequence((seed, first + i)).generate_state(1)[0])
-        for i in range(len(images))
-    ]
     maps = iter(attribution.split(1))
     how = {"n_perturb_samples": samples, "normalize": True}
     with _attackable(model, "infidelity", images.device), torch.no_grad():
@@ -209,7 +243,7 @@ def completeness_gap(attribution: Tensor, change: Tensor) -> np.ndarray:
 
 
 def _curves(
-    model, start, end, targets, attribution, steps, rank, batch_size, outputs
+    model, start, end, targets, attribution, steps, rank, batch_size, seeds, outputs
 ) -> np.ndarray:
     images = end if len(end.unique()) > 1 else start
     model, targets = _check_maps(model, images, targets, attribution, outputs)
@@ -217,7 +251,7 @@ def _curves(
     if not 1 <= steps <= pixels:
         raise ValueError(f"steps={steps!r} must be from 1 to {pixels}, the number of pixels")
     counts = (torch.arange(steps + 1) * pixels / steps).round().long()
-    places = _places(attribution, rank)
+    places = _places(attribution, rank, seeds).to(start.device)
     found = []
     with arithmetic("float32", start.device):
         for a, b, place, target in zip(start, end, places, targets, strict=True):
@@ -230,13 +264,27 @@ def _curves(
     return torch.stack(found).cpu().double().numpy()
 
 
-def _places(attribution: Tensor, rank: str) -> Tensor:
+def _places(attribution: Tensor, rank: str, seeds: list[int]) -> Tensor:
     """The place of every pixel in the order of decreasing attribution, (B, 1 or C, H, W)."""
+    values = _ranked(attribution, rank)
+    order = torch.stack([
+        torch.stack([_falling(row, generator) for row in rows])
+        for rows, generator in zip(values, _generators(seeds), strict=True)
+    ])
+    return order.argsort(dim=2).view(*values.shape[:2], *attribution.shape[-2:])
+
+
+def _ranked(attribution: Tensor, rank: str) -> Tensor:
+    """What pixels are ordered by: sums over channels, or each channel, (B, 1 or C, H * W).
+
+    On the CPU, with at least the precision of float32, and one channel after the other: a sum over
+    a dimension adds in an order of its own, for which pixels of equal channels can differ.
+    """
     if rank not in RANKS:
         raise ValueError(f"rank={rank!r} is not known; choose one of {', '.join(RANKS)}")
-    values = attribution.sum(1, keepdim=True) if rank == "pixel" else attribution
-    order = values.flatten(2).argsort(dim=2, descending=True, stable=True)
-    return order.argsort(dim=2).view(values.shape)
+    values = attribution.detach().cpu().flatten(2)
+    values = values.to(torch.promote_types(values.dtype, torch.float32))
+    return values if rank == "channel" else functools.reduce(torch.add, values.split(1, dim=1))
 
 
 def _substrate(images: Tensor, substrate: str) -> Tensor:
@@ -270,7 +318,7 @@ def _check_maps(
 FROM_BLACK = ("integrated_gradients", "guided_ig", "deeplift")
 QUANTITIES = (
     "insertion", "deletion", "infidelity", "total", "change", "success", "passes", "similarity",
-    "radius",
+    "radius", "ties",
 )  # fmt: skip
 
 
@@ -279,12 +327,14 @@ class Examination:
     """What became of each variant of a method on each image: a row per variant, a column per image.
 
     tables (K, N) float64, nan where it was not asked or means nothing: ``insertion``, ``deletion``
-    areas; ``infidelity``; ``total`` the sum of the attribution and ``change`` what it promises to
-    sum to; ``success`` whether the attack along the way changed the prediction; ``passes`` images
-    that the model saw with gradients; ``similarity`` to the map of the untrained twin; ``radius``
-    the cutoff; ``correct <judge>`` whether that network classifies what the attack made of it.
-    The last and ``success`` are nan too where no usable gradient showed the attack a way, and so is
-    everything but ``passes`` and ``radius`` where a map is zero everywhere, which is no map.
+    areas; ``ties`` the share of the pixels whose order there is drawn, as another one has the same
+    attribution; ``infidelity``; ``total`` the sum of the attribution and ``change`` what it
+    promises to sum to; ``success`` whether the attack along the way changed the prediction;
+    ``passes`` images that the model saw with gradients; ``similarity`` to the map of the untrained
+    twin; ``radius`` the cutoff; ``correct <judge>`` whether that network classifies what the attack
+    made of it. The last and ``success`` are nan too where no usable gradient showed the attack a
+    way, and so is everything but ``passes`` and ``radius`` where a map is zero everywhere, which is
+    no map.
     maps (K, S, H, W) float16, heat maps of the first S images, scaled to a largest absolute value
     of 1; variants: name -> method and options.
 
@@ -313,14 +363,15 @@ class Examination:
     def load(cls, path: str | os.PathLike) -> tuple[Examination, dict[str, np.ndarray]]:
         """Read what ``save`` wrote, and the further arrays.
 
-        Errors: FileNotFoundError, or ValueError for another file.
+        Errors: FileNotFoundError, or ValueError for another file, or one without a quantity.
         """
         with reading(path, "an attribution table", "measure it (80_attributions)"):
             provenance, arrays = load_table(path)
             variants = {name: provenance["variants"][name] for name in provenance["rows"]}
             k, n = len(variants), arrays["insertion"].shape[-1]
             tables = {
-                name: checked(arrays.pop(name), name, (k, n)) for name in provenance["quantities"]
+                name: checked(arrays.pop(name), name, (k, n))
+                for name in dict.fromkeys((*QUANTITIES, *provenance["quantities"]))
             }
             maps = checked(arrays.pop("maps"), "maps", (k, None, None, None))
             return cls(variants, tables, provenance, maps), arrays
@@ -353,8 +404,8 @@ def examine(
 
     variants: name -> {"method": ..., options}: those of ``attribute``, ``clean`` (nothing is done)
     and ``pgd`` (of ``perturb``, against the prediction). only: name -> that variant on so many
-    images only, the first ones, with insertion curves and nothing else. judges: networks (with
-    .input_size) that answer to what the attacks made, resized to fit. twin: the network with
+    images only, the first ones, with insertion curves, ties and nothing else. judges: networks
+    (with .input_size) that answer to what the attacks made, resized to fit. twin: the network with
     random weights, whose maps of the first n_twin images are compared. n_shown: heat maps that are
     kept.
     steps, substrate, rank: of ``insertion`` and ``deletion``. infidelity_samples: 0 leaves it out.
@@ -527,9 +578,10 @@ def _examined(model, x, y, variant, references, i, seed, how, whole, samples, tw
     if samples:
         found["infidelity"] = infidelity(model, x, y, a, samples=samples, **draw)[0]
     found["total"] = a.cpu().double().sum().item()
-    found["insertion"] = curve_area(insertion(model, x, y, a, **how))[0]
+    found["ties"] = ties(a, how["rank"])[0]
+    found["insertion"] = curve_area(insertion(model, x, y, a, **how, **draw))[0]
     if whole:
-        found["deletion"] = curve_area(deletion(model, x, y, a, **how))[0]
+        found["deletion"] = curve_area(deletion(model, x, y, a, **how, **draw))[0]
     return found, heat
 
 

@@ -103,7 +103,8 @@ def perturb(
     it gives, as in ``iaside.probe``, which looks at it first: what that returns may be given as
     model, so that many calls look once. SparseFool
     looks at the ten likeliest classes of each image only and gives up after ``steps``, else 20, as
-    its authors' code does; it leaves an image alone that is misclassified already.
+    its authors' code does; it leaves an image alone that is misclassified already. It changes the
+    steepest values first, equally steep ones in an order that is drawn.
 
     An image gives fgsm, pgd or sparsefool *no usable gradient* when none of the gradients that the
     attack asks of the model for it shows a way: of a model that rounds its pixels, say, or divides
@@ -187,16 +188,14 @@ def perturb_noting(
     """
     _check_images(x)
     _check_options(name, given)
-    _check_values(given | {"seed": seed, "first": first})
+    _check_values(given)
+    seeds = _seeds(seed, first, len(x))
     energy, band = given.get("energy"), given.get("band")
     if band is not None:
         _check_band(x, band, given["masks"])
     if name in ATTACKS:
         given["model"], given["labels"] = asked_about(given["model"], x, given["labels"], outputs)
     x = x.detach()
-    seeds = [
-        int(np.random.SeedSequence((seed, first + i)).generate_state(1)[0]) for i in range(len(x))
-    ]
     usable = torch.ones(len(x), dtype=torch.bool, device="cpu")
     if name in ATTACKS:
         with _attackable(given["model"], name, x.device) as model:
@@ -242,9 +241,11 @@ def _made(
             return _confined_pgd(x, seeds, model, labels, radius, steps or 10, band, masks)
         case "sparsefool":
             done = []
-            for i, label in enumerate(labels):
+            for i, (label, draw) in enumerate(zip(labels, _generators(seeds), strict=True)):
                 with model.of(i):
-                    done.append(_sparsefool(model, x[i : i + 1], label, steps or SPARSEFOOL_STEPS))
+                    done.append(
+                        _sparsefool(model, x[i : i + 1], label, draw, steps or SPARSEFOOL_STEPS)
+                    )
             return torch.cat(done)
         case "fgsm" | "pgd" | "pixle":
             return _attack(name, x, seeds, model, labels, eps, steps or 10)
@@ -388,7 +389,9 @@ def _attack(name: str, x: Tensor, seeds, model, labels, eps, steps) -> Tensor:
     return torch.cat(done)
 
 
-def _sparsefool(model: Callable, image: Tensor, label: Tensor, steps: int) -> Tensor:
+def _sparsefool(
+    model: Callable, image: Tensor, label: Tensor, draw: torch.Generator, steps: int
+) -> Tensor:
     """SparseFool (Modas et al. 2019) of one image, among its ten likeliest classes.
 
     That of torchattacks starts every step at the image again: it fools few ImageNet networks, and
@@ -403,7 +406,7 @@ def _sparsefool(model: Callable, image: Tensor, label: Tensor, steps: int) -> Te
         normal, point = _deepfool(model, z, label, likeliest)
         if not _has_direction(normal):
             break
-        z = _to_plane(z, normal, point)
+        z = _to_plane(z, normal, point, draw)
         y = (image + 1.02 * (z - image)).clamp(0, 1)
     return y.detach()
 
@@ -433,15 +436,16 @@ def _deepfool(model: Callable, x: Tensor, label: Tensor, classes: Tensor) -> tup
     return torch.autograd.grad(f[other] - f[label], at)[0], x + 3 * move
 
 
-def _to_plane(x: Tensor, normal: Tensor, point: Tensor) -> Tensor:
+def _to_plane(x: Tensor, normal: Tensor, point: Tensor, draw: torch.Generator) -> Tensor:
     """Move x to the plane through a point, changing as few values as a limit of [0, 1] allows.
 
-    The steepest values go first, each as far as it can, until the plane is reached.
+    The steepest values go first, equally steep ones in random order, each as far as it can, until
+    the plane is reached.
     """
     w, flat = normal.flatten(), x.flatten().clone()
     left = torch.dot(w, (point - x).flatten())
     w = w * left.sign()
-    order = w.abs().argsort(descending=True, stable=True)
+    order = _falling(w.abs(), draw)
     w = w[order]
     room = torch.where(w > 0, 1 - flat[order], flat[order])
     before = (w.abs() * room).cumsum(0) - w.abs() * room  # gained by those that went first
@@ -598,6 +602,21 @@ def _attackable(model: Asked, method: str, device: torch.device) -> Iterator[Ask
 def _generators(seeds: list[int]) -> Iterator[torch.Generator]:
     """On the CPU, so that every device sees the same numbers."""
     return (torch.Generator().manual_seed(seed) for seed in seeds)
+
+
+def _seeds(seed: int, first: int, n: int) -> list[int]:
+    """Those of n images: image i draws from (seed, first + i)."""
+    _check_values({"seed": seed, "first": first})
+    return [int(np.random.SeedSequence((seed, first + i)).generate_state(1)[0]) for i in range(n)]
+
+
+def _falling(values: Tensor, generator: torch.Generator) -> Tensor:
+    """The places of values (P,), the largest first, in random order where values are equal.
+
+    Ordered by place, equal pixels would be whole rows of an image, which look like one.
+    """
+    order = torch.randperm(len(values), generator=generator, device="cpu").to(values.device)
+    return order[values[order].argsort(descending=True, stable=True)]
 
 
 def _normal(x: Tensor, seeds: list[int]) -> Tensor:

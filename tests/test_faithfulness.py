@@ -1,5 +1,7 @@
 """Insertion and deletion in closed form, sanity measures, and examinations that survive a kill."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from iaside.faithfulness import (
     infidelity,
     insertion,
     map_similarity,
+    ties,
 )
 from iaside.gradients import predictions
 
@@ -96,6 +99,144 @@ def test_channels_can_be_ranked_for_themselves():
     sums = a[0].flatten(1).sort(1, descending=True).values.cumsum(1).sum(0)
     found = insertion(net, x, zeros(1), a, steps=PIXELS, rank="channel")
     assert np.allclose(found[0, 1:], sums.sigmoid())
+
+
+# -- pixels of equal attribution: four pixels, worth the more the later they come in an image --
+
+COUNT = 600
+
+
+def four_pixels():
+    """A linear model and many copies of an image of 2 x 2 pixels; the worth of each pixel."""
+    net = Linear(side=2)
+    net.weight.data = torch.tensor([-3.0, -1, 1, 5]).view(2, 2).expand(3, 2, 2).double() / 3
+    return net, torch.ones(COUNT, 3, 2, 2).double(), np.array([-3.0, -1, 1, 5])
+
+
+def expected(fixed, free):
+    """The mean curve where some pixels come first in this order, and the others at random."""
+    start = np.cumsum([0.0, *fixed])
+    later = [np.mean([1 / (1 + np.exp(-start[-1] - sum(some)))
+                      for some in itertools.combinations(free, k)])
+             for k in range(1, 1 + len(free))]  # fmt: skip
+    return np.array([*(1 / (1 + np.exp(-start))), *later])
+
+
+def agree(curves, wanted):
+    """Whether the mean over images is what is expected, within 4.5 standard errors."""
+    error = curves.std(0, ddof=1) / len(curves) ** 0.5
+    return (np.abs(curves.mean(0) - wanted) <= 4.5 * error + 1e-9).all()
+
+
+@pytest.mark.parametrize("value", [0.7, 0.0])
+def test_a_constant_map_has_the_mean_curve_of_all_orders(value):
+    net, x, worth = four_pixels()
+    many, flat = zeros(COUNT), torch.full_like(x, value)
+    found = insertion(net, x, many, flat, steps=4)
+    assert agree(found, expected([], worth))
+    assert len(np.unique(found.round(9), axis=0)) == 24, "every order comes"
+    assert agree(deletion(net, x, many, flat, steps=4), expected([], worth)[::-1])
+    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(3)).double()
+    assert agree(insertion(net, x, many, noise, steps=4), expected([], worth))
+
+
+def test_only_the_order_of_equal_pixels_is_drawn():
+    net, x, worth = four_pixels()
+    sparse = torch.tensor([[0.0, -0.0], [2.0, 0.0]]).expand_as(x)
+    found = insertion(net, x, zeros(COUNT), sparse, steps=4)
+    assert agree(found, expected(worth[2:3], np.delete(worth, 2))) and found[:, :2].std() > 0
+    assert np.ptp(found[:, :2], axis=0).max() < 1e-12, "the pixel that differs is always the first"
+    a = torch.ones(3, 3, 2, 2, dtype=torch.float32)
+    for place in range(4):  # by the last bit
+        a.flatten(2)[:, :, place] = torch.nextafter(torch.tensor(1.0), torch.tensor(2.0))
+        first = insertion(net, x[:3], zeros(), a, steps=4)[:, 1]
+        assert np.allclose(first, 1 / (1 + np.exp(-worth[place])))
+        a[:] = 1
+
+
+def test_maps_without_equal_pixels_do_not_depend_on_the_seed():
+    net, x = Linear(), some_images()
+    a = torch.rand(x.shape, generator=torch.Generator().manual_seed(1)).double()
+    half = (a > 0.5) * a
+    assert ties(a).max() == 0 < ties(half, "channel").min()
+    for function, rank in itertools.product((insertion, deletion), ("pixel", "channel")):
+        one, other = (function(net, x, zeros(), a, 16, rank=rank, seed=s) for s in (0, 7))
+        assert one.tobytes() == other.tobytes()
+        one, other = (function(net, x, zeros(), half, 64, rank="channel", seed=s) for s in (0, 7))
+        assert (one != other).any(1).all()
+
+
+def test_an_image_draws_from_its_place_in_the_set_and_disturbs_no_one():
+    net, x = Linear(), some_images(4)
+    flat, state = torch.ones_like(x), torch.get_rng_state()
+    for rank in ("pixel", "channel"):
+        whole = insertion(net, x, zeros(4), flat, PIXELS, rank=rank, seed=5)
+        part = insertion(net, x[2:], zeros(2), flat[2:], PIXELS, rank=rank, seed=5, first=2)
+        assert whole[2:].tobytes() == part.tobytes()
+    same = insertion(net, x[:1].expand_as(x), zeros(4), flat, PIXELS)
+    assert len(np.unique(same, axis=0)) == 4, "each has an order of its own"
+    assert torch.equal(state, torch.get_rng_state())
+    for function in (insertion, deletion, infidelity):
+        for name, value in (("seed", -1), ("first", -2), ("seed", 0.5)):
+            with pytest.raises(ValueError, match=f"{name}={value} is not possible.*integer from 0"):
+                function(net, x, zeros(4), flat, **{name: value})
+
+
+@pytest.mark.parametrize("rank", ["pixel", "channel"])
+def test_insertion_and_deletion_of_a_map_take_equal_pixels_in_the_same_order(rank):
+    """What is in and what is out then make the image at every point."""
+    net, x = Linear(), some_images()
+    how = {"steps": PIXELS, "rank": rank, "seed": 3}
+    a = (some_images(seed=4) > 0.6).double()
+    put, left = (f(net, x, zeros(), a, **how) for f in (insertion, deletion))
+    with torch.no_grad():
+        whole = net(x)[:, :1].numpy()
+    logits = np.log(put / (1 - put)) + np.log(left / (1 - left))
+    assert np.allclose(logits, whole, atol=1e-6)
+
+
+def test_each_channel_has_ties_of_its_own_where_channels_are_ranked():
+    """Two pixels, 2 ** 3 orders, of which 1 and 2 channels can have put in the better pixel."""
+    net = Linear(side=2)
+    net.weight.data = torch.tensor([-1.0, 1, 0, 0]).view(2, 2).expand(3, 2, 2).double()
+    x = torch.ones(COUNT, 3, 2, 2).double()
+    a = torch.tensor([[1.0, 1.0], [0.2, 0.1]]).expand_as(x)
+    found = insertion(net, x, zeros(COUNT), a, steps=4, rank="channel")[:, 1]
+    sums, counts = np.unique(np.log(found / (1 - found)).round(6), return_counts=True)
+    assert sums.tolist() == [-3, -1, 1, 3]
+    wanted = np.array([1, 3, 3, 1]) / 8
+    assert (np.abs(counts / COUNT - wanted) < 4.5 * np.sqrt(wanted * (1 - wanted) / COUNT)).all()
+
+
+def test_the_share_of_pixels_that_have_an_equal():
+    rng = np.random.default_rng(0)
+    maps = torch.tensor(rng.integers(0, 40, (5, 1, 6, 7)) / 8.0)
+    values, counts = zip(*(np.unique(m, return_counts=True) for m in maps.numpy()), strict=True)
+    assert np.allclose(ties(maps), [c[c > 1].sum() / 42 for c in counts])
+    assert ties(torch.tensor([0.0, -0.0, 1.0, 2.0]).view(1, 1, 2, 2)) == [0.5]
+    assert ties(torch.ones(1, 3, 1, 1)) == [0] and ties(torch.ones(1, 3, 1, 2)) == [1]
+    exchanged = torch.tensor([[1.0, 2], [2, 1], [0, 0]]).view(1, 3, 1, 2)
+    assert (ties(exchanged), ties(exchanged, "channel")) == ([1], pytest.approx([1 / 3]))
+    with pytest.raises(ValueError, match="rank='row' is not known"):
+        ties(exchanged, "row")
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 17, 64])
+def test_sums_over_channels_are_the_same_at_every_place(channels):
+    pixel = torch.rand(channels, generator=torch.Generator().manual_seed(0)) - 0.5
+    a = pixel.view(1, channels, 1, 1).repeat(2, 1, 7, 9)
+    assert ties(a).tolist() == ties(a.to(memory_format=torch.channels_last)).tolist() == [1, 1]
+    other = torch.rand(2, channels, 7, 9, generator=torch.Generator().manual_seed(1))
+    one, last = (faithfulness._places(m, "pixel", [0, 1])
+                 for m in (other, other.to(memory_format=torch.channels_last)))  # fmt: skip
+    assert torch.equal(one, last), "the order depends on no layout"
+
+
+def test_few_bits_make_no_ties_of_sums():
+    """256 and 1 to 63 add up exactly in float32, and to 256 or 258, ... in 8 bits."""
+    a = torch.stack([torch.full((63,), 256.0), torch.arange(1.0, 64)]).view(1, 2, 7, 9)
+    for dtype in (torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.int64):
+        assert ties(a.to(dtype)) == [0]
 
 
 def test_substrates():
@@ -179,6 +320,8 @@ def test_an_examination_asks_what_it_should_and_comes_back_from_disk(tmp_path):
     assert set(clean["correct other"]) <= {0, 1} and np.isnan(clean["insertion"]).all()
     assert np.isfinite(fampe["correct other"]).all(), "resized for a judge of another size"
     assert (fampe["change"] >= 0).all() and np.isfinite(fampe["radius"]).all()
+    assert np.array_equal(e.rows("saliency")["ties"], ties(a)), "none: a linear model's weights"
+    assert np.isnan(clean["ties"]).all() and np.isfinite(e.rows("attexplore")["ties"][0])
     promise = e.rows("integrated_gradients")
     assert np.allclose(promise["total"], promise["change"], rtol=1e-3)
     assert np.isfinite(fampe["similarity"]).tolist() == [True, False, False]
@@ -197,6 +340,24 @@ def test_an_examination_asks_what_it_should_and_comes_back_from_disk(tmp_path):
             assert np.array_equal(row, back.rows(name)[quantity], equal_nan=True)
     with pytest.raises(ValueError, match="'lime' was not examined; there is: saliency, fampe"):
         back.rows("lime")
+
+
+@pytest.mark.parametrize("rank", ["pixel", "channel"])
+def test_an_examination_draws_ties_as_insertion_does_and_keeps_their_share(rank):
+    net, x = Linear().float(), some_images().float()
+    net.weight.data[:, : SIDE // 2] = 3.0  # all alike, of pixels that are not
+    net.weight.data *= 0.05
+    flat = {"saliency": {"method": "saliency"}}
+    e = examine(net, x, zeros(), flat, rank=rank, steps=16, infidelity_samples=0, seed=4,
+                progress=False)  # fmt: skip
+    rows, y = e.rows("saliency"), predictions(net, x)
+    assert rows["ties"].tolist() == [0.5] * 3
+    a = attribute(net, x, y, "saliency")
+    for name, function in (("insertion", insertion), ("deletion", deletion)):
+        curves = function(net, x, y, a, 16, rank=rank, seed=4)
+        assert np.array_equal(rows[name], curve_area(curves))
+        other = curve_area(function(net, x, y, a, 16, rank=rank, seed=5))
+        assert (np.abs(other - rows[name]) > 1e-4).all(), "the order of equal pixels counts"
 
 
 class Rounding(Linear):
@@ -292,3 +453,14 @@ def test_impossible_examinations_and_tables_are_refused(tmp_path):
     np.savez(tmp_path / "other.npz", provenance=np.array("{}"))
     with pytest.raises(ValueError, match="cannot be read as an attribution table"):
         Examination.load(tmp_path / "other.npz")
+
+
+@pytest.mark.parametrize("lacking", faithfulness.QUANTITIES)
+def test_a_table_without_a_quantity_is_refused(tmp_path, lacking):
+    """One of an older version, which knew nothing of it."""
+    known = [q for q in faithfulness.QUANTITIES if q != lacking]
+    about = {"quantities": known, "variants": {"a": {}}, "rows": ["a"]}
+    Examination(about["variants"], {q: np.ones((1, 2)) for q in known}, about,
+                np.ones((1, 0, 2, 2))).save(tmp_path / "a.npz")  # fmt: skip
+    with pytest.raises(ValueError, match=f"it has no '{lacking}'; measure it .80_attributions"):
+        Examination.load(tmp_path / "a.npz")

@@ -20,7 +20,7 @@ from smoke import ROOT
 import iaside as ia
 from iaside import files, machine, recorded, report, training, zoo
 from iaside.estimator import SampledWorths
-from iaside.faithfulness import Examination, examine
+from iaside.faithfulness import QUANTITIES, Examination, examine
 from iaside.files import DamagedError, read_json, replacing, write_text
 from iaside.images import load_images
 from iaside.models import _read_state, save_weights, untrained
@@ -122,8 +122,8 @@ def saved_responses(path):
 
 
 def saved_examination(path):
-    about = {"quantities": ["insertion"], "variants": {"a": {}, "b": {}}, "rows": ["a", "b"]}
-    tables = {"insertion": np.arange(1.0, 7).reshape(2, 3)}
+    about = {"quantities": QUANTITIES, "variants": {"a": {}, "b": {}}, "rows": ["a", "b"]}
+    tables = {q: np.arange(1.0, 7).reshape(2, 3) for q in QUANTITIES}
     Examination(about["variants"], tables, about, np.ones((2, 1, 4, 4), np.float16)).save(path)
 
 

@@ -293,6 +293,23 @@ def test_sparsefool_changes_the_steepest_values_until_the_plane_is_reached():
     assert (far(y).argmax(1) == 1).all()
 
 
+def test_sparsefool_changes_equally_steep_values_wherever_they_are():
+    """All slopes are equal: 12 of 192 values must change, and every one is as likely."""
+    def level(x):
+        total = x.sum(dim=(1, 2, 3))
+        return torch.stack([torch.full_like(total, 98.0), total], 1)
+
+    n, gray = 60, torch.full((60, 3, 8, 8), 0.5)
+    y = perturb(gray, "sparsefool", model=level, labels=ZEROS[:1].expand(n))
+    changed = (y != gray).double()
+    assert changed.flatten(1).sum(1).tolist() == [12] * n
+    for dims, cells in (((0, 2, 3), 3), ((0, 1, 3), 8), ((0, 1, 2), 8)):  # channels, rows, columns
+        share, error = changed.sum(dims) / (12 * n), (1 / cells * (1 - 1 / cells) / (12 * n)) ** 0.5
+        assert ((share - 1 / cells).abs() < 4.5 * error).all()
+    part = perturb(gray[40:], "sparsefool", model=level, labels=ZEROS[:1].expand(20), first=40)
+    assert part.equal(y[40:]), "an image draws from its place in the set"
+
+
 def test_the_steps_of_sparsefool_add_up_until_it_gives_up():
     """A value counts 1 at most, however steep it looks at 0, and 6.5 are needed: seven values."""
     def saturating(x):

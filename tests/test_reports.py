@@ -235,9 +235,44 @@ def test_planted_gains_of_attributions_are_found_and_judged(project, capsys):
     assert said in capsys.readouterr().out
     for name in NAMES[:2]:
         best, half = metrics[name]["best_of_grid"], (0.02 + 0.01 * np.mean(np.arange(N) / N)) / 2
-        assert (best["alpha"], best["kappa"]) == (0.1, 0.9)
+        assert best["cells"] == [{"alpha": 0.1, "kappa": 0.9}]
         assert best["above_mean"]["estimate"] == pytest.approx(half, abs=1e-6)
         assert 0 < best["above_mean"]["low"] < half < best["above_mean"]["high"]
+
+
+def test_the_best_are_named_together_where_they_are_equal(project, capsys, monkeypatch):
+    """Two methods, two cells and, for three photographs, two alphas; and the share of ties."""
+    name = NAMES[0]
+    write_attributions(project, name, NAMES[:1])
+    path = project / f"results/attributions/tables/{name}.npz"
+    e, more = Examination.load(path)
+    at = list(e.variants).index
+    score = e.tables["insertion"]
+    score[at("saliency")] = score[at("fampe")]
+    score[at("grid alpha=0.1 kappa=0.5")] = score[at("grid alpha=0.1 kappa=0.9")]
+    score[at("fampe alpha=0.5"), :3] = score[at("fampe"), :3]
+    e.tables["ties"][:] = 0.001
+    e.tables["ties"][at("saliency")] = np.linspace(0.8, 1.0, N)
+    e.save(path, **more)
+    pixels = np.random.default_rng(0).integers(0, 255, (N, 32, 32, 3)).astype("uint8")
+    np.savez(project / "data/images/planted.npz", images=pixels, labels=np.arange(N))
+    tables = []
+    monkeypatch.setattr("IPython.display.Markdown", str)
+    monkeypatch.setattr(pd.DataFrame, "T", property(
+        lambda self: tables.append(self.transpose()) or self.transpose()))  # fmt: skip
+    _, metrics = report(project, "81_attribution_report", models={name: MODELS[name]},
+                        images="data/images/planted.npz")  # fmt: skip
+    assert "is that of *saliency and fampe*" in capsys.readouterr().out
+    kappas = [cell["kappa"] for cell in metrics[name]["best_of_grid"]["cells"]]
+    assert kappas == [0.5, 0.9]
+    assert metrics[name]["ties"]["saliency"] == pytest.approx(0.9)
+    (shares,) = (t["tied pixels"] for t in tables if "tied pixels" in t)
+    assert shares[name]["saliency"] == "90.0%" and shares[name]["fampe"] == "0.1%"
+    (alphas,) = (t["photographs for which each alpha is best"] for t in tables
+                 if "photographs for which each alpha is best" in t)  # fmt: skip
+    assert alphas[name] == f"0.1: {N}, 0.5: 3, 0.9: 0"
+    (cell,) = (t["best (alpha, kappa)"] for t in tables if "best (alpha, kappa)" in t)
+    assert cell[name] == "(0.1, 0.5) and (0.1, 0.9)"
 
 
 def test_networks_without_a_kind_of_map_and_maps_of_zeros_are_left_out_and_said(project, capsys):
