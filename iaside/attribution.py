@@ -27,8 +27,8 @@ from tqdm import tqdm
 from iaside import baselines
 from iaside.gradients import cross_entropy, drawn, gradients, predictions
 from iaside.machine import channels_last
-from iaside.perturb import _attackable, _check_images, _generators, asked_about
-from iaside.probe import PROBE, Asked, probe
+from iaside.perturb import _attackable, _generators, asked_about
+from iaside.probe import PROBE, Asked, check_images, probe
 
 AT_ONCE = {"cpu": 10}  # images (copies, points of a path) per pass of the model
 ELSEWHERE = 64
@@ -551,7 +551,7 @@ def _pieces(
 
     Everything is checked before the first of them.
     """
-    _check_images(images)
+    images = check_images(images, wide=True)
     for name, value in (("seed", seed), ("first", first)):
         if not (_is(Integral, value) and value >= 0):
             raise ValueError(f"{name}={value!r} is not possible; it must be an integer from 0")
