@@ -598,7 +598,7 @@ ERRORS = [
     (X[0], "fgsm", {}, TypeError, r"\(3, 32, 32\)"),
     (X.half(), "white_noise", {"sigma": 1}, TypeError, "float16.*float32"),
     ((X * 255).byte(), "white_noise", {"sigma": 1}, TypeError, "uint8"),
-    (X[:0], "white_noise", {"sigma": 1}, ValueError, "no images"),
+    (X[:0], "white_noise", {"sigma": 1}, ValueError, "images is empty"),
     (2 * X, "white_noise", {"sigma": 1}, ValueError, r"range from .* to 1\.8.*\[0, 1\]"),
     (X * torch.nan, "white_noise", {"sigma": 1}, ValueError, "range from nan"),
     (X, "gauss", {}, ValueError, "'gauss'.*white_noise.*pgd.*jpeg_compression"),
