@@ -624,7 +624,7 @@ def _norm(d: Tensor) -> Tensor:
 def _confined(d: Tensor, band: int, masks: Masks) -> Tensor:
     """What of each image lies in one band."""
     if callable(masks):
-        return bands_of(d, masks)[band]
+        return bands_of(d, masks)[band].detach()  # it may hold weights
     return bands_of(d, masks[band : band + 1])[0]
 
 

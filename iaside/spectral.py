@@ -158,7 +158,8 @@ def check_masks(masks: Masks, images: Tensor) -> tuple[Masks, int]:
     if not callable(masks):
         masks = check_partition(masks, *images.shape[-2:])
         return masks, len(masks)
-    counts = [len(split_bands(one, masks)) for one in images.split(1)]
+    with torch.no_grad():  # it may hold weights
+        counts = [len(split_bands(one, masks)) for one in images.split(1)]
     if len(set(counts)) > 1:
         other = next(i for i, count in enumerate(counts) if count != counts[0])
         raise ValueError(
@@ -168,23 +169,32 @@ def check_masks(masks: Masks, images: Tensor) -> tuple[Masks, int]:
     return masks, counts[0]
 
 
-def check_partition(masks: Tensor, height: int, width: int) -> Tensor:
-    """Masks as numbers, refused where the bands that they cut do not add up to the image."""
-    if isinstance(masks, np.ndarray):
-        masks = torch.from_numpy(masks)
+def check_partition(masks: Tensor, height: int | None, width: int) -> Tensor:
+    """Masks as numbers, refused where the bands that they cut do not add up to the image.
+
+    height: of the images, None for that of the masks.
+    """
+    if isinstance(masks, np.ndarray) and masks.dtype.kind in "biuf":
+        masks = torch.from_numpy(masks.astype(float if masks.dtype == float else np.float32))
     if not isinstance(masks, Tensor):
         raise TypeError(
             f"masks are a {type(masks).__name__}; give a tensor (M, H, W//2 + 1) as band_masks "
             "makes it (torch.stack makes one of a list)"
         )
-    if masks.ndim != 3 or masks.shape[1:] != (height, width // 2 + 1):
+    if masks.ndim != 3:
+        raise ValueError(
+            f"masks of shape {tuple(masks.shape)} are not (M, H, W//2 + 1), one for each band; "
+            "make them with band_masks"
+        )
+    height = masks.shape[1] if height is None else height
+    if masks.shape[1:] != (height, width // 2 + 1):
         raise ValueError(
             f"masks of shape {tuple(masks.shape)} do not fit images of {height}x{width} pixels; "
             f"make them with band_masks(n_bands, ({height}, {width}))"
         )
     if masks.is_complex() or masks.is_meta:
         raise TypeError(f"masks are {masks.dtype} on {masks.device}; give real numbers")
-    masks = masks.detach().to_dense()
+    masks = masks.detach().to_dense().contiguous()
     masks = masks if masks.dtype in (torch.float32, torch.float64) else masks.float()
     if not masks.isfinite().all():
         raise ValueError("masks hold nan or infinity; give every frequency shares that sum to 1")
@@ -219,7 +229,7 @@ def _named(cell: int, height: int, width: int) -> str:
 
 def _called(masks: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """The bands that a callable makes of images, refused where they do not add up to them."""
-    bands = masks(x)
+    bands = masks(x.clone())  # it may write to what it is given
     wanted = "it must return (M, B, C, H, W) bands that sum to x"
     if not isinstance(bands, Tensor) or bands.is_complex() or bands.is_meta:
         kind = f"{bands.dtype} on {bands.device}" if isinstance(bands, Tensor) else type(bands)
@@ -257,13 +267,8 @@ def cells_per_band(masks: Tensor, width: int) -> Tensor:
     >>> cells_per_band(band_masks(2, (4, 4)), 4).tolist()
     [1, 15]
     """
-    masks = check_partition(masks, _height(masks), width)
+    masks = check_partition(masks, None, width)
     return (masks.double().cpu() * _multiplicity(masks.shape[1], width)).sum(dim=(1, 2)).long()
-
-
-def _height(masks: Tensor) -> int:
-    """The rows of masks, where the images are not there to ask."""
-    return masks.shape[1] if getattr(masks, "ndim", 0) == 3 else 0
 
 
 def band_radii(masks: Tensor, width: int) -> Tensor:
@@ -277,7 +282,7 @@ def band_radii(masks: Tensor, width: int) -> Tensor:
     >>> band_radii(band_masks(2, (4, 4)), 4).round(decimals=3).tolist()
     [0.0, 0.848]
     """
-    masks = check_partition(masks, _height(masks), width)
+    masks = check_partition(masks, None, width)
     height = masks.shape[1]
     rows = torch.arange(height).double()
     ky = torch.minimum(rows, height - rows)[:, None] * (2 / height)

@@ -227,7 +227,7 @@ def coalition_images(
 class _Assembler:
     """Sums of the bands of a few images, channels-last, with the fill in the absent bands."""
 
-    @torch.no_grad()  # a callable may hold weights
+    @torch.no_grad()  # a callable given as masks may hold weights
     def __init__(self, x: Tensor, fill: Tensor | None, masks: Masks) -> None:
         self.shape = x.shape
         bands = self._flat(bands_of(x, masks))
