@@ -145,7 +145,7 @@ def test_a_map_that_varies_by_rounding_is_a_constant_one():
     steps = torch.randint(-1, 2, (2, 3, 8, 8), generator=drawn)
     for dtype, value in ((torch.float32, 0.3), (torch.float64, 1 / 3), (torch.float32, 40.0)):
         still = torch.full((2, 3, 8, 8), value, dtype=dtype)
-        still = still * (1 + steps * torch.finfo(dtype).eps)
+        still = still * (1 + steps.to(dtype) * torch.finfo(dtype).eps)
         assert np.isnan(map_similarity(still, other)).all()
         assert np.isnan(map_similarity(other, still)).all()
     assert np.allclose(map_similarity(1 + 1e-4 * other, other), 1, atol=1e-3)

@@ -165,7 +165,7 @@ def test_bad_input_is_named(call, message):
 @pytest.mark.parametrize("value", [0.3, 1.0, 1 / 3, 1e9])
 def test_a_constant_profile_speaks_for_neither_law(value):
     steps = torch.randint(-1, 2, (65,), generator=torch.Generator().manual_seed(0))
-    flat = value * (1 + steps * torch.finfo(torch.float64).eps)
+    flat = value * (1 + steps.double() * torch.finfo(torch.float64).eps)
     for profile in (flat, torch.full((65,), value, dtype=torch.float64)):
         exponent, rate, gain = decay_fits(profile)
         assert exponent.abs() < 1e-12 and rate.abs() < 1e-12 and gain == 0
