@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from iaside.estimator import Controls, SampledWorths
 from iaside.machine import told_apart
 from iaside.models import Classifier, load_model
-from iaside.probe import check_images
+from iaside.worths import check_images
 
 LOGIT_SD = 0.01, 3.0  # of a control that is neither constant nor certain of random classes
 ONE_BATCH = 128  # photographs at most: of a VGG they take 5 GB

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
@@ -41,8 +42,7 @@ from iaside.perturb import (
     perturb_noting,
 )
 from iaside.probe import PROBE, Asked, check_images, class_labels, probe
-from iaside.robustness import coefficient, flat
-from iaside.score import clean_summary, warn_of_chance
+from iaside.score import clean_summary, flat, warn_of_chance
 from iaside.tables import Table, checked, load_table, save_table, settings_key
 
 SUBSTRATES = ("zero", "blur", "mean")
@@ -190,7 +190,10 @@ def map_similarity(first: Tensor, second: Tensor) -> np.ndarray:
     # A pixel is known to the roundings of its channels, in the precision of the map.
     rounding = [4 * t.shape[1] * torch.finfo(t.dtype).eps for t in (first, second)]
     still = flat(a, tolerance=rounding[0]) | flat(b, tolerance=rounding[1])
-    return np.where(still, np.nan, coefficient(a, b))
+    a, b = stats.rankdata(a, axis=1), stats.rankdata(b, axis=1)
+    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+    spread = np.sqrt((a * a).sum(1) * (b * b).sum(1))
+    return np.divide((a * b).sum(1), spread, out=np.full(len(a), np.nan), where=~still)
 
 
 def completeness_gap(attribution: Tensor, change: Tensor) -> np.ndarray:

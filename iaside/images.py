@@ -28,8 +28,8 @@ from iaside.folders import (
     refuse_deep,
 )
 from iaside.folders import tiny_imagenet as tiny_imagenet_files
-from iaside.probe import ROUNDED
 
+ROUNDED = 1e-5  # outside [0, 1], by resizing, as in `iaside.probe`
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGED = {"photographs": "data/images/photographs", "mnist_5k": "data/images/mnist_5k.npz"}
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from iaside.score import Interval, accuracy_difference, interval, within
+from iaside.score import Interval, accuracy_difference, flat, interval, within
 from iaside.tables import CLEAN, CORRUPTIONS, FOURIER, Condition, Responses
 
 # Mean top-1 error of AlexNet over the five severities, in the order of CORRUPTIONS.
@@ -412,37 +412,13 @@ def predicted_loss(psi: ArrayLike, survival: ArrayLike) -> np.ndarray:
 
 
 def coefficient(x, y, z=None, method: str = "spearman", groups=None) -> np.ndarray:
-    """The coefficient of each row: x, y (and z, groups) (R, n) -> (R,); NaN where one is `flat`.
+    """The coefficient of each row: x, y (and z, groups) (R, n) -> (R,); NaN where one is
+    constant but for rounding (`score.flat`).
 
     groups: whole numbers, the group of each model, whose means are taken out of all first.
     """
     none = np.any([flat(v, groups) for v in (x, y, z) if v is not None], axis=0)
     return np.where(none, np.nan, _of_rows(x, y, z, method, groups))
-
-
-def flat(values: ArrayLike, groups: np.ndarray | None = None, tolerance: float | None = None):
-    """Which rows (R, n) are constant, but for rounding: of all of it, or within every group.
-
-    Means and deviations of n numbers are known to about n roundings of the largest of them: what
-    spreads by no more, each of them a few roundings off itself, has no spread that is known.
-
-    Shapes: values, groups (R, n); returns (R,) bool, False for NaN.
-    tolerance: of the spread, relative to the largest magnitude; None is 4 n roundings of float64.
-
-    >>> flat([[0.3, 0.1 + 0.2, 0.3], [1e8, 1e8 + 1e-3, 1e8], [0, 0, 0]]).tolist()
-    [True, False, True]
-    """
-    values = np.asarray(values, dtype=float)
-    largest = np.abs(values, where=np.isfinite(values), out=np.zeros(values.shape)).max(1)
-    tolerance = 4 * values.shape[1] * np.finfo(float).eps if tolerance is None else tolerance
-    still = np.ones(len(values), bool)
-    for group in [None] if groups is None else np.unique(groups):
-        inside = True if group is None else groups == group
-        high = np.where(inside, values, -np.inf).max(1)
-        low = np.where(inside, values, np.inf).min(1)
-        with np.errstate(invalid="ignore", over="ignore"):
-            still &= (high <= low) | (high - low <= tolerance * largest)
-    return still
 
 
 def _undefined(named: Mapping[str, np.ndarray], method: str, groups: np.ndarray | None) -> str:

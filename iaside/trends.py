@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from iaside.robustness import MIN_MODELS, coefficient, flat
-from iaside.score import MIN_IMAGES, Interval, mean_interval
+from iaside.robustness import MIN_MODELS, coefficient
+from iaside.score import MIN_IMAGES, Interval, flat, mean_interval
 from iaside.zoo import FACTORS, SHARED, Profile
 
 MIN_BANDS = 4  # with fewer bands any order of them is likely
