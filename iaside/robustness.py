@@ -417,7 +417,7 @@ def coefficient(x, y, z=None, method: str = "spearman", groups=None) -> np.ndarr
 
     groups: whole numbers, the group of each model, whose means are taken out of all first.
     """
-    none = np.any([flat(v, groups) for v in (x, y, z) if v is not None], axis=0)
+    none = flat(x, groups) | flat(y, groups) | (False if z is None else flat(z, groups))
     return np.where(none, np.nan, _of_rows(x, y, z, method, groups))
 
 

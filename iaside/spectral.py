@@ -194,7 +194,7 @@ def check_partition(masks: Tensor, height: int | None, width: int) -> Tensor:
         )
     if masks.is_complex() or masks.is_meta:
         raise TypeError(f"masks are {masks.dtype} on {masks.device}; give real numbers")
-    masks = masks.detach().to_dense().contiguous()
+    masks = masks.detach().to_dense()
     masks = masks if masks.dtype in (torch.float32, torch.float64) else masks.float()
     if not masks.isfinite().all():
         raise ValueError("masks hold nan or infinity; give every frequency shares that sum to 1")

@@ -153,7 +153,9 @@ def test_masks_of_one_meaning_are_taken_in_any_form(form):
     right, given = calls(MASKS), calls(form(MASKS))
     for name in CALLS:
         a, b = (torch.as_tensor(of[name]()) for of in (right, given))
-        assert torch.equal(a, b) and not b.requires_grad, name
+        assert not b.requires_grad, name
+        # Sums over masks that lie otherwise in memory round otherwise.
+        assert np.allclose(a.numpy(), b.numpy(), rtol=1e-6, atol=0), name
 
 
 def test_shares_and_odd_sizes_are_no_fault():
