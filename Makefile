@@ -39,7 +39,6 @@ $(READY): pyproject.toml constraints.txt
 # it. DVC would then also go on after Ctrl-C, which to it is a stage that failed: so it runs in a
 # process group of its own (set -m), which the shell ends as a whole.
 repro: $(READY)
-	@git rev-parse --git-dir >/dev/null 2>&1 || python -m dvc config -q --local core.no_scm true
 	@if [ -n "$(STUDY)" ]; then python -m iaside.run --use "$(STUDY)"; fi
 	@python data/fetch.py --check params.yaml
 	@if python -m dvc status -q 2>/dev/null; then \
@@ -55,7 +54,6 @@ repro: $(READY)
 	@echo "Open results/index.html in a browser."
 
 plan: $(READY)
-	@git rev-parse --git-dir >/dev/null 2>&1 || python -m dvc config -q --local core.no_scm true
 	@python -m iaside.plan "$(STUDY)"
 
 test: $(READY)

@@ -27,8 +27,8 @@ from tqdm import tqdm
 from iaside import baselines
 from iaside.gradients import cross_entropy, drawn, gradients, predictions
 from iaside.machine import channels_last
-from iaside.perturb import _attackable, _check_images, _generators, _seeds, asked_about
-from iaside.probe import PROBE, Asked, probe
+from iaside.perturb import _attackable, _generators, _seeds, asked_about
+from iaside.probe import PROBE, Asked, check_images, probe
 
 AT_ONCE = {"cpu": 10}  # images (copies, points of a path) per pass of the model
 ELSEWHERE = 64
@@ -551,7 +551,7 @@ def _pieces(
 
     Everything is checked before the first of them.
     """
-    _check_images(images)
+    images = check_images(images, wide=True)
     seeds = _seeds(seed, first, len(images))
     if batch_size is not None and not _count(batch_size):
         raise ValueError(f"batch_size={batch_size!r} must be at least 1, or None")

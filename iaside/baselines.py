@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from iaside.gradients import cross_entropy, gradients, probability
-from iaside.machine import channels_last
-from iaside.perturb import _check_images, _numpy_seeded
+from iaside.machine import channels_last, told_apart
+from iaside.perturb import _numpy_seeded
+from iaside.probe import check_images
 from iaside.rescale import Rescale
 
 
@@ -191,9 +192,10 @@ def deeplift(model, x, y, draws, at_once) -> Tensor:
     wrong = (total - change).abs() > 1e-3 * change.abs() + rounding  # nan: said of any map
     if wrong.any():
         name = getattr(getattr(model, "model", model), "name", "this network")
+        of = total[wrong][0].item(), change[wrong][0].item()
         raise DoesNotAddUp(
-            f"deeplift does not add up for {name}: a map sums to {total[wrong][0]:.4g} where the "
-            f"logit changes by {change[wrong][0]:.4g}; products of activations, softmax and norms "
+            f"deeplift does not add up for {name}: a map sums to {told_apart(*of)} where the logit "
+            f"changes by {of[1]:.4g}; products of activations, softmax and norms "
             "of each image have no rule; take integrated_gradients",
             wrong.nonzero().flatten().tolist(),
         )
@@ -229,7 +231,7 @@ def expected_gradients(model, x, y, draws, at_once, *, samples=4, references=Non
         raise ValueError(
             "expected_gradients needs references=, the images that baselines are drawn of"
         )
-    _check_images(references)
+    references = check_images(references, wide=True)
     shap, references = captum_attr().GradientShap(probabilities(model)), references.to(x)
     return image_by_image(
         draws, x, y,

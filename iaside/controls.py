@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from iaside.estimator import Controls, SampledWorths
+from iaside.machine import told_apart
 from iaside.models import Classifier, load_model
 from iaside.worths import check_images
 
@@ -94,8 +95,9 @@ def untrained_control(name: str, images: Tensor, seed: int = 0, **network) -> Co
     low, high = LOGIT_SD
     if not low <= sd <= high:
         raise UnusableControl(
-            f"no usable control: logit sd {sd:.3g} of untrained {name} (seed {seed}) must lie from "
-            f"{low:g} to {high:g}; its architecture keeps no scale, so do without a control"
+            f"no usable control: logit sd {told_apart(sd, low if sd < low else high, 3)} of "
+            f"untrained {name} (seed {seed}) must lie from {low:g} to {high:g}; its architecture "
+            "keeps no scale, so do without a control"
         )
     return Control(model, sd)
 
@@ -142,6 +144,6 @@ def control_passes(n_images: int) -> int:
 
 
 def _batch(images: Tensor) -> Tensor:
-    check_images(images)
+    images = check_images(images)
     n = min(len(images), ONE_BATCH)
     return images[torch.from_numpy(np.linspace(0, len(images) - 1, n).round().astype(int))]

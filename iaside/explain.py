@@ -23,6 +23,7 @@ from iaside.score import (
     paired_interval,
     robustness_score,
     spectral_importance,
+    total_worth,
     within,
 )
 from iaside.shapley import shapley_values
@@ -116,7 +117,7 @@ class Explanation:
     @property
     def gain(self) -> np.ndarray:
         """v(all) - v(none) of every image, (N,), which its values add up to."""
-        return self.values.sum(0)
+        return total_worth(self.values)
 
     def sid_per_image(self) -> np.ndarray:
         """The SID of every single image, (M, N); without intervals."""
@@ -254,13 +255,13 @@ def explain(
         raise ValueError("client= plays exact games only; leave it out, or tolerance= and budget=")
     if not sampled and settings.pop("relative", False):
         raise ValueError("relative=True says how to read tolerance=; give that too")
-    check_images(images)
+    images = check_images(images)
     labels = None if labels is None else class_labels(labels, len(images), soft=True)
     if masks is None:
         masks = band_masks(n_bands, tuple(images.shape[-2:]), metric, spacing, images)
     if normalise == "share":
         game = {k: v for k, v in settings.items() if k in _OF_THE_GAME}
-        model = _worth_sharing(model, images, labels, level, **game)
+        model = _worth_sharing(model, images, labels, masks, level, **game)
     if sampled:
         worths = sampled_worths(model, images, labels, masks, tolerance, budget, **settings)
     else:
@@ -279,14 +280,14 @@ _OF_THE_GAME = (  # settings that say what a coalition is worth
 )  # fmt: skip
 
 
-def _worth_sharing(model, images, labels, level, **game) -> Asked:
+def _worth_sharing(model, images, labels, masks, level, **game) -> Asked:
     """The model as it is to be asked, once two passes an image say that there is something to
     divide by."""
     import torch
 
     from iaside.machine import check_precision, device_of
     from iaside.probe import probe
-    from iaside.spectral import band_masks
+    from iaside.spectral import band_masks, check_masks
     from iaside.worths import OF_CLASSES, coalition_worths
 
     value, subset = game.get("value", "log_likelihood"), game.get("subset")
@@ -294,6 +295,7 @@ def _worth_sharing(model, images, labels, level, **game) -> Asked:
     check_precision(how.get("precision", "float32"))
     seen = images if images.dtype == torch.float64 else images.float()
     chosen = slice(None) if subset is None else torch.as_tensor(subset)
+    check_masks(masks, seen[chosen])
     asked = probe(
         model, seen[chosen], None if labels is None else labels[chosen], **how,
         device=device_of(model, game.get("device")),

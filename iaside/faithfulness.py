@@ -37,7 +37,6 @@ from iaside.machine import (
 )
 from iaside.perturb import (
     _attackable,
-    _check_images,
     _falling,
     _generators,
     _seeds,
@@ -45,8 +44,8 @@ from iaside.perturb import (
     attack_passes,
     perturb_noting,
 )
-from iaside.probe import PROBE, Asked, class_labels, probe
-from iaside.score import clean_summary, warn_of_chance
+from iaside.probe import PROBE, Asked, check_images, class_labels, probe
+from iaside.score import clean_summary, flat, warn_of_chance
 from iaside.tables import Table, checked, load_table, save_table, settings_key
 
 SUBSTRATES = ("zero", "blur", "mean")
@@ -93,6 +92,7 @@ def insertion(
     >>> curve.round(2).tolist()
     [[0.5, 0.73, 0.88, 0.95, 0.98]]
     """
+    images = check_images(images, wide=True)
     start = _substrate(images, substrate)
     seeds = _seeds(seed, first, len(images))
     return _curves(
@@ -124,6 +124,7 @@ def deletion(
     >>> curve.round(2).tolist()
     [[0.98, 0.88, 0.5]]
     """
+    images = check_images(images, wide=True)
     end = _substrate(images, substrate)
     seeds = _seeds(seed, first, len(images))
     return _curves(
@@ -188,6 +189,7 @@ def infidelity(
     captum_attr()
     from captum.metrics import infidelity as measure
 
+    images = check_images(images)
     model, targets = _check_maps(model, images, targets, attribution, outputs)
     seeds = _seeds(seed, first, len(images))
 
@@ -211,17 +213,21 @@ def map_similarity(first: Tensor, second: Tensor) -> np.ndarray:
     Between a trained and a randomly initialised network it should be close to 0: a map that does
     not change explains the image, not the model (Adebayo et al. 2018).
 
-    Shapes: both (B, C, H, W); returns (B,) float64, nan for a constant map.
+    Shapes: both (B, C, H, W); returns (B,) float64, nan for a map that is constant (but for
+    rounding).
 
     >>> a = torch.rand(1, 3, 8, 8)
     >>> map_similarity(a, 2 * a).round(6).tolist()
     [1.0]
     """
     a, b = (t.sum(1).abs().flatten(1).cpu().double().numpy() for t in (first, second))
+    # A pixel is known to the roundings of its channels, in the precision of the map.
+    rounding = [4 * t.shape[1] * torch.finfo(t.dtype).eps for t in (first, second)]
+    still = flat(a, tolerance=rounding[0]) | flat(b, tolerance=rounding[1])
     a, b = stats.rankdata(a, axis=1), stats.rankdata(b, axis=1)
     a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
     spread = np.sqrt((a * a).sum(1) * (b * b).sum(1))
-    return np.divide((a * b).sum(1), spread, out=np.full(len(a), np.nan), where=spread > 0)
+    return np.divide((a * b).sum(1), spread, out=np.full(len(a), np.nan), where=~still)
 
 
 def completeness_gap(attribution: Tensor, change: Tensor) -> np.ndarray:
@@ -229,14 +235,15 @@ def completeness_gap(attribution: Tensor, change: Tensor) -> np.ndarray:
 
     Shapes: attribution (B, C, H, W); change (B,), of the probability (deeplift: of the logit) from
     the baseline to the image or of the loss along a path; returns (B,) float64: 0 is complete, 1 is
-    off by as much as there is to explain.
+    off by as much as there is to explain, nan where that is nothing.
 
     >>> completeness_gap(torch.ones(1, 1, 2, 2), torch.tensor([5.0])).round(3).tolist()
     [0.2]
     """
     total = attribution.cpu().double().sum((1, 2, 3)).numpy()
     change = change.cpu().double().numpy()
-    return np.abs(total - change) / np.abs(change)
+    off, size = np.abs(total - change), np.abs(change)
+    return np.divide(off, size, out=np.full(len(size), np.nan), where=size > 0)
 
 
 # -- the curves -----------------------------------------------------------------------------------
@@ -288,7 +295,6 @@ def _ranked(attribution: Tensor, rank: str) -> Tensor:
 
 
 def _substrate(images: Tensor, substrate: str) -> Tensor:
-    _check_images(images)
     if substrate == "zero":
         return torch.zeros_like(images)
     if substrate == "blur":
@@ -424,7 +430,7 @@ def examine(
     judges, only = dict(judges or {}), dict(only or {})
     if unknown := [name for name in only if name not in variants]:
         raise ValueError(f"only= names {unknown[0]!r}; there is: {', '.join(variants)}")
-    _check_images(images)
+    images = check_images(images, wide=True)
     device = device_of(model, None)
     labels = class_labels(labels, len(images)).cpu()
     asked = {"model": probe(model, images, labels, outputs=outputs, device=device)}

@@ -29,6 +29,7 @@ from iaside.folders import (
 )
 from iaside.folders import tiny_imagenet as tiny_imagenet_files
 
+ROUNDED = 1e-5  # outside [0, 1], by resizing, as in `iaside.probe`
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGED = {"photographs": "data/images/photographs", "mnist_5k": "data/images/mnist_5k.npz"}
 
@@ -686,14 +687,16 @@ def _as_rgb(image):
         image = image.convert("RGB")
         return ImageOps.expand(image, 2) if digit else image
     image = torch.as_tensor(image).float()
-    if image.ndim != 3 or len(image) not in (1, 3) or not 0 <= image.min() <= image.max() <= 1:
+    if image.ndim != 3 or len(image) not in (1, 3) or not (
+        image.min() >= -ROUNDED and image.max() <= 1 + ROUNDED
+    ):
         raise ValueError(
             "an image must be (3, H, W) or (1, H, W) with pixels in [0, 1], got "
-            f"{tuple(image.shape)} in [{image.min():g}, {image.max():g}]: divide "
+            f"{tuple(image.shape)} in [{image.min():.9g}, {image.max():.9g}]: divide "
             "by 255, and leave normalisation to the model."
         )
     digit = len(image) == 1 and image.shape[-2:] == (28, 28)
-    image = image.expand(3, -1, -1)
+    image = image.clamp(0, 1).expand(3, -1, -1)
     return torch.nn.functional.pad(image, [2] * 4) if digit else image
 
 

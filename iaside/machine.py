@@ -198,6 +198,16 @@ def _measure_batch_size(seconds: Callable[[Tensor], float], x: Tensor, rounds: i
 # -- what a measurement was made of ----------------------------------------------------------------
 
 
+def told_apart(value: float, limit: float, digits: int = 4) -> str:
+    """A number in as few digits, from these on, as do not read like the limit that it has passed.
+
+    >>> told_apart(255.0, 1), told_apart(1.00002, 1), told_apart(0.10002, 0.1, digits=3)
+    ('255', '1.00002', '0.10002')
+    """
+    texts = (f"{value:.{d}g}" for d in range(digits, 17))
+    return next((t for t in texts if t != f"{limit:.{digits}g}"), f"{value:.{digits}g}")
+
+
 def fingerprint(tensor: Tensor) -> str:
     """Content hash of a tensor: shape, dtype and bytes.
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from iaside.spectral import Masks, band_energy, band_masks, split_bands
+from iaside.spectral import Masks, band_energy, band_masks, bands_of, check_masks
 
 EPSILON = 1e-5  # of the published JaFR: in the logarithm and in the weights
 REDUCTIONS = ("sum", "sumlog", "product")
@@ -326,7 +326,7 @@ def coalition_dropout(
     >>> torch.allclose(shown.mean((2, 3)), x.mean((2, 3)), atol=1e-5)  # band 0 holds the mean
     True
     """
-    n_bands = len(split_bands(x[:1], masks))  # which refuses masks that do not fit
+    masks, n_bands = check_masks(masks, x[:1])
     chances = list(keep) if isinstance(keep, Iterable) else [keep] * n_bands
     if len(chances) != n_bands or not all(0 <= k <= 1 for k in chances):
         raise ValueError(
@@ -337,6 +337,6 @@ def coalition_dropout(
     members = drawn < torch.tensor(chances, device="cpu")
     members = members.to(x)[:, :, None, None]
     if callable(masks):
-        return (split_bands(x, masks) * members.transpose(0, 1)[..., None]).sum(0)
+        return (bands_of(x, masks) * members.transpose(0, 1)[..., None]).sum(0)
     present = (members * masks.to(x)).sum(1)  # one transform per image, not one per band
     return torch.fft.irfft2(torch.fft.rfft2(x) * present[:, None], s=x.shape[-2:])

@@ -22,8 +22,8 @@ from torch.overrides import TorchFunctionMode
 
 from iaside.corruptions import corrupt
 from iaside.machine import arithmetic
-from iaside.probe import PROBE, Asked, check_here, class_labels, probe
-from iaside.spectral import Masks, split_bands
+from iaside.probe import PROBE, Asked, check_images, class_labels, probe
+from iaside.spectral import Masks, bands_of, check_masks
 from iaside.tables import CORRUPTIONS
 
 ATTACKS = ("fgsm", "pgd", "sparsefool", "pixle")
@@ -186,13 +186,13 @@ def perturb_noting(
     >>> perturb_noting(x, "fgsm", model=rounds, labels=labels, eps=0.1)[1].tolist()
     [False, False]
     """
-    _check_images(x)
+    x = check_images(x, wide=True)
     _check_options(name, given)
     _check_values(given)
     seeds = _seeds(seed, first, len(x))
     energy, band = given.get("energy"), given.get("band")
     if band is not None:
-        _check_band(x, band, given["masks"])
+        given["masks"] = _of_bands(x, band, given["masks"])
     if name in ATTACKS:
         given["model"], given["labels"] = asked_about(given["model"], x, given["labels"], outputs)
     x = x.detach()
@@ -643,8 +643,8 @@ def _norm(d: Tensor) -> Tensor:
 def _confined(d: Tensor, band: int, masks: Masks) -> Tensor:
     """What of each image lies in one band."""
     if callable(masks):
-        return split_bands(d, masks)[band]
-    return split_bands(d, masks[band : band + 1])[0]
+        return bands_of(d, masks)[band].detach()  # it may hold weights
+    return bands_of(d, masks[band : band + 1])[0]
 
 
 def _shrink_to_fit(x: Tensor, y: Tensor) -> Tensor:
@@ -662,23 +662,6 @@ def _shrink_to_fit(x: Tensor, y: Tensor) -> Tensor:
 
 
 # -- checks ----------------------------------------------------------------------------------------
-
-
-def _check_images(x: Tensor) -> None:
-    if not isinstance(x, Tensor) or x.ndim != 4:
-        what = tuple(x.shape) if hasattr(x, "shape") else type(x).__name__
-        raise TypeError(f"images must be a tensor (B, C, H, W), got {what}")
-    if x.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"images are {x.dtype}; give float32 or float64 pixels in [0, 1]")
-    if len(x) == 0:
-        raise ValueError("there are no images; give at least one")
-    check_here(x, "images are")
-    low, high = x.min().item(), x.max().item()
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"images range from {low:.4g} to {high:.4g}; pixels must be in [0, 1], "
-            "with any normalisation inside the model"
-        )
 
 
 def _check_options(name: str, given: dict) -> None:
@@ -708,10 +691,12 @@ def _check_values(given: dict) -> None:
             raise ValueError(f"{option}={given[option]!r} is not possible; it must be {words}")
 
 
-def _check_band(x: Tensor, band: int, masks: Masks) -> None:
-    n_bands = len(split_bands(x[:1].detach(), masks))
+def _of_bands(x: Tensor, band: int, masks: Masks) -> Masks:
+    """Masks as they can be used, when they fit the images and have such a band."""
+    masks, n_bands = check_masks(masks, x.detach())
     if not _is(Integral, band) or not 0 <= band < n_bands:
         raise ValueError(f"band={band!r} is not possible; masks has bands 0 to {n_bands - 1}")
+    return masks
 
 
 def asked_about(

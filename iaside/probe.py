@@ -18,13 +18,14 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from iaside.machine import arithmetic
+from iaside.machine import arithmetic, told_apart
 
 OUTPUTS = ("logits", "probabilities", "binary")
 PROBE = 6  # pictures that a probe shows a model
 DEPTH = 6  # of attributes, closures and containers in which networks are looked for
 FLOOR = 1e-12  # of probabilities: the logarithm of 0 is no number to average
 LEAST, SPREAD = 1e-6, {"float32": 1e-3, "bfloat16": 3e-2}  # of answers to the same: the tolerance
+ROUNDED = 1e-5  # outside [0, 1]: as far as resizing takes pixels by rounding alone
 WIDE, NARROW = (torch.float32, torch.float64), (torch.bfloat16, torch.float16)
 ABOUT_DTYPE = re.compile(r"dtype|scalar type|Input type|same type")
 
@@ -113,7 +114,7 @@ def not_as_said(answer: Tensor, outputs: str) -> str:
         off = 0.0 if single else (answer.double().sum(1) - 1).abs().max().item()
         if low < 0 or high > 1 + slack or off > slack:
             sums = "" if single else f" and sum to 1 only within {off:.3g}"
-            return f"answers range from {low:.4g} to {high:.4g}{sums}"
+            return f"answers range from {told_apart(low, 0)} to {told_apart(high, 1)}{sums}"
     return ""
 
 
@@ -157,7 +158,7 @@ def probe(
         return model
     if outputs not in OUTPUTS:
         raise ValueError(f"outputs={outputs!r} is not known; choose one of {', '.join(OUTPUTS)}")
-    check_images(images)
+    images = check_images(images)
     _check_model(model)
     device = torch.device(images.device if device is None else device)
     pair = _pair(images.detach()).to(device)
@@ -244,8 +245,15 @@ def _narrow(model: Callable, does: str) -> str:
 # -- images and labels -------------------------------------------------------------------------
 
 
-def check_images(images: Tensor) -> None:
-    """Refuse what are not pixels (N, C, H, W) in [0, 1]."""
+def check_images(images: Tensor, wide: bool = False) -> Tensor:
+    """Pixels (N, C, H, W) in [0, 1], as they are given; refuse what are none.
+
+    What rounding has put just outside, as resizing does, is clipped.
+    wide: only float32 or float64, as what is returned to the caller shall be.
+
+    >>> check_images(torch.tensor([0.5, 1.0000002]).view(2, 1, 1, 1)).flatten()
+    tensor([0.5000, 1.0000])
+    """
     if not isinstance(images, Tensor) or images.ndim != 4:
         shape = tuple(images.shape) if hasattr(images, "shape") else type(images).__name__
         raise TypeError(f"images must be a tensor (N, C, H, W), got {shape}")
@@ -254,12 +262,17 @@ def check_images(images: Tensor) -> None:
     check_here(images, "images are")
     if not images.is_floating_point():
         raise TypeError(f"images are {images.dtype}; divide by 255 to get pixels in [0, 1]")
+    if wide and images.dtype not in WIDE:
+        raise TypeError(f"images are {images.dtype}; give float32 or float64 pixels in [0, 1]")
     low, high = images.min().item(), images.max().item()
-    if not (low >= 0 and high <= 1):
+    if low >= 0 and high <= 1:
+        return images
+    if not (low >= -ROUNDED and high <= 1 + ROUNDED):
         raise ValueError(
-            f"images range from {low:.4g} to {high:.4g}; pixels must be in [0, 1], "
-            "with any normalisation inside the model"
+            f"images range from {told_apart(low, 0)} to {told_apart(high, 1)}; pixels must be in "
+            "[0, 1], with any normalisation inside the model"
         )
+    return images.clamp(0, 1)
 
 
 def class_labels(labels, n: int, soft: bool = False) -> Tensor:

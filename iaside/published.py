@@ -106,7 +106,7 @@ def published_worths(
     (4, 3)
     """
     check_precision(precision)
-    check_images(images)
+    images = check_images(images)
     device = images.device
     images = images if images.dtype == torch.float64 else images.float()
     labels = class_labels(labels, len(images)).to(device)

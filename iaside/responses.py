@@ -34,7 +34,7 @@ from iaside.machine import (
 from iaside.perturb import ATTACKS, attack_passes, perturb, perturb_noting
 from iaside.probe import PROBE, Asked, check_images, class_labels, probe
 from iaside.score import at_floor, clean_summary, warn_of_chance
-from iaside.spectral import band_energy
+from iaside.spectral import band_energy, check_partition
 from iaside.tables import (
     CLEAN,
     CLEAN_CUT,
@@ -117,13 +117,13 @@ def responses(
     """
     conditions = [Condition(s, float(strength), int(place)) for s, strength, place in conditions]
     conditions = list(dict.fromkeys([CLEAN, *conditions]))
-    for condition in conditions:
-        _check_condition(condition, len(masks), heat_grid)
-    for given in (images,) if pictures is None else (images, pictures):
-        check_images(given)
+    images, pictures = (None if x is None else check_images(x) for x in (images, pictures))
     images, pictures = (
         x if x is None or x.dtype == torch.float64 else x.float() for x in (images, pictures)
     )
+    masks = check_partition(masks, *images.shape[-2:])
+    for condition in conditions:
+        _check_condition(condition, len(masks), heat_grid)
     if pictures is not None and len(pictures) != len(images):
         raise ValueError(
             f"there are {len(pictures)} pictures of {len(images)} images; "

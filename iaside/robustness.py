@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from iaside.score import Interval, accuracy_difference, interval, within
+from iaside.score import Interval, accuracy_difference, flat, interval, within
 from iaside.tables import CLEAN, CORRUPTIONS, FOURIER, Condition, Responses
 
 # Mean top-1 error of AlexNet over the five severities, in the order of CORRUPTIONS.
@@ -42,7 +42,8 @@ def mean_prediction_error(p_clean: ArrayLike, p_perturbed: ArrayLike) -> np.ndar
         raise ValueError(f"p_clean {p.shape} and p_perturbed {q.shape} must be of the same images")
     for name, value in (("p_clean", p), ("p_perturbed", q)):
         if not ((value >= 0) & (value <= 1)).all():
-            raise ValueError(f"{name} must hold probabilities, from 0 to 1")
+            wrong = value[~((value >= 0) & (value <= 1))][0].item()
+            raise ValueError(f"{name} must hold probabilities, from 0 to 1, got {wrong!r}")
     return np.abs(p - q).mean(-1)
 
 
@@ -68,7 +69,9 @@ def mean_corruption_error(errors: Mapping[str, ArrayLike]) -> float:
     for name, reference in zip(CORRUPTIONS, ALEXNET, strict=True):
         error = np.asarray(errors[name], dtype=float)
         if not ((error >= 0) & (error <= 1)).all():
-            raise ValueError(f"the errors under {name} must lie between 0 and 1, got {error}")
+            raise ValueError(
+                f"the errors under {name} must lie between 0 and 1, got {error.tolist()}"
+            )
         ratios.append(error.mean() / reference)
     return float(100 * np.mean(ratios))
 
@@ -166,13 +169,7 @@ def heat_map(r: Responses, table: str = "correct") -> np.ndarray:
 # -- what goes with what, over models --------------------------------------------------------------
 
 
-class Correlation(NamedTuple):
-    """A coefficient over models, its limits, its permutation p and its leave-one-out range.
-
-    >>> f"{Correlation(0.5, 0.1, 0.8, 0.02, 0.4, 0.6, 20):+.1f}"
-    '+0.5 [+0.1, +0.8]'
-    """
-
+class _Coefficient(NamedTuple):
     estimate: float
     low: float
     high: float
@@ -181,9 +178,32 @@ class Correlation(NamedTuple):
     loo_high: float
     n: int
 
+
+class Correlation(_Coefficient):
+    """A coefficient over models, its limits, its permutation p and its leave-one-out range.
+
+    ``why``: where there is none, the reason in words; "" where there is one.
+
+    >>> f"{Correlation(0.5, 0.1, 0.8, 0.02, 0.4, 0.6, 20):+.1f}"
+    '+0.5 [+0.1, +0.8]'
+    >>> f"{correlation([1, 2, 3], [0.3, 0.3, 0.3]):+.1f}"
+    'none (y is constant)'
+    """
+
+    why = ""
+
+    @classmethod
+    def none(cls, n: int, why: str) -> Correlation:
+        found = cls(*[np.nan] * 6, n)
+        found.why = why
+        return found
+
+    def _asdict(self) -> dict:
+        return super()._asdict() | ({"why": self.why} if self.why else {})
+
     def __format__(self, spec: str) -> str:
         if not math.isfinite(self.estimate):
-            return "none"
+            return f"none ({self.why})"
         limits = f" [{self.low:{spec}}, {self.high:{spec}}]"
         return f"{self.estimate:{spec}}{limits if math.isfinite(self.low) else ' (no interval)'}"
 
@@ -215,7 +235,9 @@ def correlation(
 
     Shapes: x, y, given, groups (n,), one per model.
     Errors: ValueError for unequal lengths, an unknown method, or given or groups with ``kendall``.
-    A constant x or y, or a NaN in either, has no correlation: NaN throughout.
+    What is constant but for rounding, of all models or within every group, has no correlation, nor
+    have NaN, an infinity (but for its rank), and what ``given`` says everything about: NaN
+    throughout, and ``why`` says which.
     Source: methods 1.11 (Pearson, Spearman, Kendall, permutation p, leave-one-out range), 4.
 
     >>> r = correlation([1, 2, 3, 4, 5, 6, 7, 8], [2, 1, 4, 3, 6, 5, 8, 7])
@@ -243,15 +265,21 @@ def correlation(
         third = None if z is None else z[index]
         return coefficient(x[index], y[index], third, method, None if groups is None else g[index])
 
+    named = {"x": x, "y": y} | ({} if z is None else {"given": z})
+    if why := _undefined(named, method, None if groups is None else g):
+        return Correlation.none(n, why)
     everyone = np.arange(n)
     estimate = float(at(everyone[None])[0])
+    if np.isnan(estimate):  # all else has been asked
+        return Correlation.none(n, "given leaves nothing of x or y")
     without = np.array([np.delete(everyone, k) for k in everyone]) if n > 3 else everyone[None]
     loo = at(without)
-    loo_low, loo_high = (float(np.nanmin(loo)), float(np.nanmax(loo))) if (
-        np.isfinite(estimate) and np.isfinite(loo).any()) else (np.nan, np.nan)  # fmt: skip
+    loo_low, loo_high = (
+        (float(np.nanmin(loo)), float(np.nanmax(loo))) if np.isfinite(loo).any() else (np.nan,) * 2
+    )
     low = high = p = np.nan
-    taken = (z is not None) + (len(np.unique(g)) - 1 if n else 0)  # numbers that were fitted first
-    if np.isfinite(estimate) and n >= MIN_MODELS + taken:
+    taken = (z is not None) + len(np.unique(g)) - 1  # numbers that were fitted first
+    if n >= MIN_MODELS + taken:
         rng = np.random.default_rng(seed)
         resampled = at(rng.integers(0, n, (n_resamples, n)))
         tail = (1 - level) / 2
@@ -264,7 +292,7 @@ def correlation(
         centre = math.atanh(estimate * (n - 1) / n)
         low = float(min(low, math.tanh(centre - reach)))
         high = float(max(high, math.tanh(centre + reach)))
-    if np.isfinite(estimate) and n > 2:
+    if n > 2:
         p = _permutation_p(x, y, z, method, g, estimate, seed)
     return Correlation(estimate, low, high, p, loo_low, loo_high, n)
 
@@ -384,11 +412,36 @@ def predicted_loss(psi: ArrayLike, survival: ArrayLike) -> np.ndarray:
 
 
 def coefficient(x, y, z=None, method: str = "spearman", groups=None) -> np.ndarray:
-    """The coefficient of each row: x, y (and z, groups) (R, n) -> (R,); NaN for a constant row.
+    """The coefficient of each row: x, y (and z, groups) (R, n) -> (R,); NaN where one is
+    constant but for rounding (`score.flat`).
 
     groups: whole numbers, the group of each model, whose means are taken out of all first.
     """
+    none = flat(x, groups) | flat(y, groups) | (False if z is None else flat(z, groups))
+    return np.where(none, np.nan, _of_rows(x, y, z, method, groups))
+
+
+def _undefined(named: Mapping[str, np.ndarray], method: str, groups: np.ndarray | None) -> str:
+    """Why some numbers of each model, by name, have no correlation, in words; "" if they may."""
+    n = len(named["x"])
+    if n < 2:
+        return f"it takes 2 models, not {n}"
+    for name, values in named.items():
+        if np.isnan(values).any():
+            return f"{name} is nan for {np.isnan(values).sum()} of {n}"
+        if method == "pearson" and np.isinf(values).any():
+            return f"{name} is infinite for {np.isinf(values).sum()} of {n}; take ranks"
+    within = None if groups is None else groups[None]
+    still = [name for name, values in named.items() if flat(values[None], within)[0]]
+    if not still:
+        return ""
+    where = "" if groups is None else " within groups"
+    return f"{' and '.join(still)} {'is' if len(still) == 1 else 'are'} constant{where}"
+
+
+def _of_rows(x, y, z, method: str, groups) -> np.ndarray:
     if method == "kendall":
+        x, y = stats.rankdata(x, axis=1), stats.rankdata(y, axis=1)
         return np.concatenate([  # a few rows at a time: each takes n * n numbers
             _kendall(*part) for part in zip(*(np.array_split(v, 1 + len(v) // 100) for v in (x, y)),
                                             strict=True)
@@ -431,6 +484,8 @@ def _within(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def _pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    # By powers of two, which round nothing: squares of very large or small numbers are none.
+    x, y = (np.ldexp(v, -np.frexp(np.abs(v).max(1, keepdims=True))[1]) for v in (x, y))
     dx, dy = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
     spread = (dx**2).sum(1) * (dy**2).sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):

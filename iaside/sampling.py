@@ -28,7 +28,7 @@ from iaside.estimator import (
     sampled_values,
     whole,
 )
-from iaside.machine import kept_memory
+from iaside.machine import kept_memory, told_apart
 from iaside.probe import PROBE
 from iaside.score import at_floor, clean_summary, warn_of_chance
 from iaside.spectral import Masks
@@ -149,34 +149,34 @@ def _run(sample: _Sample, tolerance, relative, budget, bar) -> tuple[str, str]:
                     f"the largest standard error, {error:.3g}, is within {wanted:.3g}: "
                     f"{seen} of {n} images, {passes:,} forward passes"
                 )
-            unmet = "" if tolerance is None else f", not {wanted:.3g}"
             if spent:
                 return "budget", (
                     f"the budget of {budget:,} forward passes is spent ({passes:,} made, "
-                    f"{seen} of {n} images): {_known(error)}{unmet}"
+                    f"{seen} of {n} images): {_known(error, wanted)}"
                 )
             if seen == n and floor > wanted:
                 needed = int(np.ceil(n * (floor / wanted) ** 2))
                 return "images", (
                     f"these {n} images cannot reach a standard error of {wanted:.3g}: it is "
-                    f"{error:.3g}, and with all coalitions measured would still be about "
-                    f"{floor:.3g}; it takes more than {needed:,} images"
+                    f"{told_apart(error, wanted, 3)}, and with all coalitions measured would still "
+                    f"be about {told_apart(floor, wanted, 3)}; it takes more than {needed:,} images"
                 )
             look = int(np.clip(np.ceil(seen * (error / wanted) ** 2), seen + 1, 2 * seen))
             look = min(look, n)
     error, wanted, _ = sample.error(tolerance, relative)
-    unmet = "" if tolerance is None else f", not {wanted:.3g}"
     return "exact", (
-        f"after {passes:,} forward passes {_known(error)}{unmet}, and "
+        f"after {passes:,} forward passes {_known(error, wanted)}, and "
         f"all 2**{n_bands} coalitions of {n} images would take hardly more: leave out tolerance "
         "and budget"
     )
 
 
-def _known(error: float) -> str:
+def _known(error: float, wanted: float) -> str:
+    """wanted: nan where nothing was."""
     if np.isnan(error):
         return "one image alone has no standard error"
-    return f"the largest standard error is {error:.3g}"
+    unmet = "" if np.isnan(wanted) else f", not {wanted:.3g}"
+    return f"the largest standard error is {told_apart(error, wanted, 3)}{unmet}"
 
 
 class _Sample:
@@ -256,8 +256,8 @@ class _Sample:
             codes = self.codes[i, column[owner == i]]
             present = torch.from_numpy(members(codes, self.n_bands)).to(self.setup.device)
             shown = self._game(i).coalitions(present)
-            if self.setup.complete:  # not a sum of bands, which rounds
-                shown[np.flatnonzero(codes == whole(self.n_bands))] = self.setup.images[i].to(shown)
+            # The image itself, not a sum of bands, which rounds.
+            shown[np.flatnonzero(codes == whole(self.n_bands))] = self.setup.images[i].to(shown)
             pictures.append(shown)
         return torch.cat(pictures)
 
@@ -290,8 +290,7 @@ class _Sample:
     def clean(self) -> tuple[dict, np.ndarray]:
         """What is known of the answers to the images visited, and v(all) - v(none) of each."""
         worths = self.worths[:, np.isfinite(self.worths[0]).any(1)]
-        # Bands that do not add up to the image have not shown it.
-        known = dict(zip(self.values, worths[:, :, 1], strict=True)) if self.setup.complete else {}
+        known = dict(zip(self.values, worths[:, :, 1], strict=True))
         return clean_summary(known, self.setup.classes), worths[0, :, 1] - worths[0, :, 0]
 
     def rows(self, ended: dict) -> SampledWorths:

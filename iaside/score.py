@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+ROUNDING = 1e-12  # of the largest number that was added or taken off: no more is known
 MIN_IMAGES = 5  # with fewer images resampling says nothing: limits are NaN
 
 
@@ -65,7 +66,7 @@ def spectral_importance(
             raise ValueError(f"tau must be above 0, got {tau!r}")
         weight = np.exp((psi - psi.max(0)) / tau)
         return weight / weight.sum(0)
-    rounding = 1e-12 * np.abs(psi).max(0)
+    rounding = ROUNDING * np.abs(psi).max(0)
     if normalise == "share":
         if (np.abs(psi.sum(0)) <= rounding).any():
             raise ValueError(
@@ -192,6 +193,7 @@ def normalisation_noise(psi: ArrayLike) -> float:
     if n == 1:
         return np.nan
     divisor = psi.sum(0) - len(psi) * psi[psi.mean(1).argmin()]
+    divisor[np.abs(divisor) <= ROUNDING * np.abs(psi).max()] = 0
     size, se = divisor.mean(), divisor.std(ddof=1) / np.sqrt(n)
     ratio = size / se if se > 0 else (np.inf if size > 0 else 0.0)
     if ratio < 3:
@@ -331,6 +333,42 @@ def may_be_zero(gain: ArrayLike, level: float = 0.95) -> bool:
     return not gain.mean() - reach > 0
 
 
+def total_worth(values: ArrayLike) -> np.ndarray:
+    """The sum of values (M, N) of each image, v(all) - v(none): 0 where only rounding is left.
+
+    >>> total_worth([[0.1, 1.0], [0.2, 1.0], [-0.3, 1.0]])
+    array([0., 3.])
+    """
+    values = np.asarray(values, dtype=float)
+    total = values.sum(0)
+    return np.where(np.abs(total) <= ROUNDING * np.abs(values).max(0), 0.0, total)
+
+
+def flat(values: ArrayLike, groups: np.ndarray | None = None, tolerance: float | None = None):
+    """Which rows (R, n) are constant, but for rounding: of all of it, or within every group.
+
+    Means and deviations of n numbers are known to about n roundings of the largest of them: what
+    spreads by no more, each of them a few roundings off itself, has no spread that is known.
+
+    Shapes: values, groups (R, n); returns (R,) bool, False for NaN.
+    tolerance: of the spread, relative to the largest magnitude; None is 4 n roundings of float64.
+
+    >>> flat([[0.3, 0.1 + 0.2, 0.3], [1e8, 1e8 + 1e-3, 1e8], [0, 0, 0]]).tolist()
+    [True, False, True]
+    """
+    values = np.asarray(values, dtype=float)
+    largest = np.abs(values, where=np.isfinite(values), out=np.zeros(values.shape)).max(1)
+    tolerance = 4 * values.shape[1] * np.finfo(float).eps if tolerance is None else tolerance
+    still = np.ones(len(values), bool)
+    for group in [None] if groups is None else np.unique(groups):
+        inside = True if group is None else groups == group
+        high = np.where(inside, values, -np.inf).max(1)
+        low = np.where(inside, values, np.inf).min(1)
+        with np.errstate(invalid="ignore", over="ignore"):
+            still &= (high <= low) | (high - low <= tolerance * largest)
+    return still
+
+
 def share_of_worth(values: ArrayLike, part: int, level: float = 0.95) -> str:
     """Say what share of v(all) - v(none) one band's values are, or that none can be told.
 
@@ -340,7 +378,7 @@ def share_of_worth(values: ArrayLike, part: int, level: float = 0.95) -> str:
     'no share that can be told (its worth, v(all) - v(none) = 0, may be 0)'
     """
     values = np.asarray(values, dtype=float)
-    gain = values.sum(0)
+    gain = total_worth(values)
     if may_be_zero(gain, level):
         return (
             f"no share that can be told (its worth, v(all) - v(none) = {gain.mean():.3g}, may be 0)"
@@ -402,12 +440,13 @@ def nonuniformity(psi: ArrayLike, level: float = 0.95) -> Interval:
     """
     psi = _per_image(psi)
     n_bands, n = psi.shape
-    whole = psi.sum(0).mean()
+    gain = total_worth(psi)
+    whole = gain.mean()
     if whole == 0:
         raise ValueError(
             "v(all) - v(none) is 0: the whole image is worth no more than the empty one"
         )
-    if may_be_zero(psi.sum(0), level):
+    if may_be_zero(gain, level):
         warnings.warn(
             f"v(all) - v(none) = {whole:.3g} may be 0: no share of it can be told", RuntimeWarning,
             stacklevel=2,

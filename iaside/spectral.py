@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 METRICS = ("linf", "l2", "l2_corner")
 SPACINGS = ("linear", "log2", "equal_cells", "equal_energy")
+WHOLE = 1e-4  # bands may miss what they add up to by so much of its largest value
 Masks = Tensor | Callable[[Tensor], Tensor]
 AT_ONCE = 16  # images that are transformed together: memory must not grow with their number
 
@@ -138,14 +140,134 @@ def _multiplicity(height: int, width: int) -> Tensor:
     return weight
 
 
+def check_masks(masks: Masks, images: Tensor) -> tuple[Masks, int]:
+    """Masks that cut these images into bands which add up to them again, and how many bands.
+
+    A callable is tried on every image; masks of whole numbers or bool become floats.
+
+    Shapes: masks (M, H, W//2 + 1), or a callable as in ``split_bands``; images (N, C, H, W).
+    Errors: those of ``split_bands``; ValueError for a callable whose number of bands changes.
+
+    >>> thirds = torch.full((3, 8, 5), 1 / 3)
+    >>> check_masks(thirds, torch.rand(2, 3, 8, 8))[1]
+    3
+    >>> check_masks(thirds[:2], torch.rand(2, 3, 8, 8))
+    Traceback (most recent call last):
+    ValueError: masks do not share out every frequency: they sum to 0.666667 at ky = 0, kx = 0 ...
+    """
+    if not callable(masks):
+        masks = check_partition(masks, *images.shape[-2:])
+        return masks, len(masks)
+    with torch.no_grad():  # it may hold weights
+        counts = [len(split_bands(one, masks)) for one in images.split(1)]
+    if len(set(counts)) > 1:
+        other = next(i for i, count in enumerate(counts) if count != counts[0])
+        raise ValueError(
+            f"the callable given as masks made {counts[0]} bands of image 0 and {counts[other]} "
+            f"of image {other}; it must make as many of every image"
+        )
+    return masks, counts[0]
+
+
+def check_partition(masks: Tensor, height: int | None, width: int) -> Tensor:
+    """Masks as numbers, refused where the bands that they cut do not add up to the image.
+
+    height: of the images, None for that of the masks.
+    """
+    if isinstance(masks, np.ndarray) and masks.dtype.kind in "biuf":
+        masks = torch.from_numpy(masks.astype(float if masks.dtype == float else np.float32))
+    if not isinstance(masks, Tensor):
+        raise TypeError(
+            f"masks are a {type(masks).__name__}; give a tensor (M, H, W//2 + 1) as band_masks "
+            "makes it (torch.stack makes one of a list)"
+        )
+    if masks.ndim != 3:
+        raise ValueError(
+            f"masks of shape {tuple(masks.shape)} are not (M, H, W//2 + 1), one for each band; "
+            "make them with band_masks"
+        )
+    height = masks.shape[1] if height is None else height
+    if masks.shape[1:] != (height, width // 2 + 1):
+        raise ValueError(
+            f"masks of shape {tuple(masks.shape)} do not fit images of {height}x{width} pixels; "
+            f"make them with band_masks(n_bands, ({height}, {width}))"
+        )
+    if masks.is_complex() or masks.is_meta:
+        raise TypeError(f"masks are {masks.dtype} on {masks.device}; give real numbers")
+    masks = masks.detach().to_dense()
+    masks = masks if masks.dtype in (torch.float32, torch.float64) else masks.float()
+    if not masks.isfinite().all():
+        raise ValueError("masks hold nan or infinity; give every frequency shares that sum to 1")
+    sums = masks.sum(0, dtype=torch.float64)
+    if ((sums - 1).abs() > WHOLE).any():
+        at = int((sums - 1).abs().argmax())
+        raise ValueError(
+            f"masks do not share out every frequency: they sum to "
+            f"{sums.flatten()[at].item():.6g} at {_named(at, height, width)} and must sum to 1, or "
+            "the bands do not add up to the image; is a band missing, or there twice?"
+        )
+    # Of these columns the inverse transform takes the mean of ky and -ky.
+    for column in {0, width // 2} if width % 2 == 0 else {0}:
+        edge = masks[:, :, column]
+        off = (edge - edge.roll(-1, 1).flip(1)).abs()
+        if (off > WHOLE).any():
+            band, row = divmod(int(off.argmax()), height)
+            raise ValueError(
+                f"mask {band} is {edge[band, row].item():.6g} at "
+                f"{_named(row * (width // 2 + 1) + column, height, width)} and "
+                f"{edge[band, -row].item():.6g} at the opposite ky, which are one frequency of a "
+                "real image; give both the same"
+            )
+    return masks
+
+
+def _named(cell: int, height: int, width: int) -> str:
+    """A frequency of the half spectrum in words."""
+    ky, kx = divmod(cell, width // 2 + 1)
+    return f"ky = {ky - height * (2 * ky > height)}, kx = {kx} (cycles per image)"
+
+
+def _called(masks: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The bands that a callable makes of images, refused where they do not add up to them."""
+    bands = masks(x.clone())  # it may write to what it is given
+    wanted = "it must return (M, B, C, H, W) bands that sum to x"
+    if not isinstance(bands, Tensor) or bands.is_complex() or bands.is_meta:
+        kind = f"{bands.dtype} on {bands.device}" if isinstance(bands, Tensor) else type(bands)
+        raise TypeError(f"the callable given as masks returned {kind}; {wanted}, of real numbers")
+    if bands.shape[1:] != x.shape:
+        raise ValueError(
+            f"the callable given as masks returned shape {tuple(bands.shape)} for images of "
+            f"shape {tuple(x.shape)}; {wanted}"
+        )
+    bands = bands.to(x)
+    broken = (~bands.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+    if broken:
+        raise ValueError(
+            f"the callable given as masks returned nan or infinity in bands {broken}; {wanted}"
+        )
+    off = (bands.sum(0) - x).abs()
+    if (off > WHOLE * x.abs().amax() + 1e-6).any():
+        at = int(off.argmax())
+        image, channel, row, column = np.unravel_index(at, x.shape)
+        raise ValueError(
+            f"the callable given as masks returned bands that sum to "
+            f"{bands.sum(0).flatten()[at].item():.4g} where image {image} is "
+            f"{x.flatten()[at].item():.4g} (channel {channel}, row {row}, column {column}, "
+            f"{off.max().item():.2g} apart); {wanted}"
+        )
+    return bands
+
+
 def cells_per_band(masks: Tensor, width: int) -> Tensor:
     """Count the frequencies of the full spectrum in each band.
 
     Shapes: masks (M, H, W//2 + 1); returns (M,) integers that sum to H * width.
+    Errors: those of ``split_bands`` for masks.
 
     >>> cells_per_band(band_masks(2, (4, 4)), 4).tolist()
     [1, 15]
     """
+    masks = check_partition(masks, None, width)
     return (masks.double().cpu() * _multiplicity(masks.shape[1], width)).sum(dim=(1, 2)).long()
 
 
@@ -155,10 +277,12 @@ def band_radii(masks: Tensor, width: int) -> Tensor:
     One coordinate for all partitions, whatever metric and spacing cut them.
 
     Shapes: masks (M, H, W//2 + 1); returns (M,) float64, the corners of the spectrum at sqrt(2).
+    Errors: those of ``split_bands`` for masks.
 
     >>> band_radii(band_masks(2, (4, 4)), 4).round(decimals=3).tolist()
     [0.0, 0.848]
     """
+    masks = check_partition(masks, None, width)
     height = masks.shape[1]
     rows = torch.arange(height).double()
     ky = torch.minimum(rows, height - rows)[:, None] * (2 / height)
@@ -175,8 +299,10 @@ def split_bands(x: Tensor, masks: Masks) -> Tensor:
     colour channels, image patches ...): the game is the same.
 
     Shapes: x (B, C, H, W) float32 or float64; masks (M, H, W//2 + 1); returns (M, B, C, H, W).
-    Errors: TypeError for another dtype, ValueError for masks of another image size or bands
-    that do not sum to x.
+    Errors: TypeError for another dtype, ValueError for masks of another image size, masks that do
+    not sum to 1 at every frequency or are not the same at ky and -ky in the first or last column
+    (where a half spectrum holds both), and a callable's bands that do not sum to x; each message
+    says where it is worst.
     Source: seed 002 Eq. 5 with one band present; it is linear, so coalitions are sums of bands.
 
     >>> x = torch.rand(2, 3, 32, 32)
@@ -186,23 +312,14 @@ def split_bands(x: Tensor, masks: Masks) -> Tensor:
     """
     if x.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"images are {x.dtype}; split them as float32 or float64")
+    return bands_of(x, masks if callable(masks) else check_partition(masks, *x.shape[-2:]))
+
+
+def bands_of(x: Tensor, masks: Masks) -> Tensor:
+    """``split_bands`` of masks that ``check_masks`` has seen, or of some of their rows."""
     if callable(masks):
-        bands = masks(x)
-        if bands.shape[1:] != x.shape or not torch.allclose(bands.sum(0), x, atol=1e-4):
-            raise ValueError(
-                f"the callable given as masks returned shape {tuple(bands.shape)} for images of "
-                f"shape {tuple(x.shape)}; it must return (M, B, C, H, W) bands that sum to x"
-            )
-        return bands
-    half = (x.shape[-2], x.shape[-1] // 2 + 1)
-    if masks.shape[1:] != half:
-        raise ValueError(
-            f"masks of shape {tuple(masks.shape)} do not fit images of "
-            f"{x.shape[-2]}x{x.shape[-1]} pixels; "
-            f"make them with band_masks(n_bands, ({x.shape[-2]}, {x.shape[-1]}))"
-        )
-    spectrum = torch.fft.rfft2(x) * masks[:, None, None].to(x)
-    return torch.fft.irfft2(spectrum, s=x.shape[-2:])
+        return _called(masks, x)
+    return torch.fft.irfft2(torch.fft.rfft2(x) * masks[:, None, None].to(x), s=x.shape[-2:])
 
 
 def band_energy(x: Tensor, masks: Tensor) -> Tensor:
@@ -210,6 +327,7 @@ def band_energy(x: Tensor, masks: Tensor) -> Tensor:
 
     Shapes: x (B, C, H, W); masks (M, H, W//2 + 1); returns (M, B), which sums over bands to the
     squared norm of the images without their mean.
+    Errors: those of ``split_bands`` for masks.
     Source: Parseval's theorem; seed 002 Fig. 1.
 
     >>> x = torch.rand(2, 3, 16, 16)
@@ -217,6 +335,7 @@ def band_energy(x: Tensor, masks: Tensor) -> Tensor:
     >>> torch.allclose(band_energy(x, band_masks(4, (16, 16))).sum(0), total, rtol=1e-4)
     True
     """
+    masks = check_partition(masks, *x.shape[-2:])
     if len(x) > AT_ONCE:
         return torch.cat([band_energy(part, masks) for part in x.split(AT_ONCE)], dim=1)
     power = torch.fft.rfft2(x, norm="ortho").abs().square().sum(dim=1)
@@ -296,6 +415,9 @@ def decay_fits(profile: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     power, rss_power = line(radius.log())
     exponential, rss_exponential = line(radius)
-    tiny = torch.finfo(torch.float64).tiny
-    gain = len(radius) * (rss_exponential.clamp(min=tiny) / rss_power.clamp(min=tiny)).log()
-    return -power, -exponential, gain
+    # What rounding leaves of an exact fit is no difference between the two.
+    n = len(radius)
+    rounding = n * (n * torch.finfo(torch.float64).eps * (1 + y.abs().amax(-1))) ** 2
+    return -power, -exponential, n * (
+        rss_exponential.maximum(rounding) / rss_power.maximum(rounding)
+    ).log()

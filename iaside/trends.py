@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from iaside.robustness import MIN_MODELS, coefficient
-from iaside.score import MIN_IMAGES, Interval, mean_interval
+from iaside.score import MIN_IMAGES, Interval, flat, mean_interval
 from iaside.zoo import FACTORS, SHARED, Profile
 
 MIN_BANDS = 4  # with fewer bands any order of them is likely
@@ -141,7 +141,7 @@ def slope(x: ArrayLike, scores: ArrayLike, level: float = 0.95) -> Interval:
     x = np.asarray(x, dtype=float)
     if len(x) != len(scores):
         raise ValueError(f"{len(x)} values of x for {len(scores)} networks; give one to each")
-    if len(x) == 0 or np.ptp(x) == 0:
+    if len(x) == 0 or flat(x[None])[0]:
         raise ValueError(f"a slope needs at least two different x, got {x.tolist()}")
     return _last_coefficient(np.stack([np.ones(len(x)), x], axis=1), scores, level)
 

@@ -34,7 +34,7 @@ from iaside.machine import (
 from iaside.probe import PROBE, Asked, check_images, class_labels, logits_of, probe
 from iaside.score import at_floor, clean_summary, warn_of_chance
 from iaside.shapley import coalitions
-from iaside.spectral import Masks, split_bands
+from iaside.spectral import Masks, bands_of, check_masks
 from iaside.tables import Table, Worths, settings_key
 
 ABSENCES = ("zero", "gaussian", "replacement", "mean")
@@ -94,13 +94,13 @@ def coalition_worths(
     batches are the same, so the table is, where torch has as many threads and the same hardware.
     outputs: what the model gives, ``logits``, ``probabilities`` or ``binary``, one logit for label
     1 (``iaside.probe``). The clean images are asked about first: their answers are the last row,
-    v(all), where the bands add up to the image, and ``clean`` in the provenance says how many are
-    classified right.
+    v(all), and ``clean`` in the provenance says how many are classified right.
 
     Errors: ValueError/TypeError before any long computation for images outside [0, 1], labels
-    that do not fit, more than 14 bands, and for a model that ``iaside.probe`` refuses; nan or
-    infinite outputs end the run. RuntimeWarning where the clean images are not clearly classified
-    better than by chance, v(all) - v(none) is not clearly above 0, or probabilities were floored.
+    that do not fit, bands that do not add up to the image (``split_bands``), more than 14 of them,
+    and for a model that ``iaside.probe`` refuses; nan or infinite outputs end the run.
+    RuntimeWarning where the clean images are not clearly classified better than by chance,
+    v(all) - v(none) is not clearly above 0, or probabilities were floored.
     Source: seed 002 Eqs. 5, 7 and 8 (the constant C is row 0 of the table, not subtracted).
 
     >>> from iaside.spectral import band_masks
@@ -123,11 +123,10 @@ def coalition_worths(
 
     with tqdm(total=missing, disable=not progress, unit="pass", smoothing=0.1) as bar:
         whole, clean, forwards = _clean_pass(setup, resume)
-        if setup.complete:
-            known = ~np.isnan(tables[:, -1]).any(axis=0)
-            if not known.all():  # or each call would add a file
-                bar.update(int((~known).sum()))
-                tables[:, -1] = whole
+        known = ~np.isnan(tables[:, -1]).any(axis=0)
+        if not known.all():  # or each call would add a file
+            bar.update(int((~known).sum()))
+            tables[:, -1] = whole
         jobs = _missing(tables, setup.group)
         played = play(setup, jobs) if client is None else client.play(setup, jobs)
         for here, rows, scores in played:
@@ -185,9 +184,8 @@ def play(setup: Setup, jobs: Iterable[Job]) -> Iterator[Played]:
 def coalition_passes(n_bands: int, n_images: int, embedding: bool = False) -> int:
     """Forward passes of ``coalition_worths``, without those that only time the network.
 
-    The clean images are the last coalition. Where the bands do not add up to them, they are seen
-    besides: ``n_images`` more. embedding: whether that value is asked for, which also sees every
-    clean image, to compare with.
+    The clean images are the last coalition. embedding: whether that value is asked for, which also
+    sees every clean image, to compare with.
 
     >>> coalition_passes(8, 24)  # six to see what the model does first
     6150
@@ -218,7 +216,8 @@ def coalition_images(
     >>> torch.allclose(shown[-1], x, atol=1e-5), torch.allclose(shown[0], x.flip(0), atol=1e-5)
     (True, True)
     """
-    check_images(images)
+    images = check_images(images).detach()
+    masks, _ = check_masks(masks, images)
     fill = _fill_images(images, absence, sigma, seed)
     filled = None if fill is None else fill(torch.arange(len(images)))
     shown = _Assembler(images, filled, masks).coalitions(torch.as_tensor(members))
@@ -228,12 +227,13 @@ def coalition_images(
 class _Assembler:
     """Sums of the bands of a few images, channels-last, with the fill in the absent bands."""
 
+    @torch.no_grad()  # a callable given as masks may hold weights
     def __init__(self, x: Tensor, fill: Tensor | None, masks: Masks) -> None:
         self.shape = x.shape
-        bands = self._flat(split_bands(x, masks))
+        bands = self._flat(bands_of(x, masks))
         self.base = None
         if fill is not None:
-            fill_bands = self._flat(split_bands(fill, masks))
+            fill_bands = self._flat(bands_of(fill, masks))
             bands = bands - fill_bands
             self.base = fill_bands.sum(0, keepdim=True)
         self.bands = bands
@@ -319,7 +319,6 @@ class Setup:
     batch_size: int
     provenance: dict
     first: int = 0  # of the images, in the measurement that these are a part of
-    complete: bool = True  # all bands together are the image
 
     @property
     def device(self) -> torch.device:
@@ -390,7 +389,7 @@ def prepare(
     temperature, sigma, seed, subset, outputs, sampled=False,
 ) -> Setup:
     """Check everything that `coalition_worths` takes and resolve what is left open."""
-    check_images(images)
+    images = check_images(images)
     images = (images if images.dtype == torch.float64 else images.float()).detach()
     device = device_of(model, device)
     check_precision(precision)
@@ -409,8 +408,7 @@ def prepare(
             raise ValueError("subset=[] leaves no image; name at least one, or None for all")
         index = index[torch.as_tensor(subset)]
         images, labels = images[index], None if labels is None else labels[index]
-    first = split_bands(images[:1], masks)
-    n_bands = len(first)
+    masks, n_bands = check_masks(masks, images)
     if n_bands > MAX_BANDS and not sampled:
         raise ValueError(
             f"{n_bands} bands make 2**{n_bands} = {2**n_bands:,} coalitions of every image; "
@@ -430,14 +428,13 @@ def prepare(
     elif batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1, or None to measure it")
 
-    bands_hash = masks if isinstance(masks, Tensor) else first
     provenance = {
         "model": fingerprint_model(scorer.model, asked.answer),
         "outputs": asked.gives,
         "images": fingerprint(images),
         "look": look(images),
         "labels": fingerprint(labels) if labels is not None else None,
-        "masks": fingerprint(bands_hash),
+        "masks": fingerprint(bands_of(images[:1], masks) if callable(masks) else masks),
         "n_bands": n_bands,
         "n_images": len(images),
         "values": list(values),
@@ -449,9 +446,7 @@ def prepare(
         "precision": precision,
         "device": device.type,
     }
-    complete = torch.allclose(first.sum(0), images[:1].to(first), atol=1e-4)
-    return Setup(images, labels, masks, index, fill, scorer, batch_size, provenance,
-                 complete=complete)  # fmt: skip
+    return Setup(images, labels, masks, index, fill, scorer, batch_size, provenance)
 
 
 # -- value functions -----------------------------------------------------------------------------

@@ -114,12 +114,12 @@ def _check_penalty(plan: str, factors: dict) -> None:
     penalty, strength = factors["penalty"], factors["strength"]
     if (penalty == "none") != (strength == 0):
         raise ValueError(
-            f"plan {plan!r} has penalty {penalty!r} with strength {strength:g}: the strength is "
+            f"plan {plan!r} has penalty {penalty!r} with strength {strength!r}: the strength is "
             "to be 0 exactly where the penalty is none; give networks without one their own plan"
         )
     if penalty == "coalition_dropout" and not 0 < strength < 1:
         raise ValueError(
-            f"plan {plan!r} has coalition_dropout with strength {strength:g}: it is the "
+            f"plan {plan!r} has coalition_dropout with strength {strength!r}: it is the "
             "probability that a band is left out, between 0 and 1"
         )
 

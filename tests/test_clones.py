@@ -1,10 +1,10 @@
-"""Several clones with one cache: what one has run, the others have."""
+"""Several clones with one cache, what one has run, the others have; and archives without git."""
 
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
-from smoke import dvc, edit, run
+from smoke import LEFT_OUT, ROOT, dvc, edit, run
 
 
 def test_two_clones_that_share_a_cache_share_what_they_have_run(project, data, tmp_path):
@@ -42,3 +42,53 @@ def test_two_clones_that_share_a_cache_share_what_they_have_run(project, data, t
     dvc(clone, "checkout", "training@clean")
     ran = re.findall("Running stage '(.*)'", dvc(clone, "repro", "training@clean", worths))
     assert all(stage.startswith("images@") for stage in ran), "the data sets that a clone lacks"
+
+
+def test_plain_dvc_does_without_git_in_an_unpacked_archive(tmp_path):
+    shutil.copytree(ROOT, tmp_path / "iaside", ignore=LEFT_OUT)
+    status = dvc(tmp_path / "iaside", "status", "bands")
+    assert "bands" in status, "nothing has been run there"
+
+
+STAGES = """
+stages:
+  measure:
+    cmd: mkdir -p tables && echo 1 > tables/one.txt && echo 2 > tables/two.txt
+    outs: [tables/one.txt, tables/two.txt]
+  report:
+    cmd: cat tables/*.txt > report.txt
+    deps: [tables]
+    outs: [report.txt]
+"""
+
+
+def test_what_dvc_tells_git_is_no_part_of_a_folder(tmp_path, monkeypatch):
+    """Where DVC sees git it writes .gitignore beside outputs; a clone has what it hashed or not."""
+    from dvc.repo import Repo
+    from dvc.scm import Git
+
+    first, clone = tmp_path / "first", tmp_path / "clone"
+    first.mkdir()
+    Git.init(str(first)).close()
+    Repo.init(str(first)).close()
+    shutil.copy(ROOT / ".dvcignore", first)
+    (first / "dvc.yaml").write_text(STAGES)
+    monkeypatch.chdir(first)
+    with Repo() as repo:
+        repo.reproduce()
+        assert (first / "tables/.gitignore").exists(), "or there is nothing to test"
+        assert repo.status() == {}
+        (first / "tables/.gitignore").write_text("/more\n")
+        assert repo.status() == {}
+    clone.mkdir()
+    shutil.copytree(first / ".dvc", clone / ".dvc")  # as git has it, with the cache
+    for name in (".dvcignore", "dvc.yaml", "dvc.lock"):
+        shutil.copy(first / name, clone)
+    Git.init(str(clone)).close()
+    monkeypatch.chdir(clone)
+    with Repo() as repo:
+        repo.checkout(force=True)
+        assert repo.status() == {}
+        (clone / "tables/one.txt").unlink()
+        (clone / "tables/one.txt").write_text("3\n")
+        assert set(repo.status()) == {"measure", "report"}, "of its outputs every byte counts"

@@ -280,6 +280,23 @@ def test_similarity_of_maps():
     assert np.isnan(map_similarity(a, torch.zeros_like(a))).all()
 
 
+def test_a_map_that_varies_by_rounding_is_a_constant_one():
+    drawn = torch.Generator().manual_seed(0)
+    other = torch.rand(2, 3, 8, 8, generator=drawn)
+    steps = torch.randint(-1, 2, (2, 3, 8, 8), generator=drawn)
+    for dtype, value in ((torch.float32, 0.3), (torch.float64, 1 / 3), (torch.float32, 40.0)):
+        still = torch.full((2, 3, 8, 8), value, dtype=dtype)
+        still = still * (1 + steps.to(dtype) * torch.finfo(dtype).eps)
+        assert np.isnan(map_similarity(still, other)).all()
+        assert np.isnan(map_similarity(other, still)).all()
+    assert np.allclose(map_similarity(1 + 1e-4 * other, other), 1, atol=1e-3)
+
+
+def test_nothing_to_explain_has_no_completeness_gap():
+    gap = completeness_gap(torch.ones(3, 1, 2, 2), torch.tensor([0.0, 4.0, 2.0]))
+    assert np.isnan(gap[0]) and gap[1:].tolist() == [0, 1]
+
+
 def test_completeness_gap():
     a = torch.ones(2, 3, 4, 4)
     assert np.allclose(completeness_gap(a, torch.tensor([48.0, -48.0])), [0, 2])

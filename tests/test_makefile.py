@@ -29,7 +29,7 @@ def made(tmp_path):
     (tmp_path / ".venv/ready").touch()
 
     def start(fails=(), slow=""):
-        env = os.environ | {"FAILS": "\n".join(fails), "SLOW": slow, "GIT_DIR": str(tmp_path)}
+        env = os.environ | {"FAILS": "\n".join(fails), "SLOW": slow}
         env = {name: value for name, value in env.items() if not name.startswith("MAKE")}
         return subprocess.Popen(["make", "repro"], cwd=tmp_path, env=env, text=True,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -330,9 +330,6 @@ def test_the_last_row_is_of_the_images_themselves():
     s = ia.sampled_worths(net, x, y, MASKS, budget=60, **GAME)
     assert np.allclose(s.tables["log_likelihood"][s.coalition == 7], whole, atol=1e-6)
     assert s.provenance["clean"] == w.provenance["clean"]
-    net._forward_pre_hooks.clear()
-    w = ia.coalition_worths(net, x, y, MASKS / 2, **GAME)  # bands that are not the image
-    assert np.allclose(w.table[-1], predicted_worth(net, x / 2, y), atol=1e-6)
 
 
 def predicted_worth(net, x, y):
@@ -596,14 +593,6 @@ def test_what_has_been_asked_keeps_its_recipe():
 
     net = narrow()
     assert _interpolation(probe(net, pictures())) == _interpolation(net) == "bicubic"
-
-
-def test_bands_that_are_not_the_image_do_not_say_what_the_model_knows():
-    net, x = network(), pictures(6)
-    y = predicted(net, x)
-    whole = ia.sampled_worths(net, x, y, MASKS, budget=60, **GAME)
-    half = ia.sampled_worths(net, x, y, MASKS / 2, budget=60, **GAME)
-    assert whole.provenance["clean"]["correct"] == 6 and "clean" not in half.provenance
 
 
 # -- true float32 -------------------------------------------------------------------------------

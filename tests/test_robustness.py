@@ -612,6 +612,82 @@ def test_correlation_refuses_what_does_not_fit():
         correlation([1, 2, 3], [1, 2, 3], "kendall", given=[1, 2, 3])
 
 
+CONSTANTS = [0.3, 0.576, 1 / 3, 0.1 + 0.2, 0.7, 1e-9, 1e9, -0.3, 0.0, 2 / 7, 1e-300, 1e300, math.pi]
+
+
+@pytest.mark.parametrize("method", robustness.METHODS)
+def test_constants_have_no_correlation(method):
+    vary = np.random.default_rng(0).normal(size=11)
+    for a, n in itertools.product(CONSTANTS, (2, 3, 7, 10, 11)):
+        for b in CONSTANTS:
+            found = correlation([a] * n, [b] * n, method)
+            assert np.isnan(found[:6]).all() and found.why == "x and y are constant"
+        for x, y, name in (([a] * n, vary[:n], "x"), (vary[:n], [a] * n, "y")):
+            found = correlation(x, y, method)
+            assert np.isnan(found[:6]).all() and found.n == n
+            assert f"{found:.2f}" == f"none ({name} is constant)"
+            assert found._asdict()["why"] == found.why
+
+
+@pytest.mark.parametrize("method", robustness.METHODS)
+def test_rounding_is_no_spread_and_small_differences_are(method):
+    rng = np.random.default_rng(1)
+    y = rng.normal(size=10)
+    for value in (0.3, 1 / 3, 1e9, -7e-5):
+        noise = value + rng.integers(-3, 4, 10) * np.spacing(abs(value))
+        assert np.ptp(noise) > 0 and correlation(noise, y, method).why == "x is constant"
+        assert correlation(y, noise, method).why == "y is constant"
+    sums = [sum(rng.permutation([0.1, 0.2, 0.3, 0.7, 1e-3])) for _ in range(10)]
+    assert correlation(sums, y, method).why == "x is constant"
+    right = correlation(y, y**3, method)
+    for offset, unit in ((1e8, 1e-3), (1e8, 1.0), (-1e-3, 1e-12), (0, 1e-200), (0, 1e200)):
+        found = correlation(offset + unit * y, y**3, method)
+        assert found.estimate == pytest.approx(right.estimate, abs=1e-4) and found.why == ""
+        assert "why" not in found._asdict(), "what is defined is recorded as it was"
+
+
+@pytest.mark.parametrize("method", ["pearson", "spearman"])
+def test_what_is_constant_within_groups_or_given_all_has_no_correlation(method):
+    rng = np.random.default_rng(2)
+    x, y, z = rng.normal(size=(3, 12))
+    groups = ["a"] * 5 + ["b"] * 4 + ["c"] * 3
+    still = np.repeat([0.3, 0.7, 1 / 3], [5, 4, 3])
+    still = still + rng.integers(-1, 2, 12) * np.spacing(0.3)
+    assert correlation(still, y, method, groups=groups).why == "x is constant within groups"
+    assert correlation(x, still, method, groups=groups).why == "y is constant within groups"
+    assert correlation(x, y, method, still, groups).why == "given is constant within groups"
+    assert correlation(x, y, method, given=[0.3] * 12).why == "given is constant"
+    assert correlation(x, y, method, given=2 * x + 0.1).why == "given leaves nothing of x or y"
+    assert correlation(x, y, method, z, groups).why == ""
+
+
+def test_resamples_and_leaving_one_out_that_are_constant_take_no_part():
+    """Of 0.3 nine times and one other, every third resample has 0.3 only: no coefficient."""
+    x, y = np.array([0.3] * 9 + [0.7]), np.random.default_rng(3).normal(size=10)
+    index = np.random.default_rng(0).integers(0, 10, (2000, 10))
+    rows = coefficient(x[index], y[index], method="pearson")
+    assert np.array_equal(np.isnan(rows), np.ptp(x[index], axis=1) == 0)
+    others = np.array([np.delete(np.arange(10), k) for k in range(10)])
+    assert np.isnan(coefficient(x[others], y[others], method="pearson")).tolist() == [0] * 9 + [1]
+    a, b = correlation(x, y, "pearson"), correlation(x > 0.5, y, "pearson")
+    assert np.allclose(a, b), "only which of the ten is the other counts"
+
+
+def test_numbers_that_are_too_few_or_infinite():
+    y = np.arange(6.0) ** 2
+    for method, n in itertools.product(robustness.METHODS, (0, 1)):
+        found = correlation(y[:n], y[:n], method)
+        assert found.why == f"it takes 2 models, not {n}" and found.n == n
+    assert correlation([1, 2], [5, 3]).estimate == -1
+    x = np.array([0.0, 1, 2, 4, 3, np.inf])
+    assert correlation(x, y, "pearson").why == "x is infinite for 1 of 6; take ranks"
+    for method in ("spearman", "kendall"):
+        ranks = correlation(stats.rankdata(x), y, method)
+        assert np.array_equal(correlation(x, y, method), ranks)
+    assert correlation([np.inf] * 6, y).why == "x is constant"
+    assert correlation([1, np.nan, 2], [1, 2, 3]).why == "x is nan for 1 of 3"
+
+
 def test_statistics_over_models():
     x, y = pair(9)
     found = over_models(lambda index: coefficient(x[index], y[index]), 9)

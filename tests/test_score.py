@@ -27,9 +27,11 @@ from iaside.score import (
     random_orders,
     repeated_intervals,
     robustness_score,
+    share_of_worth,
     spectral_importance,
     split_differences,
     standard_errors,
+    total_worth,
 )
 from iaside.shapley import coalitions, shapley_values
 
@@ -53,6 +55,21 @@ def all_scores(mean):
 
 
 # --- normalisations ------------------------------------------------------------------------------
+
+
+def test_sums_and_divisors_that_are_rounding_are_zero():
+    """Values 0.1, 0.2 and -0.3 add up to 0: no share of that, whatever the last digit says."""
+    values = np.repeat([[0.1], [0.2], [-0.3]], 9, axis=1)
+    assert values.sum(0).all(), "or there is nothing to test"
+    assert not total_worth(values).any()
+    assert share_of_worth(values, 0).startswith("no share that can be told")
+    with pytest.raises(ValueError, match="worth no more than the empty one"):
+        nonuniformity(values)
+    flat = 0.3 + np.random.default_rng(0).integers(0, 2, (8, 20)) * np.spacing(0.3)
+    with pytest.warns(RuntimeWarning, match="dominated by noise"):
+        assert normalisation_noise(flat) == 0
+    with pytest.warns(RuntimeWarning, match="no difference between the bands"):
+        assert np.allclose(spectral_importance(flat.mean(1)), 1 / 8)
 
 
 def test_normalisations_by_hand():

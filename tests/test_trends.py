@@ -28,6 +28,12 @@ def fixed(scores, columns=9):
     return np.repeat(np.asarray(scores, dtype=float)[:, None], columns, axis=1)
 
 
+def test_an_x_that_varies_by_rounding_only_has_no_slope():
+    x = 0.3 + np.array([0, 1, 0, -1, 0, 1]) * np.spacing(0.3)
+    with pytest.raises(ValueError, match="at least two different x"):
+        slope(x, np.random.default_rng(0).normal(size=(6, 9)))
+
+
 def test_slope_and_its_error_over_networks_are_least_squares_and_the_jackknife():
     rng = np.random.default_rng(0)
     x, y = np.array([0, 0, 0, 0.2, 0.2, 0.6, 1.0, 1.0]), rng.normal(size=8)

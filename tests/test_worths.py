@@ -501,7 +501,8 @@ def test_placement_and_dtype_on_a_gpu(monkeypatch):
             scores = scorer.scores(batch, torch.zeros(2, dtype=torch.long), None)
             assert scores.shape == (4, 10) and scores.device.type == "cuda"
             assert scores.dtype == torch.float32
-        monkeypatch.setattr("iaside.worths.check_images", lambda images: None)  # looks at values
+        monkeypatch.setattr("iaside.worths.check_images", lambda images: images)  # look at values
+        monkeypatch.setattr("iaside.worths.check_masks", lambda masks, images: (masks, M))
         for absence in ("zero", "mean"):  # the others look at values of their own
             shown = coalition_images(x, MASKS, coalitions(M), absence)
             assert shown.shape == (8, 2, 3, SIDE, SIDE) and shown.device.type == "cuda"
