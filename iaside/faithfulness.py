@@ -274,7 +274,7 @@ QUANTITIES = (
 )  # fmt: skip
 
 
-@dataclass
+@dataclass(eq=False)
 class Examination:
     """What became of each variant of a method on each image: a row per variant, a column per image.
 

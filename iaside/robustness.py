@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from iaside.content import by_content
 from iaside.score import Interval, accuracy_difference, interval, within
 from iaside.tables import CLEAN, CORRUPTIONS, FOURIER, Condition, Responses
 
@@ -166,6 +167,7 @@ def heat_map(r: Responses, table: str = "correct") -> np.ndarray:
 # -- what goes with what, over models --------------------------------------------------------------
 
 
+@by_content
 class Correlation(NamedTuple):
     """A coefficient over models, its limits, its permutation p and its leave-one-out range.
 

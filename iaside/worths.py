@@ -306,7 +306,7 @@ class _Scorer:
         return time.perf_counter() - start
 
 
-@dataclass
+@dataclass(eq=False)
 class Setup:
     """What measuring a game starts from, all its coalitions or a sample of them (`prepare`)."""
 
