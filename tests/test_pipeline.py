@@ -195,7 +195,8 @@ def test_modules_import_only_what_they_may():
     """DESIGN: nothing below worths knows what a model is; nothing but run knows what DVC is."""
     allowed = {
         "spectral": set(), "shapley": set(), "claims": set(), "plots": set(), "score": set(),
-        "files": set(), "content": set(), "tables": set(), "estimator": {"tables"}, "machine": set(),
+        "files": set(), "content": set(), "tables": set(), "estimator": {"tables"},
+        "machine": set(),
         "controls": {"estimator", "models", "worths"},
         "published": {"machine", "probe", "shapley", "tables"},
         "corruptions": set(), "penalties": {"spectral"},

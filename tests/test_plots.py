@@ -87,8 +87,8 @@ def figure_of(axes):
 
 
 def test_every_function_that_draws_is_tried():
-    own = {name for name, f in vars(plots).items()
-           if inspect.isfunction(f) and f.__module__ == plots.__name__ and name[0] != "_"}  # fmt: skip
+    functions = dict(inspect.getmembers(plots, inspect.isfunction))
+    own = {n for n, f in functions.items() if f.__module__ == plots.__name__ and n[0] != "_"}
     assert own == DRAWINGS.keys() | {"use_style", "subplots"}
 
 
@@ -134,12 +134,15 @@ def test_importing_changes_nothing_of_the_program():
 def test_a_figure_looks_the_same_in_every_program(name, theirs):
     """Its ticks, too, which matplotlib makes when it draws: in a report all is in the style."""
     def pixels(settings):
+        saved, shown = io.BytesIO(), io.BytesIO()
         with mpl.rc_context(settings):
-            figure_of(drawings()[name]()).savefig(file := io.BytesIO(), dpi=50)
-        return file.getvalue()
+            figure_of(drawings()[name]()).savefig(saved, dpi=50)
+            figure = figure_of(drawings()[name]())
+            figure.canvas.print_figure(shown, dpi=50, bbox_inches="tight")  # as Jupyter does
+        return saved.getvalue(), shown.getvalue()
 
-    own = {"font.size": 30, "grid.color": "red", "xtick.major.size": 12, "axes.facecolor": "k",
-           "savefig.bbox": "standard", "figure.dpi": 33}  # fmt: skip
+    own = {"font.size": 30, "font.sans-serif": ["DejaVu Sans Mono"], "grid.color": "red",
+           "xtick.major.size": 12, "savefig.bbox": "standard", "figure.dpi": 33}  # fmt: skip
     assert pixels(own) == pixels(plots.STYLE)
 
 
