@@ -209,7 +209,8 @@ def coalition_images(
     present, such as rows of ``coalitions(M)``; returns (K, N, C, H, W), not clipped to [0, 1].
     absence, sigma, seed: what stands in absent bands, as in ``coalition_worths``.
 
-    Errors: those of ``coalition_worths`` for images, masks and absence.
+    Errors: those of ``coalition_worths`` for images, masks and absence; ValueError for members of
+    another number of bands.
     Source: seed 002 Eq. 5, Figs. 5 and 12.
 
     >>> from iaside.spectral import band_masks
@@ -219,10 +220,17 @@ def coalition_images(
     (True, True)
     """
     check_images(images)
+    images = images.detach()
+    members = members.cpu() if isinstance(members, Tensor) else torch.from_numpy(np.array(members))
     fill = _fill_images(images, absence, sigma, seed)
     filled = None if fill is None else fill(torch.arange(len(images)))
-    shown = _Assembler(images, filled, masks).coalitions(torch.as_tensor(members))
-    return shown.reshape(len(members), *images.shape)
+    game = _Assembler(images, filled, masks)
+    if members.ndim != 2 or members.shape[1] != len(game.bands):
+        raise ValueError(
+            f"members are {tuple(members.shape)}, and there are {len(game.bands)} bands: give (K, "
+            f"{len(game.bands)}), a row for each coalition"
+        )
+    return game.coalitions(members).reshape(len(members), *images.shape)
 
 
 class _Assembler:
@@ -243,6 +251,7 @@ class _Assembler:
     def _flat(bands: Tensor) -> Tensor:
         return bands.permute(0, 1, 3, 4, 2).reshape(len(bands), -1)
 
+    @torch.no_grad()  # masks may ask for gradients
     def coalitions(self, members: Tensor) -> Tensor:
         """(k, M) of 0.0 and 1.0 -> (k * B, C, H, W), coalition by coalition."""
         n, c, h, w = self.shape
