@@ -121,9 +121,12 @@ def responses(
         _check_condition(condition, len(masks), heat_grid)
     for given in (images,) if pictures is None else (images, pictures):
         check_images(given)
+    one = pictures is images
     images, pictures = (
-        x if x is None or x.dtype == torch.float64 else x.float() for x in (images, pictures)
+        None if x is None else (x if x.dtype == torch.float64 else x.float()).detach()
+        for x in (images, pictures)
     )
+    pictures = images if one else pictures
     if pictures is not None and len(pictures) != len(images):
         raise ValueError(
             f"there are {len(pictures)} pictures of {len(images)} images; "

@@ -33,7 +33,8 @@ SAME = {
     "tensors": [torch.tensor(y) for y in Y], "tensors of one": [torch.tensor([y]) for y in Y],
     "uint8": np.array(Y, np.uint8), "uint64": np.array(Y, np.uint64),
     "torch.uint64": torch.tensor(Y, dtype=torch.uint64), "int32": torch.tensor(Y).int(),
-    "big-endian": np.array(Y, ">i4"), "backwards": backwards(Y), "every other": np.repeat(Y, 2)[::2],
+    "big-endian": np.array(Y, ">i4"), "backwards": backwards(Y),
+    "every other": np.repeat(Y, 2)[::2],
     "read-only": read_only(np.array(Y)), "object": np.array(Y, object),
     "column": np.array(Y)[:, None], "column of floats": torch.tensor(Y)[:, None].float(),
     "2.0": [float(y) for y in Y], "float16": torch.tensor(Y).half(),
@@ -97,7 +98,7 @@ def test_probabilities_stay_as_they_are():
         (["cat", "dog", "cat", "cat"], "are no numbers"),
         (["2", "0", "1", "2"], "are no numbers"),
         ([2, None, 1, 2], "are no numbers"),
-        (pd.Series([2, None, 1, 2], dtype="Int64"), "are no numbers"),
+        (pd.Series([2, None, 1, 2], dtype="Int64"), "are no numbers|image 1 is nan"),
         (np.array([2, 0, 1, 2], complex), "are no numbers"),
         (torch.tensor([2, 0, 1, 2]).cfloat(), "are no numbers"),
         (np.array(["2026-01-01"] * 4, "datetime64[D]"), "are no numbers"),
@@ -126,12 +127,12 @@ class Net(nn.Module):
 
 
 GAME = {"batch_size": 4, "progress": False}
-MASKS = band_masks(2, (8, 8))
+MASKS = band_masks(3, (16, 16))
 
 
 @pytest.fixture
 def x():
-    return torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -192,7 +193,7 @@ def test_modes_of_pil_become_rgb_as_pil_does_it(mode):
         (torch.rand(4, 6, 10), r"got \(4, 6, 10\)"),
         (torch.rand(3, 0, 0), r"got \(3, 0, 0\)"),
         (FLOATS * torch.nan, r"pixels in \[0, 1\], got .* in \[nan, nan\]"),
-        ((FLOATS * 255).long(), r"uint8 or have pixels in \[0, 1\], got .* in \[0, 255\]"),
+        ((FLOATS * 255).long(), r"uint8 or have pixels in \[0, 1\], got .* in \[0, 249\]: divide"),
         ("a.png", "an image is a str"),
         (None, "an image is a NoneType"),
         (np.zeros((3, 6, 10), complex), "an image is a ndarray"),
@@ -229,28 +230,40 @@ def test_several_labels_a_picture_are_refused(rows):
 # -- pictures with gradients, in all calls that take them ------------------------------------------
 
 
-def calls(x, net):
-    """All public calls that take pictures, each made of them."""
-    y, game = torch.tensor(Y), dict(GAME)
-    masks = band_masks(2, (8, 8))
-    return {
-        "band_masks": lambda: band_masks(2, (8, 8), "l2", "equal_energy", x),
-        "split_bands": lambda: ia.split_bands(x, masks),
-        "esd": lambda: ia.esd(x),
-        "spectral_snr": lambda: ia.spectral_snr(x, x.flip(0)),
-        "coalition_worths": lambda: ia.coalition_worths(net, x, y, masks, **game).table,
-        "coalition_images": lambda: ia.coalition_images(x, masks, coalitions(2)),
-        "mirrored members": lambda: ia.coalition_images(x, masks, coalitions(2)[::-1], "mean"),
-        "sampled_worths": lambda: ia.sampled_worths(net, x, y, masks, budget=24,
-                                                    **game).tables["log_likelihood"],
-        "explain": lambda: ia.explain(net, x, y, 2, **game).values,
-        "published_worths": lambda: ia.published_worths(net, x, y, masks, **game).table,
-        "perturb": lambda: ia.perturb(x, "gaussian", sigma=0.1),
-        "attack": lambda: ia.perturb(x, "fgsm", model=net, labels=y, eps=0.1),
-        "match_energy": lambda: ia.match_energy(x, x.flip(0)),
-        "responses": lambda: ia.responses(net, x, y, [ia.Condition("fgsm", 0.1)],
-                                          masks=masks).tables["correct"],
-        "attribute": lambda: ia.attribute(net, x, y),
-        "explore": lambda: ia.explore(net, x, y).attribution,
-        "insertion": lambda: ia.insertion(net, x, x.detach().mean(1), y),
-    }  # fmt: skip
+CALLS = {  # all public calls that take pictures
+    "band_masks": lambda x, net: ia.band_masks(2, (16, 16), "linf", "equal_energy", x),
+    "split_bands": lambda x, net: ia.split_bands(x, MASKS),
+    "esd": lambda x, net: ia.esd(x),
+    "spectral_snr": lambda x, net: ia.spectral_snr(x, x.flip(0)),
+    "coalition_worths": lambda x, net: ia.coalition_worths(net, x, Y, MASKS, **GAME).table,
+    "coalition_images": lambda x, net: ia.coalition_images(x, MASKS, coalitions(3)),
+    "members": lambda x, net: ia.coalition_images(x, MASKS, coalitions(3)[::-1], "mean"),
+    "masks": lambda x, net: ia.coalition_images(x, MASKS.clone().requires_grad_(), coalitions(3)),
+    "sampled_worths": lambda x, net: ia.sampled_worths(net, x, Y, MASKS, budget=60, **GAME).image,
+    "explain": lambda x, net: ia.explain(net, x, Y, 2, **GAME).values,
+    "published_worths": lambda x, net: ia.published_worths(net, x, Y, 2),
+    "noise": lambda x, net: ia.perturb(x, "white_noise", sigma=0.1),
+    "attack": lambda x, net: ia.perturb(x, "fgsm", model=net, labels=Y, eps=0.1),
+    "match_energy": lambda x, net: ia.match_energy(x, x.flip(0), 0.1),
+    "responses": lambda x, net: ia.responses(net, x, Y, [ia.Condition("fgsm", 0.1)], MASKS)
+    .tables["correct"],
+    "attribute": lambda x, net: ia.attribute(net, x, Y),
+    "explore": lambda x, net: ia.explore(net, x, Y).attribution,
+    "insertion": lambda x, net: ia.insertion(net, x, Y, x, steps=4),
+    "deletion": lambda x, net: ia.deletion(net, x, Y, x, steps=4),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_pictures_that_ask_for_gradients_are_pictures(call, x):
+    net = Net().eval()
+    right = call(x, net)
+    for same in (x.clone().requires_grad_(), nn.Parameter(x.clone()), tv_tensors.Image(x)):
+        found = torch.as_tensor(call(same, net)).detach()  # sums of the pixels may pass gradients
+        assert torch.allclose(found, torch.as_tensor(right), equal_nan=True) and same.grad is None
+
+
+def test_members_are_of_these_bands(x):
+    with pytest.raises(ValueError, match=r"members are \(4, 2\), and there are 3 bands"):
+        ia.coalition_images(x, MASKS, coalitions(2))
