@@ -247,7 +247,7 @@ def explain(
     >>> e.sid.estimate.round(3).tolist()
     [1.0, 0.0, 0.0]
     """
-    from iaside.probe import class_labels
+    from iaside.labels import class_labels
     from iaside.sampling import sampled_worths
     from iaside.spectral import band_masks
     from iaside.worths import check_images, coalition_worths

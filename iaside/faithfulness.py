@@ -26,6 +26,7 @@ from iaside.attribution import EXPLORERS, attribute, explore, map_passes
 from iaside.baselines import captum_attr, image_by_image, probabilities
 from iaside.files import reading
 from iaside.gradients import predictions
+from iaside.labels import class_labels
 from iaside.machine import (
     arithmetic,
     channels_last,
@@ -42,7 +43,7 @@ from iaside.perturb import (
     attack_passes,
     perturb_noting,
 )
-from iaside.probe import PROBE, Asked, class_labels, probe
+from iaside.probe import PROBE, Asked, probe
 from iaside.score import clean_summary, warn_of_chance
 from iaside.tables import Table, checked, load_table, save_table, settings_key
 

@@ -29,7 +29,7 @@ from iaside.folders import (
     refuse_deep,
 )
 from iaside.folders import tiny_imagenet as tiny_imagenet_files
-from iaside.probe import class_labels
+from iaside.labels import class_labels
 
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGED = {"photographs": "data/images/photographs", "mnist_5k": "data/images/mnist_5k.npz"}

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from iaside.corruptions import SETS, VERSION, strengths_for
 from iaside.files import read_npz, replacing
+from iaside.labels import class_labels
 from iaside.machine import (
     arithmetic,
     check_precision,
@@ -32,7 +33,7 @@ from iaside.machine import (
     look,
 )
 from iaside.perturb import ATTACKS, attack_passes, perturb, perturb_noting
-from iaside.probe import PROBE, Asked, check_images, class_labels, probe
+from iaside.probe import PROBE, Asked, check_images, probe
 from iaside.score import at_floor, clean_summary, warn_of_chance
 from iaside.spectral import band_energy
 from iaside.tables import (

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from iaside.labels import class_labels
 from iaside.machine import (
     arithmetic,
     check_precision,
@@ -31,7 +32,7 @@ from iaside.machine import (
     kept_memory,
     look,
 )
-from iaside.probe import PROBE, Asked, check_images, class_labels, logits_of, probe
+from iaside.probe import PROBE, Asked, check_images, logits_of, probe
 from iaside.score import at_floor, clean_summary, warn_of_chance
 from iaside.shapley import coalitions
 from iaside.spectral import Masks, split_bands

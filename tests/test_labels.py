@@ -10,7 +10,7 @@ from torchvision import tv_tensors
 
 import iaside as ia
 from iaside.images import load_images
-from iaside.probe import class_labels
+from iaside.labels import class_labels
 from iaside.shapley import coalitions
 from iaside.spectral import band_masks
 
