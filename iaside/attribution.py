@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from iaside import baselines
+from iaside.content import by_content
 from iaside.gradients import cross_entropy, drawn, gradients, predictions
 from iaside.machine import channels_last
 from iaside.perturb import _attackable, _generators, _seeds, asked_about
@@ -35,6 +36,7 @@ ELSEWHERE = 64
 EPS = 16 / 255
 
 
+@by_content
 class Exploration(NamedTuple):
     """An attack and what it attributes.
 

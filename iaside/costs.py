@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from iaside.attribution import map_passes
+from iaside.content import by_content
 from iaside.controls import ONE_BATCH, control_passes
 from iaside.corruptions import strengths_for
 from iaside.estimator import passes_per_image
@@ -56,6 +57,7 @@ class Network(NamedTuple):
         return min(size[-2:])
 
 
+@by_content
 class Part(NamedTuple):
     """What one network has to do in a stage.
 

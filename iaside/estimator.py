@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg, optimize
 
+from iaside.content import by_content
 from iaside.files import reading
 from iaside.tables import checked, load_table, save_table
 
@@ -35,6 +36,7 @@ NUGGET = 0.1  # least share of the variance that no kernel foresees
 RATE, SPREAD = -1.0, 1.0  # mean and precision of the log-rates, as a prior
 
 
+@by_content
 class Estimates(NamedTuple):
     """Shapley values of n images and the variances that come from the draws, both (M, n)."""
 
@@ -42,7 +44,7 @@ class Estimates(NamedTuple):
     draw_variance: np.ndarray
 
 
-@dataclass
+@dataclass(eq=False)
 class SampledWorths:
     """Worths of sampled coalitions, one row for each.
 
@@ -108,7 +110,7 @@ class SampledWorths:
         return cls(found["image"], found["draw"], found["coalition"], tables, provenance)
 
 
-@dataclass
+@dataclass(eq=False)
 class Controls:
     """Sampled worths of a network's untrained twins, one of each initialisation: the unit.
 

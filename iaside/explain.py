@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy import stats
 
+from iaside.content import by_content
 from iaside.estimator import SampledWorths
 from iaside.files import write_text
 from iaside.score import (
@@ -43,7 +44,7 @@ SCORES = {  # name -> how robustness_score is asked for it
 }
 
 
-@dataclass
+@dataclass(eq=False)
 class Explanation:
     """Which frequency bands a model lives on, with intervals; computed from a worths table.
 
@@ -190,11 +191,14 @@ class Explanation:
 
     __repr__ = __str__
 
-    def plot(self, value: str = "sid"):
-        """Draw the SID (or ``value="psi"``) with its intervals; returns the Axes."""
+    def plot(self, value: str = "sid", ax=None):
+        """Draw the SID (or ``value="psi"``) with its intervals; returns the Axes, (1,).
+
+        ax: where to draw, None for a new figure, ``plot()[0].figure``.
+        """
         from iaside import plots
 
-        return plots.importance(self.to_frame().assign(model=""), value)
+        return plots.importance(self.to_frame().assign(model=""), value, ax=ax)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the worths to ``path`` (npz) and the tidy table beside it (csv), each whole.
@@ -244,7 +248,7 @@ def explain(
     >>> e.sid.estimate.round(3).tolist()
     [1.0, 0.0, 0.0]
     """
-    from iaside.probe import class_labels
+    from iaside.labels import class_labels
     from iaside.sampling import sampled_worths
     from iaside.spectral import band_masks
     from iaside.worths import check_images, coalition_worths
@@ -335,6 +339,7 @@ def _columns(e: Explanation) -> np.ndarray:
     return e.worths.images if isinstance(e.worths, SampledWorths) else np.arange(e.values.shape[1])
 
 
+@by_content
 class Comparison(NamedTuple):
     """Paired differences, first minus second explanation, with intervals over the images."""
 

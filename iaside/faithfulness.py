@@ -27,6 +27,7 @@ from iaside.attribution import EXPLORERS, attribute, explore, map_passes
 from iaside.baselines import captum_attr, image_by_image, probabilities
 from iaside.files import reading
 from iaside.gradients import predictions
+from iaside.labels import class_labels
 from iaside.machine import (
     arithmetic,
     channels_last,
@@ -44,7 +45,7 @@ from iaside.perturb import (
     attack_passes,
     perturb_noting,
 )
-from iaside.probe import PROBE, Asked, check_images, class_labels, probe
+from iaside.probe import PROBE, Asked, check_images, probe
 from iaside.score import clean_summary, flat, warn_of_chance
 from iaside.tables import Table, checked, load_table, save_table, settings_key
 
@@ -328,7 +329,7 @@ QUANTITIES = (
 )  # fmt: skip
 
 
-@dataclass
+@dataclass(eq=False)
 class Examination:
     """What became of each variant of a method on each image: a row per variant, a column per image.
 

@@ -243,10 +243,16 @@ def _is_image(path: Path) -> bool:
         return False
 
 
-def _find_images(folder: Path, deep: bool = True) -> tuple[list[Path], Counter]:
-    """The images in a folder, sorted, and how many other files there are of each ending."""
+def _find_images(
+    folder: Path, deep: bool = True, within: Path | None = None
+) -> tuple[list[Path], Counter]:
+    """The images in a folder, sorted, and how many other files there are of each ending.
+
+    within: the data set that the folder is a class of; a link to all of it leads in a circle.
+    """
     images, others = [], Counter()
-    for path in sorted(_below(folder) if deep else folder.iterdir()):
+    above = frozenset() if within is None else frozenset([os.path.realpath(within)])
+    for path in sorted(_below(folder, above) if deep else folder.iterdir()):
         if is_hidden(path, folder):
             continue
         if not path.is_file():
@@ -258,21 +264,19 @@ def _find_images(folder: Path, deep: bool = True) -> tuple[list[Path], Counter]:
     return images, +others
 
 
-def _raise(error: OSError) -> None:
-    raise error  # a folder that may not be read would be missed in silence
+def _below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    """All that is no folder in a folder and its sub-folders, linked ones too, as ImageFolder does.
 
-
-def _below(folder: Path) -> Iterator[Path]:
-    """All that is no folder in a folder and its sub-folders, each of these once."""
-    seen = set()  # links may lead in circles
-    for root, below, files in os.walk(folder, onerror=_raise, followlinks=True):
-        place = os.path.realpath(root)
-        if place in seen:
-            below.clear()
-            continue
-        seen.add(place)
-        below.sort()  # which of two links to one folder comes first is then no chance
-        yield from (Path(root, name) for name in files)
+    Each link is followed, but for one to a folder that it lies in: that leads in a circle.
+    """
+    place = os.path.realpath(folder)
+    if place in above:
+        return
+    for path in folder.iterdir():  # a folder that may not be read is an error, not missed
+        if path.is_dir():
+            yield from _below(path, above | {place})
+        else:
+            yield path
 
 
 def _said(left_out: Counter) -> str:
@@ -351,8 +355,11 @@ def class_folders(folder: Path, numbering: Numbering, only: list[str] | None = N
         )
     members, left_out = {}, Counter()
     for name in sorted(only or found):
-        members[name], others = _find_images(folder / name)
+        members[name], others = _find_images(folder / name, within=folder)
         left_out += others
+    strays, others = _find_images(folder, deep=False)
+    left_out += Counter({"images outside the class folders": len(strays)})
+    left_out += Counter({"broken links": others["broken links"]})
     if not any(members.values()):
         reason = f" ({_said(left_out)})" if left_out else ""
         raise ValueError(
@@ -366,9 +373,6 @@ def class_folders(folder: Path, numbering: Numbering, only: list[str] | None = N
         )
     if not named:
         _refuse_parts(folder, members)
-    strays, others = _find_images(folder, deep=False)
-    left_out += Counter({"images outside the class folders": len(strays)})
-    left_out += Counter({"broken links": others["broken links"]})
     _warn_left_out(folder, left_out)
     index = numbering.index(list(members), folder)
     pairs = [(path, index[name]) for name, files in members.items() for path in files]
@@ -419,7 +423,7 @@ def tiny_imagenet(root: Path, split: str, numbering: Numbering) -> Labelled:
     names = [p.name for p in train.iterdir() if p.is_dir() and not is_hidden(p, train)]
     index = replace(numbering, n_classes=numbering.n_classes or len(names)).index(names, root)
     if split == "train":
-        found = {name: _find_images(train / name) for name in sorted(names)}
+        found = {name: _find_images(train / name, within=train) for name in sorted(names)}
         text = {".txt": len(names)}  # each class has a table of boxes
         left_out = sum((others for _, others in found.values()), Counter()) - Counter(text)
         pairs = [(p, name) for name, (images, _) in found.items() for p in images]

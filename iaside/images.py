@@ -9,6 +9,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ from iaside.folders import (
     refuse_deep,
 )
 from iaside.folders import tiny_imagenet as tiny_imagenet_files
+from iaside.labels import class_labels
 
 ROUNDED = 1e-5  # outside [0, 1], by resizing, as in `iaside.probe`
 PROJECT = Path(__file__).resolve().parents[1]
@@ -102,7 +104,8 @@ def load_images(
         an .npz with `images` (N, H, W) or (N, H, W, 3), uint8 or in [0, 1], and `labels` (N,);
         a folder as torchvision lays out CIFAR-10, CIFAR-100, STL10, MNIST, SVHN (their test split)
         or Caltech101 (all, without BACKGROUND_Google), or Tiny ImageNet (its val);
-        a torch Dataset of (PIL image or (C, H, W) tensor in [0, 1], int).
+        a torch Dataset of (image, label): PIL's or an array (C, H, W), (H, W, C) or (H, W), uint8
+        or in [0, 1], and a class index or one-hot.
         A relative path is looked for here, then in the project's folder.
     like: a Classifier (or anything with .recipe): resize and centre crop by its recipe.
     n: how many, spread over the labels as evenly as they allow; None for all. Whatever n, images
@@ -477,9 +480,10 @@ def _listing(
     """split: of a set that comes with one; only: the classes of a folder per class."""
     if not isinstance(source, str | Path):
         if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
+            within = "; give its .dataset" if hasattr(source, "dataset") else ""
             raise TypeError(
                 "source must be a name, a path or a Dataset with a length and items, "
-                f"got {type(source).__name__}."
+                f"got {type(source).__name__}{within}."
             )
         return _from_dataset(source, _called(source))
     path = _found(source)
@@ -562,15 +566,15 @@ def _from_npz(path: Path) -> Listing:
     images, labels = arrays["images"], arrays["labels"]
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3):
         raise ValueError(f"{path}: images must be (N, H, W) or (N, H, W, 3), got {images.shape}.")
-    if (
-        labels.shape != images.shape[:1]
-        or not np.issubdtype(labels.dtype, np.integer)
-        or not len(labels)
-    ):
+    try:
+        indices = class_labels(labels, len(images)).tolist()
+    except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{path}: labels must be {len(images)} whole numbers (at least one), got "
-            f"{labels.dtype} {labels.shape}."
-        )
+            f"{path}: labels must be {len(images)} whole numbers, got {labels.dtype} "
+            f"{labels.shape} ({error})."
+        ) from error
+    if not indices:
+        raise ValueError(f"{path} holds no images.")
 
     def read(k):
         if images.dtype == np.uint8:
@@ -579,7 +583,7 @@ def _from_npz(path: Path) -> Listing:
             images[k][None] if images.ndim == 3 else images[k].transpose(2, 0, 1).copy()
         )
 
-    return Listing(read, labels.tolist(), lambda k: f"image {k} of {path}")
+    return Listing(read, indices, lambda k: f"image {k} of {path}")
 
 
 # Where torchvision's own data sets keep what their items' labels are made from: class that defines
@@ -594,8 +598,7 @@ _KEPT_LABELS = {
 
 
 def _from_dataset(dataset, called: str) -> Listing:
-    labels = [_label(label, k, called) for k, label in enumerate(_item_labels(dataset))]
-    if not labels:
+    if not (labels := _indices(_item_labels(dataset), called)):
         raise ValueError(f"{called} holds no images.")
     return Listing(lambda k: dataset[k][0], labels, lambda k: f"item {k} of {called}")
 
@@ -618,22 +621,39 @@ def _item_labels(dataset) -> Sequence:
 
 
 def _label_of(item, k: int):
-    if not isinstance(item, tuple | list) or len(item) < 2:
-        raise TypeError(
-            f"item {k} of the source is a {type(item).__name__}: it must be a pair (image, label)."
-        )
-    return item[1]
-
-
-def _label(label, k: int, called: str) -> int:
-    try:
-        if (index := int(label)) == label and -(2**63) <= index < 2**63:
-            return index
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise ValueError(
-        f"the label of item {k} of {called} is {label!r:.60}; it must be a class index (0, 1, ...)."
+    if isinstance(item, tuple | list) and len(item) == 2:
+        return item[1]
+    kind, pair = type(item).__name__, "(item[0], item[1])"
+    if isinstance(item, Mapping) and len(item) > 1:
+        image, label, *_ = map(repr, item)
+        kind, pair = f"{kind} with {image}, {label}", f"(item[{image}], item[{label}])"
+    elif isinstance(item, tuple | list):
+        kind = f"{kind} of {len(item)}"
+    raise TypeError(
+        f"item {k} of the source is a {kind}: it must be a pair (image, label); make a list of "
+        f"such, [{pair} for item in data]."
     )
+
+
+def _indices(labels: Sequence, called: str) -> list[int]:
+    """The class of every item, of whole numbers or one-hot rows."""
+    if all(isinstance(label, Integral) and -(2**63) <= label < 2**63 for label in labels):
+        return [int(label) for label in labels]
+    try:
+        return class_labels(labels, len(labels)).tolist()
+    except (TypeError, ValueError) as error:
+        k = next((k for k, label in enumerate(labels) if not _names_class(label)), 0)
+        raise ValueError(
+            f"the label of item {k} of {called} is {' '.join(repr(labels[k]).split()):.60}; it "
+            "must be a class index (0, 1, ...), one for a picture, or all labels be one-hot."
+        ) from error
+
+
+def _names_class(label) -> bool:
+    try:
+        return class_labels([label], 1).ndim == 1
+    except (TypeError, ValueError):
+        return False
 
 
 # --- from what was read to pixels of the right size ----------------------------------------------
@@ -680,24 +700,47 @@ def _fitter(recipe: dict | None, input_size) -> Callable[[Image.Image | Tensor],
 
 
 def _as_rgb(image):
-    """A PIL image or (C, H, W) tensor in [0, 1] in three channels; 28-pixel grey squares padded."""
+    """A picture, PIL's or an array, in three channels; 28-pixel grey squares padded."""
     if isinstance(image, Image.Image):
         refuse_deep(image)
         digit = image.mode == "L" and image.size == (28, 28)
-        image = image.convert("RGB")
+        try:
+            image = image.convert("RGB")
+        except ValueError as error:
+            raise OSError(f"{image.mode} pixels are none that Pillow turns into RGB") from error
         return ImageOps.expand(image, 2) if digit else image
-    image = torch.as_tensor(image).float()
-    if image.ndim != 3 or len(image) not in (1, 3) or not (
-        image.min() >= -ROUNDED and image.max() <= 1 + ROUNDED
-    ):
+    image = _channels_first(image)
+    if image.ndim != 3 or len(image) not in (1, 3) or image.numel() == 0:
         raise ValueError(
-            "an image must be (3, H, W) or (1, H, W) with pixels in [0, 1], got "
+            f"an image must be (3, H, W), (1, H, W), (H, W, 3) or (H, W), got {tuple(image.shape)}."
+        )
+    if not (image.min() >= -ROUNDED and image.max() <= 1 + ROUNDED):
+        raise ValueError(
+            "an image must be uint8 or have pixels in [0, 1], got "
             f"{tuple(image.shape)} in [{image.min():.9g}, {image.max():.9g}]: divide "
             "by 255, and leave normalisation to the model."
         )
     digit = len(image) == 1 and image.shape[-2:] == (28, 28)
     image = image.clamp(0, 1).expand(3, -1, -1)
     return torch.nn.functional.pad(image, [2] * 4) if digit else image
+
+
+def _channels_first(image) -> Tensor:
+    """A tensor or array as a plain float32 tensor, (C, H, W) where it is (H, W) or (H, W, C)."""
+    if not isinstance(image, Tensor):
+        array = np.asarray(image)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(
+                f"an image is a {type(image).__name__}: it must be PIL's, or an array (3, H, W)."
+            )
+        # a copy, as torch takes no mirrored, read-only or big-endian memory
+        image = torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
+    image = image.detach().as_subclass(Tensor).cpu()
+    image = image.float() / 255 if image.dtype == torch.uint8 else image.float()
+    if image.ndim == 2:
+        return image[None]
+    last = image.ndim == 3 and len(image) not in (1, 3) and image.shape[-1] in (1, 3)
+    return image.permute(2, 0, 1) if last else image
 
 
 def _pixels(image) -> Tensor:

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from iaside.corruptions import corrupt
+from iaside.labels import class_labels
 from iaside.machine import arithmetic
-from iaside.probe import PROBE, Asked, check_images, class_labels, probe
+from iaside.probe import PROBE, Asked, check_images, probe
 from iaside.spectral import Masks, bands_of, check_masks
 from iaside.tables import CORRUPTIONS
 

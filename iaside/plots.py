@@ -2,15 +2,24 @@
 
 Colours are safe for colour-blind readers, and everything that was estimated is drawn with its
 interval. Columns named `<y>_low` and `<y>_high` hold the limits of column `<y>`.
+
+The style is the figure's own: no call changes matplotlib's settings for the rest of the program,
+which `use_style` does for a report. A new figure is pyplot's where pyplot shows figures; else (Agg,
+PDF, ...) it is the caller's alone, `axis.figure`, and gone when nothing holds it.
 """
 
 from __future__ import annotations
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.backends import BackendFilter, backend_registry
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 LABELS = {
@@ -44,20 +53,52 @@ LABELS = {
     "exponent": "exponent a of the energy spectral density, r^-a",
 }
 
-sns.set_theme(style="whitegrid", palette="colorblind", context="notebook")
-plt.rcParams.update({
-    "figure.dpi": 110, "savefig.bbox": "tight", "figure.constrained_layout.use": True,
-})
+STYLE = (
+    sns.plotting_context("notebook") | sns.axes_style("whitegrid", rc={"font.family": "sans-serif"})
+    | {"axes.prop_cycle": cycler(color=sns.color_palette("colorblind")), "figure.dpi": 110,
+       "savefig.bbox": "tight", "figure.constrained_layout.use": True}
+)  # fmt: skip
+in_style = mpl.rc_context(STYLE)
 
 
-def importance(frame: pd.DataFrame, value: str = "sid", hue: str | None = None) -> np.ndarray:
+class StyledFigure(Figure):
+    """A figure in ``STYLE`` whenever it is drawn or saved: matplotlib makes its ticks only then."""
+
+    draw = in_style(Figure.draw)
+    get_tightbbox = in_style(Figure.get_tightbbox)
+    savefig = in_style(Figure.savefig)
+
+
+def use_style() -> None:
+    """Make the style that of the whole program, as a report does for what it adds to figures."""
+    mpl.rcParams.update(STYLE)
+
+
+def subplots(rows: int = 1, columns: int = 1, figsize=None, **how) -> tuple[Figure, np.ndarray]:
+    """As pyplot's, (rows, columns) of Axes, but pyplot's own only where that shows figures."""
+    if mpl.get_backend().lower() in backend_registry.list_builtin(BackendFilter.NON_INTERACTIVE):
+        figure = StyledFigure(figsize=figsize)
+        FigureCanvasAgg(figure)
+    else:
+        figure = plt.figure(figsize=figsize, FigureClass=StyledFigure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **how)
+
+
+@in_style
+def importance(
+    frame: pd.DataFrame, value: str = "sid", hue: str | None = None, ax: Axes | None = None
+) -> np.ndarray:
     """Bars per band with intervals, one panel per model.
 
     frame: columns band, model, <value>, and <value>_low, <value>_high; hue: a column that puts
-    several bars side by side. Returns the Axes of the panels, (models,).
+    several bars side by side; ax: where to draw a single model, None for a new figure. Returns the
+    Axes of the panels, (models,). Errors: ValueError for one `ax` and several models.
     """
     models = list(dict.fromkeys(frame["model"]))
-    figure, axes = panels(len(models), width=4.2, height=2.9, sharey=True)
+    if ax is not None and len(models) > 1:
+        raise ValueError(f"ax= is one panel, and there are {len(models)} models: leave it out")
+    axes = panels(len(models), width=4.2, height=2.9, sharey=True)[1] if ax is None else [ax]
+    axes = np.array(axes, dtype=object)
     for axis, model in zip(axes, models, strict=True):
         part = frame[frame["model"] == model]
         groups = [None] if hue is None else list(dict.fromkeys(frame[hue]))
@@ -70,19 +111,29 @@ def importance(frame: pd.DataFrame, value: str = "sid", hue: str | None = None) 
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set(title=model, xlabel=LABELS["band"], xticks=sorted(frame["band"].unique()))
         axis.grid(axis="x", visible=False)
-    for axis in axes[:: figure.axes[0].get_gridspec().ncols]:
+    for axis in axes[:: 1 if ax is not None else axes[0].get_gridspec().ncols]:
         axis.set_ylabel(LABELS.get(value, value))
-    if hue is not None:
+    if hue is not None and ax is None:
         bars = axes[0].get_legend_handles_labels()
-        figure.legend(*bars, loc="outside lower center", ncols=len(groups))
+        axes[0].figure.legend(*bars, loc="outside lower center", ncols=len(groups))
+    elif hue is not None:
+        ax.legend()
     return axes
 
 
-def estimates(frame: pd.DataFrame, value: str, by: str = "model", hue: str | None = None) -> Axes:
-    """Points with intervals, one line of the figure per `by`, groups of `hue` in colours."""
+@in_style
+def estimates(
+    frame: pd.DataFrame, value: str, by: str = "model", hue: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Points with intervals, one line of the figure per `by`, groups of `hue` in colours.
+
+    ax: where to draw, None for a new figure.
+    """
     names = list(dict.fromkeys(frame[by]))
     groups = [None] if hue is None else list(dict.fromkeys(frame[hue]))
-    _, axis = plt.subplots(figsize=(7, min(9, 1.2 + 0.22 * len(names) * (len(groups) + 0.5))))
+    height = min(9, 1.2 + 0.22 * len(names) * (len(groups) + 0.5))
+    axis = _one(ax, figsize=(7, height))
     _rows(axis, frame, value, by, hue)
     axis.invert_yaxis()
     if hue is not None:
@@ -90,6 +141,7 @@ def estimates(frame: pd.DataFrame, value: str, by: str = "model", hue: str | Non
     return axis
 
 
+@in_style
 def forest(frame: pd.DataFrame, values: list[str], by: str, hue: str) -> np.ndarray:
     """Points with intervals, one row per `by`, groups of `hue` in colours; a panel per value.
 
@@ -98,7 +150,7 @@ def forest(frame: pd.DataFrame, values: list[str], by: str, hue: str) -> np.ndar
     """
     rows = frame.drop_duplicates(by)
     height = 1.6 + 0.13 * len(rows) * (frame[hue].nunique() + 0.5)
-    figure, axes = plt.subplots(1, len(values), figsize=(12, height), sharey=True, squeeze=False)
+    figure, axes = subplots(1, len(values), figsize=(12, height), sharey=True)
     starts = np.flatnonzero(rows["kind"].ne(rows["kind"].shift()))
     for axis, value in zip(axes[0], values, strict=True):
         _rows(axis, frame, value, by, hue)
@@ -110,6 +162,7 @@ def forest(frame: pd.DataFrame, values: list[str], by: str, hue: str) -> np.ndar
     return axes[0]
 
 
+@in_style
 def estimate_panels(
     frame: pd.DataFrame, value: str, by: str, panel: str, hue: str | None = None
 ) -> np.ndarray:
@@ -119,9 +172,7 @@ def estimate_panels(
     every = pd.MultiIndex.from_product([titles, names, *groups], names=columns)
     frame = frame.set_index(columns).reindex(every).reset_index()  # what is not there stays empty
     height = 1.8 + 0.13 * len(names) * (len(groups[0]) + 0.5 if groups else 2)
-    figure, axes = plt.subplots(
-        1, len(titles), figsize=(12, height), sharex=True, sharey=True, squeeze=False
-    )
+    figure, axes = subplots(1, len(titles), figsize=(12, height), sharex=True, sharey=True)
     for axis, title in zip(axes[0], titles, strict=True):
         _rows(axis, frame[frame[panel] == title], value, by, hue)
         axis.set_title(title)
@@ -134,9 +185,16 @@ def estimate_panels(
     return axes[0]
 
 
-def curves(frame: pd.DataFrame, x: str, y: str, hue: str = "model", log: bool = False) -> Axes:
-    """Lines over `x`, one per `hue`, with their intervals as a band where the frame has them."""
-    _, axis = plt.subplots(figsize=(7, 4))
+@in_style
+def curves(
+    frame: pd.DataFrame, x: str, y: str, hue: str = "model", log: bool = False,
+    ax: Axes | None = None,
+) -> Axes:
+    """Lines over `x`, one per `hue`, with their intervals as a band where the frame has them.
+
+    ax: where to draw, None for a new figure.
+    """
+    axis = _one(ax, figsize=(7, 4))
     _lines(axis, frame, x, y, hue, list(dict.fromkeys(frame[hue])))
     if log:
         axis.set(xscale="log", yscale="log")
@@ -149,6 +207,7 @@ def curves(frame: pd.DataFrame, x: str, y: str, hue: str = "model", log: bool = 
     return axis
 
 
+@in_style
 def curve_panels(frame: pd.DataFrame, x: str, y: str, panel: str, hue: str) -> np.ndarray:
     """Lines with intervals as in `curves`, one panel per value of `panel`, over a logarithmic x."""
     names, groups = list(dict.fromkeys(frame[panel])), list(dict.fromkeys(frame[hue]))
@@ -162,6 +221,7 @@ def curve_panels(frame: pd.DataFrame, x: str, y: str, panel: str, hue: str) -> n
     return axes
 
 
+@in_style
 def trends(
     frame: pd.DataFrame, x: str, y: str, panel: str, hue: str, dots: pd.DataFrame | None = None,
     log: bool = False, sharey: bool = False,
@@ -192,6 +252,7 @@ def trends(
     return axes
 
 
+@in_style
 def maps(frame: pd.DataFrame, x: str, y: str, value: str, panel: str, grey: str) -> np.ndarray:
     """A coloured table of `value` with columns `x` and rows `y`, one panel per value of `panel`.
 
@@ -220,12 +281,11 @@ def maps(frame: pd.DataFrame, x: str, y: str, value: str, panel: str, grey: str)
     return axes
 
 
+@in_style
 def mosaic(images, titles: list[str], columns: int = 8, size: float = 1.35) -> np.ndarray:
     """Small pictures in a grid: images (n, C, H, W), clipped to [0, 1], or (n, H, W) as maps."""
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(size * columns, (size + 0.25) * rows), squeeze=False
-    )
+    figure, axes = subplots(rows, columns, figsize=(size * columns, (size + 0.25) * rows))
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
@@ -238,6 +298,7 @@ def mosaic(images, titles: list[str], columns: int = 8, size: float = 1.35) -> n
     return axes
 
 
+@in_style
 def scatter(
     frame: pd.DataFrame, x: str, y: str, panel: str, label: str = "model", log: bool = False
 ) -> np.ndarray:
@@ -264,6 +325,7 @@ def scatter(
     return axes
 
 
+@in_style
 def projections(maps: dict, names: list[str], kinds: list[str]) -> np.ndarray:
     """Points of the plane, one panel per map; colours are names, marks are kinds.
 
@@ -283,17 +345,22 @@ def projections(maps: dict, names: list[str], kinds: list[str]) -> np.ndarray:
     return axes
 
 
-def matrix(frame: pd.DataFrame, label: str) -> Axes:
-    """Coefficients from -1 to 1 as a coloured table with the rows and columns of the frame."""
+@in_style
+def matrix(frame: pd.DataFrame, label: str, ax: Axes | None = None) -> Axes:
+    """Coefficients from -1 to 1 as a coloured table with the rows and columns of the frame.
+
+    ax: where to draw, None for a new figure.
+    """
     height, width = frame.shape
     # Names below the columns and beside the scale need their room however few rows there are.
-    _, axis = plt.subplots(figsize=(2.5 + 0.75 * width, max(4.0, 1 + 0.32 * height)))
+    axis = _one(ax, figsize=(2.5 + 0.75 * width, max(4.0, 1 + 0.32 * height)))
     sns.heatmap(frame.astype(float), cmap="PuOr", vmin=-1, vmax=1, annot=True, fmt=".1f", ax=axis,
                 annot_kws={"size": 8}, cbar_kws={"label": label})
     axis.set(xlabel="", ylabel="")
     return axis
 
 
+@in_style
 def interactions(pairs: dict, label: str) -> np.ndarray:
     """Signed maps of pairs of bands, one panel per model, in one scale of colours.
 
@@ -322,6 +389,7 @@ def interactions(pairs: dict, label: str) -> np.ndarray:
     return axes
 
 
+@in_style
 def surfaces(tables: dict, label: str, x: str, y: str) -> np.ndarray:
     """Tables of numbers in colour, on one scale, one panel per model: model -> frame (y by x)."""
     _, axes = panels(len(tables), width=4.2, height=3.1)
@@ -334,6 +402,7 @@ def surfaces(tables: dict, label: str, x: str, y: str) -> np.ndarray:
     return axes
 
 
+@in_style
 def heat_maps(maps: dict, frequencies: dict, label: str) -> np.ndarray:
     """Square maps of numbers from 0 to 1 over the spectrum, DC in the middle, one panel per model.
 
@@ -352,6 +421,7 @@ def heat_maps(maps: dict, frequencies: dict, label: str) -> np.ndarray:
     return axes
 
 
+@in_style
 def bars(frame: pd.DataFrame, x: str, y: str, panel: str) -> np.ndarray:
     """Plain bars, one panel per value of `panel`; with whiskers where the frame has limits."""
     names = list(dict.fromkeys(frame[panel]))
@@ -367,6 +437,7 @@ def bars(frame: pd.DataFrame, x: str, y: str, panel: str) -> np.ndarray:
     return axes
 
 
+@in_style
 def points(
     frame: pd.DataFrame, x: str, y: str, panel: str, hue: str, identity: bool = False
 ) -> np.ndarray:
@@ -396,6 +467,7 @@ def points(
     return axes
 
 
+@in_style
 def card(bands: pd.DataFrame, prefix: pd.DataFrame, title: str) -> np.ndarray:
     """One network at a glance: values, SID, and what share low-pass prefixes reach.
 
@@ -417,22 +489,27 @@ def card(bands: pd.DataFrame, prefix: pd.DataFrame, title: str) -> np.ndarray:
     return axes
 
 
+@in_style
 def panels(n: int, width: float, height: float, sharey: bool = False, columns: int = 4):
     """A figure with n panels in rows of at most four; returns it and the n Axes."""
     rows = -(-n // columns)
     columns = -(-n // rows)
     width = min(width, 12.5 / columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(width * columns, height * rows), sharey=sharey, squeeze=False
-    )
+    figure, axes = subplots(rows, columns, figsize=(width * columns, height * rows), sharey=sharey)
     for axis in axes.flat[n:]:
         axis.axis("off")
     return figure, axes.flat[:n]
 
 
+def _one(ax: Axes | None, figsize: tuple[float, float]) -> Axes:
+    """A panel of the caller's, or the only one of a new figure."""
+    return subplots(figsize=figsize)[1][0, 0] if ax is None else ax
+
+
 def _legend_beside(axis: Axes, **how) -> None:
-    """A legend to the right of a panel; the figure grows by what that takes of it."""
-    axis.figure.set_figwidth(axis.figure.get_figwidth() + 2.2)
+    """A legend to the right of a panel; a figure of ours grows by what that takes of it."""
+    if isinstance(axis.figure, StyledFigure):
+        axis.figure.set_figwidth(axis.figure.get_figwidth() + 2.2)
     axis.legend(bbox_to_anchor=(1.01, 1), loc="upper left", **how)
 
 

@@ -275,39 +275,6 @@ def check_images(images: Tensor, wide: bool = False) -> Tensor:
     return images.clamp(0, 1)
 
 
-def class_labels(labels, n: int, soft: bool = False) -> Tensor:
-    """Labels of n images as a tensor: (n,) int64, or (n, classes) probabilities where soft.
-
-    Lists and arrays are taken too. Errors: ValueError/TypeError for other numbers or shapes.
-
-    >>> class_labels([3, 1], 2)
-    tensor([3, 1])
-    """
-    try:
-        labels = torch.as_tensor(labels)
-    except (TypeError, ValueError, RuntimeError) as error:  # strings, rows of several lengths
-        raise TypeError(
-            f"labels {str(labels)[:40]!r} are no numbers; give one integer class index per image"
-        ) from error
-    check_here(labels, "labels are")
-    if labels.shape[1:] == (1,) and not labels.is_floating_point():
-        labels = labels[:, 0]
-    if len(labels.shape) not in ((1, 2) if soft else (1,)) or len(labels) != n:
-        raise ValueError(
-            f"labels are {labels.dtype} of shape {tuple(labels.shape)}: {len(labels)} labels for "
-            f"{n} images; give one integer class index per image"
-            if labels.ndim else f"labels={labels.item()!r} is one number; give one label per image"
-        )
-    if labels.ndim == 1:
-        if labels.is_floating_point():
-            raise TypeError(f"labels are {labels.dtype}; class indices must be integers")
-        return labels.long()
-    sums = labels.double().sum(1)
-    if labels.min() < 0 or (sums - 1).abs().max() > 1e-3:
-        raise ValueError("soft labels must be probabilities: non-negative, each row sums to 1")
-    return labels
-
-
 def _check_range(labels: Tensor | None, classes: int | None) -> None:
     if labels is None or classes is None:
         return

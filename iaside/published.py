@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from iaside.labels import class_labels
 from iaside.machine import (
     arithmetic,
     check_precision,
     fingerprint,
     fingerprint_model,
 )
-from iaside.probe import PROBE, check_images, class_labels, probe
+from iaside.probe import PROBE, check_images, probe
 from iaside.shapley import coalitions
 from iaside.tables import Table, settings_key
 

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from iaside.corruptions import SETS, VERSION, strengths_for
 from iaside.files import read_npz, replacing
+from iaside.labels import class_labels
 from iaside.machine import (
     arithmetic,
     check_precision,
@@ -32,7 +33,7 @@ from iaside.machine import (
     look,
 )
 from iaside.perturb import ATTACKS, attack_passes, perturb, perturb_noting
-from iaside.probe import PROBE, Asked, check_images, class_labels, probe
+from iaside.probe import PROBE, Asked, check_images, probe
 from iaside.score import at_floor, clean_summary, warn_of_chance
 from iaside.spectral import band_energy, check_partition
 from iaside.tables import (
@@ -117,10 +118,13 @@ def responses(
     """
     conditions = [Condition(s, float(strength), int(place)) for s, strength, place in conditions]
     conditions = list(dict.fromkeys([CLEAN, *conditions]))
+    one = pictures is images
     images, pictures = (None if x is None else check_images(x) for x in (images, pictures))
     images, pictures = (
-        x if x is None or x.dtype == torch.float64 else x.float() for x in (images, pictures)
+        None if x is None else (x if x.dtype == torch.float64 else x.float()).detach()
+        for x in (images, pictures)
     )
+    pictures = images if one else pictures
     masks = check_partition(masks, *images.shape[-2:])
     for condition in conditions:
         _check_condition(condition, len(masks), heat_grid)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from iaside.content import by_content
 from iaside.score import Interval, accuracy_difference, flat, interval, within
 from iaside.tables import CLEAN, CORRUPTIONS, FOURIER, Condition, Responses
 
@@ -179,6 +180,7 @@ class _Coefficient(NamedTuple):
     n: int
 
 
+@by_content
 class Correlation(_Coefficient):
     """A coefficient over models, its limits, its permutation p and its leave-one-out range.
 

@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from iaside.content import by_content
+
 ROUNDING = 1e-12  # of the largest number that was added or taken off: no more is known
 MIN_IMAGES = 5  # with fewer images resampling says nothing: limits are NaN
 
 
+@by_content
 class Interval(NamedTuple):
     """An estimate, its standard error and its limits: floats or arrays of one shape.
 

@@ -210,7 +210,7 @@ def check_same_pictures(first: Mapping, second: Mapping) -> None:
 # -- of the game of bands --------------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(eq=False)
 class Worths:
     """The game of every image: one row per coalition, one column per image.
 
@@ -270,7 +270,7 @@ CLEAN = Condition("clean")
 CLEAN_CUT = Condition("clean_cut")  # what corrupted images are compared with, where not with CLEAN
 
 
-@dataclass
+@dataclass(eq=False)
 class Responses:
     """A network's answers: a row per condition, a column per image, nan where nothing was asked.
 

@@ -30,6 +30,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from iaside.content import by_content
 from iaside.files import as_object, replacing, write_text
 from iaside.images import load_split, stratified_order
 from iaside.machine import arithmetic, channels_last, check_precision, fingerprint, pick_device
@@ -45,6 +46,7 @@ DROPOUT_BANDS = 8
 Report = Callable[[str, dict], None]
 
 
+@by_content
 class Data(NamedTuple):
     """Both halves of a data set: images uint8 (N, 3, H, W), labels int64 (N,)."""
 

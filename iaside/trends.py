@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from iaside.content import by_content
 from iaside.robustness import MIN_MODELS, coefficient
 from iaside.score import MIN_IMAGES, Interval, flat, mean_interval
 from iaside.zoo import FACTORS, SHARED, Profile
@@ -229,6 +230,7 @@ def peak(psi: ArrayLike, score: Callable) -> int:
     return int(scores.argmax()) if np.isfinite(scores).any() else len(psi) - 1
 
 
+@by_content
 class SecondStage(NamedTuple):
     """From the epoch of the highest score to the last: per network and resample, and the epochs."""
 

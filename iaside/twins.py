@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from iaside.content import by_content
 from iaside.score import (
     MIN_IMAGES,
     Interval,
@@ -169,6 +170,7 @@ def accuracy_over_seeds(correct: ArrayLike, minus: ArrayLike | None = None) -> I
 Couples = Sequence[tuple[Profile, Profile]]
 
 
+@by_content
 class Difference(NamedTuple):
     """What parts the first from the second of each pair of twins: its mean over pairs with limits.
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from iaside.labels import class_labels
 from iaside.machine import (
     arithmetic,
     check_precision,
@@ -31,7 +32,7 @@ from iaside.machine import (
     kept_memory,
     look,
 )
-from iaside.probe import PROBE, Asked, check_images, class_labels, logits_of, probe
+from iaside.probe import PROBE, Asked, check_images, logits_of, probe
 from iaside.score import at_floor, clean_summary, warn_of_chance
 from iaside.shapley import coalitions
 from iaside.spectral import Masks, bands_of, check_masks
@@ -207,7 +208,8 @@ def coalition_images(
     present, such as rows of ``coalitions(M)``; returns (K, N, C, H, W), not clipped to [0, 1].
     absence, sigma, seed: what stands in absent bands, as in ``coalition_worths``.
 
-    Errors: those of ``coalition_worths`` for images, masks and absence.
+    Errors: those of ``coalition_worths`` for images, masks and absence; ValueError for members of
+    another number of bands.
     Source: seed 002 Eq. 5, Figs. 5 and 12.
 
     >>> from iaside.spectral import band_masks
@@ -218,10 +220,16 @@ def coalition_images(
     """
     images = check_images(images).detach()
     masks, _ = check_masks(masks, images)
+    members = members.cpu() if isinstance(members, Tensor) else torch.from_numpy(np.array(members))
     fill = _fill_images(images, absence, sigma, seed)
     filled = None if fill is None else fill(torch.arange(len(images)))
-    shown = _Assembler(images, filled, masks).coalitions(torch.as_tensor(members))
-    return shown.reshape(len(members), *images.shape)
+    game = _Assembler(images, filled, masks)
+    if members.ndim != 2 or members.shape[1] != len(game.bands):
+        raise ValueError(
+            f"members are {tuple(members.shape)}, and there are {len(game.bands)} bands: give (K, "
+            f"{len(game.bands)}), a row for each coalition"
+        )
+    return game.coalitions(members).reshape(len(members), *images.shape)
 
 
 class _Assembler:
@@ -243,6 +251,7 @@ class _Assembler:
     def _flat(bands: Tensor) -> Tensor:
         return bands.permute(0, 1, 3, 4, 2).reshape(len(bands), -1)
 
+    @torch.no_grad()  # masks may ask for gradients
     def coalitions(self, members: Tensor) -> Tensor:
         """(k, M) of 0.0 and 1.0 -> (k * B, C, H, W), coalition by coalition."""
         n, c, h, w = self.shape
@@ -306,7 +315,7 @@ class _Scorer:
         return time.perf_counter() - start
 
 
-@dataclass
+@dataclass(eq=False)
 class Setup:
     """What measuring a game starts from, all its coalitions or a sample of them (`prepare`)."""
 

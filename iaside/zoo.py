@@ -140,7 +140,7 @@ def _name(factors: dict) -> str:
     return "-".join([*parts, f"seed{factors['seed']}"])
 
 
-@dataclass
+@dataclass(eq=False)
 class Profile:
     """What is known of one trained network.
 

@@ -218,6 +218,50 @@ def test_linked_pictures_and_folders_are_taken(tmp_path):
         load_images(pets)
 
 
+def test_links_are_followed_as_torchvision_follows_them(tmp_path):
+    """Each that ends, also when two lead to one folder."""
+    from torchvision.datasets import ImageFolder
+
+    for k in range(5):
+        put(tmp_path / f"disk/more/{k}.png", k)
+    put(tmp_path / "disk/x.PNG", 5)
+    pets = class_folders(tmp_path / "pets", ["cat", "dog"])
+    (pets / "fox").symlink_to(tmp_path / "disk")
+    (pets / "dog/one").symlink_to(tmp_path / "disk/more")
+    (pets / "dog/two").symlink_to(tmp_path / "disk/more")
+    (pets / "dog/x2.png").symlink_to(pets / "dog/x.png")
+    (tmp_path / "link").symlink_to(pets)
+    for root in (pets, tmp_path / "link"):
+        right = ImageFolder(root)
+        assert count_images(root) == len(right) == 1 + 12 + 6
+        assert load_images(root)[1].tolist() == right.targets
+
+
+def test_links_in_circles_end(tmp_path):
+    pets = class_folders(tmp_path / "pets", ["cat", "dog"])
+    (pets / "dog/all").symlink_to(pets)  # or each cat were a dog
+    (pets / "dog/self").symlink_to(".")
+    (pets / "dog/cats").symlink_to(pets / "cat")
+    (pets / "cat/dogs").symlink_to(pets / "dog")
+    (pets / "dog/none.png").symlink_to("none.png")  # to itself: no file
+    with pytest.warns(RuntimeWarning, match=": 2 files left out, .*: 2 broken links"):
+        images, labels = load_images(pets)
+    greys = (images[:, 0, 0, 0] * 255).round().int().tolist()
+    assert list(zip(greys, labels.tolist(), strict=True)) == [(1, 0), (0, 0), (0, 1), (1, 1)]
+    (pets / "dog/none.png").unlink()
+    (pets / "everything").symlink_to(pets)
+    with pytest.raises(ValueError, match="the folder 'everything' .* holds no images, but would"):
+        load_images(pets)
+
+
+def test_a_flat_folder_is_told_of_its_pictures(tmp_path):
+    for name in ("a.JPG", "b.png", ".c.png"):
+        put(tmp_path / name)
+    (tmp_path / "d.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(ValueError, match="2 images outside the class folders.* labels.csv"):
+        load_images(tmp_path)
+
+
 @pytest.mark.parametrize("ending", [".gif", ".avif", ".jp2", ".jfif", ".JPG", ".webp", ".tif", ""])
 def test_formats_that_pillow_opens_are_images(tmp_path, ending):
     picture = Image.new("RGB", (32, 32), (200, 200, 200))

@@ -211,8 +211,17 @@ def test_labels_of_items_are_indices(label):
 
 
 def test_items_are_pairs():
-    with pytest.raises(TypeError, match="item 0 of the source is a dict: it must be a pair"):
-        load_images([{"image": torch.zeros(3, 8, 8), "label": 0}])
+    x = torch.zeros(3, 8, 8)
+    for item, text in (
+        ({"image": x, "label": 0}, r"dict with 'image', 'label': it must .*item\['image'\]"),
+        ((x, 0, "meta"), r"tuple of 3: it must be a pair .*\[\(item\[0\], item\[1\]\)"),
+        ((x,), "tuple of 1: it must be a pair"),
+        (x, "Tensor: it must be a pair"),
+    ):
+        with pytest.raises(TypeError, match=f"item 0 of the source is a {text}"):
+            load_images([item])
+    with pytest.raises(TypeError, match="got DataLoader; give its .dataset"):
+        load_images(torch.utils.data.DataLoader([(x, 0)]))
 
 
 class Lazy(Dataset):
@@ -266,7 +275,7 @@ def test_labels_of_a_data_set_are_what_its_items_say(three_classes):
         labels = load_images(source)[1].tolist()
         assert labels == [int(source[k][1]) for k in range(len(source))]
     assert load_images(translated)[1].tolist() == [7, 5, 9]
-    for label in (0.5, [0, 1], None, torch.tensor([0, 1]), float("nan")):
+    for label in (0.5, [0, 2], None, torch.tensor([1, 1]), float("nan"), 1.7, {"a": 1}, "b"):
         with pytest.raises(ValueError, match="the label of item 0 of this list is .*class index"):
             load_images([(square(0), label)])
 

@@ -1,9 +1,21 @@
 """What a reader would be misled by."""
 
+import inspect
+import io
+import pickle
+import subprocess
+import sys
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import pytest
 
 from iaside import plots
+from iaside.explain import Explanation
+from iaside.score import Interval
+from iaside.tables import Worths
 
 
 def test_only_logarithmic_axes_get_logarithmic_ticks():
@@ -13,7 +25,6 @@ def test_only_logarithmic_axes_get_logarithmic_ticks():
     axis = plots.trends(frame, "share", "score", "panel", "network", log=True)[0]
     steps = np.diff(axis.get_yticks())
     assert axis.get_xscale() == "log" and np.allclose(steps, steps[0])
-    plots.plt.close("all")
 
 
 def test_a_legend_beside_a_panel_takes_nothing_of_it():
@@ -24,4 +35,150 @@ def test_a_legend_beside_a_panel_takes_nothing_of_it():
     (axis,) = plots.scatter(frame, "x", "y", "panel")
     axis.figure.draw_without_rendering()
     assert axis.get_position().width * axis.figure.get_figwidth() > 3
-    plots.plt.close("all")
+
+
+def drawings():
+    """A call of every kind of figure, each by its name."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame([
+        {"model": m, "hue": h, "panel": p, "kind": "k", "band": k, "x": k + 1.0, "y": rng.random()}
+        for m in "ab" for h in "pq" for p in "uv" for k in range(3)
+    ])  # fmt: skip
+    for v in "xy":
+        frame[[f"{v}_low", f"{v}_high"]] = np.c_[frame[v] - 0.1, frame[v] + 0.1]
+    one = frame[(frame.hue == "p") & (frame.panel == "u")]
+    last, grid = one[one.band == 2], rng.random((3, 3))
+    table = pd.DataFrame(grid)
+    share = "share of v(all) - v(none)"
+    bands = pd.DataFrame({"band": range(3), "psi": 0.2, "sid": 0.3})
+    for v in ("psi", "sid"):
+        bands[[f"{v}_low", f"{v}_high"]] = 0.1, 0.4
+    three = Interval(*np.array([[0.1, 0.2, 0.3], [0.1] * 3, [0.0] * 3, [0.4] * 3]))
+    return {
+        "importance": lambda: plots.importance(one, "y"),
+        "estimates": lambda: plots.estimates(last, "y"),
+        "forest": lambda: plots.forest(last, ["y"], "model", "hue"),
+        "estimate_panels": lambda: plots.estimate_panels(last, "y", "model", "panel"),
+        "curves": lambda: plots.curves(one, "x", "y", log=True),
+        "curve_panels": lambda: plots.curve_panels(frame[frame.hue == "p"], "x", "y", "panel",
+                                                   "model"),
+        "trends": lambda: plots.trends(frame[frame.hue == "p"], "x", "y", "panel", "model"),
+        "maps": lambda: plots.maps(one[one.model == "a"].assign(grey=False), "band", "x", "y",
+                                   "panel", "grey"),
+        "mosaic": lambda: plots.mosaic(rng.random((2, 3, 8, 8)), ["a", "b"]),
+        "scatter": lambda: plots.scatter(last, "x", "y", "panel"),
+        "projections": lambda: plots.projections({"m": rng.random((2, 2))}, ["a", "b"], ["k", "k"]),
+        "matrix": lambda: plots.matrix(table, "rho"),
+        "interactions": lambda: plots.interactions({"m": three}, "nats"),
+        "surfaces": lambda: plots.surfaces({"m": table}, "nats", "x", "y"),
+        "heat_maps": lambda: plots.heat_maps({"m": grid}, {"m": [-1, 0, 1]}, "share"),
+        "bars": lambda: plots.bars(one[one.model == "a"], "band", "y", "panel"),
+        "points": lambda: plots.points(last, "x", "y", "panel", "model"),
+        "card": lambda: plots.card(bands, pd.DataFrame({"prefix": [1, 2], share: [0.5, 1]}), "m"),
+        "panels": lambda: plots.panels(2, 3, 2)[1],
+    }  # fmt: skip
+
+
+DRAWINGS = drawings()
+
+
+def figure_of(axes):
+    return np.atleast_1d(axes).flat[0].figure
+
+
+def test_every_function_that_draws_is_tried():
+    functions = dict(inspect.getmembers(plots, inspect.isfunction))
+    own = {n for n, f in functions.items() if f.__module__ == plots.__name__ and n[0] != "_"}
+    assert own == DRAWINGS.keys() | {"use_style", "subplots"}
+
+
+@pytest.fixture
+def theirs():
+    """A program with settings of its own and an open figure."""
+    with mpl.rc_context():
+        plt.switch_backend("agg")
+        mpl.rcParams.update({"font.size": 7, "lines.linewidth": 5, "savefig.bbox": "standard"})
+        figure = plt.figure()
+        figure.subplots().plot([1, 2])
+        yield figure
+        plt.close(figure)
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_drawing_changes_nothing_of_the_program(name, theirs):
+    before, colours = dict(mpl.rcParams), dict(mpl.colors.colorConverter.colors)
+    numbers, shown = plt.get_fignums(), theirs.axes[0].get_children()
+    figure = figure_of(DRAWINGS[name]())
+    figure.savefig(io.BytesIO())
+    assert dict(mpl.rcParams) == before and dict(mpl.colors.colorConverter.colors) == colours
+    assert plt.get_fignums() == numbers and plt.gcf() is theirs and figure is not theirs
+    assert theirs.axes[0].get_children() == shown and len(theirs.axes) == 1
+
+
+def test_importing_changes_nothing_of_the_program():
+    code = """if True:
+        import matplotlib, pandas, warnings
+        matplotlib.use("agg")
+        def now():
+            return (dict(matplotlib.rcParams), dict(matplotlib.colors.colorConverter.colors),
+                    pandas.get_option("display.max_rows"), list(warnings.filters))
+        import seaborn
+        before = now()
+        import iaside.plots
+        assert now() == before
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["importance", "curves", "matrix", "scatter", "heat_maps"])
+def test_a_figure_looks_the_same_in_every_program(name, theirs):
+    """Its ticks, too, which matplotlib makes when it draws: in a report all is in the style."""
+    def pixels(settings):
+        saved, shown = io.BytesIO(), io.BytesIO()
+        with mpl.rc_context(settings):
+            figure_of(drawings()[name]()).savefig(saved, dpi=50)
+            figure = figure_of(drawings()[name]())
+            figure.canvas.print_figure(shown, dpi=50, bbox_inches="tight")  # as Jupyter does
+        return saved.getvalue(), shown.getvalue()
+
+    own = {"font.size": 30, "font.sans-serif": ["DejaVu Sans Mono"], "grid.color": "red",
+           "xtick.major.size": 12, "savefig.bbox": "standard", "figure.dpi": 33}  # fmt: skip
+    assert pixels(own) == pixels(plots.STYLE)
+
+
+def test_figures_are_pyplots_where_it_shows_them(monkeypatch):
+    """As inline and windows do; a window is not needed for that."""
+    for backend, kept in (("agg", 0), ("pdf", 0), ("svg", 0), ("module://matplotlib_inline", 1)):
+        monkeypatch.setattr(mpl, "get_backend", lambda backend=backend: backend)
+        before = plt.get_fignums()
+        figure = figure_of(DRAWINGS["curves"]())
+        assert len(plt.get_fignums()) - len(before) == kept, backend
+        plt.close(figure)
+
+
+def test_panels_are_drawn_where_the_caller_wants_them(theirs):
+    axis = theirs.axes[0]
+    frame = pd.DataFrame({"model": "a", "band": [0, 1], "x": [1, 2], "y": [0.2, 0.3],
+                          "y_low": [0.1, 0.1], "y_high": [0.4, 0.4]})  # fmt: skip
+    width = theirs.get_figwidth()
+    assert plots.importance(frame, "y", ax=axis)[0] is axis
+    for draw in (lambda: plots.estimates(frame, "y", hue="x", ax=axis),
+                 lambda: plots.curves(frame, "x", "y", ax=axis),
+                 lambda: plots.matrix(pd.DataFrame(np.eye(2)), "rho", ax=axis)):  # fmt: skip
+        assert draw() is axis
+    e = Explanation(Worths({"v": np.random.default_rng(0).normal(size=(4, 9))}, {}), "positive")
+    assert e.plot("psi", ax=axis)[0] is axis and theirs.get_figwidth() == width
+    with pytest.raises(ValueError, match="ax= is one panel, and there are 2 models"):
+        plots.importance(pd.concat([frame, frame.assign(model="b")]), "y", ax=axis)
+
+
+def test_many_plots_leave_no_figure_open(theirs):
+    e = Explanation(Worths({"v": np.random.default_rng(0).normal(size=(4, 9))}, {}), "positive")
+    before = plt.get_fignums()
+    kept = [e.plot()[0].figure for _ in range(22)]
+    assert plt.get_fignums() == before and len({*kept}) == 22
+
+
+def test_figures_can_be_sent_elsewhere():
+    figure = figure_of(DRAWINGS["curves"]())
+    assert len(pickle.loads(pickle.dumps(figure)).axes) == len(figure.axes)

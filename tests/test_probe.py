@@ -524,7 +524,7 @@ def test_one_probability_is_that_of_label_1():
     [
         (["cat", "dog", "cat", "dog"], "are no numbers; give one integer"),
         (torch.zeros(4, dtype=int, device="meta"), "labels are on the meta device"),
-        (torch.zeros(4, 2, dtype=int), "4 labels for 4 images|soft labels must be|2 classes"),
+        (torch.zeros(4, 2, dtype=int), "those of image 0 are not one-hot: several labels .or none"),
     ],
 )
 def test_labels_that_are_none_are_refused_in_one_line(labels, text):

@@ -5,7 +5,6 @@ import math
 import shutil
 from types import SimpleNamespace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -325,24 +324,24 @@ def test_planted_substitutes_and_complements_are_named_and_drawn():
     game = 2.0 * present[:, [0, 2]].all(1) + 3.0 * present[:, [1, 3]].any(1)
     table = game[:, None] * np.linspace(0.8, 1.2, N)
     trained = {"net": SimpleNamespace(worths=SimpleNamespace(table=table))}
-    exec(source, {
+    space = {
         "np": np, "plots": plots, "interval": interval, "Interval": Interval, "M": M, "n": N,
         "interaction_values": interaction_values, "trained": trained, "game": "log_likelihood",
         "cell": lambda i, digits: f"{i.estimate:.{digits}f}", "Markdown": str,
         "display": said.append,
-    })  # fmt: skip
+    }  # fmt: skip
+    exec(source, space)
     assert said == [
         f"**net**: of 6 pairs 1 are clearly substitutes, 1 clearly complements; strongest "
         f"substitutes: 1 and 3, -3.00; strongest complements: 0 and 2, 2.00 (n = {N})."
     ]
-    axis = plt.gcf().axes[0]
+    axis = space["axes"][0]
     rows, columns = ([tick.get_text() for tick in ticks]
                      for ticks in (axis.get_yticklabels(), axis.get_xticklabels()))  # fmt: skip
     drawn = {(columns[int(t.get_position()[0])], rows[int(t.get_position()[1])]): t.get_text()
              for t in axis.texts}  # fmt: skip
     assert drawn.pop(("0", "2")) == "2.00" and drawn.pop(("1", "3")) == "-3.00"
     assert len(drawn) == 4 and set(drawn.values()) <= {"(0.00)", "(-0.00)"}
-    plt.close("all")
 
 
 @pytest.fixture

@@ -1,0 +1,95 @@
+"""Labels as people have them -> one class index per image, or probabilities."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def class_labels(labels, n: int, soft: bool = False) -> Tensor:
+    """Labels of n images as a tensor: (n,) int64, or (n, classes) probabilities where soft.
+
+    Taken are whole numbers in any tensor, array, column or list (2.0 is 2, True is 1), and one-hot
+    rows (n, classes): for the classes that they name, where soft for the probabilities that they
+    are. Errors: ValueError/TypeError for what names no class, or several of one image.
+
+    >>> class_labels([3, 1], 2)
+    tensor([3, 1])
+    >>> class_labels(torch.tensor([[0, 1, 0], [1, 0, 0]]), 2)
+    tensor([1, 0])
+    """
+    labels = _numbers(labels)
+    if labels.is_meta:
+        raise ValueError(
+            "labels are on the meta device, where numbers are not kept; make them on the CPU"
+        )
+    if labels.shape[1:] == (1,):
+        labels = labels[:, 0]
+    if labels.ndim not in (1, 2) or len(labels) != n:
+        raise ValueError(
+            f"labels are {labels.dtype} of shape {tuple(labels.shape)}: {len(labels)} labels for "
+            f"{n} images; give one integer class index per image"
+            if labels.ndim else f"labels={labels.item()!r} is one number; give one label per image"
+        )
+    return _of_rows(labels, soft) if labels.ndim == 2 else _indices(labels)
+
+
+def _numbers(labels) -> Tensor:
+    """Labels in a plain tensor, whatever holds them."""
+    found = labels
+    try:
+        if isinstance(found, list | tuple) and any(isinstance(one, Tensor) for one in found):
+            found = torch.stack([torch.as_tensor(one) for one in found])
+        elif not isinstance(found, Tensor):
+            if np.ma.is_masked(found):
+                found = found.astype(float).filled(np.nan)
+            found = np.asarray(found)
+            found = np.array(found.tolist()) if found.dtype == object else found
+            found = torch.from_numpy(found.astype(found.dtype.newbyteorder("=")))  # a copy
+            if isinstance(labels, list | tuple) and found.is_floating_point():
+                found = found.to(torch.get_default_dtype())
+        if found.is_complex():
+            raise TypeError("complex numbers have no order")
+        return found.detach().to_dense().as_subclass(Tensor)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # names, rows of lengths
+        many = isinstance(labels, list | tuple) and any(
+            isinstance(one, list | tuple | set | np.ndarray | Tensor) for one in labels
+        )
+        why = "are several labels an image" if many else "are no numbers"
+        text = " ".join(str(labels).split())[:40]
+        raise TypeError(f"labels {text!r} {why}; give one integer class index per image") from error
+
+
+def _of_rows(labels: Tensor, soft: bool) -> Tensor:
+    """What rows (n, classes) say: the classes of one-hot ones, or probabilities where soft."""
+    rows = labels if labels.is_floating_point() else labels.float()
+    whole = (rows == rows.round()).all()
+    if whole and (one_hot := ((rows == 1).sum(1) == 1) & ((rows != 0).sum(1) == 1)).all():
+        return rows if soft else rows.argmax(1)
+    if whole:
+        k = int((~one_hot).nonzero()[0])
+        raise ValueError(
+            f"labels have {labels.shape[1]} numbers an image, and those of image {k} are not "
+            "one-hot: several labels (or none) of an image are not taken; give one integer class "
+            "index per image"
+        )
+    if not soft:
+        raise ValueError(
+            f"labels are {labels.dtype} of shape {tuple(labels.shape)}, not one-hot: probabilities "
+            "are not taken here; give one integer class index per image, as labels.argmax(1) does"
+        )
+    if not (rows.min() >= 0 and (rows.double().sum(1) - 1).abs().max() <= 1e-3):
+        raise ValueError("soft labels must be probabilities: non-negative, each row sums to 1")
+    return rows
+
+
+def _indices(labels: Tensor) -> Tensor:
+    if labels.is_floating_point():
+        odd = ~((labels == labels.round()) & (labels.abs() < 2**53))
+        if odd.any():
+            k = int(odd.nonzero()[0])
+            raise ValueError(
+                f"the label of image {k} is {labels[k].item():.6g}; class indices must be integers"
+            )
+    return labels.long()

@@ -1,0 +1,104 @@
+"""Results are compared, hashed, found in lists, copied and sent to other processes."""
+
+import copy
+import dataclasses
+import importlib
+import inspect
+import pickle
+import pkgutil
+import typing
+
+import numpy as np
+import pytest
+import torch
+
+import iaside
+from iaside.attribution import Exploration
+from iaside.estimator import Controls, Estimates, SampledWorths
+from iaside.explain import Explanation, compare
+from iaside.faithfulness import Examination
+from iaside.robustness import Correlation
+from iaside.score import Interval
+from iaside.tables import CLEAN, Condition, Responses, Worths
+from iaside.zoo import Profile
+
+
+def game(seed=0):
+    return Worths({"v": np.random.default_rng(seed).normal(size=(4, 9))}, {})
+
+
+def sampled():
+    rows = [np.zeros(2, np.int64), np.zeros(2, np.int64), np.array([0, 3], np.uint64)]
+    return SampledWorths(*rows, {"v": np.arange(2.0)}, {"n_bands": 2})
+
+
+def explanation():
+    return Explanation(game())
+
+
+ITSELF = {
+    "Explanation": explanation, "Worths": game, "SampledWorths": sampled,
+    "Controls": lambda: Controls([sampled()], [1.0]),
+    "Responses": lambda: Responses([CLEAN], {"correct": np.ones((1, 3))}, np.ones((2, 3)),
+                                   np.zeros((1, 2, 3)), {}),
+    "Examination": lambda: Examination({"a": {}}, {"insertion": np.ones((1, 2))}, {}, None),
+    "Profile": lambda: Profile("a", {}, [1], {1: game()}),
+}  # fmt: skip
+BY_CONTENT = {
+    "Interval": lambda: Interval(np.arange(3.0), np.full(3, np.nan), np.zeros(3), np.ones(3)),
+    "a number's Interval": lambda: Interval(0.5, float("nan"), 0.0, 1.0),
+    "Comparison": lambda: compare(explanation(), Explanation(game(1))),
+    "Exploration": lambda: Exploration(
+        *(torch.arange(6.0).reshape(1, 6).requires_grad_() for _ in range(4)), torch.tensor([1])
+    ),
+    "Estimates": lambda: Estimates(np.eye(2), np.eye(2)),
+    "Correlation": lambda: Correlation(0.5, float("nan"), 0.8, 0.02, 0.4, 0.6, 20),
+    "Condition": lambda: Condition("fgsm", 0.1, 2),
+}
+
+
+@pytest.mark.parametrize("make", ITSELF.values(), ids=ITSELF)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_tables_are_equal_to_themselves_alone(make):
+    one, other = make(), make()
+    assert one == one and one != other and one in [other, one] and one not in [other]
+    assert len({one, other, one}) == 2 and {one: 1}[one] == 1 and [other, one].index(one) == 1
+    for same in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
+        assert type(same) is type(one) and vars(same).keys() == vars(one).keys()
+
+
+@pytest.mark.parametrize("make", BY_CONTENT.values(), ids=BY_CONTENT)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_what_unpacks_is_equal_by_content(make):
+    one, other = make(), make()
+    assert one == other and not one != other and hash(one) == hash(other)
+    assert one in [other] and len({one, other}) == 1
+    for same in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
+        assert same == one and type(same) is type(one)
+    assert len([*one]) == len(one._fields)
+
+
+def test_equality_sees_shape_content_and_length():
+    one = Interval(np.zeros(2), np.zeros(2), np.zeros(2), np.ones(2))
+    assert one != one._replace(high=np.ones(3)) and one != one._replace(high=1.0)
+    assert one != one._replace(high=np.array([1.0, np.nextafter(1, 2)]))
+    assert one != tuple(one)[:3] and one != "interval" and one != None  # noqa: E711
+    assert Interval(0.5, 0.1, 0.0, 1.0) == (0.5, 0.1, 0.0, 1.0)
+    assert {Interval(0.5, 0.1, 0.0, 1.0): 1}[0.5, 0.1, -0.0, 1] == 1
+
+
+def test_no_result_of_the_package_compares_arrays_by_truth():
+    """Of all classes that would: a dataclass with the equality of its fields, a plain tuple."""
+    for module in pkgutil.iter_modules(iaside.__path__):
+        module = importlib.import_module(f"iaside.{module.name}")
+        for name, kind in inspect.getmembers(module, inspect.isclass):
+            if kind.__module__ != module.__name__ or name.startswith("_"):
+                continue
+            if dataclasses.is_dataclass(kind) and not kind.__dataclass_params__.frozen:
+                assert kind.__eq__ is object.__eq__ and kind.__hash__ is object.__hash__, name
+            if typing.NamedTuple in getattr(kind, "__orig_bases__", ()):
+                arrays = any(w in str(a) for a in kind.__annotations__.values()
+                             for w in ("ndarray", "Tensor", "Interval"))  # fmt: skip
+                assert not arrays or "Callable" in str(kind.__annotations__) or (
+                    kind.__eq__ is not tuple.__eq__
+                ), name
