@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from iaside.answers import logits_of
 from iaside.machine import (
     arithmetic,
     check_precision,
@@ -31,7 +32,7 @@ from iaside.machine import (
     kept_memory,
     look,
 )
-from iaside.probe import PROBE, Asked, check_images, class_labels, logits_of, probe
+from iaside.probe import PROBE, Asked, check_images, class_labels, probe
 from iaside.score import at_floor, clean_summary, warn_of_chance
 from iaside.shapley import coalitions
 from iaside.spectral import Masks, split_bands
@@ -271,7 +272,7 @@ class _Scorer:
     def asking(self, model) -> _Scorer:
         """The same of the same model somewhere else, or of none."""
         own, asked = copy.copy(self), self.asked
-        own.asked = Asked(model, asked.outputs, asked.dtype, asked.classes, singly=asked.singly)
+        own.asked = Asked(model, asked.outputs, asked.way, asked.classes)
         return own
 
     @torch.no_grad()
@@ -433,7 +434,7 @@ def prepare(
     bands_hash = masks if isinstance(masks, Tensor) else first
     provenance = {
         "model": fingerprint_model(scorer.model, asked.answer),
-        "outputs": asked.gives,
+        **asked.about,
         "images": fingerprint(images),
         "look": look(images),
         "labels": fingerprint(labels) if labels is not None else None,
