@@ -424,7 +424,7 @@ def _takes_larger(model, x: Tensor) -> bool:
     """
     try:
         answer = model(channels_last(x.new_zeros(1, x.shape[1], *_frame(x))))
-    except (AssertionError, RuntimeError, TypeError, ValueError):
+    except Exception:  # each runtime has its own
         return False
     return answer.shape == (1, model.classes)
 

@@ -11,11 +11,13 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import CheckpointError
 
 from iaside.gradients import cross_entropy, gradients, probability
+from iaside.inside import is_scripted
 from iaside.machine import channels_last, told_apart
 from iaside.perturb import _numpy_seeded
-from iaside.probe import check_images
+from iaside.probe import Asked, check_images
 from iaside.rescale import Rescale
 
 
@@ -181,11 +183,27 @@ def deeplift(model, x, y, draws, at_once) -> Tensor:
     Not through captum, whose rule overwrites where windows of a max-pool overlap and knows neither
     ReLU6 nor functions. Of the logit: no rule of this kind adds up through a softmax.
     """
+    if is_scripted(model):
+        raise ValueError(
+            "deeplift has rules for the functions that a model calls, and those of TorchScript are "
+            "out of sight; give the torch model itself, or take integrated_gradients"
+        )
+    if isinstance(model, Asked) and model.way.singly:
+        raise ValueError(
+            "deeplift shows a model an image and black together, and this one takes one picture at "
+            "a time; give one that takes batches, or take integrated_gradients"
+        )
     image = _leaf(x)
     with Rescale():
         outputs = model(channels_last(torch.cat([image, torch.zeros_like(x)])))
     logits, of_black = outputs.gather(1, y.repeat(2)[:, None])[:, 0].chunk(2)
-    (multiplier,) = torch.autograd.grad(logits.sum(), image)
+    try:
+        (multiplier,) = torch.autograd.grad(logits.sum(), image)
+    except CheckpointError as error:
+        raise ValueError(
+            "deeplift has no rule for functions that torch.utils.checkpoint calls again; leave "
+            "checkpoints out of the model, or take integrated_gradients"
+        ) from error
     attribution = x * multiplier
     total, change = attribution.double().sum((1, 2, 3)), (logits - of_black).detach().double()
     rounding = 1e-5 * attribution.abs().double().sum((1, 2, 3))

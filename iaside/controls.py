@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from iaside.estimator import Controls, SampledWorths
+from iaside.inside import is_sealed
 from iaside.machine import told_apart
-from iaside.models import Classifier, load_model
+from iaside.models import Classifier, check_classifier, load_model
 from iaside.worths import check_images
 
 LOGIT_SD = 0.01, 3.0  # of a control that is neither constant nor certain of random classes
@@ -56,8 +57,20 @@ def calibrated(model: Classifier, images: Tensor) -> Classifier:
     >>> calibrated(control, torch.rand(9, 3, 64, 64))(torch.rand(2, 3, 64, 64)).std() < 3
     tensor(True)
     """
+    check_classifier(model, "calibrated")
+    if is_sealed(model):
+        raise ValueError(
+            "calibrated sets batch norms, and those of a scripted or exported network are out of "
+            "reach; give the torch network itself"
+        )
     batch = _batch(images)
-    model = copy.deepcopy(model)
+    try:
+        model = copy.deepcopy(model)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"calibrated works on a copy, and {model.name} cannot be copied ({str(error)[:80]}); "
+            "leave out what it holds besides layers"
+        ) from error
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not norms:
         return model

@@ -447,7 +447,7 @@ def examine(
     quantities = [*QUANTITIES, *(f"correct {name}" for name in judges)]
     provenance = {
         "networks": known,
-        "outputs": model.gives,
+        **model.about,
         "images": fingerprint(images),
         "labels": fingerprint(labels),
         "n_images": len(images),

@@ -21,9 +21,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from iaside.answers import OUTPUTS, logits_of, not_as_said, place_of, taken
 from iaside.architectures import ARCHITECTURES
 from iaside.files import replacing, write_text
-from iaside.probe import OUTPUTS, logits_of, not_as_said
+from iaside.probe import check_weights
 
 PROJECT = Path(__file__).resolve().parents[1]
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -57,13 +58,23 @@ class Classifier(nn.Module):
 
     def __init__(self, net: nn.Module, recipe: dict, name: str):
         super().__init__()
+        if not isinstance(net, nn.Module):
+            raise TypeError(
+                f"{name}: net is a {type(net).__name__}, and a Classifier holds a torch module; "
+                "give other callables to the loops as they are"
+            )
         self.net = net
         self.recipe = _checked(recipe, name)
         self.name = name
         self.input_size = tuple(recipe["input_size"][-2:])
         for key in ("mean", "std"):  # they are in the recipe, hence not in the state dict
             self.register_buffer(key, self._exact(key), persistent=False)
-        self.eval().requires_grad_(False)
+        try:
+            self.eval()
+        except NotImplementedError:  # of what torch.export made, which has no modes
+            for module in self.modules():
+                module.training = False
+        self.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits.  x: (B, 3, H, W) pixels in [0, 1];  returns (B, K) in the net's dtype.
@@ -75,6 +86,8 @@ class Classifier(nn.Module):
         outputs = self.recipe.get("outputs", "logits")
         if outputs == "logits":
             return given
+        if not isinstance(given, Tensor):
+            given = taken(given, place_of(given, len(x), outputs, class_outputs=True))
         if wrong := not_as_said(given, outputs):
             raise ValueError(
                 f"{self.name}: the recipe says outputs {outputs!r}, but {wrong}; correct that field"
@@ -171,15 +184,33 @@ def save_weights(model: Classifier, path: str | Path) -> None:
     ...     load_model("mine", weights=f"{folder}/mine.safetensors").recipe == model.recipe
     True
     """
+    check_classifier(model, "save_weights")
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"save_weights writes .safetensors, got {str(path)!r}: change the ending.")
+    state = model.net.state_dict()
+    for key, value in state.items():
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+            raise ValueError(
+                f"save_weights writes dense tensors, and {key!r} is none (of a quantised "
+                "network?); save this one with torch.save"
+            )
     # clone: safetensors refuses tensors that share memory
-    state = {k: v.detach().cpu().contiguous().clone() for k, v in model.net.state_dict().items()}
+    state = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
     # The recipe first: weights without a recipe are of no use, a recipe alone does no harm.
     write_text(path.with_suffix(".json"), json.dumps(model.recipe, indent=2) + "\n")
     with replacing(path) as file:
         file.write(save(state))
+
+
+def check_classifier(model: object, what: str) -> None:
+    """Refuse what is no Classifier, or one whose weights have no values."""
+    if not isinstance(model, Classifier):
+        raise TypeError(
+            f"{what} takes a Classifier, got a {type(model).__name__}; wrap a torch module: "
+            "Classifier(module, recipe, name)"
+        )
+    check_weights(model)
 
 
 def _found(path: Path, what: str) -> Path:

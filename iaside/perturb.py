@@ -584,6 +584,12 @@ def _attackable(model: Asked, method: str, device: torch.device) -> Iterator[Ask
         with torch.inference_mode(False), torch.enable_grad(), arithmetic("float32", device):
             yield model
     except (RuntimeError, BufferError) as error:  # a BufferError of np.from_dlpack
+        if "use_reentrant" in str(error):
+            raise ValueError(
+                f"{method} needs gradients with respect to the pixels alone, which re-entrant "
+                "checkpointing does not give; let the model call torch.utils.checkpoint.checkpoint("
+                "..., use_reentrant=False)"
+            ) from error
         if not any(text in str(error) for text in _NO_GRADIENT):
             raise
         raise ValueError(

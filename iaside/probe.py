@@ -2,41 +2,67 @@
 
 Two pictures are shown together, each alone, and together again: six picture passes, once per model
 and loop. The two are not alike, not even mirrored: among its like a picture finds its own mean and
-variance, and a batch norm that takes them from the batch would go unseen. `probe` refuses what
-would give wrong numbers without a word and returns the model as the loop is to ask it, `Asked`,
-which every other loop takes as it is.
+variance, and a batch norm that takes them from the batch would go unseen. Nor are they stored alike
+when they are shown again: a model may read memory and not pixels. `probe` refuses what would give
+wrong numbers without a word and returns the model as the loop is to ask it, `Asked`, which every
+other loop takes as it is.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
 import re
+import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from iaside.answers import (
+    NARROW,
+    OUTPUTS,
+    SPREAD,
+    Place,
+    logits_of,
+    not_as_said,
+    place_of,
+    said,
+    taken,
+)
+from iaside.inside import in_training, networks
 from iaside.machine import arithmetic, told_apart
 
-OUTPUTS = ("logits", "probabilities", "binary")
 PROBE = 6  # pictures that a probe shows a model
-DEPTH = 6  # of attributes, closures and containers in which networks are looked for
-FLOOR = 1e-12  # of probabilities: the logarithm of 0 is no number to average
-LEAST, SPREAD = 1e-6, {"float32": 1e-3, "bfloat16": 3e-2}  # of answers to the same: the tolerance
+LEAST = 1e-6  # of answers to the same: the tolerance, as well as SPREAD
 ROUNDED = 1e-5  # outside [0, 1]: as far as resizing takes pixels by rounding alone
-WIDE, NARROW = (torch.float32, torch.float64), (torch.bfloat16, torch.float16)
-ABOUT_DTYPE = re.compile(r"dtype|scalar type|Input type|same type")
+WIDE = torch.float32, torch.float64
+ABOUT_DTYPE = re.compile(r"dtype|scalar type|Input type|same type|data type")
+
+
+class Way(NamedTuple):
+    """How a model is asked: what it is shown, and where in its answer the logits are.
+
+    dtype: of the pixels, None as they are;  channels_last: how they lie in memory, contiguous
+    otherwise;  singly: one picture at a time;  place: as in ``iaside.answers``.
+    """
+
+    dtype: torch.dtype | None = None
+    channels_last: bool = True
+    singly: bool = False
+    place: Place = ()
+
+
+USUAL = Way()
 
 
 class Asked(nn.Module):
     """A model as loops ask it: it is shown a copy of the pixels and answers with logits.
 
-    model: any callable (B, C, H, W) -> (B, ...);  outputs: what that gives (`probe`);  dtype: of
-    the pixels it takes, None as they are;  classes: of its answers, None where they have none;
-    answer: its own to the first picture, (1, ...) on the CPU;  singly: whether it is shown one
-    picture at a time, as it takes no more.
+    model: any callable (B, C, H, W) -> (B, ...);  outputs: what that gives (`probe`);  way: how it
+    is asked;  classes: of its answers, None where they have none;  answer: its own to the first
+    picture, (1, ...) on the CPU.
     A copy, because a model may write to its input, and its answer too, because it may keep that as
     a buffer. Gradients pass.
 
@@ -48,15 +74,14 @@ class Asked(nn.Module):
         self,
         model: Callable[[Tensor], Tensor],
         outputs: str = "logits",
-        dtype: torch.dtype | None = None,
+        way: Way = USUAL,
         classes: int | None = None,
         answer: Tensor | None = None,
-        singly: bool = False,
     ) -> None:
         super().__init__()
         self.training = False  # of this one alone: the model stays as it is
-        self.model, self.outputs, self.dtype = model, outputs, dtype
-        self.classes, self.answer, self.singly = classes, answer, singly
+        self.model, self.outputs, self.way = model, outputs, way
+        self.classes, self.answer = classes, answer
 
     @property
     def gives(self) -> str:
@@ -65,57 +90,44 @@ class Asked(nn.Module):
         recipe = getattr(self.model, "recipe", None) or {}
         return recipe.get("outputs", "logits") if self.outputs == "logits" else self.outputs
 
+    @property
+    def about(self) -> dict:
+        """What a provenance keeps of it: ``outputs``, and ``asked`` where that is not as usual."""
+        shown = [
+            *["contiguous pixels"] * (not self.way.channels_last),
+            *["one picture at a time"] * self.way.singly,
+            *[f"model(x){said(self.way.place)} taken"] * bool(self.way.place),
+        ]
+        return {"outputs": self.gives} | ({"asked": ", ".join(shown)} if shown else {})
+
     def forward(self, x: Tensor) -> Tensor:
-        ask = one_by_one(self.model) if self.singly else self.model
-        return logits_of(ask(copied(x, self.dtype)), self.outputs)
+        return logits_of(answered(self.model, x, self.way), self.outputs)
 
 
-def one_by_one(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """The same answers of a model that takes one picture at a time, as some exported ones do."""
-    return lambda x: torch.cat([model(one) for one in x.split(1)])
+def answered(model: Callable[[Tensor], object], x: Tensor, way: Way) -> Tensor:
+    """The tensor that a model answers with to a copy of the pixels."""
+    return _joined(_answers(model, x, way), way)
 
 
-def copied(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """The same pixels in memory of their own, in the layout of ``channels_last``."""
-    return x.to(dtype or x.dtype, copy=True, memory_format=torch.channels_last)
+def _joined(answers: list, way: Way) -> Tensor:
+    found = [taken(answer, way.place) for answer in answers]
+    if not way.singly:
+        return found[0]
+    for one in found:
+        _check_length(one, 1)
+    return torch.cat(found)
 
 
-def logits_of(answer: Tensor, outputs: str) -> Tensor:
-    """A copy of a model's answer, as logits.
-
-    >>> logits_of(torch.tensor([[2.0]]), "binary").tolist()
-    [[0.0, 2.0]]
-    >>> logits_of(torch.tensor([[1.0, 0.0]]), "probabilities").exp().tolist()[0][0]
-    1.0
-    """
-    if outputs == "probabilities":
-        p = answer.to(torch.promote_types(answer.dtype, torch.float32))
-        if p.numel() == len(p):
-            p = torch.cat([1 - p.reshape(-1, 1), p.reshape(-1, 1)], 1)
-        return p.clamp(min=FLOOR).log()
-    if outputs == "binary":
-        z = answer.reshape(len(answer), 1)
-        return torch.cat([torch.zeros_like(z), z], 1)
-    return answer.clone()
+def _answers(model: Callable[[Tensor], object], x: Tensor, way: Way) -> list:
+    """What a model answers to a copy of the pixels, once or for each picture."""
+    shown = copied(x, way)
+    return [model(part) for part in (shown.split(1) if way.singly else [shown])]
 
 
-def not_as_said(answer: Tensor, outputs: str) -> str:
-    """Why an answer (B, ...) cannot be what it is said to be; "" where it can, or is not finite.
-
-    >>> not_as_said(torch.tensor([[0.5, 0.9]]), "probabilities")
-    'answers range from 0.5 to 0.9 and sum to 1 only within 0.4'
-    """
-    single = answer.numel() == len(answer)
-    if outputs == "binary" and not single:
-        return f"that is one logit per image, and the model gives {tuple(answer.shape[1:])}"
-    if outputs == "probabilities" and answer.isfinite().all():
-        slack = SPREAD["bfloat16" if answer.dtype in NARROW else "float32"]
-        low, high = answer.min().item(), answer.max().item()
-        off = 0.0 if single else (answer.double().sum(1) - 1).abs().max().item()
-        if low < 0 or high > 1 + slack or off > slack:
-            sums = "" if single else f" and sum to 1 only within {off:.3g}"
-            return f"answers range from {told_apart(low, 0)} to {told_apart(high, 1)}{sums}"
-    return ""
+def copied(x: Tensor, way: Way) -> Tensor:
+    """The same pixels in memory of their own, in the layout that the model takes."""
+    layout = torch.channels_last if way.channels_last else torch.contiguous_format
+    return x.to(way.dtype or x.dtype, copy=True, memory_format=layout)
 
 
 @torch.no_grad()
@@ -138,6 +150,10 @@ def probe(
     which the logarithm is taken, floored at 1e-12 (of one column p, that of 1 - p and p), or
     ``binary``, one logit z that becomes the two logits 0 and z: label 1 is the positive class.
     class_outputs: False where the answers need not be classes, such as embeddings.
+    A model that does not take pixels which lie channels last, or reads memory in its order, is
+    shown contiguous ones, and one that takes no two pictures one at a time. An answer may be a
+    tuple, a dictionary, an object: what is called logits is taken, or the first tensor (B, classes)
+    in it, which stderr names. ``Asked.about`` says so, and hence every provenance and report.
     device: where to show them, None where they are. An ``Asked`` has been seen and is not shown
     anything; only the labels are held against its classes.
 
@@ -164,34 +180,24 @@ def probe(
     pair = _pair(images.detach()).to(device)
 
     with arithmetic(precision, device):
-        ask = model
-        try:
-            together, dtype = _first(ask, pair)
-        except Exception as error:  # each runtime has its own for a batch that it does not take
-            ask = one_by_one(model)
-            try:
-                together, dtype = _first(ask, pair)
-            except Exception:
-                raise error from None
+        together, first_way = _first(model, pair, outputs, class_outputs)
         _check_rows(together, 2)
-        try:
-            alone = [ask(copied(one, dtype)).clone() for one in pair.split(1)]
-        except ValueError as error:  # batch norm in training mode takes no single value
-            raise ValueError(_beside(model)) from error
-        again = ask(copied(pair, dtype)).clone()
-    for answer, n in ((alone[0], 1), (alone[1], 1), (again, 2)):
-        _check_rows(answer, n)
+        alone = _alone(model, pair, first_way)
+        again, way = _again(model, pair, first_way, together, SPREAD[precision])
+        if way.channels_last != first_way.channels_last:  # it reads memory
+            together, alone = again, _alone(model, pair, way)
     _check_arithmetic(model, together.dtype, precision)
-    spread = SPREAD[precision]
-    _check_same(model, together.double(), torch.cat(alone).double(), again.double(), spread)
+    _check_same(model, together, alone, again, SPREAD[precision])
     classes = None
     if class_outputs or outputs != "logits":
         classes = _classes(together, outputs)
         _check_range(labels, classes)
-    return Asked(
-        model, outputs, dtype if dtype != pair.dtype else None, classes, alone[0].cpu(),
-        singly=ask is not model,
-    )  # fmt: skip
+    if way.place:
+        print(f"the model answers with more than a tensor: model(x){said(way.place)} is taken",
+              file=sys.stderr)  # fmt: skip
+    if way.dtype == pair.dtype:
+        way = way._replace(dtype=None)
+    return Asked(model, outputs, way, classes, alone[:1].cpu())
 
 
 def _pair(images: Tensor) -> Tensor:
@@ -202,21 +208,79 @@ def _pair(images: Tensor) -> Tensor:
     return torch.cat([first, next(differs, first.flip(-1) / 2)])
 
 
-def _first(model: Callable, pair: Tensor) -> tuple[Tensor, torch.dtype]:
-    """The answer to pixels of the first dtype that the model takes, and that dtype."""
-    refused = None
-    for dtype in dict.fromkeys((pair.dtype, *WIDE)):
-        try:
-            answer = model(copied(pair, dtype))
-        except RuntimeError as error:
-            if not ABOUT_DTYPE.search(str(error)):
+def _first(
+    model: Callable, pair: Tensor, outputs: str, class_outputs: bool
+) -> tuple[Tensor, Way]:
+    """The answer to two pictures in the first way that the model takes, and that way.
+
+    Pixels lie channels last, which is fastest, unless the model takes them contiguous only (a
+    ``view`` after a convolution); networks exported for a batch of one are shown one at a time.
+    """
+    refusals = []
+    for singly, channels_last in ((False, True), (False, False), (True, True), (True, False)):
+        for dtype in dict.fromkeys((pair.dtype, *WIDE)):
+            way = Way(dtype, channels_last, singly)
+            try:
+                answers = _answers(model, pair, way)
+            except torch.OutOfMemoryError:
                 raise
-            refused = refused or error
-        else:
-            if not isinstance(answer, Tensor):
-                _check_rows(answer, len(pair))
-            return answer.clone(), dtype
-    raise ValueError(_narrow(model, "takes neither float32 nor float64 pixels")) from refused
+            except Exception as error:  # each runtime has its own for what it does not take
+                refusals.append((way, error))
+                if not ABOUT_DTYPE.search(str(error)):
+                    break
+            else:
+                rows = 1 if singly else len(pair)
+                place = place_of(answers[0], rows, outputs, class_outputs)
+                way = way._replace(place=place)
+                return _joined(answers, way), way
+    own = [error for way, error in refusals if not (way.singly or way.channels_last)]
+    if all(ABOUT_DTYPE.search(str(error)) for error in own):
+        raise ValueError(_narrow(model, "takes neither float32 nor float64 pixels")) from own[0]
+    raise _failing(model, pair, own[-1]) from own[-1]
+
+
+def _alone(model: Callable, pair: Tensor, way: Way) -> Tensor:
+    """The answers to each picture alone."""
+    answers = []
+    for one in pair.split(1):
+        try:
+            answers.append(answered(model, one, way).clone())
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if "more than 1 value" in str(error):  # batch norm in training mode takes no single one
+                raise ValueError(_beside(model)) from error
+            raise _failing(model, one, error) from error
+        _check_rows(answers[-1], 1)
+    return torch.cat(answers)
+
+
+def _again(
+    model: Callable, pair: Tensor, way: Way, together: Tensor, spread: float
+) -> tuple[Tensor, Way]:
+    """The answer to the two pictures again, which lie otherwise in memory now, and the way to ask.
+
+    Where the answers differ the model is random, or it reads memory in its order (``as_strided``,
+    a pointer, ``numpy().ravel("K")``). Then it repeats itself in the same layout, and the pixels
+    that it means lie contiguous, as all tensors do at first.
+    """
+    other = way._replace(channels_last=False)
+    try:
+        again = answered(model, pair, other).clone()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # it takes them channels last only
+        other, again = way, answered(model, pair, way).clone()
+    _check_rows(again, 2)
+    if _same(together, again, spread):
+        return again, way
+    if spread > SPREAD["float32"]:  # a layout alone moves bfloat16 by up to 5 % of the spread
+        with arithmetic("float32", pair.device):
+            found = [answered(model, pair, each).clone() for each in (way, other)]
+        if _same(*found, SPREAD["float32"]):
+            return answered(model, pair, way).clone(), way
+    once_more = answered(model, pair, other).clone()
+    return again, other if _same(again, once_more, spread) else way
 
 
 def _check_arithmetic(model, dtype: torch.dtype, precision: str) -> None:
@@ -233,12 +297,12 @@ def _check_arithmetic(model, dtype: torch.dtype, precision: str) -> None:
 def _narrow(model: Callable, does: str) -> str:
     weights = sorted({
         str(p.dtype).removeprefix("torch.")
-        for m in _networks(model) for p in m.parameters() if p.is_floating_point()
+        for m in networks(model) for p in m.parameters() if p.is_floating_point()
     })  # fmt: skip
     whose = f" (its weights are {', '.join(weights)})" if weights else ""
+    remedy = "take its autocast out" if weights == ["float32"] else "use model.float()"
     return (
-        f"the model {does}{whose}; use model.float(), with precision='bfloat16' where it is to be "
-        "fast"
+        f"the model {does}{whose}; {remedy}, with precision='bfloat16' where it is to be fast"
     )
 
 
@@ -303,70 +367,36 @@ def check_here(tensor: Tensor, what: str) -> None:
 def _check_model(model: object) -> None:
     if not callable(model):
         raise TypeError(f"model is a {type(model).__name__}; give a callable pixels -> outputs")
-    for network in _networks(model):
-        if any(m.training for m in network.modules()):
+    if type(model).__name__ == "ExportedProgram":
+        raise TypeError("model is an ExportedProgram, which cannot be called; give model.module()")
+    for network in networks(model):
+        if in_training(network):
             inside = "" if network is model else f"{type(network).__name__} inside "
             raise ValueError(f"{inside}the model is in training mode; call model.eval() first")
-        for tensor in (*network.parameters(), *network.buffers()):
-            check_here(tensor, "the weights of the model are")
+    if isinstance(model, nn.Module):
+        check_weights(model)
 
 
-def _networks(model: object) -> Iterator[nn.Module]:
-    """The networks that a callable is, or that can be seen inside it."""
-    level, seen = [model], {}
-    for _ in range(DEPTH):
-        deeper = []
-        for part in level:
-            if id(part) in seen:
-                continue
-            seen[id(part)] = part  # kept: an id is used again when its object has gone
-            if isinstance(part, nn.Module):
-                yield part
-                seen.update((id(m), m) for m in part.modules())
-            deeper += _inside(part)
-        level = deeper
-
-
-def _inside(part: object) -> list:
-    """What a callable may use of what it holds."""
-    if isinstance(part, nn.Module):
-        return [v for m in part.modules() for k, v in vars(m).items() if k not in _OF_MODULES]
-    if isinstance(part, list | tuple):
-        return list(part)
-    if isinstance(part, dict):
-        return list(part.values())
-    if isinstance(part, functools.partial):
-        return [part.func, *part.args, *part.keywords.values()]
-    if inspect.ismethod(part):
-        return [part.__self__, part.__func__]
-    if inspect.isfunction(part):
-        if (part.__module__ or "").split(".")[0] == "torch":
-            return []
-        used = inspect.getclosurevars(part)
-        known = [used.nonlocals, used.globals, part.__kwdefaults__ or {}, vars(part)]
-        return [*(part.__defaults__ or ()), *(v for names in known for v in names.values())]
-    if isinstance(part, Tensor | type) or inspect.ismodule(part):
-        return []
-    return list(getattr(part, "__dict__", {}).values())
-
-
-_OF_MODULES = set(vars(nn.Module()))  # hooks, parameters, and modules, which are seen anyway
+def check_weights(network: nn.Module) -> None:
+    """Refuse a network whose weights have no values."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        if is_lazy(tensor):
+            raise ValueError(
+                "the model has layers without weights yet (Lazy...); call it once on a batch of "
+                "the right size, or load its weights"
+            )
+        check_here(tensor, "the weights of the model are")
 
 
 # -- its answers ---------------------------------------------------------------------------------
 
 
-def _check_rows(answer: object, n: int) -> None:
-    if not isinstance(answer, Tensor):
-        raise ValueError(
-            f"the model returned {type(answer).__name__}; it must return a tensor ({n}, classes)"
-            f"{_remedy(answer)}"
-        )
-    if answer.ndim < 1 or len(answer) != n:
-        raise ValueError(
-            f"the model returned {tuple(answer.shape)} for {n} image{'s' * (n > 1)}; it must "
-            f"return ({n}, classes)"
-        )
+def _check_rows(answer: Tensor, n: int) -> None:
+    check_here(answer, "the answers of the model are")
+    _check_length(answer, n)
+    if answer.is_complex() or answer.layout != torch.strided:
+        kind = answer.dtype if answer.is_complex() else answer.layout
+        raise ValueError(f"the model returned {kind} numbers; it must return real, dense ones")
     if not answer.isfinite().all():
         raise ValueError(
             "the model returned nan or inf for the first images; check its weights, "
@@ -374,36 +404,54 @@ def _check_rows(answer: object, n: int) -> None:
         )
 
 
-def _remedy(answer: object) -> str:
-    if type(answer).__module__ == "numpy":
-        return ": wrap it, lambda x: torch.from_numpy(model(x))"
-    if hasattr(answer, "logits"):
-        return ": wrap it, lambda x: model(x).logits"
-    if isinstance(answer, list | tuple):
-        return ": wrap it, lambda x: model(x)[0]"
-    return ""
+def _check_length(answer: Tensor, n: int) -> None:
+    if answer.ndim < 1 or len(answer) != n:
+        raise ValueError(
+            f"the model returned {tuple(answer.shape)} for {n} image{'s' * (n > 1)}; it must "
+            f"return ({n}, classes)"
+        )
+
+
+def _failing(model: Callable, x: Tensor, error: Exception) -> ValueError:
+    """What a model that takes no pictures raises, in one line."""
+    for network in networks(model):
+        check_weights(network)
+    text = str(error).strip()
+    line = text.splitlines()[-1 if isinstance(error, torch.jit.Error) else 0] if text else ""
+    return ValueError(
+        f"the model fails for {len(x)} picture{'s' * (len(x) > 1)} {tuple(x.shape)}: "
+        f"{type(error).__name__}: {line[:200]}; it must take batches (B, C, H, W) of any B, or of "
+        "1 (torch.export, ONNX: with a dynamic first dimension)"
+    )
+
+
+def _same(together: Tensor, other: Tensor, spread: float) -> bool:
+    """Whether answers are those to the same, but for rounding."""
+    together, other = together.double(), other.double()
+    tolerance = max(LEAST, spread * together.std(correction=0).item())
+    return together.shape == other.shape and bool((other - together).abs().max() <= tolerance)
 
 
 def _check_same(model, together: Tensor, alone: Tensor, again: Tensor, spread: float) -> None:
-    tolerance = max(LEAST, spread * together.std(correction=0).item())
-    if again.shape != together.shape or (again - together).abs().max() > tolerance:
+    if not _same(together, again, spread):
         raise ValueError(
             "the model answers differently when it is asked the same again: something in it is "
             "random, such as F.dropout(x) without training=self.training, or a network in training "
             "mode; call eval() on it, and take out what draws"
         )
-    if alone.shape != together.shape or (alone - together).abs().max() > tolerance:
+    if not _same(together, alone, spread):
         raise ValueError(_beside(model))
 
 
 def _beside(model: object) -> str:
     without = [
         f"{type(m).__name__} {name!r} keeps no running statistics (track_running_stats=False)"
-        for network in _networks(model) for name, m in network.named_modules()
+        for network in networks(model) for name, m in network.named_modules()
         if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is None
     ]  # fmt: skip
     cause = without[0] if without else (
-        "a network in training mode, or a batch norm without running statistics"
+        "a network in training mode, a batch norm without running statistics, or dynamic "
+        "quantisation, whose scale is that of a batch"
     )
     return (
         f"the model's answer to a picture depends on the pictures beside it: {cause}; "

@@ -114,7 +114,7 @@ def published_worths(
     asked = probe(model, images, labels, outputs=outputs, precision=precision)
     path = None
     if resume is not None:
-        about = {"model": fingerprint_model(asked.model, asked.answer), "outputs": asked.gives}
+        about = {"model": fingerprint_model(asked.model, asked.answer)} | asked.about
         about |= {"images": fingerprint(images), "labels": fingerprint(labels)}
         about |= {"n_bands": n_bands, "precision": precision, "device": device.type}
         path = Path(resume) / f"published-{settings_key(about)}"

@@ -29,7 +29,12 @@ def _called(names: tuple[str, ...]) -> dict:
     """function -> name, for all the ways to call each."""
     ways = [(space, f"{name}{end}", name) for space in (torch, F, Tensor) for end in ("", "_")
             for name in names]  # fmt: skip
-    return {getattr(space, way): name for space, way, name in ways if hasattr(space, way)}
+    called = {getattr(space, way): name for space, way, name in ways if hasattr(space, way)}
+    packets = [(getattr(torch.ops.aten, way), name) for _, way, name in ways
+               if hasattr(torch.ops.aten, way)]  # fmt: skip
+    exported = {getattr(packet, overload): name for packet, name in packets
+                for overload in packet.overloads() if not overload.endswith("out")}  # fmt: skip
+    return called | exported
 
 
 _ELEMENTWISE = _called(ELEMENTWISE)

@@ -157,7 +157,7 @@ def responses(
     answer = _answerer(asked, precision, device, batch_size)
     provenance = {
         "model": fingerprint_model(asked.model, asked.answer),
-        "outputs": asked.gives,
+        **asked.about,
         "images": fingerprint(images),
         "look": look(images),
         "labels": fingerprint(labels),

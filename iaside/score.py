@@ -290,11 +290,12 @@ def clean_line(about: Mapping, level: float = 0.95) -> str:
     given = about.get("outputs", "logits")
     how = "" if given == "logits" else f" from {given}"
     floors = f"; {_floors(about['floored'])}" if "floored" in about else ""
+    asked = f"\nasked with {about['asked']}" if "asked" in about else ""
     guess = -np.log(classes)
     return (
         f"{classes} classes{how}; clean images: top-1 {correct:g} of {n}, "
         f"{_wilson(correct / n, n, level):.0%} (by chance {100 / classes:.2g}%); mean "
-        f"log-likelihood\n{clean['log_likelihood']:.3g} (of guessing {guess:.3g}){floors}"
+        f"log-likelihood\n{clean['log_likelihood']:.3g} (of guessing {guess:.3g}){floors}{asked}"
     )
 
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from iaside.answers import logits_of
 from iaside.labels import class_labels
 from iaside.machine import (
     arithmetic,
@@ -32,7 +33,7 @@ from iaside.machine import (
     kept_memory,
     look,
 )
-from iaside.probe import PROBE, Asked, check_images, logits_of, probe
+from iaside.probe import PROBE, Asked, check_images, probe
 from iaside.score import at_floor, clean_summary, warn_of_chance
 from iaside.shapley import coalitions
 from iaside.spectral import Masks, bands_of, check_masks
@@ -280,7 +281,7 @@ class _Scorer:
     def asking(self, model) -> _Scorer:
         """The same of the same model somewhere else, or of none."""
         own, asked = copy.copy(self), self.asked
-        own.asked = Asked(model, asked.outputs, asked.dtype, asked.classes, singly=asked.singly)
+        own.asked = Asked(model, asked.outputs, asked.way, asked.classes)
         return own
 
     @torch.no_grad()
@@ -439,7 +440,7 @@ def prepare(
 
     provenance = {
         "model": fingerprint_model(scorer.model, asked.answer),
-        "outputs": asked.gives,
+        **asked.about,
         "images": fingerprint(images),
         "look": look(images),
         "labels": fingerprint(labels) if labels is not None else None,

@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import iaside as ia
-from iaside.probe import FLOOR, PROBE, Asked, probe
+from iaside.answers import FLOOR
+from iaside.probe import PROBE, Asked, probe
 from iaside.score import may_be_zero
 from iaside.tables import Condition
 
@@ -489,8 +490,8 @@ class Output:
     ("wrap", "text"),
     [
         (lambda out: out.detach().numpy(), r"ndarray.*torch.from_numpy\(model\(x\)\)"),
-        (lambda out: (out, None), r"tuple.*lambda x: model\(x\)\[0\]"),
-        (Output, r"Output.*lambda x: model\(x\).logits"),
+        (lambda out: (out[0], None), r"tuple.*lambda x: f\(model\(x\)\[0\]\).* \(4,\)"),
+        (lambda out: Output(out[None]), r"Output.*lambda x: f\(model\(x\).logits\).* \(1, 2, 4\)"),
         (lambda out: None, r"NoneType; it must return a tensor \(2, classes\)$"),
     ],
 )
@@ -669,5 +670,5 @@ def test_a_model_that_takes_one_picture_at_a_time_is_shown_one_at_a_time():
     def broken(x):
         raise RuntimeError("no such layer")
 
-    with pytest.raises(RuntimeError, match="no such layer"):
+    with pytest.raises(ValueError, match="fails for 2 pictures .*RuntimeError: no such layer"):
         ia.coalition_worths(broken, x, y, MASKS, **GAME)
