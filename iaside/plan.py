@@ -28,7 +28,7 @@ from iaside.folding import folded
 from iaside.machine import arithmetic, pick_device, remembered_batch_size
 from iaside.models import Classifier, load_model, untrained
 from iaside.notebook import project_root
-from iaside.parameters import UsageError, command_values, read_notebooks, read_yaml, runs
+from iaside.parameters import UsageError, command_values, read_notebooks, read_study, runs
 from iaside.perturb import perturb
 from iaside.run import study_file
 from iaside.study import check
@@ -233,7 +233,7 @@ def costs(root: Path, params_file: Path) -> tuple[pd.DataFrame, str]:
     disk in bytes; nan where a stage asks nothing of a network.
     Errors: UsageError, or FileNotFoundError for training images of an unknown number.
     """
-    params = read_yaml(params_file.read_text("utf-8"), params_file.name)
+    params = read_study(params_file)
     study, notebooks = Study(params, root), read_notebooks(root)
     stages = expand(root, params_file)
     runtime = params.get("runtime") or {}
@@ -355,7 +355,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         root = project_root()
         file = study_file(a.study, root) if a.study else root / "params.yaml"
-        check(read_yaml(file.read_text("utf-8"), file.name), root)
+        check(read_study(file), root)
         print(to_text(*costs(root, file)))
     except (ValueError, TypeError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

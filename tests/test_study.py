@@ -9,7 +9,7 @@ from smoke import ROOT
 
 from iaside import libraries, plan, study
 from iaside.images import DOWNLOADS, count_images, load_images
-from iaside.parameters import UsageError, read_yaml, study_values
+from iaside.parameters import UsageError, read_study, read_yaml, study_values
 
 TEXT = (ROOT / "studies/default.yaml").read_text()
 LITE0 = "data/weights/tf_efficientnet_lite0"
@@ -191,9 +191,11 @@ def test_what_an_error_advises_is_public():
 
 
 def test_a_study_that_holds_no_sections_is_refused(tmp_path):
+    path = tmp_path / "bad.yaml"
     for text in ("", "[1]", json.dumps({"models": [1]})):
+        path.write_text(text)
         with pytest.raises(UsageError):
-            study.check(read_yaml(text, "x") or {}, ROOT)
+            study.check(read_study(path), ROOT)
 
 
 @pytest.fixture
@@ -241,16 +243,6 @@ def test_a_study_that_is_no_text_is_refused_in_one_line(tmp_path, monkeypatch, c
         assert call(words) == 2
         said = capsys.readouterr().err
         assert "utf-8" in said and said.count("\n") == 1
-
-
-def test_a_device_that_is_not_here_is_refused(monkeypatch):
-    import torch
-
-    def zeros(*a, device):
-        raise AssertionError("Torch not compiled with CUDA enabled")
-
-    monkeypatch.setattr(torch, "zeros", zeros)
-    assert study._is_device("auto") and not study._is_device("cuda")
 
 
 @pytest.mark.parametrize(
