@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import functools
 import math
 import shlex
 from collections.abc import Iterator, Mapping
@@ -70,7 +71,7 @@ def _of_yaml(error: Exception) -> str:
         return f"it is nested deeper than {DEEPEST} levels; a study has five"
     if type(error).__name__ == "ReaderError":
         return (
-            f"it holds the character U+{ord(error.character):04X}, which no text has; save it as "
+            f"it holds the character U+{error.character:04X}, which no text has; save it as "
             "text in utf-8"
         )
     words = " ".join(str(getattr(error, "problem", None) or error).split())
@@ -269,6 +270,7 @@ def resolve_parameters(
 # -- what the pipeline runs notebooks with ---------------------------------------------------------
 
 
+@functools.cache
 def command_line(description: str | None = None) -> argparse.ArgumentParser:
     """What the runner understands."""
     parser = argparse.ArgumentParser(prog="python -m iaside.run", description=description)

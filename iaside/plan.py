@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -241,11 +241,13 @@ def costs(root: Path, params_file: Path) -> tuple[pd.DataFrame, str]:
     workers = runtime.get("workers") or os.cpu_count() or 1
     found = [parts_of(stage, study, notebooks) for stage in stages]
     parts = [part for _, parts in found for part in parts]
-    back = {_key(part, device) for part in parts if part.passes[1]}
+    back = {_key(part) for part in parts if part.passes[1]}
     largest: dict[tuple, Part] = {}
+    alike: dict[tuple, dict[str, None]] = {}  # the networks of each structure, by name
     for part in parts:  # the largest batch of its kind is the one to time with
-        key = _key(part, device)
+        key = _key(part)
         largest[key] = max(largest.get(key, part), part, key=lambda part: part.batch or 0)
+        alike.setdefault(key[0], {})[part.network.name] = None
     speeds: dict[tuple, Speed] = {}
     for key, part in largest.items():
         print(f"timing {part.network.name} ({key[1]})", file=sys.stderr, flush=True)
@@ -257,7 +259,7 @@ def costs(root: Path, params_file: Path) -> tuple[pd.DataFrame, str]:
         at_a_time = min(alone, workers) if alone and device.type == "cpu" else 1
         seconds, memory, disk, passes = 0.0, 0.0, 0, np.zeros(2, np.int64)
         for part in parts:
-            speed = speeds[_key(part, device)]
+            speed = speeds[_key(part)]
             passes = passes + part.passes
             seconds += speed.seconds(part.passes) / at_a_time
             disk += part.disk + part.checkpoints * speed.weights
@@ -273,14 +275,32 @@ def costs(root: Path, params_file: Path) -> tuple[pd.DataFrame, str]:
     measured = (
         f"{device.type}, {' and '.join(sorted({key[1] for key in speeds}))}, "
         f"threads: {torch.get_num_threads()}, small networks at a time: {workers}, "
-        f"{len(speeds)} timings of about {SECONDS:g} s"
+        f"{len(speeds)} timings of about {SECONDS:g} s{_untimed(alike.values())}"
     )
     return pd.DataFrame(rows, columns=columns), measured
 
 
-def _key(part: Part, device: torch.device) -> tuple:
+def _key(part: Part) -> tuple:
     """What is timed once; images by themselves take longer than in batches."""
-    return part.network, part.precision, part.alone, part.trains, part.batch == 1
+    return _structure(part.network), part.precision, part.alone, part.trains, part.batch == 1
+
+
+@functools.lru_cache(None)
+def _structure(network: Network) -> tuple:
+    try:
+        return network.structure()
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _untimed(alike: Iterable[Mapping[str, None]], most: int = 3) -> str:
+    """Which networks are taken to be as fast as one of the same structure, in words."""
+    said = []
+    for first, *others in alike:
+        if others:
+            more = f" and {len(others) - most} more" if len(others) > most else ""
+            said.append(f"{', '.join(others[:most])}{more} as {first}")
+    return f"; not timed, of the same architecture and input size: {'; '.join(said)}" * bool(said)
 
 
 def _memory(part: Part, speed: Speed) -> float:

@@ -67,8 +67,9 @@ def check(study: Mapping, root: Path) -> None:
             _check_value(where, value, rules.get(where, rules.get(name)))
     _check_training(study["training"])
     _check_networks(study, root)
+    count = functools.cache(functools.partial(_count, root=root))  # stages share images
     for section, parameters in values.values():
-        _check_together(section, parameters, study, root)
+        _check_together(section, parameters, study, root, count)
 
 
 # -- sections, keys and paths: no library is needed ------------------------------------------------
@@ -468,8 +469,10 @@ def _check_files(key: str, weights: Path, recipe: Path) -> None:
         raise UsageError(f"model `{key}`: {error}") from error
 
 
-def _check_together(section: str, values: Mapping, study: Mapping, root: Path) -> None:
-    """Refuse parameters that do not fit each other, or the images that are there."""
+def _check_together(
+    section: str, values: Mapping, study: Mapping, root: Path, count: Callable[[str], int | None]
+) -> None:
+    """Refuse parameters that do not fit each other, or the images that are there, so many."""
     from iaside import recorded
     from iaside.estimator import passes_per_image
     from iaside.sampling import MAX_BANDS, MIN_BANDS
@@ -531,7 +534,7 @@ def _check_together(section: str, values: Mapping, study: Mapping, root: Path) -
                 f"{closest(str(wrong[0]), testing)}"
             )
     if isinstance(values.get("images"), str) and "n_images" in values:
-        held = _count(values["images"], root)
+        held = count(values["images"])
         if held is not None and values["n_images"] > held:
             refuse("n_images", f"at most {held}: {values['images']!r} holds no more")
         if held is not None and "model" in values:

@@ -367,7 +367,7 @@ def test_weights_errors(tmp_path):
         ({"std": [58.395, 57.12, 57.375]}, r"divide it by 255; 1/255 each .*; got \[58.395"),
         *(
             ({"std": std}, rf"std must be three numbers from 1e-6 .*; got {re.escape(repr(std))}")
-            for std in (0.5, None, [1, 0, 1], [float("nan")] * 3, [1e-300] * 3, [float("inf")] * 3, "0.5")
+            for std in (0.5, None, [1, 0, 1], *([v] * 3 for v in (np.nan, 1e-300, np.inf)), "0.5")
         ),
         *(
             (
@@ -387,7 +387,7 @@ def test_weights_errors(tmp_path):
             )
         ),
         *(
-            ({"num_classes": n}, f"num_classes must be a whole number up to 1,000,000, .*; got {n!r}")
+            ({"num_classes": n}, f"num_classes must be a whole number up to 1,0.*; got {n!r}")
             for n in ("1000", -1, 10.0, True, None, 10**12)
         ),
         *(
