@@ -371,8 +371,13 @@ def study_values(name: str, root: Path) -> dict:
 
 
 def read_pipeline(root: Path) -> dict:
-    """dvc.yaml as read."""
-    return read_yaml((root / "dvc.yaml").read_text("utf-8"), "dvc.yaml")
+    """dvc.yaml as read, to look at only."""
+    return _pipeline((root / "dvc.yaml").read_text("utf-8"))
+
+
+@functools.lru_cache(1)  # it takes longer than all checks of a study, and several ask
+def _pipeline(text: str) -> dict:
+    return read_yaml(text, "dvc.yaml")
 
 
 def read_notebooks(root: Path) -> dict[str, dict]:

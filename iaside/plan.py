@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import functools
 import logging
 import os
@@ -76,11 +77,31 @@ def expand(root: Path, params_file: Path) -> list[Stage]:
 
     try:
         with _resolved(root, params_file) as where, contextlib.chdir(where), Repo() as repo:
-            with set_loggers_level(logging.WARNING):  # or it speaks of what it only would do
+            # or it speaks of what it only would do
+            with set_loggers_level(logging.WARNING), _parsed_once():
                 changed = set(repo.status())
                 return [Stage(s.name, str(s.cmd), state(repo, s)) for s in repo.index.stages]
     except DvcException as error:
         raise UsageError(f"DVC: {' '.join(str(error).split())}") from error
+
+
+@contextlib.contextmanager
+def _parsed_once() -> Iterator[None]:
+    """Let DVC parse params.yaml once: it does so for every stage that has run, a second for ten."""
+    from dvc.utils.serialize import LOADERS
+
+    parse, known = LOADERS[".yaml"], {}
+
+    def load(path, *args, **how):
+        if path not in known:
+            known[path] = parse(path, *args, **how)
+        return copy.deepcopy(known[path])
+
+    LOADERS[".yaml"] = load
+    try:
+        yield
+    finally:
+        LOADERS[".yaml"] = parse
 
 
 @contextlib.contextmanager
@@ -94,16 +115,16 @@ def _resolved(root: Path, params_file: Path) -> Iterator[Path]:
     with Repo(str(root)) as repo:
         cache = repo.cache.local_cache_dir
     with tempfile.TemporaryDirectory(prefix="ia-") as folder:
-        copy = Path(folder)
+        links = Path(folder)
         for path in root.iterdir():
             if path.name not in ("params.yaml", ".dvc", ".git"):
-                (copy / path.name).symlink_to(path)
-        (copy / "params.yaml").write_bytes(params_file.read_bytes())
-        (copy / ".dvc").mkdir()
-        (copy / ".dvc" / "config").write_text(
+                (links / path.name).symlink_to(path)
+        (links / "params.yaml").write_bytes(params_file.read_bytes())
+        (links / ".dvc").mkdir()
+        (links / ".dvc" / "config").write_text(
             f"[core]\nno_scm = true\nanalytics = false\n[cache]\ndir = {cache}\n"
         )
-        yield copy
+        yield links
 
 
 # -- what this machine can do ----------------------------------------------------------------------

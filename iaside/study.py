@@ -411,19 +411,18 @@ def _check_networks(study: Mapping, root: Path) -> None:
             model = entry.get("model", entry) if isinstance(entry, dict) else entry
             entries = study_models({"models": {key: model}})
             path, recipe = entries[key]["weights"], entries[key]["recipe"]
+            there = path in known or (root / path).is_file()
+            if not there and f"{Path(path).parent.as_posix()}/" not in trained:
+                raise UsageError(
+                    f"there are no weights at {path!r} (`{section}.{key}`): no entry of `models` "
+                    "has them, no plan of `training` trains them, and no such file is there; "
+                    "correct `weights`"
+                )
             beside = known.get(path, Path(path).with_suffix(".json").as_posix())
             if recipe != beside and (path in known or not (root / recipe).is_file()):
                 raise UsageError(
                     f"`{section}.{key}` has the recipe {recipe!r}, but that of {path!r} is "
                     f"{beside!r}: correct `recipe`"
-                )
-            if path in known or (root / path).is_file():
-                continue
-            if f"{Path(path).parent.as_posix()}/" not in trained:
-                raise UsageError(
-                    f"there are no weights at {path!r} (`{section}.{key}`): no entry of `models` "
-                    "has them, no plan of `training` trains them, and no such file is there; "
-                    "correct `weights`"
                 )
     packaged = packaged_files()
     for key, entry in study["models"].items():

@@ -377,6 +377,28 @@ def test_dvc_says_which_stages_there_are_and_how_they_stand(small_project):
         plan.expand(root, params)
 
 
+def test_the_study_is_parsed_once_however_many_stages_have_run(small_project, monkeypatch):
+    from dvc.repo import Repo
+    from dvc.utils.serialize import LOADERS
+
+    root, params = small_project, small_project / "params.yaml"
+    keys = [f"k{n}" for n in range(12)]
+    params.write_text(f"n: 1\nmodels: {{{', '.join(f'{k}: {{w: 1}}' for k in keys)}}}\n")
+    with Repo(str(root)) as repo:
+        repo.reproduce("m")
+    parse, seen = LOADERS[".yaml"], []
+
+    def counting(path, **how):
+        seen.append(path)
+        return parse(path, **how)
+
+    monkeypatch.setitem(LOADERS, ".yaml", counting)
+    found = {s.name: s.state for s in plan.expand(root, params)}
+    assert [found[f"m@{k}"] for k in keys] == ["up to date"] * 12
+    assert len(seen) <= 2, "once, and once as the project is opened"
+    assert LOADERS[".yaml"] is counting
+
+
 def content(root):
     """Every file of a project but what DVC keeps for itself."""
     files = [p for p in root.rglob("*") if p.is_file() and not {"tmp", "cache"} & set(p.parts)]
