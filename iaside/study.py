@@ -267,7 +267,8 @@ def check_place(root: Path) -> None:
                 raise UsageError(f"{folder} cannot be written to: `chmod u+rwx {folder}`")
         try:
             with tempfile.TemporaryFile(dir=place if place.is_dir() else root) as file:
-                os.posix_fallocate(file.fileno(), 0, ROOM)
+                file.write(bytes(ROOM))
+                file.flush()
         except OSError as error:
             raise UsageError(
                 f"{place} cannot be written to: {error.strerror} ({ROOM >> 20} MB were tried); "

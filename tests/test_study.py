@@ -128,7 +128,7 @@ BAD = [
     (WORTHS, "absence: zero", "absence: mean", "worths.absence is 'mean'", "'zero'"),
     (WORTHS, "[log_likelihood]", "[margin]", "worths.values is ['margin']",
      "'log_likelihood' first"),
-    (WORTHS, "n_images: 24", "n_images: 2020-01-01", "worths: datetime.date(2020, 1, 1)", "quote"),
+    (WORTHS, "n_images: 24", "n_images: 2020-01-01", "n_images: datetime.date(2020", "quote"),
     (RESOLUTION, "[16, 32, 64]", "[7]", "resolution.bands is [7]", "multiples of 8"),
     (RESOLUTION, "[16, 32, 64]", "[1" + "0" * 30 + "]", "resolution.bands is 1000", "from 1 to"),
     ("training:   #", "classes: null", "classes: 1.5", "training.classes is 1.5", "list of"),
@@ -300,15 +300,16 @@ def test_a_full_disk_is_refused_before_anything_runs(place, monkeypatch):
     def full(*args, **how):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "posix_fallocate", full)
     before = everything(place)
-    with pytest.raises(UsageError, match="results cannot be written to: No space left .*free some"):
-        study.check_place(place)
-    assert everything(place) == before
-    monkeypatch.undo()
-    monkeypatch.setattr("tempfile.TemporaryFile", full)
-    with pytest.raises(UsageError, match="results cannot be written to: No space left"):
-        study.check_place(place)
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.TemporaryFile", full)
+        with pytest.raises(UsageError, match="results cannot be written to: No space .*free some"):
+            study.check_place(place)
+    # A real limit stands for the disk: no file may have more than a megabyte.
+    line = f"ulimit -f 1000; exec {sys.executable} -m iaside.study"
+    said = run(ROOT, "bash", "-c", line, code=2)
+    assert "results cannot be written to: File too large (16 MB were tried)" in said
+    assert said.count("\n") == 1 and everything(place) == before
 
 
 def test_results_that_cannot_be_written_to_are_refused(place, monkeypatch):
