@@ -36,7 +36,7 @@ NOTES = ".build/images"  # a file for each section whose images have been fetche
 sys.path.insert(0, str(PROJECT))  # this file runs from anywhere
 
 from iaside.files import move, sync, write_text  # noqa: E402
-from iaside.parameters import read_study  # noqa: E402
+from iaside.parameters import one_line, read_study  # noqa: E402
 from iaside.study import check, downloadable, image_sources, study_models  # noqa: E402
 
 
@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
             check(study, PROJECT)  # now the packaged images can be counted
         fetch_pretrained(study)
     except (ValueError, TypeError) as error:  # the study, whatever is wrong with it
-        sys.stderr.write(f"data/fetch.py: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"data/fetch.py: {one_line(error)}\n")
         return 2
     except FetchError as error:
         sys.stderr.write(f"data/fetch.py: {error}\n")

@@ -24,6 +24,17 @@ class UsageError(ValueError):
     """Something is wrong with the request; it is reported in one line before any kernel starts."""
 
 
+def one_line(error: Exception, most: int = 800) -> str:
+    """What an error says, for a terminal: in one line, and of a very long one both ends.
+
+    >>> one_line(ValueError("no\\n  such thing")), len(one_line(ValueError("x" * 10**6)))
+    ('no such thing', 800)
+    """
+    said = " ".join(str(error).split())
+    half = most // 2
+    return said if len(said) <= most else f"{said[: half - 5]} ... {said[-half:]}"
+
+
 def read_yaml(text: str, name: str):
     """Parse YAML 1.2, as DVC does: 1e-3 is a number, yes and on are words.
 

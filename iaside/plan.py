@@ -29,7 +29,14 @@ from iaside.folding import folded
 from iaside.machine import arithmetic, pick_device, remembered_batch_size
 from iaside.models import Classifier, load_model, untrained
 from iaside.notebook import project_root
-from iaside.parameters import UsageError, command_values, read_notebooks, read_study, runs
+from iaside.parameters import (
+    UsageError,
+    command_values,
+    one_line,
+    read_notebooks,
+    read_study,
+    runs,
+)
 from iaside.perturb import perturb
 from iaside.run import study_file
 from iaside.study import check
@@ -399,7 +406,7 @@ def main(argv: list[str] | None = None) -> int:
         check(read_study(file), root)
         print(to_text(*costs(root, file)))
     except (ValueError, TypeError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 

@@ -27,6 +27,7 @@ from iaside.parameters import (
     closest,
     command_values,
     commands,
+    one_line,
     placed,
     read_notebooks,
     read_pipeline,
@@ -610,7 +611,7 @@ def main(argv: list[str] | None = None) -> int:
         file = Path(a.study) if a.study else root / "params.yaml"
         check(read_study(file), root)
     except (ValueError, TypeError, OSError) as error:  # whatever it is, nothing was begun
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 

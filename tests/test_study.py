@@ -271,6 +271,15 @@ def test_a_params_yaml_that_is_a_folder_is_said_to_be_one(tmp_path, monkeypatch,
         assert "params.yaml is a folder: copy one of studies/" in capsys.readouterr().err
 
 
+def test_a_long_value_is_not_printed_whole(tmp_path, monkeypatch, capsys):
+    many = "&a [" + ", ".join(["what"] * 9000) + "]"
+    said = refused(f"{TEXT}\nmine: {many}\nmodels2: *a\n", tmp_path, monkeypatch, capsys, "check")
+    assert "no notebook is called 'mine'" in said
+    long = changed("seed:", "seed: 0", f"seed: {many}")
+    said = refused(long, tmp_path, monkeypatch, capsys, "check")
+    assert "seed: ['what', 'what'" in said and "but the notebook's" in said and len(said) < 820
+
+
 def test_aliases_of_one_network_are_no_bomb():
     keys = ", ".join(f"k{n}: *a" for n in range(999))
     found = read_yaml(f"a: &a {{name: x, weights: y, recipe: z}}\nb: {{{keys}}}", "many")
