@@ -14,11 +14,11 @@ import os
 import re
 import resource
 import sys
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from iaside.files import try_room
 from iaside.notebook import project_root
 from iaside.parameters import (
     SHARED,
@@ -267,9 +267,7 @@ def check_place(root: Path) -> None:
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise UsageError(f"{folder} cannot be written to: `chmod u+rwx {folder}`")
         try:
-            with tempfile.TemporaryFile(dir=place if place.is_dir() else root) as file:
-                file.write(bytes(ROOM))
-                file.flush()
+            try_room(place if place.is_dir() else root, ROOM)
         except OSError as error:
             raise UsageError(
                 f"{place} cannot be written to: {error.strerror} ({ROOM >> 20} MB were tried); "
