@@ -36,7 +36,7 @@ NOTES = ".build/images"  # a file for each section whose images have been fetche
 sys.path.insert(0, str(PROJECT))  # this file runs from anywhere
 
 from iaside.files import move, sync, write_text  # noqa: E402
-from iaside.parameters import read_yaml  # noqa: E402
+from iaside.parameters import one_line, read_study  # noqa: E402
 from iaside.study import check, downloadable, image_sources, study_models  # noqa: E402
 
 
@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
             check(study, PROJECT)  # now the packaged images can be counted
         fetch_pretrained(study)
     except (ValueError, TypeError) as error:  # the study, whatever is wrong with it
-        sys.stderr.write(f"data/fetch.py: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"data/fetch.py: {one_line(error)}\n")
         return 2
     except FetchError as error:
         sys.stderr.write(f"data/fetch.py: {error}\n")
@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
 def read(path: Path) -> dict:
     """A file of YAML. Raises FetchError where it is not, UsageError where it is no YAML."""
     try:
-        return read_yaml(path.read_text(encoding="utf-8"), path.name) or {}
+        return read_study(path)
     except FileNotFoundError:
         raise FetchError(
             f"there is no {path}: give the path of a study such as params.yaml."

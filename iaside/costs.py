@@ -14,14 +14,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from iaside.architectures import ARCHITECTURES
 from iaside.attribution import map_passes
 from iaside.content import by_content
 from iaside.controls import ONE_BATCH, control_passes
 from iaside.corruptions import strengths_for
 from iaside.estimator import passes_per_image
 from iaside.faithfulness import QUANTITIES, examination_passes
+from iaside.files import as_object
 from iaside.folding import FOLD
 from iaside.images import split_size
+from iaside.libraries import recipe_of
 from iaside.parameters import UsageError
 from iaside.perturb import attack_passes
 from iaside.probe import PROBE
@@ -48,6 +51,21 @@ class Network(NamedTuple):
     recipe: str | None = None
     classes: int = 0
     side: int = 0
+
+    def structure(self) -> tuple:
+        """What decides how long a pass takes, whatever the network is called and its weights are.
+
+        Errors: ValueError for a name that no library knows; those of a recipe that cannot be read.
+        """
+        if self.side:
+            library = "iaside" if self.name in ARCHITECTURES else recipe_of(self.name)["library"]
+            return library, self.name, self.classes, (self.side, self.side)
+        recipe = as_object(Path(self.recipe).read_text("utf-8")) if self.recipe else None
+        recipe = recipe or recipe_of(self.name)
+        name, size = recipe["architecture"], tuple(recipe["input_size"][-2:])
+        if recipe["library"] == "timm":  # a tag says which weights
+            name = name.partition(".")[0]
+        return recipe["library"], name, recipe["num_classes"], size
 
     def input_side(self) -> int:
         """The shorter side of what it looks at; without a side or recipe that of ImageNet's."""

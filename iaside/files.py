@@ -61,6 +61,19 @@ def write_text(path: str | os.PathLike, text: str) -> None:
         file.write(text.encode())
 
 
+def try_room(folder: str | os.PathLike, size: int) -> None:
+    """Write so many bytes into a folder, in a file that is gone at once. Errors: OSError.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     try_room(folder, 1000)
+    ...     os.listdir(folder)
+    []
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(size))
+        file.flush()
+
+
 def move(source: str | os.PathLike, target: str | os.PathLike) -> None:
     """Rename what has been written, file or folder, and put the new name on the disk."""
     os.replace(source, target)

@@ -532,6 +532,11 @@ def _torchvision(dataset, root: Path, split: str, marker: str) -> Listing:
 
 
 def _found(source: str | Path) -> Path:
+    if isinstance(source, str) and not source.strip():  # to Path that is the current folder
+        raise ValueError(
+            f"the images are to be found at {source!r}, which names nothing: give the path of a "
+            f"folder or .npz ('.' for this one), or a packaged set: {', '.join(PACKAGED)}."
+        )
     path = Path(PACKAGED.get(str(source), source))
     if str(source) in DOWNLOADS and not path.exists():
         path = Path("data/images") / path

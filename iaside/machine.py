@@ -27,14 +27,22 @@ LARGEST = 1024  # images a batch
 def pick_device(name: str = "auto") -> torch.device:
     """The device of that name; ``auto`` is the accelerator where there is one, else the CPU.
 
-    Errors: RuntimeError from torch for a name it does not know.
+    Errors: ValueError for a device that is not here, or that keeps no numbers.
 
     >>> pick_device("cpu")
     device(type='cpu')
     """
-    if name != "auto":
-        return torch.device(name)
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    if name == "auto":
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    try:
+        if isinstance(name, str | torch.device) and torch.zeros(1, device=name).item() == 0:
+            return torch.device(name)
+        why = "it must be a name"
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch has all of these
+        why = str(error).partition("\n")[0].rstrip(".")
+    raise ValueError(
+        f"device={name!r} is not here ({why}): choose auto, cpu, or the accelerator of this machine"
+    )
 
 
 def device_of(model: object, device: str | torch.device | None) -> torch.device:

@@ -29,6 +29,7 @@ from iaside.probe import check_weights
 PROJECT = Path(__file__).resolve().parents[1]
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 INTERPOLATIONS = ("nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos")
+LARGEST_SIDE = 8192  # pixels: a picture of so many a side takes 800 MB
 RECIPE_FIELDS = (
     "library",
     "architecture",
@@ -245,7 +246,7 @@ def _recipe_of_library(name: str, stored: Path) -> dict:
 def _read_recipe(path: Path) -> dict:
     try:
         recipe = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is not JSON ({error}); it must be one object with the fields "
             f"{', '.join(RECIPE_FIELDS)}."
@@ -270,28 +271,28 @@ def _are(holds: Callable[[object], bool], value, *lengths: int) -> bool:
 _FIELD_RULES = {
     "architecture": (lambda v: isinstance(v, str) and v, "the name of a network"),
     "num_classes": (
-        lambda v: _is_whole(v) and v >= 0,
-        "a whole number, 0 for a network without its head",
+        lambda v: _is_whole(v) and 0 <= v <= 1_000_000,
+        "a whole number up to 1,000,000, 0 for a network without its head",
     ),
     "input_size": (
         lambda v: (
-            _are(lambda side: _is_whole(side) and side > 0, v, 2, 3)
+            _are(lambda side: _is_whole(side) and 0 < side <= LARGEST_SIDE, v, 2, 3)
             and (v[0] == 3) == (len(v) == 3)
         ),
-        "(3, H, W) or (H, W) in whole pixels, such as [3, 224, 224]",
+        f"(3, H, W) or (H, W) in whole pixels up to {LARGEST_SIDE:,}, such as [3, 224, 224]",
     ),
     "mean": (
         lambda v: _are(_is_share, v, 3),
         "three numbers in [0, 1], as pixels are (of pixels up to 255, divide it by 255)",
     ),
     "std": (
-        lambda v: _are(lambda std: _is_share(std) and std > 0, v, 3),
-        "three numbers in (0, 1], as pixels are in [0, 1] (of pixels up to 255, divide it by 255; "
-        "1/255 each for a network that takes such pixels as they are)",
+        lambda v: _are(lambda std: _is_share(std) and std >= 1e-6, v, 3),
+        "three numbers from 1e-6 to 1, as pixels are in [0, 1] (of pixels up to 255, divide it by "
+        "255; 1/255 each for a network that takes such pixels as they are)",
     ),
     "crop_pct": (  # above 1 a black frame, as the largest VOLO of timm have
-        lambda v: isinstance(v, numbers.Real) and not isinstance(v, bool) and 0 < v <= 1.2,
-        "a number in (0, 1.2], such as 0.875",
+        lambda v: isinstance(v, numbers.Real) and not isinstance(v, bool) and 0.1 <= v <= 1.2,
+        "a number from 0.1 to 1.2, such as 0.875",
     ),
     "interpolation": (lambda v: v in INTERPOLATIONS, f"one of {', '.join(INTERPOLATIONS)}"),
     "crop_mode": (lambda v: v in ("center", "squash"), "'center' or 'squash'"),

@@ -30,7 +30,7 @@ def project_root(start: str | Path = ".") -> Path:
     """
     start = Path(start).resolve()
     for folder in (start, *start.parents):
-        if (folder / "params.yaml").is_file():
+        if (folder / "params.yaml").exists():
             return folder
     raise FileNotFoundError(
         f"no params.yaml in {start} or any folder above it: start from inside the project, or "

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
-import json
+import functools
+import math
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,27 +14,112 @@ from pathlib import Path
 from iaside.files import as_object, reading
 
 SHARED = ("seed", "models", "runtime")  # the sections of params.yaml that belong to no notebook
+RUNTIME = ("device", "batch_size", "workers", "cluster")  # what may stand under `runtime`
+LARGEST = 1_000_000  # bytes of a study; studies/paper.yaml has 20,000
+DEEPEST = 32  # levels of lists and mappings inside each other
+MOST = 100_000  # entries that aliases may stand for
 
 
 class UsageError(ValueError):
     """Something is wrong with the request; it is reported in one line before any kernel starts."""
 
 
+def one_line(error: Exception, most: int = 800) -> str:
+    """What an error says, for a terminal: in one line, and of a very long one both ends.
+
+    >>> one_line(ValueError("no\\n  such thing")), len(one_line(ValueError("x" * 10**6)))
+    ('no such thing', 800)
+    """
+    said = " ".join(str(error).split())
+    half = most // 2
+    return said if len(said) <= most else f"{said[: half - 5]} ... {said[-half:]}"
+
+
 def read_yaml(text: str, name: str):
     """Parse YAML 1.2, as DVC does: 1e-3 is a number, yes and on are words.
 
+    Depth, and what aliases stand for, are bounded: no text can take all memory, or never end.
     Raises UsageError, with `name` for where the text is from.
 
     >>> read_yaml("[1e-3, yes, null, 007]", "an example")
     [0.001, 'yes', None, 7]
     """
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
 
+    yaml = YAML(typ="safe", pure=True)
+    yaml.max_depth = DEEPEST
     try:
-        return YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise UsageError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
+        constructor, _ = yaml.get_constructor_parser(text)
+        node = constructor.composer.get_single_node()
+        _refuse_swollen(node)
+        return None if node is None else constructor.construct_document(node)
+    except Exception as error:  # of tags and numbers that are none it has a dozen kinds
+        raise UsageError(f"{name} is not YAML: {_of_yaml(error)}") from error
+
+
+def _refuse_swollen(node) -> None:
+    """Refuse an alias inside what it stands for, and aliases of aliases that grow without bound."""
+    sizes: dict[int, int | None] = {}  # of what has been counted; None while it is
+
+    def size(node) -> int:
+        if id(node) in sizes:
+            if sizes[id(node)] is None:
+                raise ValueError("an alias (*name) stands inside what it is the name of")
+            return sizes[id(node)]
+        sizes[id(node)] = None
+        parts = node.value if isinstance(node.value, list) else []
+        flat = (part for item in parts for part in (item if isinstance(item, tuple) else (item,)))
+        sizes[id(node)] = 1 + sum(map(size, flat))
+        return sizes[id(node)]
+
+    if node is not None and size(node) - len(sizes) > MOST:
+        raise ValueError(f"its aliases (*name) stand for more than {MOST:,} entries; write fewer")
+
+
+def _of_yaml(error: Exception) -> str:
+    """What is wrong with a YAML text, where, and what to do, in one line."""
+    if isinstance(error, RecursionError) or type(error).__name__ == "MaxDepthExceededError":
+        return f"it is nested deeper than {DEEPEST} levels; a study has five"
+    if type(error).__name__ == "ReaderError":
+        return (
+            f"it holds the character U+{error.character:04X}, which no text has; save it as "
+            "text in utf-8"
+        )
+    words = " ".join(str(getattr(error, "problem", None) or error).split())
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    remedy = ": indent with spaces" if "\\t" in words else "; correct it"
+    if "duplicate key" in words:
+        remedy = "; leave one of them out"
+    return words + (f" (line {mark.line + 1}, column {mark.column + 1})" if mark else "") + remedy
+
+
+def read_study(path: Path) -> dict:
+    """The sections of a params.yaml, whatever lies there.
+
+    Errors: FileNotFoundError; UsageError, one line, for what is no study.
+    """
+    remedy = "copy one of studies/ to it, and edit that"
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is {'a folder' if path.is_dir() else 'no file'}: {remedy}")
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {path}: {remedy}") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}; make it readable") from error
+    if len(content) > LARGEST:
+        raise UsageError(f"{path} has more than {LARGEST:,} bytes, which no study needs: {remedy}")
+    try:
+        study = read_yaml(content.decode("utf-8"), path.name)
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path} is not text in utf-8 (byte {error.start + 1} cannot be): save it as utf-8"
+        ) from error
+    if not isinstance(study, dict):
+        what = "is empty" if study is None else f"holds a {type(study).__name__}"
+        raise UsageError(f"{path} {what}, and no sections `name: ...`: {remedy}")
+    return study
 
 
 def read_parameters(notebook: dict, name: str) -> dict:
@@ -58,7 +144,7 @@ def read_parameters(notebook: dict, name: str) -> dict:
 def closest(name: str, known) -> str:
     """A hint at the end of an error: the name that was probably meant, or all there are."""
     known = sorted(map(str, known))
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(str(name), known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"there is: {', '.join(known) or 'none'}"
 
 
@@ -76,12 +162,34 @@ def _take(params: dict, path: str):
     return value
 
 
+def placed(noun: str, name: str) -> str:
+    """Where in params.yaml a parameter of a notebook stands.
+
+    >>> placed("worths", "n_bands"), placed("worths", "workers"), placed("worths", "seed")
+    ('worths.n_bands', 'runtime.workers', 'seed')
+    """
+    if name in SHARED:
+        return name
+    return f"{'runtime' if name in RUNTIME else noun}.{name}"
+
+
+def check_plain(where: str, value) -> None:
+    """Refuse what no notebook can be given as a literal: dates, bytes, NaN and infinity."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            check_plain(f"{where}.{key}", item)
+    elif isinstance(value, list):
+        for item in value:
+            check_plain(where, item)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{where} is {value}, but every number must be finite: correct it")
+    elif not isinstance(value, str | int | float | None):
+        raise UsageError(f"{where}: {value!r} is no plain value; quote it if it is text")
+
+
 def _check_type(where: str, value, default) -> None:
     """Refuse a value of another kind than the literal default; a default of None takes all."""
-    try:
-        json.dumps(value)
-    except TypeError:
-        raise UsageError(f"{where}: {value!r} is no plain value; quote it if it is text") from None
+    check_plain(where, value)
     if default is None or type(value) is type(default):
         return
     if type(default) is float and type(value) is int:
@@ -125,6 +233,11 @@ def resolve_parameters(
     for name, value in ((noun, section), ("runtime", runtime)):
         if not isinstance(value, dict):
             raise UsageError(f"params.yaml: {name} must hold `name: value` lines, got {value!r}")
+    if unknown := [name for name in runtime if name not in RUNTIME]:
+        raise UsageError(
+            f"params.yaml: `runtime` sets {unknown[0]!r}, which nothing reads; "
+            f"{closest(unknown[0], RUNTIME)}"
+        )
     # These are the items that DVC runs a notebook for, one by one.
     items = ("networks", "plans")
     section = {k: v for k, v in section.items() if k not in items or k in defaults}
@@ -148,20 +261,27 @@ def resolve_parameters(
                 f"{sources.get(name, '-p')} sets {name!r}, which the parameters cell of the "
                 f"notebook {noun!r} does not declare; {closest(name, defaults)}"
             )
-    if unset := [name for name in defaults if name not in values]:
+    unset = [name for name in defaults if name not in values]
+    if missing := [name for name in unset if name in RUNTIME]:
+        raise UsageError(
+            f"params.yaml: `runtime` lacks {missing[0]!r}, which the notebook {noun!r} declares: "
+            "copy the line from studies/default.yaml"
+        )
+    if unset:
         raise UsageError(
             f"the notebook {noun!r} declares {', '.join(unset)}, which nothing sets: add it to the "
             f"section {noun!r} of params.yaml (there is: {', '.join(section) or 'nothing'}), "
             f"or give -p {unset[0]} VALUE"
         )
     for name, value in values.items():
-        _check_type(f"{noun}.{name}", value, defaults[name])
+        _check_type(placed(noun, name), value, defaults[name])
     return {name: values[name] for name in defaults}
 
 
 # -- what the pipeline runs notebooks with ---------------------------------------------------------
 
 
+@functools.cache
 def command_line(description: str | None = None) -> argparse.ArgumentParser:
     """What the runner understands."""
     parser = argparse.ArgumentParser(prog="python -m iaside.run", description=description)
@@ -254,12 +374,21 @@ def study_values(name: str, root: Path) -> dict:
 
     name: NN_noun;  root: the project.  Errors: UsageError.
     """
-    params, pipeline = (read_yaml((root / file).read_text("utf-8"), file)
-                        for file in ("params.yaml", "dvc.yaml"))  # fmt: skip
+    params, pipeline = read_study(root / "params.yaml"), read_pipeline(root)
     for _, command in commands(pipeline, params):
         if runs(command).notebook == name:
             return command_values(command, read_notebooks(root), params)
     raise UsageError(f"no stage of dvc.yaml runs the notebook {name!r}")
+
+
+def read_pipeline(root: Path) -> dict:
+    """dvc.yaml as read, to look at only."""
+    return _pipeline((root / "dvc.yaml").read_text("utf-8"))
+
+
+@functools.lru_cache(1)  # it takes longer than all checks of a study, and several ask
+def _pipeline(text: str) -> dict:
+    return read_yaml(text, "dvc.yaml")
 
 
 def read_notebooks(root: Path) -> dict[str, dict]:
@@ -268,8 +397,7 @@ def read_notebooks(root: Path) -> dict[str, dict]:
     Others that lie there, copies and own ones, are nobody's business.
     Errors: FileNotFoundError, or a ValueError naming the notebook.
     """
-    stages = read_yaml((root / "dvc.yaml").read_text("utf-8"), "dvc.yaml")["stages"].values()
-    asked = [stage.get("do", stage)["cmd"] for stage in stages]
+    asked = [stage.get("do", stage)["cmd"] for stage in read_pipeline(root)["stages"].values()]
     names = {runs(command).notebook for command in asked if isinstance(command, str)} - {None}
     return {name: _defaults(root / "notebooks" / f"{name}.ipynb") for name in sorted(names)}
 

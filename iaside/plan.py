@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import functools
 import logging
 import os
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +29,14 @@ from iaside.folding import folded
 from iaside.machine import arithmetic, pick_device, remembered_batch_size
 from iaside.models import Classifier, load_model, untrained
 from iaside.notebook import project_root
-from iaside.parameters import UsageError, command_values, read_notebooks, read_yaml, runs
+from iaside.parameters import (
+    UsageError,
+    command_values,
+    one_line,
+    read_notebooks,
+    read_study,
+    runs,
+)
 from iaside.perturb import perturb
 from iaside.run import study_file
 from iaside.study import check
@@ -76,11 +84,31 @@ def expand(root: Path, params_file: Path) -> list[Stage]:
 
     try:
         with _resolved(root, params_file) as where, contextlib.chdir(where), Repo() as repo:
-            with set_loggers_level(logging.WARNING):  # or it speaks of what it only would do
+            # or it speaks of what it only would do
+            with set_loggers_level(logging.WARNING), _parsed_once():
                 changed = set(repo.status())
                 return [Stage(s.name, str(s.cmd), state(repo, s)) for s in repo.index.stages]
     except DvcException as error:
         raise UsageError(f"DVC: {' '.join(str(error).split())}") from error
+
+
+@contextlib.contextmanager
+def _parsed_once() -> Iterator[None]:
+    """Let DVC parse params.yaml once: it does so for every stage that has run, a second for ten."""
+    from dvc.utils.serialize import LOADERS
+
+    parse, known = LOADERS[".yaml"], {}
+
+    def load(path, *args, **how):
+        if path not in known:
+            known[path] = parse(path, *args, **how)
+        return copy.deepcopy(known[path])
+
+    LOADERS[".yaml"] = load
+    try:
+        yield
+    finally:
+        LOADERS[".yaml"] = parse
 
 
 @contextlib.contextmanager
@@ -94,16 +122,16 @@ def _resolved(root: Path, params_file: Path) -> Iterator[Path]:
     with Repo(str(root)) as repo:
         cache = repo.cache.local_cache_dir
     with tempfile.TemporaryDirectory(prefix="ia-") as folder:
-        copy = Path(folder)
+        links = Path(folder)
         for path in root.iterdir():
             if path.name not in ("params.yaml", ".dvc", ".git"):
-                (copy / path.name).symlink_to(path)
-        (copy / "params.yaml").write_bytes(params_file.read_bytes())
-        (copy / ".dvc").mkdir()
-        (copy / ".dvc" / "config").write_text(
+                (links / path.name).symlink_to(path)
+        (links / "params.yaml").write_bytes(params_file.read_bytes())
+        (links / ".dvc").mkdir()
+        (links / ".dvc" / "config").write_text(
             f"[core]\nno_scm = true\nanalytics = false\n[cache]\ndir = {cache}\n"
         )
-        yield copy
+        yield links
 
 
 # -- what this machine can do ----------------------------------------------------------------------
@@ -233,7 +261,7 @@ def costs(root: Path, params_file: Path) -> tuple[pd.DataFrame, str]:
     disk in bytes; nan where a stage asks nothing of a network.
     Errors: UsageError, or FileNotFoundError for training images of an unknown number.
     """
-    params = read_yaml(params_file.read_text("utf-8"), params_file.name)
+    params = read_study(params_file)
     study, notebooks = Study(params, root), read_notebooks(root)
     stages = expand(root, params_file)
     runtime = params.get("runtime") or {}
@@ -241,11 +269,13 @@ def costs(root: Path, params_file: Path) -> tuple[pd.DataFrame, str]:
     workers = runtime.get("workers") or os.cpu_count() or 1
     found = [parts_of(stage, study, notebooks) for stage in stages]
     parts = [part for _, parts in found for part in parts]
-    back = {_key(part, device) for part in parts if part.passes[1]}
+    back = {_key(part) for part in parts if part.passes[1]}
     largest: dict[tuple, Part] = {}
+    alike: dict[tuple, dict[str, None]] = {}  # the networks of each structure, by name
     for part in parts:  # the largest batch of its kind is the one to time with
-        key = _key(part, device)
+        key = _key(part)
         largest[key] = max(largest.get(key, part), part, key=lambda part: part.batch or 0)
+        alike.setdefault(key[0], {})[part.network.name] = None
     speeds: dict[tuple, Speed] = {}
     for key, part in largest.items():
         print(f"timing {part.network.name} ({key[1]})", file=sys.stderr, flush=True)
@@ -257,7 +287,7 @@ def costs(root: Path, params_file: Path) -> tuple[pd.DataFrame, str]:
         at_a_time = min(alone, workers) if alone and device.type == "cpu" else 1
         seconds, memory, disk, passes = 0.0, 0.0, 0, np.zeros(2, np.int64)
         for part in parts:
-            speed = speeds[_key(part, device)]
+            speed = speeds[_key(part)]
             passes = passes + part.passes
             seconds += speed.seconds(part.passes) / at_a_time
             disk += part.disk + part.checkpoints * speed.weights
@@ -273,14 +303,32 @@ def costs(root: Path, params_file: Path) -> tuple[pd.DataFrame, str]:
     measured = (
         f"{device.type}, {' and '.join(sorted({key[1] for key in speeds}))}, "
         f"threads: {torch.get_num_threads()}, small networks at a time: {workers}, "
-        f"{len(speeds)} timings of about {SECONDS:g} s"
+        f"{len(speeds)} timings of about {SECONDS:g} s{_untimed(alike.values())}"
     )
     return pd.DataFrame(rows, columns=columns), measured
 
 
-def _key(part: Part, device: torch.device) -> tuple:
+def _key(part: Part) -> tuple:
     """What is timed once; images by themselves take longer than in batches."""
-    return part.network, part.precision, part.alone, part.trains, part.batch == 1
+    return _structure(part.network), part.precision, part.alone, part.trains, part.batch == 1
+
+
+@functools.lru_cache(None)
+def _structure(network: Network) -> tuple:
+    try:
+        return network.structure()
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _untimed(alike: Iterable[Mapping[str, None]], most: int = 3) -> str:
+    """Which networks are taken to be as fast as one of the same structure, in words."""
+    said = []
+    for first, *others in alike:
+        if others:
+            more = f" and {len(others) - most} more" if len(others) > most else ""
+            said.append(f"{', '.join(others[:most])}{more} as {first}")
+    return f"; not timed, of the same architecture and input size: {'; '.join(said)}" * bool(said)
 
 
 def _memory(part: Part, speed: Speed) -> float:
@@ -355,10 +403,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         root = project_root()
         file = study_file(a.study, root) if a.study else root / "params.yaml"
-        check(read_yaml(file.read_text("utf-8"), file.name), root)
+        check(read_study(file), root)
         print(to_text(*costs(root, file)))
     except (ValueError, TypeError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 

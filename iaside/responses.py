@@ -251,6 +251,12 @@ def _check_condition(condition: Condition, n_bands: int, heat_grid: int) -> None
     places = {FOURIER: heat_grid**2, "white_noise": n_bands, "pgd": n_bands}.get(source, 0)
     if not (place == -1 and source != FOURIER) and not 0 <= place < places:
         raise ValueError(f"{condition}: its place must be below {places}, or -1 for none")
+    rule, holds = {
+        "severity": ("1, 2, 3, 4 or 5", lambda s: s in (1, 2, 3, 4, 5)),
+        "kernel": ("an odd whole number", lambda s: s % 2 == 1 and s > 0),
+    }.get(STRENGTH.get(source), ("a number above 0", lambda s: 0 < s < math.inf))
+    if not (isinstance(strength, int | float) and holds(strength)):
+        raise ValueError(f"{condition}: its strength must be {rule}")
 
 
 def _answerer(model: Asked, precision: str, device, batch_size: int) -> Callable:

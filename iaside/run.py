@@ -9,23 +9,26 @@ import ctypes
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 from iaside import recorded, report
 from iaside.files import DamagedError, read_json, replacing, write_text
 from iaside.notebook import RUNNER, git, project_root
 from iaside.parameters import (
+    RUNTIME,
     UsageError,
     closest,
     command_line,
     read_parameters,
-    read_yaml,
+    read_study,
     resolve_parameters,
     values_given,
 )
@@ -56,6 +59,59 @@ def _end_with_parent():
         signal.signal(signal.SIGTERM, before)
 
 
+def _kernels(codes: list[int]) -> type:
+    """A class of kernels that note the exit code with which they ended before their time."""
+    from jupyter_client import AsyncKernelManager
+
+    class Noted(AsyncKernelManager):
+        async def _async_is_alive(self) -> bool:
+            alive = await super()._async_is_alive()
+            process = getattr(self.provisioner, "process", None)
+            if not alive and process is not None:
+                codes.append(process.returncode)
+            return alive
+
+        is_alive = _async_is_alive
+
+    return Noted
+
+
+def _memory_kills() -> int | None:
+    """How many processes this system has ended for want of memory; None where it does not say."""
+    counts = []
+    for file in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
+        with suppress(OSError):
+            counts += re.findall(r"(?m)^oom_kill (\d+)$", Path(file).read_text())
+    return sum(map(int, counts)) if counts else None
+
+
+def _why_it_died(code: int | None, before: int | None) -> str:
+    """What is known of the end of a kernel, and what to do.
+
+    code: its exit code, as of ``subprocess``;  before: ``_memory_kills`` when it began.
+    """
+    less = "lower `batch_size` or `workers` under `runtime:`"
+    if code is None:
+        return "how it ended is not known: run it again"
+    if code == -signal.SIGKILL:
+        if before is None:
+            return f"SIGKILL ended it, which is mostly for want of memory: {less}"
+        if _memory_kills() > before:
+            return f"SIGKILL ended it as the system ran out of memory: {less}"
+        return (
+            "SIGKILL ended it, though the system has ended no process for want of memory: somebody "
+            "or a limit of a batch system did; run it again"
+        )
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        faults = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE")
+        who = "a fault in the compiled code of a library" if name in faults else "from outside"
+        return f"{name} ended it ({who}): run it again, and look at the lines above"
+    if find_spec("ipykernel") is None:
+        return "ipykernel is not installed: pip install -e '.[notebooks]'"
+    return f"it ended itself, with exit code {code}: the lines above may say why"
+
+
 def execute(notebook: dict, name: str, values: dict, root: Path, partial: Path):
     """Execute a notebook at the project root; returns the executed notebook, not yet normalised.
 
@@ -64,6 +120,7 @@ def execute(notebook: dict, name: str, values: dict, root: Path, partial: Path):
     """
     import nbformat
     import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
@@ -75,6 +132,7 @@ def execute(notebook: dict, name: str, values: dict, root: Path, partial: Path):
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's matrices are small: threads delay
     os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # bars are text here
     shown = partial.relative_to(root)
+    codes, memory_kills = [], _memory_kills()
     with tempfile.TemporaryDirectory(prefix="ia-") as runtime:
         config = Config()
         # Files as sockets: no port for others to reach, no warning. Such paths must be short.
@@ -95,6 +153,7 @@ def execute(notebook: dict, name: str, values: dict, root: Path, partial: Path):
                 cwd=root,
                 config=config,
                 coalesce_streams=True,
+                kernel_manager_class=_kernels(codes),
             )
         except PapermillExecutionError as error:
             start = error.source.strip().partition("\n")[0][:80]
@@ -103,12 +162,25 @@ def execute(notebook: dict, name: str, values: dict, root: Path, partial: Path):
                 f"  {error.ename}: {' '.join(error.evalue.split())}\n"
                 f"  The notebook as far as it ran, with the traceback: {shown}"
             ) from None
-        except DeadKernelError:
+        except NoSuchKernel:
+            raise RuntimeError(f"{name} failed: {_why_it_died(1, None)}") from None
+        except RuntimeError as error:  # also of a kernel that never began
+            if not codes and not isinstance(error, DeadKernelError):
+                raise
             raise RuntimeError(
                 f"{name} failed: its kernel died\n"
-                "  The usual cause is too little memory: lower `batch_size` under `runtime:`\n"
+                f"  {_why_it_died(codes[0] if codes else None, memory_kills)}\n"
                 f"  The notebook as far as it ran: {shown}"
             ) from None
+
+
+def _show_parameters(executed, values: dict) -> None:
+    """Let a report say these parameters: what `runtime` sets is no part of a result."""
+    from papermill.translators import PythonTranslator
+
+    for cell in executed.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.source = PythonTranslator.codify(values)
 
 
 def run(
@@ -135,13 +207,9 @@ def run(
         )
     if name not in paths:
         raise UsageError(f"no notebook {name!r} in {notebooks}; {closest(name, paths)}")
-    if not params_file.is_file():
-        raise UsageError(f"no file {params_file}")
     if item is not None and (not item or "/" in item or item.startswith(".")):
         raise UsageError(f"--item {item!r} is to name a file: no slash, no leading dot")
-    params = read_yaml(params_file.read_text(encoding="utf-8"), params_file.name)
-    if not isinstance(params, dict):
-        raise UsageError(f"{params_file.name} holds no sections")
+    params = read_study(params_file)
     nouns = [stem.partition("_")[2] for stem in paths]
     noun = name.partition("_")[2]
     notebook = read_json(paths[name], "a notebook", "run `dvc repro -f strip`")
@@ -151,6 +219,7 @@ def run(
     partial = root / ".partial" / f"{noun}{f'-{item}' if item else ''}.ipynb"
     with _end_with_parent():
         executed = report.normalise(execute(notebook, name, values, root, partial), root)
+        _show_parameters(executed, values | {k: v for k, v in defaults.items() if k in RUNTIME})
         out = root / "results" / noun / f"{item or 'report'}.html"
         page = report.to_html(executed)
         write_text(out.with_suffix(".ipynb"), report.to_text(executed))

@@ -10,22 +10,28 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import math
 import os
 import re
+import resource
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from iaside.files import try_room
 from iaside.notebook import project_root
 from iaside.parameters import (
     SHARED,
     UsageError,
+    check_plain,
     closest,
     command_values,
     commands,
+    one_line,
+    placed,
     read_notebooks,
+    read_pipeline,
+    read_study,
     read_yaml,
     runs,
 )
@@ -33,6 +39,8 @@ from iaside.parameters import (
 PROJECT = Path(__file__).resolve().parents[1]
 # iaside.images downloads these into data/images/<name>
 DOWNLOADABLE = ("caltech101", "stl10", "cifar10", "cifar100", "svhn", "tiny_imagenet")
+ROOM = 16 * 2**20  # bytes that must be free, or nothing that runs could even say why it ends
+FILES = 256  # open files at a time: DVC, a kernel's sockets and the pipes of processes
 MAY_BE_EMPTY = ("architecture.transformers", "attributions.alphas", "claims.recorded")
 Rule = tuple[str, Callable[[Any], bool]]  # in words, and as a test
 
@@ -43,25 +51,26 @@ def check(study: Mapping, root: Path) -> None:
     study: the sections of a params.yaml;  root: the project, whose stages, notebooks and images
     count. Images that are still to be downloaded are not counted. Errors: UsageError.
     """
-    pipeline = read_yaml((root / "dvc.yaml").read_text("utf-8"), "dvc.yaml")
-    notebooks = read_notebooks(root)
+    pipeline, notebooks = read_pipeline(root), read_notebooks(root)
     there = {path.stem.partition("_")[2] for path in (root / "notebooks").glob("*_*.ipynb")}
     check_sections(study, notebooks, there)
+    check_place(root)
     check_paths(study, root)
     values = {
         stage: (runs(command).notebook.partition("_")[2],
                 command_values(command, notebooks, dict(study)))
         for stage, command in commands(pipeline, study)
     }  # fmt: skip
-    _check_training(study["training"])
-    _check_networks(study, root)
     rules = _rules()
     for section, parameters in values.values():
         for name, value in parameters.items():
-            where = f"{section}.{name}"
+            where = placed(section, name)
             _check_value(where, value, rules.get(where, rules.get(name)))
+    _check_training(study["training"])
+    _check_networks(study, root)
+    count = functools.cache(functools.partial(_count, root=root))  # stages share images
     for section, parameters in values.values():
-        _check_together(section, parameters, study, root)
+        _check_together(section, parameters, study, root, count)
 
 
 # -- sections, keys and paths: no library is needed ------------------------------------------------
@@ -73,8 +82,6 @@ def check_sections(study: Mapping, notebooks: Mapping, own: Collection[str] = ()
     notebooks: those that a stage runs, each of which needs its section;  own: sections that there
     may be besides, of notebooks that no stage runs.
     """
-    if not isinstance(study, Mapping):
-        raise UsageError("the study holds no sections: copy one of studies/ and edit that")
     nouns = {name.partition("_")[2]: name for name in notebooks}
     for section in study:
         if section not in (*SHARED, *nouns, *own):
@@ -89,14 +96,20 @@ def check_sections(study: Mapping, notebooks: Mapping, own: Collection[str] = ()
                 f"the study has no section {section!r}, which {reads}: copy it from "
                 "studies/default.yaml"
             )
-        if section != "seed" and not isinstance(study[section] or {}, dict):
+        check_plain(section, study[section])
+        if section != "seed" and not isinstance(study[section], dict | None):
             raise UsageError(
                 f"`{section}` must hold `name: value` lines, got {study[section]!r}: copy it "
                 "from studies/default.yaml"
             )
     for section, items in _items(study):
-        for key in items:
+        for key, entry in items.items():
             check_key(section, key)
+            if not isinstance(entry, dict):
+                raise UsageError(
+                    f"`{section}.{key}` is {entry!r}, but must hold `{{name: value, ...}}`: copy "
+                    "one from studies/default.yaml"
+                )
 
 
 def _items(study: Mapping) -> Iterator[tuple[str, Mapping]]:
@@ -238,6 +251,44 @@ def check_key(where: str, key: object) -> None:
         )
 
 
+# -- the machine -----------------------------------------------------------------------------------
+
+
+def check_place(root: Path) -> None:
+    """Refuse a project that cannot be written to, a full disk, and a shell of too few open files.
+
+    Nothing is left behind: what is written on trial has no name, or loses it at once.
+    """
+    for name in ("results", ".partial", ".build", ".dvc"):
+        place = root / name
+        if place.exists() and not place.is_dir():
+            raise UsageError(f"{place} is no folder: move it away, results are to be written there")
+        for folder in _folders(place) if place.is_dir() else [root]:
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise UsageError(f"{folder} cannot be written to: `chmod u+rwx {folder}`")
+        try:
+            try_room(place if place.is_dir() else root, ROOM)
+        except OSError as error:
+            raise UsageError(
+                f"{place} cannot be written to: {error.strerror} ({ROOM >> 20} MB were tried); "
+                "free some space on that disk, or make the folder writable"
+            ) from error
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < FILES:
+        raise UsageError(
+            f"this shell allows {soft} open files, but must allow {FILES} at least: run "
+            "`ulimit -n 1024` in it first"
+        )
+
+
+def _folders(place: Path) -> Iterator[str]:
+    """A folder and what is below it, of .dvc only the first level: its cache has many."""
+    for folder, below, _ in os.walk(place):
+        yield folder
+        if place.name == ".dvc":
+            below.clear()
+
+
 # -- values ----------------------------------------------------------------------------------------
 
 
@@ -248,7 +299,7 @@ def _check_value(where: str, value: Any, rule: Rule | None) -> None:
     if rule is None:
         return
     words, holds = rule
-    for v in value if isinstance(value, list) else [value]:
+    for v in value if isinstance(value, list) and not where.startswith("runtime.") else [value]:
         try:
             fine = holds(v)
         except (TypeError, ValueError):
@@ -261,6 +312,8 @@ def _rules() -> dict[str, Rule]:
     """Name of a parameter -> what it may be. Most names mean the same in all notebooks."""
     from iaside import attribution, baselines
     from iaside.faithfulness import RANKS, SUBSTRATES
+    from iaside.machine import pick_device
+    from iaside.models import LARGEST_SIDE
     from iaside.score import spectral_importance
     from iaside.spectral import METRICS, SPACINGS
     from iaside.worths import ABSENCES, MAX_BANDS, VALUES
@@ -268,19 +321,19 @@ def _rules() -> dict[str, Rule]:
     def one_of(*names: str) -> Rule:
         return f"one of {', '.join(names)}", lambda v: v in names
 
-    def whole(least: int, most: float = math.inf) -> Rule:
-        words = f"a whole number from {least}" + (f" to {most}" if most < math.inf else "")
+    def whole(least: int, most: int = 1_000_000) -> Rule:
+        words = f"a whole number from {least} to {most:,}"
         return words, lambda v: type(v) is int and least <= v <= most
 
     def between(low: float, high: float, words: str) -> Rule:
-        return words, lambda v: low < v < high
+        return words, lambda v: type(v) in (int, float) and low < v < high
 
     def each(rule: Rule, *names: str) -> dict[str, Rule]:
         return dict.fromkeys(names, rule)
 
     tiny = 5e-324  # so that an end belongs to a range
     share = between(-tiny, 1 + 1e-12, "a share from 0 to 1")
-    positive = between(0, math.inf, "a number above 0")
+    positive = between(0, 1e6 + 1e-9, "a number above 0 and up to 1,000,000")
     odd = "an odd whole number from 1", lambda v: type(v) is int and v > 0 and v % 2 == 1
     own = [f.__name__ for f in baselines.METHODS]
     methods = [*(name for name in attribution.METHODS if name not in own), *own]
@@ -294,36 +347,39 @@ def _rules() -> dict[str, Rule]:
         "severities": whole(1, 5),
         "n_bands": whole(2, MAX_BANDS),
         "mosaic_bands": whole(3, MAX_BANDS),
-        "seed": whole(0),
-        **each(whole(1), "n_images", "side", "steps", "samples", "path_steps", "class_steps",
-               "attributions.classes", "insertion_steps", "n_draws", "n_intervals", "budget",
-               "sizes", "interval_sizes", "n_initialisations", "resolution.bands",
-               "grid_steps", "grid_samples", "n_beta"),
+        "seed": whole(0, 2**31 - 1),  # as NumPy, torch and the corruptions take it, and a few more
+        **each(whole(1), "steps", "samples", "path_steps", "class_steps", "epochs",
+               "attributions.classes", "insertion_steps", "n_draws", "n_intervals", "sizes",
+               "interval_sizes", "n_initialisations", "resolution.bands", "grid_steps",
+               "grid_samples", "n_beta"),
+        **each(whole(1, 10**9), "n_images", "budget"),
+        "side": whole(1, LARGEST_SIDE),
+        "batch": whole(2),
+        "training.classes": ("null, a whole number from 1, or a list of their names",
+                             lambda v: v is None or (type(v) is int and v > 0)
+                             or (isinstance(v, str) and v != "")),
+        **each(("a name", lambda v: isinstance(v, str) and v != ""), "claims.recorded",
+               "claims.reports"),
         **each(whole(0), "n_control", "n_attack", "n_sparse", "n_heat", "n_twin", "n_shown",
-               "n_grid", "infidelity_samples"),
+               "n_grid", "infidelity_samples", "warm_up"),
         **each(whole(100), "n_resamples", "interval_resamples"),
         **each(odd, "kernel", "blur_kernels", "heat_grid"),
         **each(between(0, 1, "a number between 0 and 1, both excluded"), "beta", "held_out"),
         **each(share, "alpha", "alphas", "grid_alphas", "amount"),
-        **each(between(0, 1 + 1e-12, "a share above 0 and up to 1"), "kappa", "grid_kappas"),
+        **each(between(0, 1 + 1e-12, "a share above 0 and up to 1"), "kappa", "grid_kappas",
+               "energy"),
         **each(between(0, 1 + 1e-12, "above 0 and up to 1, as pixels are"), "attack_eps",
-               "band_eps", "band_noise", "noise_sigma"),
-        **each(positive, "energy", "photons", "heat_norm", "sigma", "recommended"),
+               "band_eps", "band_noise", "noise_sigma", "sigma"),
+        **each(positive, "photons", "heat_norm", "recommended"),
         "eps": between(0, 255 + 1e-9, "above 0 and up to 255, in 1/255"),
-        "device": ("auto, or a device that is here: cpu, cuda, mps", _is_device),
-        **each(("null or a whole number from 1",
-                lambda v: v is None or (type(v) is int and v >= 1)), "batch_size", "workers"),
+        "device": ("auto, or a device that is here: cpu, cuda, mps",
+                   lambda v: pick_device(v) is not None),
+        **each(("null or a whole number from 1 to 1,000,000",
+                lambda v: v is None or whole(1)[1](v)), "batch_size", "workers"),
+        "cluster": ("null (this process), local (this machine) or the address of a Dask scheduler, "
+                    "such as tcp://host:8786",
+                    lambda v: v in (None, "local") or re.fullmatch(r"[a-z]+://[^/\s]+", v)),
     }  # fmt: skip
-
-
-def _is_device(name: str) -> bool:
-    """Whether numbers can be kept there, and read."""
-    import torch
-
-    try:
-        return name == "auto" or torch.zeros(1, device=name).item() == 0
-    except (RuntimeError, AssertionError):  # the latter is how torch says that it has no CUDA
-        return False
 
 
 def _check_training(section: Mapping) -> None:
@@ -349,19 +405,24 @@ def _check_networks(study: Mapping, root: Path) -> None:
         f"results/training/networks/{settings['plan']}/{name}/"
         for name, settings in networks(study["training"]["plans"]).items()
     }
-    known = {entry["weights"] for entry in study["models"].values()}
+    known = {entry["weights"]: entry["recipe"] for entry in study["models"].values()}
     for section, items in _items(study):
         for key, entry in items.items() if section.endswith("networks") else ():
             model = entry.get("model", entry) if isinstance(entry, dict) else entry
             entries = study_models({"models": {key: model}})
-            path = entries[key]["weights"]
-            if path in known or (root / path).is_file():
-                continue
-            if f"{Path(path).parent.as_posix()}/" not in trained:
+            path, recipe = entries[key]["weights"], entries[key]["recipe"]
+            there = path in known or (root / path).is_file()
+            if not there and f"{Path(path).parent.as_posix()}/" not in trained:
                 raise UsageError(
                     f"there are no weights at {path!r} (`{section}.{key}`): no entry of `models` "
                     "has them, no plan of `training` trains them, and no such file is there; "
                     "correct `weights`"
+                )
+            beside = known.get(path, Path(path).with_suffix(".json").as_posix())
+            if recipe != beside and (path in known or not (root / recipe).is_file()):
+                raise UsageError(
+                    f"`{section}.{key}` has the recipe {recipe!r}, but that of {path!r} is "
+                    f"{beside!r}: correct `recipe`"
                 )
     packaged = packaged_files()
     for key, entry in study["models"].items():
@@ -407,8 +468,10 @@ def _check_files(key: str, weights: Path, recipe: Path) -> None:
         raise UsageError(f"model `{key}`: {error}") from error
 
 
-def _check_together(section: str, values: Mapping, study: Mapping, root: Path) -> None:
-    """Refuse parameters that do not fit each other, or the images that are there."""
+def _check_together(
+    section: str, values: Mapping, study: Mapping, root: Path, count: Callable[[str], int | None]
+) -> None:
+    """Refuse parameters that do not fit each other, or the images that are there, so many."""
     from iaside import recorded
     from iaside.estimator import passes_per_image
     from iaside.sampling import MAX_BANDS, MIN_BANDS
@@ -422,8 +485,18 @@ def _check_together(section: str, values: Mapping, study: Mapping, root: Path) -
     for part, of in most.items():
         if part in values and of in values and values[part] > values[of]:
             refuse(part, f"at most {of}, which is {values[of]}: they are some of those")
-    if section == "worths" and values["n_bands"] < MIN_BANDS:
-        refuse("n_bands", f"{MIN_BANDS} or more: of fewer bands the controls have no sample")
+    if section == "worths":
+        if values["n_bands"] < MIN_BANDS:
+            refuse("n_bands", f"{MIN_BANDS} or more: of fewer bands the controls have no sample")
+        first = {"spacing": "linear", "absence": "zero", "values": "log_likelihood"}
+        for name, needed in first.items():
+            if (values[name][0] if name == "values" else values[name]) != needed:
+                refuse(name, f"{needed!r}{' first' * (name == 'values')}: `resolution` cuts these "
+                             "bands finer, and is measured so")  # fmt: skip
+    if section == "architecture":
+        if wrong := [m for m in values["transformers"] if m not in study["models"]]:
+            refuse("transformers", f"names of `models`: {wrong[0]!r} is none; "
+                                   f"{closest(wrong[0], study['models'])}")  # fmt: skip
     if section == "resolution":
         coarse = study["worths"]["n_bands"]
         if wrong := [M for M in values["bands"] if M % coarse or not coarse < M <= MAX_BANDS]:
@@ -460,7 +533,7 @@ def _check_together(section: str, values: Mapping, study: Mapping, root: Path) -
                 f"{closest(str(wrong[0]), testing)}"
             )
     if isinstance(values.get("images"), str) and "n_images" in values:
-        held = _count(values["images"], root)
+        held = count(values["images"])
         if held is not None and values["n_images"] > held:
             refuse("n_images", f"at most {held}: {values['images']!r} holds no more")
         if held is not None and "model" in values:
@@ -477,8 +550,7 @@ def _check_together(section: str, values: Mapping, study: Mapping, root: Path) -
 
 def _testing(root: Path) -> list[str]:
     """The reports that say of claims what was found, by dvc.yaml; without the one of them all."""
-    pipeline = read_yaml((root / "dvc.yaml").read_text("utf-8"), "dvc.yaml")
-    files = [Path(file) for stage in pipeline["stages"].values()
+    files = [Path(file) for stage in read_pipeline(root)["stages"].values()
              for metric in stage.get("metrics", []) for file in metric]  # fmt: skip
     nouns = [file.parent.name for file in files if file.name == "claims.json"]
     return [noun for noun in nouns if noun != "claims"]
@@ -535,9 +607,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         root = project_root()
         file = Path(a.study) if a.study else root / "params.yaml"
-        check(read_yaml(file.read_text("utf-8"), file.name), root)
+        check(read_study(file), root)
     except (ValueError, TypeError, OSError) as error:  # whatever it is, nothing was begun
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 

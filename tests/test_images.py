@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from iaside import images as module
 from iaside import libraries
-from iaside.images import load_images, load_split
+from iaside.images import count_images, load_images, load_pairs, load_split
 
 
 def square(value, side=40):
@@ -521,3 +521,14 @@ def test_a_set_that_cannot_be_downloaded_says_where_to_put_it(tmp_path, monkeypa
     module.fetch_images("svhn")
     assert (tmp_path / "data/images/svhn/never.npz").is_file()
     assert [p.name for p in (tmp_path / "data/images").iterdir()] == ["svhn"]
+
+
+@pytest.mark.parametrize("source", ["", "  "])
+def test_no_name_is_not_the_current_folder(source, tmp_path, monkeypatch):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("file,label\na.png,0\n")
+    monkeypatch.chdir(tmp_path)
+    for call in (load_images, count_images, load_pairs):
+        with pytest.raises(ValueError, match="which names nothing: give the path of a folder"):
+            call(source)
+    assert len(load_images(".")[0]) == 1, "the folder itself may be asked for"

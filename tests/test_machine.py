@@ -109,6 +109,20 @@ def test_a_device_by_name():
     assert pick_device().type in ("cpu", "cuda", "mps", "xpu")
 
 
+def test_a_device_that_is_not_here_is_refused_in_one_line(monkeypatch):
+    for name in ("gpu", "meta", "cuda:99", 3):
+        with pytest.raises(ValueError, match=f"device={name!r} is not here .*auto") as said:
+            pick_device(name)
+        assert "\n" not in str(said.value)
+
+    def zeros(*a, device):
+        raise AssertionError("Torch not compiled with CUDA enabled")
+
+    monkeypatch.setattr(torch, "zeros", zeros)
+    with pytest.raises(ValueError, match="'cuda' is not here .Torch not compiled with CUDA"):
+        pick_device("cuda")
+
+
 FAULTS = """
 import resource, sys, torch
 from iaside.machine import kept_memory

@@ -377,6 +377,28 @@ def test_dvc_says_which_stages_there_are_and_how_they_stand(small_project):
         plan.expand(root, params)
 
 
+def test_the_study_is_parsed_once_however_many_stages_have_run(small_project, monkeypatch):
+    from dvc.repo import Repo
+    from dvc.utils.serialize import LOADERS
+
+    root, params = small_project, small_project / "params.yaml"
+    keys = [f"k{n}" for n in range(12)]
+    params.write_text(f"n: 1\nmodels: {{{', '.join(f'{k}: {{w: 1}}' for k in keys)}}}\n")
+    with Repo(str(root)) as repo:
+        repo.reproduce("m")
+    parse, seen = LOADERS[".yaml"], []
+
+    def counting(path, **how):
+        seen.append(path)
+        return parse(path, **how)
+
+    monkeypatch.setitem(LOADERS, ".yaml", counting)
+    found = {s.name: s.state for s in plan.expand(root, params)}
+    assert [found[f"m@{k}"] for k in keys] == ["up to date"] * 12
+    assert len(seen) <= 2, "once, and once as the project is opened"
+    assert LOADERS[".yaml"] is counting
+
+
 def content(root):
     """Every file of a project but what DVC keeps for itself."""
     files = [p for p in root.rglob("*") if p.is_file() and not {"tmp", "cache"} & set(p.parts)]
@@ -410,7 +432,7 @@ def test_every_stage_of_a_study_can_be_foreseen(name, monkeypatch, capsys):
     frame, measured = plan.costs(ROOT, ROOT / f"studies/{name}.yaml")
     study, notebooks = Study(params, ROOT), plan.read_notebooks(ROOT)
     for part in (part for stage in stages for part in plan.parts_of(stage, study, notebooks)[1]):
-        alike = [t.batch or 0 for t in timed if t.network == part.network
+        alike = [t.batch or 0 for t in timed if t.network.structure() == part.network.structure()
                  and t.precision == part.precision and t.alone == part.alone
                  and (t.batch == 1) == (part.batch == 1)]  # fmt: skip
         assert max(alike) >= (part.batch or 0), "timed with the largest batch, and singly if so"
@@ -422,6 +444,56 @@ def test_every_stage_of_a_study_can_be_foreseen(name, monkeypatch, capsys):
     assert "training" in todo and "worths" not in todo, "only what is to run is added up"
     total = f"<={frame.loc[frame['section'] == 'training', 'passes'].sum():,.0f}"
     assert total in todo.replace(" ", "")
+
+
+@pytest.fixture
+def many(monkeypatch, tmp_path):
+    """A made-up study of one stage for each of 101 networks, of which 100 share one file."""
+    recipe = {"library": "timm", "architecture": "x.a1", "num_classes": 10, "mean": [0.5] * 3,
+              "std": [0.5] * 3, "input_size": [3, 32, 32], "crop_pct": 1.0}  # fmt: skip
+    others = {"tag": {"architecture": "x.b2", "mean": [0.1] * 3},
+              "wide": {"input_size": [3, 64, 64]}, "few": {"num_classes": 2},
+              "own": {"library": "iaside"}}  # fmt: skip
+    for name, change in ({"one": {}} | others).items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(recipe | change))
+    names = {f"n{k:03}": "one" for k in range(100)} | {name: name for name in others}
+    found = {name: Part(Network(name, str(tmp_path / f"{file}.json")), np.array([5, 0]), "float32")
+             for name, file in names.items()}  # fmt: skip
+    timed = []
+    stages = [plan.Stage(f"worths@{name}", "", "to run") for name in found]
+    monkeypatch.setattr(plan, "read_study", lambda file: {})
+    monkeypatch.setattr(plan, "read_notebooks", lambda root: {})
+    monkeypatch.setattr(plan, "expand", lambda root, file: stages)
+    monkeypatch.setattr(plan, "parts_of", lambda stage, *_: (
+        "worths", [found[stage.name.partition("@")[2]]]))  # fmt: skip
+    monkeypatch.setattr(plan, "calibrate", lambda part, *_: timed.append(part) or SPEED)
+    return timed, found
+
+
+def test_an_architecture_is_timed_once_however_many_networks_have_it(many, capsys):
+    timed, _ = many
+    frame, measured = plan.costs(ROOT, ROOT / "params.yaml")
+    assert sorted(part.network.name for part in timed) == ["few", "n000", "own", "wide"]
+    assert "4 timings of about 2 s; not timed, of the same architecture and input " in measured
+    assert "n001, n002, n003 and 97 more as n000" in measured, "the tag says which weights, too"
+    assert (frame["seconds"] == SPEED.seconds(np.array([5, 0]))).all() and len(frame) == 104
+    assert capsys.readouterr().err.count("timing ") == 4
+
+
+def test_what_is_all_timed_is_not_said_to_be_left_out(many, monkeypatch):
+    timed, found = many
+    stages = [plan.Stage(f"worths@{name}", "", "to run") for name in ("n000", "few", "own", "wide")]
+    monkeypatch.setattr(plan, "expand", lambda root, file: stages)
+    assert plan.costs(ROOT, ROOT / "params.yaml")[1].endswith("4 timings of about 2 s")
+
+
+def test_a_network_still_to_be_trained_is_timed_with_its_trained_self(tmp_path):
+    recipe = untrained("small_cnn", 10, 32, 0).recipe
+    (tmp_path / "final.json").write_text(json.dumps(recipe))
+    trained = Network("mine", str(tmp_path / "final.json"))
+    assert trained.structure() == Network("small_cnn", None, 10, 32).structure()
+    assert trained.structure() != Network("small_cnn", None, 10, 64).structure()
+    assert Network("resnet18").structure() == ("torchvision", "resnet18", 1000, (224, 224))
 
 
 def test_memory_is_that_of_the_batches_of_a_stage():

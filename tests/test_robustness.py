@@ -328,6 +328,13 @@ def test_placement_on_another_device():
     [
         (Condition("sparsefool", 1), "no source of perturbations that has a strength"),
         (Condition("white_noise", 0.1, 9), "place must be below 4"),
+        *((Condition("fog", severity), "its strength must be 1, 2, 3, 4 or 5")
+          for severity in (1.5, 6, 0, -1, math.nan)),
+        *((Condition("gaussian_blur", side), "its strength must be an odd whole number")
+          for side in (2, 3.5, -1, math.inf)),
+        *((Condition(source, strength), "its strength must be a number above 0")
+          for source in ("fgsm", "pgd", "white_noise") for strength in (-1, 0, math.nan)),
+        (Condition(FOURIER, math.nan, 4), "its strength must be a number above 0"),
         (Condition(FOURIER, 1.0, 9), "place must be below 9"),
         (Condition(FOURIER, 1.0), "place must be below 9"),
         (Condition("fgsm", 0.1, 0), "place must be below 0"),

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from smoke import edit
+from smoke import run as smoke
 
 from iaside import report, run
 from iaside.notebook import enter_project, footer, save_json
@@ -131,6 +134,9 @@ def test_each_name_comes_from_its_place():
         ({"params": "bands: {n: true, rate: 1}"}, "bands.n: True is bool"),
         ({"params": "bands: {n: null, rate: 1}"}, "bands.n: None is NoneType"),
         ({"params": "bands: {n: 2020-01-01, rate: 1}"}, "no plain value; quote it"),
+        ({"params": "bands: {n: 1, rate: .nan}"}, "bands.rate is nan, but every number must be"),
+        ({"params": "runtime: {batchsize: 8}\nbands: {}"}, "'batchsize'.*mean 'batch_size'"),
+        ({"params": "runtime: {}\nbands: {}", "defaults": {"workers": None}}, "lacks 'workers'"),
     ],
 )
 def test_whatever_is_unknown_missing_or_of_another_type_is_refused(change, message):
@@ -237,6 +243,110 @@ def test_failing_cell(tmp_path, monkeypatch, capfd):
     ]
     assert "no band 3" in (tmp_path / ".partial/importance.ipynb").read_text()
     assert not list((tmp_path / "results/importance").iterdir())
+
+
+def dies(folder, monkeypatch, capfd, source, **notebooks):
+    """What is said of a kernel that ends in a cell."""
+    project(folder, importance=notebook(parameters("seed = 0"), ("code", source)))
+    monkeypatch.chdir(folder)
+    assert run.main(["20_importance"]) == 1
+    lines = capfd.readouterr().err.strip().splitlines()[-3:]
+    assert lines[0] == "20_importance failed: its kernel died"
+    assert lines[2] == "  The notebook as far as it ran: .partial/importance.ipynb"
+    return lines[1].strip()
+
+
+KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+
+
+@pytest.mark.parametrize(
+    ("source", "kills", "said"),
+    [(KILLED, [3, 3], "SIGKILL ended it, though the system has ended no process for want of mem"),
+     (KILLED, [3, 4], "SIGKILL ended it as the system ran out of memory: lower `batch_size` or"),
+     (KILLED, [None], "SIGKILL ended it, which is mostly for want of memory: lower `batch_size`"),
+     ("import os; os.abort()", [3], "SIGABRT ended it (a fault in the compiled code of a library)"),
+     ("import os, signal; os.kill(os.getpid(), signal.SIGUSR1)", [3], "SIGUSR1 ended it (from out"),
+     ("import os; os._exit(7)", [3], "it ended itself, with exit code 7: the lines above may say")],
+)  # fmt: skip
+def test_a_dead_kernel_is_said_to_have_ended_as_it_did(
+    tmp_path, monkeypatch, capfd, source, kills, said
+):
+    counts = iter(kills)
+    monkeypatch.setattr(run, "_memory_kills", lambda: next(counts))
+    found = dies(tmp_path, monkeypatch, capfd, source)
+    assert said in found and ("memory" in found) == (source == KILLED)
+
+
+@pytest.mark.parametrize("broken", ["raise ImportError('a torn file')", "import os; os._exit(3)"])
+def test_a_kernel_that_never_begins_is_said_to_have_ended(tmp_path, monkeypatch, capfd, broken):
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "ipykernel_launcher.py").write_text(broken)
+    monkeypatch.setenv("PYTHONPATH", str(modules))
+    said = dies(tmp_path / "project", monkeypatch, capfd, "")
+    assert said.startswith("it ended itself, with exit code ") and "memory" not in said
+
+
+def test_a_missing_ipykernel_is_named(tmp_path, monkeypatch, capfd):
+    from jupyter_client.kernelspec import NoSuchKernel
+
+    def none(*args, **how):
+        raise NoSuchKernel("python3")
+
+    monkeypatch.setattr("papermill.execute_notebook", none)
+    monkeypatch.setattr(run, "find_spec", lambda name: None)
+    project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert run.main(["10_bands"]) == 1
+    said = capfd.readouterr().err.strip()
+    assert "ipykernel is not installed: pip install" in said and "memory" not in said
+
+
+def test_what_the_system_counts_is_read():
+    counted = run._memory_kills()
+    assert counted is None or counted >= 0
+    assert counted is not None or not re.search("(?m)^oom_kill", Path("/proc/vmstat").read_text())
+
+
+def test_what_runtime_says_is_in_no_report(tmp_path, monkeypatch):
+    """It changes the speed, so that two machines make the same bytes."""
+    cell = "seed = 0\ndevice = 'auto'\nbatch_size = None\nworkers = None\ncluster = None"
+    seen = "print(seed)\nopen('seen', 'a').write(f'{workers}')"
+    content = notebook(parameters(cell), ("code", seen))
+    pages = []
+    for runtime in ("{device: auto, batch_size: null, workers: 1, cluster: null}",
+                    "{device: cpu, batch_size: 64, workers: 2, cluster: local}"):  # fmt: skip
+        folder = tmp_path / f"run{len(pages)}"
+        params = re.sub("runtime: .*", f"runtime: {runtime}", PARAMS)
+        project(folder, params, importance=content)
+        monkeypatch.chdir(folder)
+        assert run.main(["20_importance"]) == 0
+        assert (folder / "seen").read_text() == str(len(pages) + 1), "but the notebook has it"
+        reports = folder / "results/importance"
+        pages.append([(reports / name).read_bytes() for name in ("report.ipynb", "report.html")])
+    assert pages[0] == pages[1]
+    assert b"seed = 3" in pages[0][0], "what the study says is there"
+
+
+@pytest.mark.slow
+def test_two_runtimes_make_equal_bytes_of_the_shipped_notebooks(smoke_project):
+    """The smoke study's training, in one process and in two, and a network's answers."""
+    found = []
+    asked = (
+        "68_training --item clean --take plan training.plans.clean",
+        "40_robustness --item squeezenet1_1 --take model models.squeezenet1_1",
+    )
+    for how in ({"device": "auto", "workers": 1}, {"device": "cpu", "workers": 2}):
+        edit(smoke_project, **how)
+        for words in asked:
+            smoke(smoke_project, sys.executable, "-m", "iaside.run", *words.split(),
+                  "--notebooks", "notebooks")  # fmt: skip
+        made = smoke_project / "results"
+        files = [p for p in sorted(made.rglob("*")) if p.is_file() and "recorded" not in p.parts]
+        found.append({p.relative_to(made): p.read_bytes() for p in files})
+        shutil.rmtree(made / "training")
+        shutil.rmtree(made / "robustness")
+    assert len(found[0]) > 8 and found[0] == found[1]
 
 
 def gone(pid, seconds=15):

@@ -1,15 +1,25 @@
 """A study that cannot run, or not be reported, is refused before anything long, in one line."""
 
 import json
+import os
 import shutil
+import sys
+import time
 
 import pytest
 from PIL import Image
-from smoke import ROOT
+from smoke import ROOT, run
 
 from iaside import libraries, plan, study
 from iaside.images import DOWNLOADS, count_images, load_images
-from iaside.parameters import UsageError, read_yaml, study_values
+from iaside.parameters import (
+    RUNTIME,
+    UsageError,
+    read_notebooks,
+    read_study,
+    read_yaml,
+    study_values,
+)
 
 TEXT = (ROOT / "studies/default.yaml").read_text()
 LITE0 = "data/weights/tf_efficientnet_lite0"
@@ -95,7 +105,90 @@ BAD = [
     ("models:", f"name: tf_efficientnet_lite0, weights: {LITE0}",
      "name: mine, weights: data/weights/mine", "recipe of 'data/weights/mine.safetensors'",
      "data/weights/mine.json"),
+    (ROBUSTNESS, "[1, 2, 3, 4, 5]", "[1.5]", "robustness.severities is 1.5", "from 1 to 5"),
+    (ROBUSTNESS, "[1, 2, 3, 4, 5]", '["1"]', "robustness.severities is '1'", "from 1 to 5"),
+    (ROBUSTNESS, "[1, 2, 3, 4, 5]", "[true]", "robustness.severities is True", "from 1 to 5"),
+    (ROBUSTNESS, "eps: [0.0039216", "eps: [-1", "robustness.attack_eps is -1", "above 0 and up to"),
+    (ROBUSTNESS, "eps: [0.0039216", "eps: [true", "robustness.attack_eps is True", "above 0 and"),
+    (ROBUSTNESS, "eps: [0.0039216", "eps: [.inf", "robustness.attack_eps is inf", "be finite"),
+    (ROBUSTNESS, "heat_norm: 15.7", "heat_norm: .nan", "robustness.heat_norm is nan", "be finite"),
+    (ROBUSTNESS, "heat_norm: 15.7", "heat_norm: 1e30", "heat_norm is 1e+30", "up to 1,0"),
+    (ROBUSTNESS, "n_images: 24", "n_images: -3", "robustness.n_images is -3", "from 1"),
+    (ROBUSTNESS, "n_images: 24", 'n_images: "24"', "robustness.n_images: '24' is str", "int"),
+    (ROBUSTNESS, "n_images: 24", "n_images: yes", "robustness.n_images: 'yes' is str", "int"),
+    ("seed:", "seed: 0", "seed: -1", "seed is -1", "a whole number from 0"),
+    ("seed:", "seed: 0", "seed: 1.0", "seed: 1.0 is float", "int"),
+    ("seed:", "seed: 0", 'seed: "0"', "seed: '0' is str", "int"),
+    ("seed:", "seed: 0", "seed: 2147483648", "seed is 2147483648", "to 2,147,483,647"),
+    ("snr_report:   #", "level: 0.0", "level: .nan", "snr_report.level is nan", "be finite"),
+    ("snr:   #", "energy: 0.1", "energy: 1.5", "snr.energy is 1.5", "above 0 and up to 1"),
+    (CHOICES, "sigma: 0.25", "sigma: 25", "choices.sigma is 25", "up to 1"),
+    (WORTHS, "data/images/photographs", "5", "`worths` holds 5", "must be a path"),
+    (WORTHS, "spacing: linear", "spacing: log2", "worths.spacing is 'log2'", "'linear'"),
+    (WORTHS, "absence: zero", "absence: mean", "worths.absence is 'mean'", "'zero'"),
+    (WORTHS, "[log_likelihood]", "[margin]", "worths.values is ['margin']",
+     "'log_likelihood' first"),
+    (WORTHS, "n_images: 24", "n_images: 2020-01-01", "n_images: datetime.date(2020", "quote"),
+    (RESOLUTION, "[16, 32, 64]", "[7]", "resolution.bands is [7]", "multiples of 8"),
+    (RESOLUTION, "[16, 32, 64]", "[1" + "0" * 30 + "]", "resolution.bands is 1000", "from 1 to"),
+    ("training:   #", "classes: null", "classes: 1.5", "training.classes is 1.5", "list of"),
+    ("training:   #", "side: 32 ", "side: 32000 ", "training.side is 32000", "to 8,192"),
+    ("training:   #", "epochs: 6 ", "epochs: -6 ", "training.epochs is -6", "from 1"),
+    ("training:   #", "lr: 0.1 ", "lr: .inf ", "training.lr is inf", "be finite"),
+    ("training:   #", "    clean: {", "    clean: abc\n    cleaner: {", "`training.plans.clean`",
+     "must hold `{name: value, ...}`"),
+    ("training:   #", TEXT[TEXT.index("  plans:"):TEXT.index("profiles:   #")], "  plans: abc\n\n",
+     "`training.plans` must hold", "got 'abc'"),
+    ("architecture:   #", "transformers: []", "transformers: [vit]", "transformers is ['vit']",
+     "names of `models`"),
+    ("claims:   #", "[six_models, caltech101]", "[1.5]", "claims.recorded is 1.5", "a name"),
+    (CHOICES, "squeezenet1_1: *squeezenet1_1", "squeezenet1_1: 5",
+     "`choices.networks.squeezenet1_1` is 5", "must hold `{name: value, ...}`"),
+    ("convergence:   #", "seed0/final.json", "seed1/final.json", "`convergence.networks.small_cnn`",
+     "correct `recipe`"),
+    ("runtime:", "batch_size: null", "batchsize: null", "'batchsize'", "did you mean 'batch_size'"),
+    ("runtime:", "workers: null", "threads: 2", "'threads'", "batch_size, cluster, device"),
+    ("runtime:", "  workers: null ", "  # ", "`runtime` lacks 'workers'", "copy the line"),
+    ("runtime:", "batch_size: null", "batch_size: 0", "runtime.batch_size is 0", "from 1"),
+    ("runtime:", "batch_size: null", "batch_size: [8]", "runtime.batch_size is [8]", "from 1"),
+    ("runtime:", "workers: null", "workers: 1.5", "runtime.workers is 1.5", "from 1"),
+    ("runtime:", "cluster: null", "cluster: here", "runtime.cluster is 'here'", "tcp://host:8786"),
+    ("runtime:", "cluster: null", "cluster: true", "runtime.cluster is True", "local"),
+    ("runtime:", TEXT[TEXT.index("runtime:   #"):], "runtime: fast\n",
+     "`runtime` must hold", "'fast'"),
+    ("runtime:", TEXT[TEXT.index("runtime:   #"):], "", "no section 'runtime'", "all share"),
+    ("runtime:", "runtime:   #", "7: {}\nruntime:   #", "no notebook is called 7", "there is"),
+    ("runtime:", "runtime:   #", "runtimes: {}\nruntime:   #", "'runtimes'", "did you mean"),
 ]  # fmt: skip
+# What a file may hold instead of a study -> what the line must hold
+FILES = {
+    "nothing": (b"", "is empty"), "a list": (b"[1, 2]", "holds a list"), "a word": (b"a", "a str"),
+    "latin-1": ("# café\n".encode("latin-1"), "not text in utf-8 (byte 6 cannot be)"),
+    "utf-16": (TEXT.encode("utf-16"), "not text in utf-8"),
+    "utf-16 without mark": (TEXT.encode("utf-16-le"), "U+0000"),
+    "bytes": (bytes(range(256)), "utf-8"),
+    "itself in a list": (b"a: &a [*a]\n", "stands inside what it is the name of"),
+    "itself in a mapping": (b"a: &a {b: [1, *a]}\n", "stands inside what it is the name of"),
+    "nobody": (b"a: *b\n", "undefined alias"),
+    "laughs": (b"a0: &a0 [lol, lol]\n" + b"".join(
+        b"a%d: &a%d [%s]\n" % (k, k, b", ".join([b"*a%d" % (k - 1)] * 9)) for k in range(1, 30)
+    ), "more than 100,000 entries"),
+    "laughs that merge": (b"a0: &a0 {k: 1}\n" + b"".join(
+        b"a%d: &a%d {<<: [%s]}\n" % (k, k, b", ".join([b"*a%d" % (k - 1)] * 9))
+        for k in range(1, 30)
+    ), "more than 100,000 entries"),
+    "depth of lists": (b"[" * 20_000, "deeper than 32 levels"),
+    "depth of mappings": (b"{a: " * 20_000, "deeper than 32 levels"),
+    "depth of dashes": (b"- " * 20_000, "deeper than 32 levels"),
+    "a megabyte": (b"# and so on\n" * 200_000, "more than 1,000,000 bytes"),
+    "the same twice": (b"seed: 0\nbands: {}\nseed: 1\n", 'duplicate key "seed"'),
+    "tabs": (b"bands:\n\tn_images: 70\n", "(line 2, column 1): indent with spaces"),
+    "two studies": (b"a: 1\n---\nb: 2\n", "another document"),
+    "an open quote": (b"a: 'b\n", "unexpected end of stream"),
+    "code": (b"a: !!python/object/apply:os.getcwd []\n", "python/object/apply:os.getcwd"),
+    "a long number": (b"seed: " + b"9" * 5000, "4300 digits"),
+    "no date": (b"a: 2020-13-45\n", "month must be in 1..12"),
+}  # fmt: skip
 
 
 PARTS = ("n_control", "n_attack", "n_heat", "n_sparse", "n_twin", "n_shown", "n_grid")
@@ -109,7 +202,8 @@ def changed(start, old, new):
 
 
 def refused(text, tmp_path, monkeypatch, capsys, how):
-    (tmp_path / "bad.yaml").write_text(text)
+    if text is not None:
+        (tmp_path / "bad.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
     monkeypatch.chdir(ROOT)
     if how == "plan":
         monkeypatch.setattr(plan, "study_file", lambda *a: tmp_path / "bad.yaml")
@@ -122,14 +216,143 @@ def refused(text, tmp_path, monkeypatch, capsys, how):
     return said
 
 
-@pytest.mark.parametrize("how", ["plan", "check"])
-@pytest.mark.parametrize(("start", "old", "new", "value", "rule"), BAD,
-                         ids=[f"{b[0].strip(': #')}-{b[3][:24]}" for b in BAD])  # fmt: skip
-def test_a_bad_study_is_refused_in_one_line(
-    start, old, new, value, rule, how, data, tmp_path, monkeypatch, capsys
-):
+def called(bad):
+    return bad if isinstance(bad, str) else f"{bad[0].strip(': #')}-{bad[3][:24]}"
+
+
+EACH = [("check", bad) for bad in BAD] + [("plan", bad) for bad in BAD[::9]]
+
+
+@pytest.mark.parametrize(("how", "bad"), EACH, ids=called)
+def test_a_bad_study_is_refused_in_one_line(how, bad, data, tmp_path, monkeypatch, capsys):
+    start, old, new, value, rule = bad
     said = refused(changed(start, old, new), tmp_path, monkeypatch, capsys, how)
     assert value in said and rule in said
+
+
+@pytest.mark.parametrize("how", ["plan", "check"])
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_no_study_is_refused_in_one_line(name, how, tmp_path, monkeypatch, capsys):
+    content, words = FILES[name]
+    start = time.process_time()
+    said = refused(content, tmp_path, monkeypatch, capsys, how)
+    assert "bad.yaml" in said and words in said and len(said) < 400
+    assert time.process_time() - start < 5, "however much it stands for"
+
+
+@pytest.mark.parametrize("how", ["plan", "check"])
+@pytest.mark.parametrize("kind", ["a folder", "a pipe", "locked", "gone"])
+def test_what_is_no_file_is_refused_in_one_line(kind, how, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "bad.yaml"
+    if kind == "a folder":
+        path.mkdir()
+    elif kind == "a pipe":  # reading it would wait for ever
+        os.mkfifo(path)
+    elif kind == "locked":
+        path.write_text(TEXT)
+        real = type(path).open
+
+        def locked(self, *args, **how):
+            if self == path:
+                raise PermissionError(13, "Permission denied", str(self))
+            return real(self, *args, **how)
+
+        monkeypatch.setattr(type(path), "open", locked)
+    said = refused(None, tmp_path, monkeypatch, capsys, how)
+    words = {"a folder": "is a folder", "a pipe": "is no file", "gone": "there is no file"}
+    assert words.get(kind, "cannot be read: Permission denied") in said and "bad.yaml" in said
+
+
+def test_a_params_yaml_that_is_a_folder_is_said_to_be_one(tmp_path, monkeypatch, capsys):
+    (tmp_path / "params.yaml").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for call in (study.main, plan.main):
+        assert call([]) == 2
+        assert "params.yaml is a folder: copy one of studies/" in capsys.readouterr().err
+
+
+def test_a_long_value_is_not_printed_whole(tmp_path, monkeypatch, capsys):
+    many = "&a [" + ", ".join(["what"] * 9000) + "]"
+    said = refused(f"{TEXT}\nmine: {many}\nmodels2: *a\n", tmp_path, monkeypatch, capsys, "check")
+    assert "no notebook is called 'mine'" in said
+    long = changed("seed:", "seed: 0", f"seed: {many}")
+    said = refused(long, tmp_path, monkeypatch, capsys, "check")
+    assert "seed: ['what', 'what'" in said and "but the notebook's" in said and len(said) < 820
+
+
+def test_aliases_of_one_network_are_no_bomb():
+    keys = ", ".join(f"k{n}: *a" for n in range(999))
+    found = read_yaml(f"a: &a {{name: x, weights: y, recipe: z}}\nb: {{{keys}}}", "many")
+    assert len(found["b"]) == 999 and found["b"]["k7"] is found["a"]
+
+
+# -- the machine -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path):
+    (tmp_path / "results/worths/tables").mkdir(parents=True)
+    return tmp_path
+
+
+def everything(root):
+    return sorted(root.rglob("*"))
+
+
+def test_a_place_that_can_be_written_to_is_left_as_it_is(place):
+    before = everything(place)
+    study.check_place(place)
+    assert everything(place) == before
+
+
+def test_a_full_disk_is_refused_before_anything_runs(place, monkeypatch):
+    def full(*args, **how):
+        raise OSError(28, "No space left on device")
+
+    before = everything(place)
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.TemporaryFile", full)
+        with pytest.raises(UsageError, match="results cannot be written to: No space .*free some"):
+            study.check_place(place)
+    # A real limit stands for the disk: no file may have more than a megabyte.
+    line = f"ulimit -f 1000; exec {sys.executable} -m iaside.study"
+    said = run(ROOT, "bash", "-c", line, code=2)
+    assert "results cannot be written to: File too large (16 MB were tried)" in said
+    assert said.count("\n") == 1 and everything(place) == before
+
+
+def test_results_that_cannot_be_written_to_are_refused(place, monkeypatch):
+    tables, real = place / "results/worths/tables", os.access
+    monkeypatch.setattr(os, "access", lambda p, mode: str(p) != str(tables) and real(p, mode))
+    with pytest.raises(UsageError, match="results/worths/tables cannot be written to: `chmod u"):
+        study.check_place(place)
+    monkeypatch.undo()
+    (place / ".partial").write_text("")
+    with pytest.raises(UsageError, match=r"\.partial is no folder"):
+        study.check_place(place)
+
+
+def test_a_shell_of_few_open_files_is_refused():
+    line = f"ulimit -n 48; exec {sys.executable} -m iaside.study"
+    said = run(ROOT, "bash", "-c", line, code=2)
+    assert "allows 48 open files, but must allow 256 at least: run `ulimit -n 1024`" in said
+    assert said.count("\n") == 1
+
+
+def test_the_place_is_checked_with_the_study(monkeypatch):
+    def full(root):
+        raise UsageError("full")
+
+    monkeypatch.setattr(study, "check_place", full)
+    with pytest.raises(UsageError, match="^full$"):
+        study.check(read_yaml(TEXT, "x"), ROOT)
+
+
+def test_what_may_stand_under_runtime_is_what_notebooks_declare():
+    for file in (ROOT / "studies").glob("*.yaml"):
+        assert set(read_study(file)["runtime"]) == set(RUNTIME), file
+    declared = set().union(*read_notebooks(ROOT).values())
+    assert set(RUNTIME) <= declared
 
 
 @pytest.mark.parametrize("how", ["plan", "check"])
@@ -154,7 +377,7 @@ def test_the_pipelines_first_stage_checks_too(fetch, data, tmp_path, capsys, mon
     assert set(stage["params"]) == set(read_yaml(TEXT, "study")) - {"runtime"}, "or it is not asked"
 
 
-@pytest.mark.parametrize("name", ["default", "smoke", "caltech101", "paper"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "studies").glob("*.yaml")))
 def test_shipped_studies_pass(name, data, tmp_path):
     text = (ROOT / f"studies/{name}.yaml").read_text()
     if name == "paper":  # with photographs for ImageNet, which is not packaged
@@ -191,9 +414,11 @@ def test_what_an_error_advises_is_public():
 
 
 def test_a_study_that_holds_no_sections_is_refused(tmp_path):
+    path = tmp_path / "bad.yaml"
     for text in ("", "[1]", json.dumps({"models": [1]})):
+        path.write_text(text)
         with pytest.raises(UsageError):
-            study.check(read_yaml(text, "x") or {}, ROOT)
+            study.check(read_study(path), ROOT)
 
 
 @pytest.fixture
@@ -243,20 +468,15 @@ def test_a_study_that_is_no_text_is_refused_in_one_line(tmp_path, monkeypatch, c
         assert "utf-8" in said and said.count("\n") == 1
 
 
-def test_a_device_that_is_not_here_is_refused(monkeypatch):
-    import torch
-
-    def zeros(*a, device):
-        raise AssertionError("Torch not compiled with CUDA enabled")
-
-    monkeypatch.setattr(torch, "zeros", zeros)
-    assert study._is_device("auto") and not study._is_device("cuda")
-
-
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [("json", "[]", "must be a dict"), ("json", "", "not JSON"),
      ("json", {"mean": [123.0, 117.0, 104.0]}, "mean must be three numbers in"),
+     ("json", {"std": [float("nan")] * 3}, "std must be three numbers from"),
+     ("json", {"input_size": 0}, "input_size must be"),
+     ("json", {"crop_pct": 1e-9}, "crop_pct must be a number from 0.1"),
+     ("json", {"input_size": [3, 99999, 99999]}, "input_size must be .* up to 8,192"),
+     ("json", '{"a": ' * 20_000, "not JSON"),
      ("safetensors", "", "the file is empty"), ("safetensors", "12345678 torn", "cannot be read")],
 )  # fmt: skip
 def test_own_files_that_no_network_can_be_made_of_are_refused(
