@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from iaside import baselines
 from iaside.gradients import cross_entropy, drawn, gradients, predictions
-from iaside.machine import channels_last
+from iaside.machine import channels_last, undisturbed
 from iaside.perturb import _attackable, _check_images, _generators, asked_about
 from iaside.probe import PROBE, Asked, probe
 
@@ -58,6 +58,7 @@ class Exploration(NamedTuple):
         return self.path[-1]
 
 
+@undisturbed
 def attribute(
     model: Callable[[Tensor], Tensor],
     images: Tensor,
@@ -113,7 +114,7 @@ def attribute(
         model, images, targets, options, seed, first, batch_size, progress, outputs
     )
     maps = []
-    with _attackable(model, method, images.device):
+    with _attackable(model, method, images.device) as model:
         for piece in pieces:
             try:
                 found = function(model, *piece, **options)
@@ -128,6 +129,7 @@ def attribute(
     return maps
 
 
+@undisturbed
 def explore(
     model: Callable[[Tensor], Tensor],
     images: Tensor,
@@ -183,7 +185,7 @@ def explore(
         model, images, targets, options, seed, first, batch_size, progress, outputs
     )
     done = []
-    with _attackable(model, method, images.device):
+    with _attackable(model, method, images.device) as model:
         for piece in pieces:
             done.append(function(model, *piece, **options))
             _check_finite([found.attribution for found in done], method, first)
@@ -214,6 +216,7 @@ def map_passes(method: str, **options) -> np.ndarray:
     return np.array(passes(**asked)) + (PROBE, 0)
 
 
+@undisturbed
 def energy_cutoff(images: Tensor, kappa: float = 0.9, include_dc: bool = False) -> Tensor:
     """Find the radius that holds a share of the energy of each image.
 
@@ -239,6 +242,7 @@ def energy_cutoff(images: Tensor, kappa: float = 0.9, include_dc: bool = False) 
     return radius[place.clamp(max=len(radius) - 1)].to(images)
 
 
+@undisturbed
 def band_weights(
     images: Tensor, alpha: float = 0.1, kappa: float = 0.9, include_dc: bool = False
 ) -> Tensor:
@@ -261,6 +265,7 @@ def band_weights(
     return weights
 
 
+@undisturbed
 def frequency_samples(
     x: Tensor,
     weights: Tensor,
@@ -596,7 +601,7 @@ def _warn_of_zeros(maps: Tensor, method: str, first: int) -> None:
         warnings.warn(
             f"the {method} maps of images {blank.tolist()} are zero everywhere: what the model is "
             "asked there has no slope (does it round or saturate?), or there was no way to go",
-            RuntimeWarning, stacklevel=3,
+            RuntimeWarning, stacklevel=4,
         )  # fmt: skip
 
 

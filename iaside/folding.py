@@ -14,12 +14,13 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 
 from iaside.convolutions import ACTIVATIONS, Packed, Same, packable
-from iaside.machine import arithmetic
+from iaside.machine import arithmetic, undisturbed
 from iaside.models import Classifier
 
 FOLD = 3  # passes of one image by which `folded` looks and checks itself
 
 
+@undisturbed
 def folded(model: Classifier) -> Classifier:
     """A copy whose batch norms are part of the convolutions before them: the same function, faster.
 

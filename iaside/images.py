@@ -28,6 +28,7 @@ from iaside.folders import (
     refuse_deep,
 )
 from iaside.folders import tiny_imagenet as tiny_imagenet_files
+from iaside.machine import undisturbed
 
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGED = {"photographs": "data/images/photographs", "mnist_5k": "data/images/mnist_5k.npz"}
@@ -77,6 +78,7 @@ SIZES = {
 }
 
 
+@undisturbed
 def load_images(
     source,
     like=None,
@@ -171,7 +173,7 @@ def load_images(
             break
     if skipped:
         warnings.warn(
-            f"{len(skipped)} unreadable images left out: {', '.join(skipped)}", stacklevel=2
+            f"{len(skipped)} unreadable images left out: {', '.join(skipped)}", stacklevel=3
         )
     if not pixels or (n is not None and len(pixels) < n):
         raise ValueError(
@@ -226,6 +228,7 @@ def check_labels(source, n_classes: int | None) -> None:
     _labelled(source, n_classes)
 
 
+@undisturbed
 def load_pairs(
     source: str | Path, input_size: int | tuple[int, int] | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -278,6 +281,7 @@ def count_images(source) -> int:
     return len(_listing(source, Numbering(own=True)).labels)
 
 
+@undisturbed
 def load_split(
     source: str | Path,
     held_out: float = 0.2,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from iaside.machine import arithmetic
+from iaside.machine import arithmetic, as_outside, undisturbed
 
 OUTPUTS = ("logits", "probabilities", "binary")
 PROBE = 6  # pictures that a probe shows a model
@@ -65,7 +65,8 @@ class Asked(nn.Module):
         return recipe.get("outputs", "logits") if self.outputs == "logits" else self.outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        ask = one_by_one(self.model) if self.singly else self.model
+        ask = as_outside(self.model)
+        ask = one_by_one(ask) if self.singly else ask
         return logits_of(ask(copied(x, self.dtype)), self.outputs)
 
 
@@ -117,6 +118,7 @@ def not_as_said(answer: Tensor, outputs: str) -> str:
     return ""
 
 
+@undisturbed
 @torch.no_grad()
 def probe(
     model: Callable[[Tensor], Tensor],
@@ -163,11 +165,12 @@ def probe(
     pair = _pair(images.detach()).to(device)
 
     with arithmetic(precision, device):
-        ask = model
+        ask = as_outside(model)
+        singly = False
         try:
             together, dtype = _first(ask, pair)
         except Exception as error:  # each runtime has its own for a batch that it does not take
-            ask = one_by_one(model)
+            ask, singly = one_by_one(ask), True
             try:
                 together, dtype = _first(ask, pair)
             except Exception:
@@ -189,7 +192,7 @@ def probe(
         _check_range(labels, classes)
     return Asked(
         model, outputs, dtype if dtype != pair.dtype else None, classes, alone[0].cpu(),
-        singly=ask is not model,
+        singly=singly,
     )  # fmt: skip
 
 
@@ -465,4 +468,4 @@ def _classes(answer: Tensor, outputs: str) -> int:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, RuntimeWarning, stacklevel=5)
+    warnings.warn(text, RuntimeWarning, stacklevel=6)

@@ -20,6 +20,7 @@ from iaside.machine import (
     check_precision,
     fingerprint,
     fingerprint_model,
+    undisturbed,
 )
 from iaside.probe import PROBE, check_images, class_labels, probe
 from iaside.shapley import coalitions
@@ -51,6 +52,7 @@ def published_mask(members: np.ndarray, size: tuple[int, int]) -> Tensor:
     return mask
 
 
+@undisturbed
 def published_filter(x: Tensor, members: np.ndarray, spectrum: Tensor | None = None) -> Tensor:
     """The published filtering of a batch: boxes, magnitude, contrast stretched over the batch.
 
@@ -79,6 +81,7 @@ def published_passes(n_bands: int, n_images: int) -> int:
     return 2**n_bands * n_images + PROBE
 
 
+@undisturbed
 @torch.no_grad()
 def published_worths(
     model: Callable[[Tensor], Tensor],

@@ -12,12 +12,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from iaside.machine import undisturbed
+
 METRICS = ("linf", "l2", "l2_corner")
 SPACINGS = ("linear", "log2", "equal_cells", "equal_energy")
 Masks = Tensor | Callable[[Tensor], Tensor]
 AT_ONCE = 16  # images that are transformed together: memory must not grow with their number
 
 
+@undisturbed
 def band_masks(
     n_bands: int,
     size: tuple[int, int],
@@ -138,6 +141,7 @@ def _multiplicity(height: int, width: int) -> Tensor:
     return weight
 
 
+@undisturbed
 def cells_per_band(masks: Tensor, width: int) -> Tensor:
     """Count the frequencies of the full spectrum in each band.
 
@@ -149,6 +153,7 @@ def cells_per_band(masks: Tensor, width: int) -> Tensor:
     return (masks.double().cpu() * _multiplicity(masks.shape[1], width)).sum(dim=(1, 2)).long()
 
 
+@undisturbed
 def band_radii(masks: Tensor, width: int) -> Tensor:
     """Mean Euclidean radius of the frequencies in each band, 1 at the Nyquist frequency of an axis.
 
@@ -168,6 +173,7 @@ def band_radii(masks: Tensor, width: int) -> Tensor:
     return (cells * radius).sum(dim=(1, 2)) / cells.sum(dim=(1, 2))
 
 
+@undisturbed
 def split_bands(x: Tensor, masks: Masks) -> Tensor:
     """Split images into frequency bands that add up to the images again.
 
@@ -205,6 +211,7 @@ def split_bands(x: Tensor, masks: Masks) -> Tensor:
     return torch.fft.irfft2(spectrum, s=x.shape[-2:])
 
 
+@undisturbed
 def band_energy(x: Tensor, masks: Tensor) -> Tensor:
     """Energy of images in each frequency band, summed over channels, the mean (DC) left out.
 
@@ -225,6 +232,7 @@ def band_energy(x: Tensor, masks: Tensor) -> Tensor:
     return torch.einsum("mhw,bhw->mb", masks.to(power), power)
 
 
+@undisturbed
 def esd(x: Tensor) -> Tensor:
     """Radial energy spectral density of images, averaged over channels.
 
@@ -252,6 +260,7 @@ def esd(x: Tensor) -> Tensor:
     return power[:, inside.to(x.device)] @ shells
 
 
+@undisturbed
 def spectral_snr(x: Tensor, y: Tensor) -> Tensor:
     """Signal-to-noise ratio of perturbed images at each radial frequency.
 
@@ -272,6 +281,7 @@ def spectral_snr(x: Tensor, y: Tensor) -> Tensor:
     return esd(x).mean(0) / esd(y - x).mean(0)
 
 
+@undisturbed
 def decay_fits(profile: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Fit a power law and an exponential to radial profiles, by least squares on their logarithm.
 
