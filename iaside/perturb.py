@@ -625,11 +625,13 @@ def _normal(x: Tensor, seeds: list[int]) -> Tensor:
 def _numpy_seeded(seed: int) -> Iterator[None]:
     """numpy's global generator, seeded inside and as it was afterwards, for one at a time."""
     with _GLOBAL_NUMPY:
-        state = np.random.get_state()
+        before, state = np.random.get_bit_generator(), np.random.get_state()
+        np.random.set_bit_generator(np.random.MT19937())  # no other kind can be seeded
         np.random.seed(seed)
         try:
             yield
         finally:
+            np.random.set_bit_generator(before)
             np.random.set_state(state)
 
 
