@@ -27,7 +27,7 @@ from tqdm import tqdm
 from iaside import baselines
 from iaside.content import by_content
 from iaside.gradients import cross_entropy, drawn, gradients, predictions
-from iaside.machine import channels_last
+from iaside.machine import channels_last, undisturbed
 from iaside.perturb import _attackable, _generators, _seeds, asked_about
 from iaside.probe import PROBE, Asked, check_images, probe
 
@@ -60,6 +60,7 @@ class Exploration(NamedTuple):
         return self.path[-1]
 
 
+@undisturbed
 def attribute(
     model: Callable[[Tensor], Tensor],
     images: Tensor,
@@ -115,7 +116,7 @@ def attribute(
         model, images, targets, options, seed, first, batch_size, progress, outputs
     )
     maps = []
-    with _attackable(model, method, images.device):
+    with _attackable(model, method, images.device) as model:
         for piece in pieces:
             try:
                 found = function(model, *piece, **options)
@@ -130,6 +131,7 @@ def attribute(
     return maps
 
 
+@undisturbed
 def explore(
     model: Callable[[Tensor], Tensor],
     images: Tensor,
@@ -185,7 +187,7 @@ def explore(
         model, images, targets, options, seed, first, batch_size, progress, outputs
     )
     done = []
-    with _attackable(model, method, images.device):
+    with _attackable(model, method, images.device) as model:
         for piece in pieces:
             done.append(function(model, *piece, **options))
             _check_finite([found.attribution for found in done], method, first)
@@ -216,6 +218,7 @@ def map_passes(method: str, **options) -> np.ndarray:
     return np.array(passes(**asked)) + (PROBE, 0)
 
 
+@undisturbed
 def energy_cutoff(images: Tensor, kappa: float = 0.9, include_dc: bool = False) -> Tensor:
     """Find the radius that holds a share of the energy of each image.
 
@@ -241,6 +244,7 @@ def energy_cutoff(images: Tensor, kappa: float = 0.9, include_dc: bool = False) 
     return radius[place.clamp(max=len(radius) - 1)].to(images)
 
 
+@undisturbed
 def band_weights(
     images: Tensor, alpha: float = 0.1, kappa: float = 0.9, include_dc: bool = False
 ) -> Tensor:
@@ -263,6 +267,7 @@ def band_weights(
     return weights
 
 
+@undisturbed
 def frequency_samples(
     x: Tensor,
     weights: Tensor,
@@ -592,7 +597,7 @@ def _warn_of_zeros(maps: Tensor, method: str, first: int) -> None:
         warnings.warn(
             f"the {method} maps of images {blank.tolist()} are zero everywhere: what the model is "
             "asked there has no slope (does it round or saturate?), or there was no way to go",
-            RuntimeWarning, stacklevel=3,
+            RuntimeWarning, stacklevel=4,
         )  # fmt: skip
 
 

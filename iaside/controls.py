@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from iaside.estimator import Controls, SampledWorths
 from iaside.inside import is_sealed
-from iaside.machine import told_apart
+from iaside.machine import told_apart, undisturbed
 from iaside.models import Classifier, check_classifier, load_model
 from iaside.worths import check_images
 
@@ -40,6 +40,7 @@ class UnusableControl(ValueError):
     """The logits of an untrained network say that it is no control."""
 
 
+@undisturbed
 def calibrated(model: Classifier, images: Tensor) -> Classifier:
     """A copy of a model whose batch norms have the mean and variance of some images.
 
@@ -88,6 +89,7 @@ def calibrated(model: Classifier, images: Tensor) -> Classifier:
     return model.eval()
 
 
+@undisturbed
 def untrained_control(name: str, images: Tensor, seed: int = 0, **network) -> Control:
     """The untrained twin of a network, calibrated on images, with the spread of its logits.
 
@@ -115,6 +117,7 @@ def untrained_control(name: str, images: Tensor, seed: int = 0, **network) -> Co
     return Control(model, sd)
 
 
+@undisturbed
 def measured_controls(
     measure: Callable[[Classifier, int], SampledWorths], name: str, images: Tensor,
     seeds: Iterable[int], **network,

@@ -248,12 +248,25 @@ def explain(
     >>> e.sid.estimate.round(3).tolist()
     [1.0, 0.0, 0.0]
     """
+    from iaside.machine import undisturbed  # here: a table is read without torch
+
+    partition = (n_bands, metric, spacing, masks)
+    judged = (normalise, beta, score_kind, level)
+    return undisturbed(_explained)(
+        model, images, labels, partition, judged, tolerance, budget, settings
+    )
+
+
+def _explained(
+    model, images, labels, partition, judged, tolerance, budget, settings
+) -> Explanation:
     from iaside.labels import class_labels
     from iaside.sampling import sampled_worths
     from iaside.spectral import band_masks
     from iaside.worths import check_images, coalition_worths
 
-    _check_settings(normalise, beta, score_kind, level)
+    (n_bands, metric, spacing, masks), (normalise, _, _, level) = partition, judged
+    _check_settings(*judged)
     sampled = tolerance is not None or budget is not None
     if sampled and settings.pop("client", None) is not None:
         raise ValueError("client= plays exact games only; leave it out, or tolerance= and budget=")
@@ -275,7 +288,7 @@ def explain(
         hard = hard[np.asarray(settings["subset"])]
     if hard is not None and isinstance(worths, SampledWorths):
         hard = hard[worths.images]
-    return Explanation(worths, normalise, beta, score_kind, level, hard)
+    return Explanation(worths, *judged, hard)
 
 
 _OF_THE_GAME = (  # settings that say what a coalition is worth

@@ -35,6 +35,7 @@ from iaside.machine import (
     fingerprint,
     fingerprint_model,
     kept_memory,
+    undisturbed,
 )
 from iaside.perturb import (
     _attackable,
@@ -53,6 +54,7 @@ SUBSTRATES = ("zero", "blur", "mean")
 RANKS = ("pixel", "channel")
 
 
+@undisturbed
 @torch.no_grad()
 def insertion(
     model: Callable[[Tensor], Tensor],
@@ -101,6 +103,7 @@ def insertion(
     )
 
 
+@undisturbed
 @torch.no_grad()
 def deletion(
     model: Callable[[Tensor], Tensor],
@@ -162,6 +165,7 @@ def curve_area(curves: np.ndarray) -> np.ndarray:
     return (curves.sum(-1) - (curves[..., 0] + curves[..., -1]) / 2) / (curves.shape[-1] - 1)
 
 
+@undisturbed
 def infidelity(
     model: Callable[[Tensor], Tensor],
     images: Tensor,
@@ -200,7 +204,7 @@ def infidelity(
 
     maps = iter(attribution.split(1))
     how = {"n_perturb_samples": samples, "normalize": True}
-    with _attackable(model, "infidelity", images.device), torch.no_grad():
+    with _attackable(model, "infidelity", images.device) as model, torch.no_grad():
         found = image_by_image(
             list(_generators(seeds)), images, targets,
             lambda x, y: measure(probabilities(model), noise, x, next(maps), target=y, **how),
@@ -208,6 +212,7 @@ def infidelity(
     return found.cpu().double().numpy()
 
 
+@undisturbed
 def map_similarity(first: Tensor, second: Tensor) -> np.ndarray:
     """Spearman correlation of the absolute heat maps of two attributions, per image.
 
@@ -231,6 +236,7 @@ def map_similarity(first: Tensor, second: Tensor) -> np.ndarray:
     return np.divide((a * b).sum(1), spread, out=np.full(len(a), np.nan), where=~still)
 
 
+@undisturbed
 def completeness_gap(attribution: Tensor, change: Tensor) -> np.ndarray:
     """By how much an attribution fails to add up to what it explains, relative to that.
 
@@ -384,6 +390,7 @@ class Examination:
             return cls(variants, tables, provenance, maps), arrays
 
 
+@undisturbed
 @kept_memory()
 def examine(
     model: Callable[[Tensor], Tensor],
@@ -603,7 +610,7 @@ def _warn_of_zeros(insertion: np.ndarray, provenance: dict) -> None:
     if blank:
         warnings.warn(
             f"maps that are zero everywhere are none and left out: {', '.join(blank)}; does the "
-            "model round or saturate?", RuntimeWarning, stacklevel=4,
+            "model round or saturate?", RuntimeWarning, stacklevel=5,
         )  # fmt: skip
 
 

@@ -15,12 +15,13 @@ from torch.overrides import TorchFunctionMode
 
 from iaside.answers import place_of, taken
 from iaside.convolutions import ACTIVATIONS, Packed, Same, packable
-from iaside.machine import arithmetic
+from iaside.machine import arithmetic, undisturbed
 from iaside.models import Classifier, check_classifier
 
 FOLD = 3  # passes of one image by which `folded` looks and checks itself
 
 
+@undisturbed
 def folded(model: Classifier) -> Classifier:
     """A copy whose batch norms are part of the convolutions before them: the same function, faster.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from iaside.machine import arithmetic, channels_last
+from iaside.machine import arithmetic, channels_last, undisturbed
 
 
 def gradients(
@@ -48,6 +48,7 @@ def drawn(kind: Callable, draws, shape: tuple[int, ...], like: Tensor) -> Tensor
     return torch.stack([kind(shape, generator=g, device="cpu") for g in draws], 1).to(like)
 
 
+@undisturbed
 @torch.no_grad()
 def predictions(model: Callable[[Tensor], Tensor], images: Tensor, batch_size: int = 1) -> Tensor:
     """The likeliest class of each image in true float32, (B,) int64.

@@ -30,6 +30,7 @@ from iaside.folders import (
 )
 from iaside.folders import tiny_imagenet as tiny_imagenet_files
 from iaside.labels import class_labels
+from iaside.machine import undisturbed
 
 ROUNDED = 1e-5  # outside [0, 1], by resizing, as in `iaside.probe`
 PROJECT = Path(__file__).resolve().parents[1]
@@ -80,6 +81,7 @@ SIZES = {
 }
 
 
+@undisturbed
 def load_images(
     source,
     like=None,
@@ -175,7 +177,7 @@ def load_images(
             break
     if skipped:
         warnings.warn(
-            f"{len(skipped)} unreadable images left out: {', '.join(skipped)}", stacklevel=2
+            f"{len(skipped)} unreadable images left out: {', '.join(skipped)}", stacklevel=3
         )
     if not pixels or (n is not None and len(pixels) < n):
         raise ValueError(
@@ -230,6 +232,7 @@ def check_labels(source, n_classes: int | None) -> None:
     _labelled(source, n_classes)
 
 
+@undisturbed
 def load_pairs(
     source: str | Path, input_size: int | tuple[int, int] | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -282,6 +285,7 @@ def count_images(source) -> int:
     return len(_listing(source, Numbering(own=True)).labels)
 
 
+@undisturbed
 def load_split(
     source: str | Path,
     held_out: float = 0.2,

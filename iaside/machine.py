@@ -5,15 +5,21 @@ measurement is of: content hashes of models and images.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import ctypes
+import functools
 import hashlib
 import json
+import operator
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +28,7 @@ from iaside.files import as_object, write_text
 SPAN = 0.1  # seconds in which a size is tried up to five times: one short pass is luck
 LONG = 0.25  # seconds a pass: what a pass costs besides its images is nothing beside that
 LARGEST = 1024  # images a batch
+_KINDS = ("cpu", "cuda", "xpu", "mps")  # of devices that autocast may be on for
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -82,17 +89,166 @@ def check_precision(precision: str) -> None:
     raise ValueError(f"precision={precision!r} is not known; choose float32 or bfloat16")
 
 
+# -- what a caller has set for a thread or the whole process ---------------------------------------
+
+_SWITCHES = (  # of how float32 is computed, those that others inherit from first
+    "backends", "backends.cudnn", "backends.cuda.matmul", "backends.cudnn.conv",
+    "backends.cudnn.rnn", "backends.mkldnn.matmul", "backends.mkldnn.conv", "backends.mkldnn.rnn",
+)  # fmt: skip
+
+
+class _Held:
+    """Settings of the whole process, made by the first thread that wants them and put back by the
+    last: what one thread puts back must not be what another still needs."""
+
+    def __init__(self, make: Callable[[contextlib.ExitStack], None]) -> None:
+        self.make, self.lock, self.holders = make, threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.holders == 0:
+                with contextlib.ExitStack() as undo:
+                    self.make(undo)
+                    self.undo = undo.pop_all()
+            self.holders += 1
+
+    def __exit__(self, *_) -> None:
+        with self.lock:
+            self.holders -= 1
+            if self.holders == 0:
+                self.undo.close()
+
+
+def _true_float32(undo: contextlib.ExitStack) -> None:
+    """No TF32 or bfloat16 in the place of float32, on a GPU or a CPU.
+
+    A switch that inherits is set through its parent, or it would be none that inherits afterwards.
+    The older names of these switches are left alone: torch refuses whoever mixes the two.
+    """
+    for switch in map(operator.attrgetter, _SWITCHES):
+        place = switch(torch)
+        if (before := place.fp32_precision) != "ieee":
+            undo.callback(setattr, place, "fp32_precision", before)
+            place.fp32_precision = "ieee"
+
+
+def _plain_torch(undo: contextlib.ExitStack) -> None:
+    """Numbers without a dtype are float32, and a gradient may be nan without torch's complaint."""
+    undo.callback(torch.set_default_dtype, torch.get_default_dtype())
+    undo.callback(
+        torch.autograd.set_detect_anomaly, torch.is_anomaly_enabled(),
+        torch.is_anomaly_check_nan_enabled(),
+    )  # fmt: skip
+    torch.set_default_dtype(torch.float32)
+    torch.autograd.set_detect_anomaly(False)
+
+
+_TRUE_FLOAT32, _PLAIN_TORCH = _Held(_true_float32), _Held(_plain_torch)
+
+
+class _Modes(NamedTuple):
+    """Of a caller, what its model may rest on."""
+
+    dtype: torch.dtype
+    device: torch.device
+    inference: bool
+
+
+_outside: contextvars.ContextVar[_Modes | None] = contextvars.ContextVar("outside", default=None)
+
+
 @contextlib.contextmanager
 def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
-    """Compute in bfloat16 (autocast) or in true float32: no TF32 in its place on a GPU."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, matmul.allow_tf32
-    cudnn.allow_tf32 = matmul.allow_tf32 = False
+    """Compute in bfloat16 (autocast) or in true float32, whatever the process has been set to."""
+    with _TRUE_FLOAT32, torch.autocast(
+        device.type, torch.bfloat16, enabled=precision == "bfloat16"
+    ):
+        yield
+
+
+def undisturbed(function: Callable) -> Callable:
+    """A function whose numbers do not depend on what its caller has set.
+
+    Inside there is no autocast, inference mode, anomaly mode, other default device or dtype, no
+    TF32 or bfloat16 in the place of float32, and NumPy raises no floating-point errors. Tensors
+    made in inference mode are copied, as they take part in no gradient. All of it is as it was
+    afterwards; the model is asked as its caller would (``as_outside``).
+
+    >>> with torch.autocast("cpu", torch.bfloat16):
+    ...     undisturbed(torch.mm)(torch.eye(2), torch.eye(2)).dtype
+    torch.float32
+    """
+
+    @functools.wraps(function)
+    def inside(*args, **kwargs):
+        if _outside.get() is not None:
+            return function(*args, **kwargs)
+        with _on_our_own():
+            return function(*map(_ordinary, args), **{k: _ordinary(v) for k, v in kwargs.items()})
+
+    return inside
+
+
+@contextlib.contextmanager
+def _on_our_own() -> Iterator[None]:
+    modes = _Modes(
+        torch.get_default_dtype(), torch.get_default_device(), torch.is_inference_mode_enabled()
+    )
+    token = _outside.set(modes)
     try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore",
+                                            invalid="warn"))  # fmt: skip
+            stack.enter_context(_TRUE_FLOAT32)
+            stack.enter_context(_PLAIN_TORCH)
+            if modes.device.type != "cpu":
+                stack.enter_context(torch.device("cpu"))
+            for kind in _KINDS:
+                if torch.is_autocast_enabled(kind):
+                    stack.enter_context(torch.autocast(kind, enabled=False))
+            if modes.inference:  # leaving it switches gradients on
+                stack.enter_context(torch.inference_mode(False))
+                stack.enter_context(torch.no_grad())
             yield
     finally:
-        cudnn.allow_tf32, matmul.allow_tf32 = before
+        _outside.reset(token)
+
+
+def as_outside(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A model asked as the caller of ``undisturbed`` would: with its default dtype and device, and
+    in inference mode where it was in that and no gradient is wanted."""
+
+    def ask(x: Tensor) -> Tensor:
+        with _back_outside():
+            return model(x)
+
+    return ask
+
+
+@contextlib.contextmanager
+def _back_outside() -> Iterator[None]:
+    modes = _outside.get()
+    if modes is None:
+        yield
+        return
+    token = _outside.set(None)  # what of this package a model uses is on its own again
+    try:
+        with contextlib.ExitStack() as stack:
+            if modes.dtype != torch.float32:
+                stack.callback(torch.set_default_dtype, torch.float32)
+                torch.set_default_dtype(modes.dtype)
+            if modes.device.type != "cpu":
+                stack.enter_context(modes.device)
+            if modes.inference and not torch.is_grad_enabled():
+                stack.enter_context(torch.inference_mode())
+            yield
+    finally:
+        _outside.reset(token)
+
+
+def _ordinary(value: object) -> object:
+    """A tensor made in inference mode as one that was not."""
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 
 @contextlib.contextmanager
@@ -139,8 +295,11 @@ def fastest_batch_size(
     if key not in known:
         size = _measure_batch_size(seconds, x)
         known = _batch_sizes(model, x, precision)[1] | {key: size}  # others have measured meanwhile
-        with contextlib.suppress(OSError):  # a read-only home only means measuring again
-            write_text(path, json.dumps(known, indent=1, sort_keys=True))
+        try:
+            if path is not None:
+                write_text(path, json.dumps(known, indent=1, sort_keys=True))
+        except OSError as error:
+            _do_without_cache(f"{path.parent} cannot be written ({error.strerror})")
     return known[key]
 
 
@@ -150,10 +309,12 @@ def remembered_batch_size(model: torch.nn.Module, x: Tensor, precision: str) -> 
     return known.get(key)
 
 
-def _batch_sizes(model: torch.nn.Module, x: Tensor, precision: str) -> tuple[Path, dict, str]:
+def _batch_sizes(
+    model: torch.nn.Module, x: Tensor, precision: str
+) -> tuple[Path | None, dict, str]:
     """The file of what is remembered, what it holds, and this model's key there."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = home / "iaside" / "fastest_batch.json"
+    folder = _cache_folder()
+    path = folder and folder / "fastest_batch.json"
     name = (
         torch.cuda.get_device_name(x.device) if x.device.type == "cuda"
         else f"{torch.cpu.get_capabilities().get('cpu_name', 'cpu')} x{torch.get_num_threads()}"
@@ -163,7 +324,7 @@ def _batch_sizes(model: torch.nn.Module, x: Tensor, precision: str) -> tuple[Pat
     key = f"{name} {torch.__version__} {architecture} {size} {precision}"
     known = {}
     try:
-        known = as_object(path.read_text())
+        known = as_object(path.read_text()) if path else {}
     except OSError:
         pass  # not there yet, or not to be read
     except (ValueError, RecursionError) as error:
@@ -172,6 +333,25 @@ def _batch_sizes(model: torch.nn.Module, x: Tensor, precision: str) -> tuple[Pat
             stacklevel=2,
         )
     return path, {k: n for k, n in known.items() if type(n) is int and 0 < n <= LARGEST}, key
+
+
+def _cache_folder() -> Path | None:
+    """Where this machine remembers what it has measured; None for a user without a home."""
+    if folder := os.environ.get("XDG_CACHE_HOME"):
+        return Path(folder) / "iaside"
+    try:
+        return Path.home() / ".cache" / "iaside"
+    except RuntimeError:  # no HOME, and no entry in the list of users
+        _do_without_cache("there is no home folder")
+        return None
+
+
+@functools.cache  # once
+def _do_without_cache(why: str) -> None:
+    warnings.warn(
+        f"batch sizes are not remembered: {why}; set XDG_CACHE_HOME to a folder to write to, or "
+        "give batch_size=", RuntimeWarning, stacklevel=2,
+    )  # fmt: skip
 
 
 def _measure_batch_size(seconds: Callable[[Tensor], float], x: Tensor, rounds: int = 2) -> int:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from iaside.answers import OUTPUTS, logits_of, not_as_said, place_of, taken
 from iaside.architectures import ARCHITECTURES
 from iaside.files import replacing, write_text
+from iaside.machine import undisturbed
 from iaside.probe import check_weights
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -106,6 +107,7 @@ class Classifier(nn.Module):
         return self
 
 
+@undisturbed
 def load_model(
     name: str,
     weights: str | Path | None = None,
@@ -329,6 +331,7 @@ def _checked(recipe: dict, whose: str) -> dict:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in recipe.items()}
 
 
+@undisturbed
 def untrained(name: str, num_classes: int, side: int, seed: int) -> Classifier:
     """A network to be trained on pixels as they are, as its library initialises it.
 

@@ -9,6 +9,7 @@ be independent of it, give fgsm and pgd one image at a time.
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import threading
 import warnings
@@ -22,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from iaside.corruptions import corrupt
 from iaside.labels import class_labels
-from iaside.machine import arithmetic
+from iaside.machine import arithmetic, undisturbed
 from iaside.probe import PROBE, Asked, check_images, probe
 from iaside.spectral import Masks, bands_of, check_masks
 from iaside.tables import CORRUPTIONS
@@ -64,6 +65,7 @@ _ALLOWED = {  # option -> (what is allowed, in words and as a test)
 }
 
 
+@undisturbed
 def perturb(
     x: Tensor,
     name: str,
@@ -158,11 +160,12 @@ def perturb(
             f"{(~usable).nonzero().flatten().tolist()}: they were not attacked, and right answers "
             "there are no robustness; does the model round or saturate? pixle, noise and "
             "corruptions need no gradient",
-            RuntimeWarning, stacklevel=2,
+            RuntimeWarning, stacklevel=3,
         )  # fmt: skip
     return y
 
 
+@undisturbed
 def perturb_noting(
     x: Tensor,
     name: str,
@@ -280,6 +283,7 @@ def attack_passes(
     return n * np.array(each) + np.array([calls * PROBE, 0])
 
 
+@undisturbed
 def match_energy(x: Tensor, y: Tensor, energy: float) -> Tensor:
     """Scale the perturbation y - x of each image to a fraction of the energy of the image.
 
@@ -564,7 +568,7 @@ def _confined_pgd(x, seeds, model, labels, radius, steps: int, band: int, masks:
 
 _NO_GRADIENT = (  # what autograd says of a model whose outputs do not depend on the pixels for it
     "does not require grad", "doesn't require grad", "been used in the graph",
-    "Can't call numpy() on Tensor that requires grad", "Inference tensors cannot be saved",
+    "Can't call numpy() on Tensor that requires grad", "nference tensor",
     "Can't export tensors that require gradient",
 )  # fmt: skip
 
@@ -576,12 +580,12 @@ def _attackable(model: Asked, method: str, device: torch.device) -> Iterator[Ask
 
     A model that gives no gradient at all is refused in the name of the method.
     """
-    parameters = model.parameters() if isinstance(model, nn.Module) else ()
-    trained = [p for p in parameters if p.requires_grad]
+    model = _ordinary(model)
+    trained = [p for p in model.parameters() if p.requires_grad]
     try:
         for p in trained:
             p.requires_grad_(False)
-        with torch.inference_mode(False), torch.enable_grad(), arithmetic("float32", device):
+        with torch.enable_grad(), arithmetic("float32", device):
             yield model
     except (RuntimeError, BufferError) as error:  # a BufferError of np.from_dlpack
         if "use_reentrant" in str(error):
@@ -592,15 +596,28 @@ def _attackable(model: Asked, method: str, device: torch.device) -> Iterator[Ask
             ) from error
         if not any(text in str(error) for text in _NO_GRADIENT):
             raise
+        why = (
+            "it uses tensors made in torch.inference_mode, which take part in none: make or load "
+            "it outside of that"
+            if "nference tensor" in str(error) else
+            "it computes in NumPy, ONNX, torch.no_grad or after detach: give the torch model itself"
+        )
         raise ValueError(
-            f"{method} needs gradients with respect to the pixels, and the model gives none (it "
-            "computes in NumPy, ONNX, torch.no_grad or after detach); give the torch model itself, "
-            "or take what asks for no gradient: pixle, noise, blur and corruptions, the game of "
+            f"{method} needs gradients with respect to the pixels, and the model gives none ({why})"
+            "; or take what asks for no gradient: pixle, noise, blur and corruptions, the game of "
             "bands"
         ) from error
     finally:
         for p in trained:
             p.requires_grad_(True)
+
+
+def _ordinary(model: Asked) -> Asked:
+    """The model, or its copy where weights were made in inference mode, which forbids gradients."""
+    if any(t.is_inference() for t in (*model.parameters(), *model.buffers())):
+        with contextlib.suppress(RuntimeError):  # torch cannot copy what it has computed
+            return copy.deepcopy(model)
+    return model
 
 
 # -- small tools -----------------------------------------------------------------------------------
@@ -634,11 +651,13 @@ def _normal(x: Tensor, seeds: list[int]) -> Tensor:
 def _numpy_seeded(seed: int) -> Iterator[None]:
     """numpy's global generator, seeded inside and as it was afterwards, for one at a time."""
     with _GLOBAL_NUMPY:
-        state = np.random.get_state()
+        before, state = np.random.get_bit_generator(), np.random.get_state()
+        np.random.set_bit_generator(np.random.MT19937())  # no other kind can be seeded
         np.random.seed(seed)
         try:
             yield
         finally:
+            np.random.set_bit_generator(before)
             np.random.set_state(state)
 
 

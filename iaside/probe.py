@@ -32,7 +32,7 @@ from iaside.answers import (
     taken,
 )
 from iaside.inside import in_training, networks
-from iaside.machine import arithmetic, told_apart
+from iaside.machine import arithmetic, as_outside, told_apart, undisturbed
 
 PROBE = 6  # pictures that a probe shows a model
 LEAST = 1e-6  # of answers to the same: the tolerance, as well as SPREAD
@@ -120,7 +120,7 @@ def _joined(answers: list, way: Way) -> Tensor:
 
 def _answers(model: Callable[[Tensor], object], x: Tensor, way: Way) -> list:
     """What a model answers to a copy of the pixels, once or for each picture."""
-    shown = copied(x, way)
+    shown, model = copied(x, way), as_outside(model)
     return [model(part) for part in (shown.split(1) if way.singly else [shown])]
 
 
@@ -130,6 +130,7 @@ def copied(x: Tensor, way: Way) -> Tensor:
     return x.to(way.dtype or x.dtype, copy=True, memory_format=layout)
 
 
+@undisturbed
 @torch.no_grad()
 def probe(
     model: Callable[[Tensor], Tensor],
@@ -493,4 +494,4 @@ def _classes(answer: Tensor, outputs: str) -> int:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, RuntimeWarning, stacklevel=5)
+    warnings.warn(text, RuntimeWarning, stacklevel=6)

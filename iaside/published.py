@@ -21,6 +21,7 @@ from iaside.machine import (
     check_precision,
     fingerprint,
     fingerprint_model,
+    undisturbed,
 )
 from iaside.probe import PROBE, check_images, probe
 from iaside.shapley import coalitions
@@ -52,6 +53,7 @@ def published_mask(members: np.ndarray, size: tuple[int, int]) -> Tensor:
     return mask
 
 
+@undisturbed
 def published_filter(x: Tensor, members: np.ndarray, spectrum: Tensor | None = None) -> Tensor:
     """The published filtering of a batch: boxes, magnitude, contrast stretched over the batch.
 
@@ -80,6 +82,7 @@ def published_passes(n_bands: int, n_images: int) -> int:
     return 2**n_bands * n_images + PROBE
 
 
+@undisturbed
 @torch.no_grad()
 def published_worths(
     model: Callable[[Tensor], Tensor],

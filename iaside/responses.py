@@ -10,8 +10,6 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +29,7 @@ from iaside.machine import (
     fingerprint_model,
     kept_memory,
     look,
+    undisturbed,
 )
 from iaside.perturb import ATTACKS, attack_passes, perturb, perturb_noting
 from iaside.probe import PROBE, Asked, check_images, probe
@@ -48,6 +47,7 @@ from iaside.tables import (
     measure_again,
     settings_key,
 )
+from iaside.workers import in_processes
 
 STRENGTH = {  # what perturb calls the strength of a source
     "white_noise": "sigma", "gaussian_blur": "kernel", "fgsm": "eps", "pgd": "eps",
@@ -56,6 +56,7 @@ STRENGTH = {  # what perturb calls the strength of a source
 ATTACK_BATCH = 4  # images attacked at a time on a CPU: more are no faster
 
 
+@undisturbed
 @kept_memory()
 def responses(
     model: Callable[[Tensor], Tensor],
@@ -366,6 +367,7 @@ def _kept(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray | None:
         return None
 
 
+@undisturbed
 def fourier_noise(
     x: Tensor, norm: float, grid: int, cell: int, seed: int = 0, index: Sequence[int] | None = None
 ) -> Tensor:
@@ -415,6 +417,7 @@ def heat_cells(grid: int) -> list[int]:
 # -- corrupted images, made once ------------------------------------------------------------------
 
 
+@undisturbed
 def pictures_of(images: Tensor) -> Tensor:
     """What of some images is corrupted, where there are no other pictures of them.
 
@@ -476,6 +479,7 @@ def _corrupted(condition: Condition, pictures: Tensor, chosen, seed: int, cache)
     ])  # fmt: skip
 
 
+@undisturbed
 def corrupt_all(
     images: Tensor,
     conditions: Iterable[Condition],
@@ -487,30 +491,27 @@ def corrupt_all(
     """Make the corrupted images that are not in the folder yet, in several processes.
 
     Shapes: images (N, 3, H, W) in [0, 1]; each condition becomes a file of bytes (N, 3, H, W).
-    Errors: those of ``perturb``; a process that dies is a BrokenProcessPool, and what was finished
-    before stays.
+    Errors: those of ``perturb``; RuntimeError for a process that dies. What was finished before
+    stays.
     """
     place = _corrupted_folder(folder, images, seed)
     todo = [c for c in conditions if _kept(place / _file_of(c), images.shape, "u1") is None]
     if not todo:
         return
     _keep(place / "clean.npz", images.cpu().numpy())  # read by every process, not sent to each job
-    # spawn: a forked child of a process with running torch threads may hang
-    with ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn")) as pool:
-        jobs = [pool.submit(_corrupt_to, place, condition, seed) for condition in todo]
+    jobs = {_file_of(c): (place, c, seed) for c in todo}
+    with tqdm(total=len(jobs), disable=not progress, unit="corruption", desc="corrupting") as bar:
         try:
-            for job in tqdm(jobs, disable=not progress, unit="corruption", desc="corrupting"):
-                job.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+            in_processes(_corrupt_to, jobs, None, workers or os.cpu_count() or 1, bar.update)
+        except RuntimeError as error:
+            raise error if isinstance(error.__cause__, OSError) else error.__cause__ from None
 
 
-def _corrupt_to(place: Path, condition: Condition, seed: int) -> None:
-    torch.set_num_threads(1)
+def _corrupt_to(place: Path, condition: Condition, seed: int, common, report: Callable) -> None:
     images = torch.from_numpy(read_npz(place / "clean.npz")["array"])
     y = perturb(images, condition.source, severity=int(condition.strength), seed=seed)
     _keep(place / _file_of(condition), (y * 255).round().to(torch.uint8).numpy())
+    report()
 
 
 def _corrupted_folder(folder, images: Tensor, seed: int) -> Path:

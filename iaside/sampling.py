@@ -28,7 +28,7 @@ from iaside.estimator import (
     sampled_values,
     whole,
 )
-from iaside.machine import kept_memory, told_apart
+from iaside.machine import kept_memory, told_apart, undisturbed
 from iaside.probe import PROBE
 from iaside.score import at_floor, clean_summary, warn_of_chance
 from iaside.spectral import Masks
@@ -40,6 +40,7 @@ FIRST = 16  # images before the first look at the error: fewer do not know it
 MIN_BANDS, MAX_BANDS = 3, 64  # fewer have no more coalitions than a sample; a code has 64 bits
 
 
+@undisturbed
 @kept_memory()
 def sampled_worths(
     model: Callable[[Tensor], Tensor],
@@ -104,7 +105,7 @@ def sampled_worths(
     with tqdm(total=budget, disable=not progress, unit="pass", smoothing=0.1) as bar:
         stopped, message = _run(sample, tolerance, relative, budget, bar)
     if tolerance is not None and stopped != "tolerance":
-        warnings.warn(message, RuntimeWarning, stacklevel=3)  # past the decorator
+        warnings.warn(message, RuntimeWarning, stacklevel=4)  # past the decorators
     elif progress:
         print(message, file=sys.stderr, flush=True)
     clean, gain = sample.clean()

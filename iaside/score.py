@@ -267,7 +267,7 @@ def at_floor(about: Mapping, tables: Mapping[str, np.ndarray]) -> dict:
         warnings.warn(
             f"{_floors(found)}: the model gives probabilities too small for their numbers, and "
             "what these worths would be is not known; give the logits where there are some",
-            RuntimeWarning, stacklevel=4,
+            RuntimeWarning, stacklevel=5,
         )  # fmt: skip
     return {"floored": found}
 
@@ -312,13 +312,13 @@ def warn_of_chance(about: Mapping, gain: ArrayLike | None = None, level: float =
         warnings.warn(
             f"not clearly better than chance: {clean_line(about, level)}; do the labels, the order "
             "of colours and the scale of pixels fit the model?".replace("\n", " "),
-            RuntimeWarning, stacklevel=4,
+            RuntimeWarning, stacklevel=5,
         )  # fmt: skip
     if gain is not None and may_be_zero(gain, level):
         warnings.warn(
             f"v(all) - v(none) is {np.mean(gain):.3g} on average, not clearly above 0: "
             "shares of it say nothing",
-            RuntimeWarning, stacklevel=4,
+            RuntimeWarning, stacklevel=5,
         )  # fmt: skip
 
 

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from iaside.machine import undisturbed
+
 METRICS = ("linf", "l2", "l2_corner")
 SPACINGS = ("linear", "log2", "equal_cells", "equal_energy")
 WHOLE = 1e-4  # bands may miss what they add up to by so much of its largest value
@@ -20,6 +22,7 @@ Masks = Tensor | Callable[[Tensor], Tensor]
 AT_ONCE = 16  # images that are transformed together: memory must not grow with their number
 
 
+@undisturbed
 def band_masks(
     n_bands: int,
     size: tuple[int, int],
@@ -258,6 +261,7 @@ def _called(masks: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return bands
 
 
+@undisturbed
 def cells_per_band(masks: Tensor, width: int) -> Tensor:
     """Count the frequencies of the full spectrum in each band.
 
@@ -271,6 +275,7 @@ def cells_per_band(masks: Tensor, width: int) -> Tensor:
     return (masks.double().cpu() * _multiplicity(masks.shape[1], width)).sum(dim=(1, 2)).long()
 
 
+@undisturbed
 def band_radii(masks: Tensor, width: int) -> Tensor:
     """Mean Euclidean radius of the frequencies in each band, 1 at the Nyquist frequency of an axis.
 
@@ -292,6 +297,7 @@ def band_radii(masks: Tensor, width: int) -> Tensor:
     return (cells * radius).sum(dim=(1, 2)) / cells.sum(dim=(1, 2))
 
 
+@undisturbed
 def split_bands(x: Tensor, masks: Masks) -> Tensor:
     """Split images into frequency bands that add up to the images again.
 
@@ -322,6 +328,7 @@ def bands_of(x: Tensor, masks: Masks) -> Tensor:
     return torch.fft.irfft2(torch.fft.rfft2(x) * masks[:, None, None].to(x), s=x.shape[-2:])
 
 
+@undisturbed
 def band_energy(x: Tensor, masks: Tensor) -> Tensor:
     """Energy of images in each frequency band, summed over channels, the mean (DC) left out.
 
@@ -344,6 +351,7 @@ def band_energy(x: Tensor, masks: Tensor) -> Tensor:
     return torch.einsum("mhw,bhw->mb", masks.to(power), power)
 
 
+@undisturbed
 def esd(x: Tensor) -> Tensor:
     """Radial energy spectral density of images, averaged over channels.
 
@@ -371,6 +379,7 @@ def esd(x: Tensor) -> Tensor:
     return power[:, inside.to(x.device)] @ shells
 
 
+@undisturbed
 def spectral_snr(x: Tensor, y: Tensor) -> Tensor:
     """Signal-to-noise ratio of perturbed images at each radial frequency.
 
@@ -391,6 +400,7 @@ def spectral_snr(x: Tensor, y: Tensor) -> Tensor:
     return esd(x).mean(0) / esd(y - x).mean(0)
 
 
+@undisturbed
 def decay_fits(profile: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Fit a power law and an exponential to radial profiles, by least squares on their logarithm.
 

@@ -32,6 +32,7 @@ from iaside.machine import (
     fingerprint_model,
     kept_memory,
     look,
+    undisturbed,
 )
 from iaside.probe import PROBE, Asked, check_images, probe
 from iaside.score import at_floor, clean_summary, warn_of_chance
@@ -50,6 +51,7 @@ Job = tuple[slice, np.ndarray]  # some images, some rows of the table
 Played = tuple[slice, np.ndarray, np.ndarray]  # these, and scores (values, rows, images)
 
 
+@undisturbed
 @kept_memory()
 def coalition_worths(
     model: Callable[[Tensor], Tensor],
@@ -195,6 +197,7 @@ def coalition_passes(n_bands: int, n_images: int, embedding: bool = False) -> in
     return (2**n_bands + embedding) * n_images + PROBE
 
 
+@undisturbed
 def coalition_images(
     images: Tensor,
     masks: Masks,

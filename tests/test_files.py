@@ -5,11 +5,9 @@ import json
 import os
 import re
 import shutil
-import sys
 import tracemalloc
 import warnings
 import zipfile
-from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -444,28 +442,8 @@ def test_what_was_kept_and_is_damaged_is_measured_again_with_a_word(what, spoilt
     assert last.seen == first.seen, "what was made again is kept"
 
 
-class Here:
-    """Instead of a pool of processes, each of which imports torch."""
-
-    def __init__(self, *_):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def submit(self, function, *args):
-        done = Future()
-        done.set_result(function(*args))
-        return done
-
-
-def test_damaged_corrupted_images_are_made_again(tmp_path, monkeypatch):
+def test_damaged_corrupted_images_are_made_again(tmp_path):
     pytest.importorskip("imagecorruptions")
-    monkeypatch.setattr(sys.modules["iaside.responses"], "ProcessPoolExecutor", Here)
-    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
     x, made = torch.rand(2, 3, 32, 32), [Condition("contrast", 1.0)]
     corrupt_all(x, made, tmp_path, workers=1, progress=False)
     [path] = tmp_path.rglob("contrast-1.npz")

@@ -4,7 +4,6 @@ import contextlib
 import importlib
 import json
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from iaside.sampling import sampled_passes, sampled_worths
 from iaside.spectral import band_masks
 from iaside.tables import CORRUPTIONS
 from iaside.training import Data, checkpoint_count, train_network, training_passes
+from iaside.workers import in_processes
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = read_yaml((ROOT / "dvc.yaml").read_text(), "dvc.yaml")["stages"]
@@ -189,7 +189,8 @@ def workplace(monkeypatch, tmp_path, net):
     monkeypatch.setattr("iaside.images.load_images", load_images)
     module = importlib.import_module("iaside.responses")  # the package has a function of that name
     monkeypatch.setattr(module, "perturb", harmless)
-    monkeypatch.setattr(module, "ProcessPoolExecutor", lambda *args: ThreadPoolExecutor(1))
+    monkeypatch.setattr(module, "in_processes", lambda work, jobs, common, at_a_time, report:
+                        in_processes(work, jobs, common, 1, report))
     monkeypatch.setattr("iaside.worths.Setup.seconds", lambda self, passes: 0.0)
     return tmp_path
 

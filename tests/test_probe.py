@@ -607,7 +607,7 @@ def test_attacks_maps_and_predictions_ask_in_true_float32():
     y, cudnn = predicted(net, x), torch.backends.cudnn
 
     def model(x):
-        told.append(cudnn.allow_tf32 or torch.is_autocast_enabled("cpu"))
+        told.append(cudnn.conv.fp32_precision != "ieee" or torch.is_autocast_enabled("cpu"))
         return net(x)
 
     loops = [partial(ia.perturb, x, name, model=model, labels=y, **more)
@@ -619,14 +619,14 @@ def test_attacks_maps_and_predictions_ask_in_true_float32():
                                       "c": {"method": "clean"}}, {"j": model}, steps=4,
                         infidelity_samples=1, progress=False),
     ]  # fmt: skip
-    before, cudnn.allow_tf32 = cudnn.allow_tf32, True
+    before, cudnn.conv.fp32_precision = cudnn.conv.fp32_precision, "tf32"
     try:
         with torch.autocast("cpu", torch.bfloat16):
             for loop in loops:
                 loop()
-        assert told and not any(told) and cudnn.allow_tf32
+        assert told and not any(told) and cudnn.conv.fp32_precision == "tf32"
     finally:
-        cudnn.allow_tf32 = before
+        cudnn.conv.fp32_precision = before
 
 
 def test_a_judge_that_is_the_model_gives_what_the_model_gives():
