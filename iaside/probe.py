@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from iaside.machine import arithmetic
 
@@ -37,7 +38,8 @@ class Asked(nn.Module):
     answer: its own to the first picture, (1, ...) on the CPU;  singly: whether it is shown one
     picture at a time, as it takes no more.
     A copy, because a model may write to its input, and its answer too, because it may keep that as
-    a buffer. Gradients pass.
+    a buffer. Gradients pass. Pixels that are not finite are refused (ValueError): a network may
+    turn them into finite answers.
 
     >>> Asked(lambda x: x.sub_(0.5).mean((2, 3)))(torch.full((1, 2, 4, 4), 0.5))
     tensor([[0., 0.]])
@@ -65,6 +67,8 @@ class Asked(nn.Module):
         return recipe.get("outputs", "logits") if self.outputs == "logits" else self.outputs
 
     def forward(self, x: Tensor) -> Tensor:
+        if not x.requires_grad:  # who follows gradients looks at what these lead to
+            check_shown(x)
         ask = one_by_one(self.model) if self.singly else self.model
         return logits_of(ask(copied(x, self.dtype)), self.outputs)
 
@@ -262,6 +266,25 @@ def check_images(images: Tensor) -> None:
         )
 
 
+@torch.no_grad()
+def check_shown(x: Tensor) -> None:
+    """Refuse pixels (B, ...) that are not finite, of which a network might make finite answers.
+
+    >>> check_shown(torch.tensor([[0.5], [torch.nan]]))
+    Traceback (most recent call last):
+    ValueError: nan or inf in pictures [1] of the 2 that the model was to be shown; what made them \
+has no number there: check masks, and take smaller strengths
+    """
+    # One sum sees nan and inf; where it is too large itself, the pixels are looked at one by one.
+    if x.sum().isfinite() or x.isfinite().all():
+        return
+    broken = (~x.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+    raise ValueError(
+        f"nan or inf in pictures {broken} of the {len(x)} that the model was to be shown; what "
+        "made them has no number there: check masks, and take smaller strengths"
+    )
+
+
 def class_labels(labels, n: int, soft: bool = False) -> Tensor:
     """Labels of n images as a tensor: (n,) int64, or (n, classes) probabilities where soft.
 
@@ -327,8 +350,34 @@ def _check_model(model: object) -> None:
         if any(m.training for m in network.modules()):
             inside = "" if network is model else f"{type(network).__name__} inside "
             raise ValueError(f"{inside}the model is in training mode; call model.eval() first")
-        for tensor in (*network.parameters(), *network.buffers()):
-            check_here(tensor, "the weights of the model are")
+        check_weights(network)
+
+
+@torch.no_grad()
+def check_weights(network: nn.Module) -> None:
+    """Refuse weights that have no values, hold nan, or are infinite parameters, by their name.
+
+    A buffer may hold infinities: masks of attention do.
+
+    >>> net = nn.Linear(2, 1).requires_grad_(False)
+    >>> check_weights(net)
+    >>> net.bias[0] = torch.nan
+    >>> check_weights(net)
+    Traceback (most recent call last):
+    ValueError: the weights of the model hold nan: bias; load them again, or train it anew
+    """
+    parameters = dict(network.named_parameters())
+    for name, tensor in (*parameters.items(), *network.named_buffers()):
+        check_here(tensor, "the weights of the model are")
+        if tensor.dtype not in (*WIDE, *NARROW) or is_lazy(tensor) or tensor.is_sparse:
+            continue
+        if tensor.sum().isfinite() or tensor.isfinite().all():
+            continue
+        holds = "nan" if tensor.isnan().any() else "inf"
+        if holds == "nan" or name in parameters:
+            raise ValueError(
+                f"the weights of the model hold {holds}: {name}; load them again, or train it anew"
+            )
 
 
 def _networks(model: object) -> Iterator[nn.Module]:
