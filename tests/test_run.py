@@ -1,5 +1,6 @@
 """The runner: strict parameters, equal bytes, honest failures, nothing left behind."""
 
+import ctypes
 import json
 import os
 import platform
@@ -239,6 +240,21 @@ def test_failing_cell(tmp_path, monkeypatch, capfd):
     assert not list((tmp_path / "results/importance").iterdir())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="of signals of Unix")
+def test_what_is_ignored_from_the_start_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    try:
+        with run._end_with_parent():
+            os.kill(os.getpid(), signal.SIGHUP)
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)  # told again, it goes on with ending
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
+        ctypes.CDLL(None).prctl(1, 0)
+
+
 def gone(pid, seconds=15):
     """Whether a process ends within some seconds; one that nobody has waited for has ended."""
     end = time.monotonic() + seconds
@@ -253,10 +269,15 @@ def gone(pid, seconds=15):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the death of a parent is told on Linux only")
-@pytest.mark.parametrize("how", ["runner gets SIGTERM", "parent gets SIGKILL"])
-def test_nothing_lives_on_when_stopped(tmp_path, how):
+@pytest.mark.parametrize("cell", [
+    "for _ in range(600): time.sleep(0.1)",
+    "__import__('re').match('(a+)+b', 'a' * 40)",  # never lets go of the interpreter
+], ids=["sleeps", "holds"])  # fmt: skip
+@pytest.mark.parametrize("how", ["runner gets SIGTERM", "runner gets SIGHUP", "runner gets SIGKILL",
+                                 "parent gets SIGKILL"])  # fmt: skip
+def test_nothing_lives_on_when_stopped(tmp_path, how, cell):
     source = "import os, time\nopen('pids', 'w').write(f'{os.getppid()} {os.getpid()} .')\n"
-    source += "for _ in range(600): time.sleep(0.1)"
+    source += cell
     project(tmp_path, importance=notebook(parameters("seed = 0"), ("code", source)))
     runner = [sys.executable, "-m", "iaside.run", "20_importance"]
     # `parent` stands for dvc: a process that starts the runner and is killed
@@ -273,8 +294,8 @@ def test_nothing_lives_on_when_stopped(tmp_path, how):
         assert time.monotonic() < end and process.poll() is None, "the kernel did not start"
         time.sleep(0.1)
     runner_pid, kernel_pid = map(int, pids.read_text().split()[:2])
-    process.send_signal(signal.SIGKILL if "parent" in how else signal.SIGTERM)
-    assert process.wait(20) == (-9 if "parent" in how else 130)
+    process.send_signal(getattr(signal, how.split()[-1]))
+    assert process.wait(20) == (-9 if "KILL" in how else 130)
     assert gone(runner_pid) and gone(kernel_pid)
     assert not (tmp_path / "results").exists()
 
