@@ -44,7 +44,7 @@ repro: $(READY)
 	@git rev-parse --git-dir >/dev/null 2>&1 || python -m dvc config -q --local core.no_scm true
 	@if [ -n "$(STUDY)" ]; then python -m iaside.run --use "$(STUDY)"; fi
 	@python data/fetch.py --check params.yaml
-	@group=; caught() { grep -s SigCgt /proc/$$PPID/status || ps -o pid= -p $$PPID; }; \
+	@group=; caught() { grep -s -e SigCgt -e zombie /proc/$$PPID/status || ps -o pid= -p $$PPID; }; \
 	there() { kill -0 -- "-$$group"; }; \
 	end() { \
 	  kill -- "-$$group"; for k in {1..100}; do there || return 0; sleep 0.1; done; \
