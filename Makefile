@@ -45,13 +45,13 @@ repro: $(READY)
 	@if [ -n "$(STUDY)" ]; then python -m iaside.run --use "$(STUDY)"; fi
 	@python data/fetch.py --check params.yaml
 	@group=; caught() { grep -s -e SigCgt -e zombie /proc/$$PPID/status || ps -o pid= -p $$PPID; }; \
+	before=$$(caught) || exit 130; \
 	there() { kill -0 -- "-$$group"; }; \
 	end() { \
 	  kill -- "-$$group"; for k in {1..100}; do there || return 0; sleep 0.1; done; \
 	  kill -9 -- "-$$group" || true; \
 	} 2>/dev/null; \
 	watch() { \
-	  before=$$(caught) || true; \
 	  while there && [ "$$(caught)" = "$$before" ] && kill -0 $$$$; do sleep 1; done; \
 	  end; \
 	} </dev/null &>/dev/null; \

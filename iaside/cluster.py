@@ -66,6 +66,13 @@ def connect(cluster: object = None, device: str = "auto") -> Iterator[Workers | 
         )
     with contextlib.ExitStack() as stack:
         if cluster == "local":
+            import dask
+
+            # Dask gives a worker up that was killed and does not come back within 15 s, too little
+            # for the import of torch on a busy machine.
+            stack.enter_context(dask.config.set(
+                {"distributed.deploy.lost-worker-timeout": f"{ALONE} s"}
+            ))
             # A share of the memory for each, beyond which Dask holds a worker up, is no help here.
             cluster = distributed.LocalCluster(
                 n_workers=_places(device), threads_per_worker=1, processes=True, memory_limit=0,
