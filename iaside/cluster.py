@@ -11,6 +11,7 @@ import contextlib
 import copy
 import hashlib
 import itertools
+import logging
 import os
 import pickle
 import queue
@@ -30,6 +31,7 @@ from iaside.worths import Job, Played, Setup, play
 
 PATIENCE = 10  # seconds in which a scheduler has to answer, or a finished result to arrive
 ALONE = 120  # seconds after which workers that have all gone are not waited for any more
+TOLD_HERE = ("distributed.client", "distributed.scheduler", "distributed.nanny", "asyncio")
 TRIES = 5  # of images whose result is lost with its worker
 
 
@@ -65,6 +67,7 @@ def connect(cluster: object = None, device: str = "auto") -> Iterator[Workers | 
             "or the address of a Dask scheduler such as tcp://host:8786"
         )
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_quiet())
         if cluster == "local":
             import dask
 
@@ -90,6 +93,20 @@ def connect(cluster: object = None, device: str = "auto") -> Iterator[Workers | 
         workers = Workers(cluster)
         stack.callback(workers.forget)
         yield workers
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back Dask's tracebacks of workers and schedulers that are gone: one line says it here."""
+    loggers = [logging.getLogger(name) for name in TOLD_HERE]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _close(cluster) -> None:
@@ -157,6 +174,8 @@ class Workers:
                 except queue.Empty:
                     lost = self._lost(running)
                 else:
+                    if future not in running:  # it was cancelled
+                        continue
                     here, rows = running[future]
                     scores = _result(future, here)
                     if scores is not None:
