@@ -97,7 +97,7 @@ def connect(cluster: object = None, device: str = "auto") -> Iterator[Workers | 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back Dask's tracebacks of workers and schedulers that are gone: one line says it here."""
+    """Keep back what Dask says of workers and schedulers that are gone: one line says it here."""
     loggers = [logging.getLogger(name) for name in TOLD_HERE]
     before = [logger.level for logger in loggers]
     for logger in loggers:
