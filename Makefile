@@ -37,18 +37,33 @@ $(READY): pyproject.toml constraints.txt
 
 # -k: a stage that fails, such as the download from a server that is gone, stops only what depends on
 # it. DVC would then also go on after Ctrl-C, which to it is a stage that failed: so it runs in a
-# process group of its own (set -m), which the shell ends as a whole.
+# process group of its own (set -m), which ends as a whole: when the shell gets a signal, when DVC
+# dies of one, and when a watch sees that make or the shell is gone or that make has got a signal,
+# which it no longer catches then (make itself only waits).
 repro: $(READY)
 	@if [ -n "$(STUDY)" ]; then python -m iaside.run --use "$(STUDY)"; fi
 	@python data/fetch.py --check params.yaml
-	@if python -m dvc status -q 2>/dev/null; then \
+	@group=; caught() { grep -s -e SigCgt -e zombie /proc/$$PPID/status || ps -o pid= -p $$PPID; }; \
+	before=$$(caught) || exit 130; \
+	there() { kill -0 -- "-$$group"; }; \
+	end() { \
+	  kill -- "-$$group"; for k in {1..100}; do there || return 0; sleep 0.1; done; \
+	  kill -9 -- "-$$group" || true; \
+	} 2>/dev/null; \
+	watch() { \
+	  while there && [ "$$(caught)" = "$$before" ] && kill -0 $$$$; do sleep 1; done; \
+	  end; \
+	} </dev/null &>/dev/null; \
+	dvc() { \
+	  set -m; python -m dvc "$$@" & group=$$!; set +m; watch & wait $$group && return || code=$$?; \
+	  [ $$code -lt 128 ] || { end; exit 130; }; return $$code; \
+	}; \
+	trap '[ -z "$$group" ] || end; exit 130' INT TERM HUP; \
+	if dvc status -q 2>/dev/null; then \
 	  echo "Everything is up to date: nothing was run."; \
 	else \
-	  set -m; \
-	  go_on() { python -m dvc repro -k "$$@" & dvc=$$!; wait $$dvc; }; \
-	  trap 'kill -- -$$dvc; exit 130' INT TERM; \
-	  go_on importance || true; \
-	  go_on || { echo "Some stages failed (see above); what does not depend on them is made, in" \
+	  dvc repro -k importance || true; \
+	  dvc repro -k || { echo "Some stages failed (see above); what does not depend on them is made, in" \
 	    "results/. Mend the cause and run make repro again: only what is missing is run." >&2; exit 1; }; \
 	fi
 	@echo "Open results/index.html in a browser."

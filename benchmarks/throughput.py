@@ -5,7 +5,7 @@ against those of `coalition_worths` (splitting, assembling, scoring and bookkeep
 the same precision and batch size, in interleaved pairs within one process, the bare network before
 and after. What is done once for all images (content hashes, a first look) is part of the game. The
 network is measured as the notebooks do, `folded` (batch norms, uneven paddings, and without
-gradients on an x86 CPU ReLUs and the layout of weights); against the one that is not: forward
+gradients on an x86 CPU the layout of weights); against the one that is not: forward
 passes at that precision and batch size, and gradients of four images in float32.
 
     python benchmarks/throughput.py [model ...] [--pairs 9] [--images 6] [--bands 8]

@@ -11,11 +11,16 @@ import contextlib
 import copy
 import hashlib
 import itertools
+import logging
 import os
 import pickle
+import queue
+import signal
 import threading
+import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +29,10 @@ import torch
 from iaside.machine import device_of, pick_device
 from iaside.worths import Job, Played, Setup, play
 
-PATIENCE = 10  # seconds in which a scheduler has to answer
+PATIENCE = 10  # seconds in which a scheduler has to answer, or a finished result to arrive
+ALONE = 120  # seconds after which workers that have all gone are not waited for any more
+TOLD_HERE = ("distributed.client", "distributed.scheduler", "distributed.nanny", "asyncio")
+TRIES = 5  # of images whose result is lost with its worker
 
 
 @contextlib.contextmanager
@@ -59,12 +67,21 @@ def connect(cluster: object = None, device: str = "auto") -> Iterator[Workers | 
             "or the address of a Dask scheduler such as tcp://host:8786"
         )
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_quiet())
         if cluster == "local":
+            import dask
+
+            # Dask gives a worker up that was killed and does not come back within 15 s, too little
+            # for the import of torch on a busy machine.
+            stack.enter_context(dask.config.set(
+                {"distributed.deploy.lost-worker-timeout": f"{ALONE} s"}
+            ))
             # A share of the memory for each, beyond which Dask holds a worker up, is no help here.
-            cluster = stack.enter_context(distributed.LocalCluster(
+            cluster = distributed.LocalCluster(
                 n_workers=_places(device), threads_per_worker=1, processes=True, memory_limit=0,
                 dashboard_address="127.0.0.1:0",
-            ))
+            )
+            stack.callback(_close, cluster)
         if not isinstance(cluster, distributed.Client):
             try:
                 cluster = stack.enter_context(distributed.Client(cluster, timeout=PATIENCE))
@@ -76,6 +93,31 @@ def connect(cluster: object = None, device: str = "auto") -> Iterator[Workers | 
         workers = Workers(cluster)
         stack.callback(workers.forget)
         yield workers
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what Dask says of workers and schedulers that are gone: one line says it here."""
+    loggers = [logging.getLogger(name) for name in TOLD_HERE]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+def _close(cluster) -> None:
+    """End a cluster of this machine; by force where Dask waits for workers that were killed."""
+    try:
+        cluster.close(timeout=PATIENCE)
+    except TimeoutError:
+        for nanny in cluster.workers.values():
+            nanny.auto_restart = False
+            with contextlib.suppress(ProcessLookupError, TypeError):  # it has none at the moment
+                os.kill(nanny.pid, signal.SIGKILL)
 
 
 def _places(device: str) -> int:
@@ -95,37 +137,81 @@ class Workers:
     @property
     def threads(self) -> int:
         """How many tasks run at the same time; workers may still come and go."""
-        return sum(self.client.nthreads().values())
+        return sum(self._asked(self.client.nthreads).values())
 
     def play(self, setup: Setup, jobs: Iterable[Job]) -> Iterator[Played]:
         """What ``iaside.worths.play`` yields, a job at a time, in the order of completion.
 
-        Errors: those of a worker as they are here; RuntimeError for images at which workers die
-        again and again, or a scheduler that is gone.
+        What is lost with a worker is played again. Errors: those of a worker as they are here;
+        RuntimeError for images at which workers die again and again, workers that have all gone and
+        do not come back, or a scheduler that is gone.
         """
-        from distributed import as_completed
-
         sent = self._send_model(setup), self._send_game(setup)
-        jobs, running, done = iter(jobs), {}, as_completed()
+        jobs, running, tries, done = iter(jobs), {}, Counter(), queue.SimpleQueue()
+        seen = time.monotonic()  # when there was a worker, or a result, for the last time
+
+        def start(job: Job) -> None:
+            future = self.client.submit(_play, *sent, *_part(setup, *job), pure=False)
+            running[future] = job
+            future.add_done_callback(done.put)
+
         try:
             while True:
+                threads = self.threads
                 # Few at a time: a scheduler is not to hold all images, and workers may join.
-                for job in itertools.islice(jobs, max(0, 2 * self.threads + 2 - len(running))):
-                    future = self.client.submit(_play, *sent, *_part(setup, *job), pure=False)
-                    running[future] = job
-                    done.add(future)
+                for job in itertools.islice(jobs, max(0, 2 * threads + 2 - len(running))):
+                    start(job)
                 if not running:
                     return
-                future = next(done)
-                here, rows = running.pop(future)
-                yield here, rows, _result(future, here)
+                seen = time.monotonic() if threads else seen
+                if time.monotonic() - seen > ALONE:
+                    raise RuntimeError(
+                        f"for {ALONE} s there has been no worker; what was measured is kept where "
+                        "resume= was given: start workers and run this again"
+                    )
+                try:
+                    future = done.get(timeout=PATIENCE)
+                except queue.Empty:
+                    lost = self._lost(running)
+                else:
+                    if future not in running:  # it was cancelled
+                        continue
+                    here, rows = running[future]
+                    scores = _result(future, here)
+                    if scores is not None:
+                        del running[future]
+                        yield here, rows, scores
+                        continue
+                    lost = [future]
+                for future in lost:
+                    job = running.pop(future)
+                    self.client.cancel([future])
+                    tries[job[0].start] += 1
+                    if tries[job[0].start] == TRIES:
+                        raise RuntimeError(_died(job[0], TRIES))
+                    start(job)
+        except (OSError, TimeoutError) as error:
+            raise _scheduler_gone() from error
         finally:
-            self.client.cancel(list(running))
+            with contextlib.suppress(OSError, TimeoutError, RuntimeError):  # nobody is there
+                self.client.cancel(list(running))
+
+    def _asked(self, question: Callable):
+        """What the scheduler answers. Errors: RuntimeError where there is none any more."""
+        if self.client.status != "running":
+            raise _scheduler_gone()
+        return question()
+
+    def _lost(self, running: Iterable) -> list:
+        """Tasks that were given to workers and are on none, though there are workers."""
+        at_work = self._asked(self.client.processing)
+        known = {key for keys in at_work.values() for key in keys}
+        return [f for f in running if f.key not in known] if at_work and not known else []
 
     def forget(self) -> None:
         """Take the model from the workers."""
-        with contextlib.suppress(OSError):  # nobody is there any more
-            for name in self.sent:
+        with contextlib.suppress(OSError, TimeoutError):  # nobody is there any more
+            for name in self.sent if self.client.status == "running" else ():
                 self.client.unregister_worker_plugin(name)
         self.sent = {}
 
@@ -154,9 +240,20 @@ class Workers:
             plugin = WorkerPlugin()  # Dask gives it to every worker, whenever that starts
             plugin.packed, plugin.torch = packed or _packed(content), torch.__version__
             plugin.token = uuid.uuid4().hex
-            self.client.register_plugin(plugin, name)
+            self._register(plugin, name)
             self.sent[name] = key, plugin.token
         return name, self.sent[name][1]
+
+
+    def _register(self, plugin, name: str) -> None:
+        """Give it to all workers; again where some die while they are given it."""
+        for left in reversed(range(TRIES)):
+            try:
+                return self._asked(lambda: self.client.register_plugin(plugin, name))
+            except (OSError, TimeoutError) as error:
+                if not left:
+                    raise _scheduler_gone() from error
+                time.sleep(1)
 
 
 def _packed(content: object) -> bytes:
@@ -176,22 +273,33 @@ def _part(setup: Setup, here: slice, rows: np.ndarray) -> tuple:
     return here.start, rows, *arrays
 
 
-def _result(future, here: slice) -> np.ndarray:
+def _result(future, here: slice) -> np.ndarray | None:
+    """What a task gave; None where it is lost with its worker."""
     from distributed import CancelledError, KilledWorker
 
     try:
-        return future.result()
+        return future.result(timeout=PATIENCE)
+    except TimeoutError:  # Dask asks the dead for minutes
+        return None
     except KilledWorker as error:
-        raise RuntimeError(
-            f"every worker that was given images {here.start} to {here.stop - 1} died "
-            f"({error.allowed_failures + 1} of them). The usual cause is too little memory: lower "
-            "`batch_size` under `runtime:`, or give workers more; their logs say what it was"
-        ) from error
+        raise RuntimeError(_died(here, error.allowed_failures + 1)) from error
     except CancelledError as error:
-        raise RuntimeError(
-            "the Dask scheduler is gone; what was measured is kept where resume= was given: start "
-            "it and run this again"
-        ) from error
+        raise _scheduler_gone() from error
+
+
+def _died(here: slice, n: int) -> str:
+    return (
+        f"every worker that was given images {here.start} to {here.stop - 1} died ({n} of them). "
+        "The usual cause is too little memory: lower `batch_size` under `runtime:`, or give "
+        "workers more; their logs say what it was"
+    )
+
+
+def _scheduler_gone() -> RuntimeError:
+    return RuntimeError(
+        "the Dask scheduler is gone; what was measured is kept where resume= was given: start it "
+        "and run this again"
+    )
 
 
 # -- on a worker ---------------------------------------------------------------------------------

@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Activations that oneDNN applies while it writes what a convolution gives: its names and limits.
-ACTIVATIONS = {nn.ReLU: ("relu", []), nn.ReLU6: ("hardtanh", [0.0, 6.0])}
 LAYOUTS = 3  # of a convolution's weights that are kept: for whole batches, a last one, one image
 
 
@@ -45,23 +43,23 @@ class Same(nn.Module):
 
 
 class Packed(nn.Module):
-    """A convolution and the activation after it, its weights laid out for the shape of its input.
+    """A convolution whose weights are laid out for the shape of its input.
 
     A plain convolution brings its weights into the precision and the order that suit the input in
-    every pass. With gradients, and where this is not known to pay, it is the convolution and the
-    activation that it was made of.
+    every pass. With gradients, and where this is not known to pay, it is the convolution that it
+    was made of.
     """
 
-    def __init__(self, conv: nn.Conv2d | Same, activation: nn.Module):
+    def __init__(self, conv: nn.Conv2d | Same):
         super().__init__()
-        self.conv, self.activation = conv, activation
+        self.conv = conv
         self.packed = {}  # dtype and shape of the input, state of the weights -> weight, bias
 
     def forward(self, x: Tensor) -> Tensor:
         conv = self.conv.at(x) if isinstance(self.conv, Same) else self.conv
         dtype = _dtype(x)
         if dtype is None or not packable(conv):
-            return self.activation(conv(x))
+            return conv(x)
         where = conv.padding, conv.stride, conv.dilation, conv.groups
         key = dtype, x.shape, _state(conv.weight), _state(conv.bias)
         packed = self.packed.get(key)
@@ -72,9 +70,8 @@ class Packed(nn.Module):
             packed = weight, None if conv.bias is None else conv.bias.to(dtype)
             kept = list(self.packed.items())[1 - LAYOUTS :]  # the last ones
             self.packed = dict([*kept, (key, packed)])
-        activation = ACTIVATIONS.get(type(self.activation), ("none", []))
         return torch.ops.mkldnn._convolution_pointwise(
-            x.to(dtype), *packed, *where, *activation, ""
+            x.to(dtype), *packed, *where, "none", [], ""
         )
 
     def _apply(self, fn, recurse=True):

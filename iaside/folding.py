@@ -1,4 +1,4 @@
-"""A classifier whose convolutions do what stands around them, too: what is measured."""
+"""A classifier whose convolutions do what stands beside them, too: what is measured."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 
 from iaside.answers import place_of, taken
-from iaside.convolutions import ACTIVATIONS, Packed, Same, packable
+from iaside.convolutions import Packed, Same, packable
 from iaside.machine import arithmetic, undisturbed
 from iaside.models import Classifier, check_classifier
+from iaside.probe import check_weights
 
-FOLD = 3  # passes of one image by which `folded` looks and checks itself
+FOLD = 2  # passes of one image by which `folded` looks and checks itself
 
 
 @undisturbed
@@ -28,12 +29,13 @@ def folded(model: Classifier) -> Classifier:
     In eval mode a batch norm multiplies and adds, which the weights of a convolution can do where
     its output goes nowhere else. timm's `Conv2dSame` pads its input in a pass of its own, on one
     side more than on the other: a row of zeros in its kernel does the same, at the model's input
-    size. Without gradients, on an x86 CPU, weights are laid out once for each size of batch, and
-    ReLUs are part of the convolution before them. Numbers differ as by rounding in the precision
-    that it runs in.
+    size. Without gradients, on an x86 CPU, weights are laid out once for each size of batch.
+    Numbers differ as by rounding in the precision that it runs in, and nan stays nan.
     The copy is to be measured, not trained or saved. Where it should give other logits for a
     random image, or none, or cannot be copied, `model` itself is returned. What it gains:
     benchmarks/throughput.py.
+
+    Errors: ValueError for weights that hold nan, or infinite parameters.
 
     >>> from iaside.models import load_model
     >>> model = load_model("tf_efficientnet_lite0", pretrained=False)
@@ -42,6 +44,7 @@ def folded(model: Classifier) -> Classifier:
     True
     """
     check_classifier(model, "folded")
+    check_weights(model.net)
     try:
         net = copy.deepcopy(model.net)
     except (RuntimeError, TypeError):  # of a lock or a stand-in for a tensor that it holds
@@ -57,29 +60,25 @@ def folded(model: Classifier) -> Classifier:
 
     seen = _Seen(net, logits)
     wanted = seen.outputs
-    for norm, conv in seen.followers(nn.BatchNorm2d):
+    for norm, conv in seen.followers():
         net.set_submodule(seen.names[conv], fuse_conv_bn_eval(conv, norm))
         net.set_submodule(seen.names[norm], nn.Sequential(*norm.children()))  # timm's activations
     # Without timm in memory there is none: our own networks do without its import.
     uneven = getattr(sys.modules.get("timm.layers"), "Conv2dSame", ())
-    for conv, sizes in seen.sizes.items():
+    for seen_conv, sizes in seen.sizes.items():
+        name = seen.names[seen_conv]
+        conv = plain = net.get_submodule(name)
         if isinstance(conv, uneven) and conv.dilation == (1, 1) and len(sizes) == 1:
-            name = seen.names[conv]
-            net.set_submodule(name, Same(net.get_submodule(name), *sizes))
-
-    seen = _Seen(net, logits)
-    activations = {conv: act for act, conv in seen.followers(tuple(ACTIVATIONS))}
-    for conv in seen.sizes:
-        if packable(conv.plain if isinstance(conv, Same) else conv):
-            act = activations.get(conv)
-            net.set_submodule(seen.names[conv], Packed(conv, act or nn.Identity()))
-            if act:
-                net.set_submodule(seen.names[act], nn.Identity())
+            conv = Same(conv, *sizes)
+            plain = conv.plain
+        # The activation stays by itself: oneDNN's own makes numbers of nan.
+        net.set_submodule(name, Packed(conv) if packable(plain) else conv)
     try:
         found = logits(net)
     except (AttributeError, RuntimeError):  # of a network that looks into its convolutions
         return model
-    same = torch.allclose(found, wanted, rtol=1e-3, atol=1e-4 * wanted.abs().max())
+    largest = wanted.abs().max()
+    same = largest.isfinite() and torch.allclose(found, wanted, rtol=1e-3, atol=1e-4 * largest)
     return Classifier(net, model.recipe, model.name) if same else model
 
 
@@ -92,18 +91,14 @@ class _Seen:
         self._calls, self._uses = Counter(), _Uses()
         # id of an output -> who made it; the output is kept, so that no id comes again
         self._made: dict[int, tuple[nn.Module, Tensor]] = {}
-        self._taken: dict[nn.Module, int] = {}  # norm or activation -> id of its input
+        self._taken: dict[nn.Module, int] = {}  # norm -> id of its input
 
-        stand_ins = [module for module in self.names if isinstance(module, Same)]
-        parts = {part for module in stand_ins for part in module.children()}
         hooks = []
         for module in self.names:
-            fixed = isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
-            if fixed or type(module) in ACTIVATIONS:
+            if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
                 hooks.append(module.register_forward_pre_hook(self._note_input))
-            elif isinstance(module, nn.Conv2d | Same) and not is_parametrized(module):
-                if module not in parts:
-                    hooks.append(module.register_forward_hook(self._note_output))
+            elif isinstance(module, nn.Conv2d) and not is_parametrized(module):
+                hooks.append(module.register_forward_hook(self._note_output))
         with self._uses:
             self.outputs = run(net)
         for hook in hooks:
@@ -115,20 +110,18 @@ class _Seen:
         self._made[id(out)] = conv, out
         self._uses.of[id(out)] = 0  # an id may have been that of a tensor that is gone
 
-    def _note_input(self, module, given):
-        self._calls[module] += 1
+    def _note_input(self, norm, given):
+        self._calls[norm] += 1
         if id(given[0]) in self._made and not self._uses.of[id(given[0])]:
-            self._taken[module] = id(given[0])
+            self._taken[norm] = id(given[0])
 
-    def followers(self, kinds) -> Iterator[tuple[nn.Module, nn.Module]]:
-        """Modules of some kinds that alone take what a convolution gives, and the convolution."""
-        for module, output in self._taken.items():
+    def followers(self) -> Iterator[tuple[nn.BatchNorm2d, nn.Conv2d]]:
+        """Norms that alone take what a convolution gives, and the convolution."""
+        for norm, output in self._taken.items():
             conv = self._made[output][0]
-            # What is changed in place is the same tensor for those that take it afterwards.
-            alone = self._uses.of[output] == 1 or getattr(module, "inplace", False)
-            once = self._calls[module] == self._calls[conv] == 1
-            if isinstance(module, kinds) and alone and once:
-                yield module, conv
+            once = self._calls[norm] == self._calls[conv] == 1
+            if self._uses.of[output] == 1 and once:
+                yield norm, conv
 
 
 class _Uses(TorchFunctionMode):

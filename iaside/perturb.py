@@ -54,6 +54,7 @@ def _is(kind: type, value: object) -> bool:
 _ALLOWED = {  # option -> (what is allowed, in words and as a test)
     "seed": ("an integer from 0", lambda v: _is(Integral, v) and v >= 0),
     "first": ("an integer from 0", lambda v: _is(Integral, v) and v >= 0),
+    "norm": ("a number from 0", lambda v: _is(Real, v) and v >= 0),
     "sigma": ("a number from 0", lambda v: _is(Real, v) and v >= 0),
     "photons": ("a number above 0", lambda v: _is(Real, v) and v > 0),
     "amount": ("a share of the pixels, from 0 to 1", lambda v: _is(Real, v) and 0 <= v <= 1),
@@ -192,7 +193,7 @@ def perturb_noting(
     """
     x = check_images(x, wide=True)
     _check_options(name, given)
-    _check_values(given)
+    check_values(given)
     seeds = _seeds(seed, first, len(x))
     energy, band = given.get("energy"), given.get("band")
     if band is not None:
@@ -210,14 +211,14 @@ def perturb_noting(
     else:
         y = _made(x, name, seeds, **given)
 
-    broken = (~y.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
-    if broken:
-        raise ValueError(
-            f"{name} made nan or inf of images {broken}: noise has no direction in an empty band, "
-            "and an attack none where a model returns nan or inf"
-        )
     if energy is not None:
         y = match_energy(x, y, energy)
+    broken = (~y.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+    if broken:  # before they are clamped, which makes 1 of inf
+        raise ValueError(
+            f"{name} made nan or inf of images {broken}: noise has no direction in an empty band, "
+            "an attack none where a model returns nan or inf, and what is too strong has no number"
+        )
     if clamp is None:
         clamp = energy is None and band is None
     if clamp:
@@ -298,7 +299,7 @@ def match_energy(x: Tensor, y: Tensor, energy: float) -> Tensor:
     >>> match_energy(x, 0.9 * x, 0.25).allclose(0.5 * x)
     True
     """
-    _check_values({"energy": energy})
+    check_values({"energy": energy})
     change, clean = _norm(y - x), _norm(x)
     for norm, what in ((clean, "black"), (change, "unchanged by the perturbation")):
         if not norm.all():
@@ -406,7 +407,7 @@ def _sparsefool(
     likeliest = scores.topk(min(LIKELIEST, len(scores))).indices
     z = y = image
     for _ in range(steps):
-        if model(y)[0].argmax() != label or not y.isfinite().all():
+        if not y.isfinite().all() or model(y)[0].argmax() != label:
             break
         normal, point = _deepfool(model, z, label, likeliest)
         if not _has_direction(normal):
@@ -431,9 +432,12 @@ def _deepfool(model: Callable, x: Tensor, label: Tensor, classes: Tensor) -> tup
             break
         nearest = distance.argmin()
         reach = distance[nearest].clamp(min=1e-4)
-        move = move + reach * slopes[nearest] / norm[nearest]
+        step = reach * slopes[nearest] / norm[nearest]
+        if not step.isfinite().all():
+            break
+        move = move + step
         other = model(x + 1.02 * move)[0].argmax()
-        if other != label or not move.isfinite().all():
+        if other != label:
             break
         other = others[nearest]
     at = (x + move).requires_grad_()
@@ -630,7 +634,7 @@ def _generators(seeds: list[int]) -> Iterator[torch.Generator]:
 
 def _seeds(seed: int, first: int, n: int) -> list[int]:
     """Those of n images: image i draws from (seed, first + i)."""
-    _check_values({"seed": seed, "first": first})
+    check_values({"seed": seed, "first": first})
     return [int(np.random.SeedSequence((seed, first + i)).generate_state(1)[0]) for i in range(n)]
 
 
@@ -711,7 +715,13 @@ def _check_options(name: str, given: dict) -> None:
         raise ValueError(f"pgd needs eps=; {allowed}")
 
 
-def _check_values(given: dict) -> None:
+def check_values(given: dict) -> None:
+    """Refuse strengths and seeds, by their option, that are no number or out of range.
+
+    >>> check_values({"sigma": float("nan")})
+    Traceback (most recent call last):
+    ValueError: sigma=nan is not possible; it must be a number from 0
+    """
     for option, (words, allowed) in _ALLOWED.items():
         if option in given and not allowed(given[option]):
             raise ValueError(f"{option}={given[option]!r} is not possible; it must be {words}")

@@ -64,7 +64,8 @@ class Asked(nn.Module):
     is asked;  classes: of its answers, None where they have none;  answer: its own to the first
     picture, (1, ...) on the CPU.
     A copy, because a model may write to its input, and its answer too, because it may keep that as
-    a buffer. Gradients pass.
+    a buffer. Gradients pass. Pixels that are not finite are refused (ValueError): a network may
+    turn them into finite answers.
 
     >>> Asked(lambda x: x.sub_(0.5).mean((2, 3)))(torch.full((1, 2, 4, 4), 0.5))
     tensor([[0., 0.]])
@@ -101,6 +102,8 @@ class Asked(nn.Module):
         return {"outputs": self.gives} | ({"asked": ", ".join(shown)} if shown else {})
 
     def forward(self, x: Tensor) -> Tensor:
+        if not x.requires_grad:  # who follows gradients looks at what these lead to
+            check_shown(x)
         return logits_of(answered(self.model, x, self.way), self.outputs)
 
 
@@ -340,6 +343,25 @@ def check_images(images: Tensor, wide: bool = False) -> Tensor:
     return images.clamp(0, 1)
 
 
+@torch.no_grad()
+def check_shown(x: Tensor) -> None:
+    """Refuse pixels (B, ...) that are not finite, of which a network might make finite answers.
+
+    >>> check_shown(torch.tensor([[0.5], [torch.nan]]))
+    Traceback (most recent call last):
+    ValueError: nan or inf in pictures [1] of the 2 that the model was to be shown; what made them \
+has no number there: check masks, and take smaller strengths
+    """
+    # One sum sees nan and inf; where it is too large itself, the pixels are looked at one by one.
+    if x.sum().isfinite() or x.isfinite().all():
+        return
+    broken = (~x.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+    raise ValueError(
+        f"nan or inf in pictures {broken} of the {len(x)} that the model was to be shown; what "
+        "made them has no number there: check masks, and take smaller strengths"
+    )
+
+
 def _check_range(labels: Tensor | None, classes: int | None) -> None:
     if labels is None or classes is None:
         return
@@ -378,15 +400,36 @@ def _check_model(model: object) -> None:
         check_weights(model)
 
 
+@torch.no_grad()
 def check_weights(network: nn.Module) -> None:
-    """Refuse a network whose weights have no values."""
-    for tensor in (*network.parameters(), *network.buffers()):
+    """Refuse weights that have no values, hold nan, or are infinite parameters, by their name.
+
+    A buffer may hold infinities: masks of attention do.
+
+    >>> net = nn.Linear(2, 1).requires_grad_(False)
+    >>> check_weights(net)
+    >>> net.bias[0] = torch.nan
+    >>> check_weights(net)
+    Traceback (most recent call last):
+    ValueError: the weights of the model hold nan: bias; load them again, or train it anew
+    """
+    parameters = dict(network.named_parameters())
+    for name, tensor in (*parameters.items(), *network.named_buffers()):
         if is_lazy(tensor):
             raise ValueError(
                 "the model has layers without weights yet (Lazy...); call it once on a batch of "
                 "the right size, or load its weights"
             )
         check_here(tensor, "the weights of the model are")
+        if tensor.dtype not in (*WIDE, *NARROW) or tensor.is_sparse:
+            continue
+        if tensor.sum().isfinite() or tensor.isfinite().all():
+            continue
+        holds = "nan" if tensor.isnan().any() else "inf"
+        if holds == "nan" or name in parameters:
+            raise ValueError(
+                f"the weights of the model hold {holds}: {name}; load them again, or train it anew"
+            )
 
 
 # -- its answers ---------------------------------------------------------------------------------

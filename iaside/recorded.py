@@ -124,7 +124,7 @@ def measured(row: Mapping) -> str:
 def _marked(page: str, about: dict) -> str:
     """A report's page with a first line that says that it is a record."""
     note = (
-        f'<p class="lead" style="padding: .6rem 1.2rem">Recorded on {about["date"]} '
+        f'<p class="lead" style="padding: .6rem 1.2rem">Recorded on {html.escape(about["date"])} '
         f"(commit {html.escape(about['commit'])}): {html.escape(about['title'])}. Kept as it was; "
         '<code>make repro</code> does not make it again. Settings: <a href="params.yaml">'
         "params.yaml</a>.</p>"
@@ -170,4 +170,4 @@ def _readme(about: dict, rows: list[dict]) -> str:
     for row in tested:
         cells = row["verdict"], row["statement"], measured(row), row["claimed"]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+    return html.escape("\n".join(lines), quote=False) + "\n"  # Markdown would take tags as such

@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+from functools import partial
 from pathlib import Path
 
 from iaside import recorded
@@ -136,13 +137,26 @@ hr { border: 0; border-top: 1px solid #d8dee4; margin: 2rem 0 1rem; }
 """
 
 
+# Pages need no script and nothing from elsewhere: whatever a notebook or a table holds, a browser
+# runs and loads nothing of it but styles and figures that stand in the page.
+POLICY = (
+    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+    "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">"
+)
+# What would act by itself; a browser that knows no policy shows it as text.
+_ACTIVE = re.compile(
+    r"<(?=/?(?:script|iframe|frame|object|embed|applet|base|meta|link|form)\b)", re.IGNORECASE
+)
+
+
 def _page(title: str, body: str, style: str = "") -> str:
     """A whole HTML page that needs nothing from anywhere else."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"{POLICY}\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n"
-        f"<body>\n{body}\n</body>\n</html>\n"
+        f"<body>\n{_ACTIVE.sub('&lt;', body)}\n</body>\n</html>\n"
     )
 
 
@@ -158,8 +172,8 @@ def _mathml(tex: str, display: str = "inline") -> str:
     return re.sub(r' xmlns="[^"]*"', "", made)
 
 
-def _markdown(text: str) -> str:
-    """Markdown, mathematics included, as HTML."""
+def _markdown(text: str, escape: bool = True) -> str:
+    """Markdown, mathematics included, as HTML; HTML in it as text unless it is a notebook's own."""
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
     class Renderer(IPythonRenderer):
@@ -172,7 +186,7 @@ def _markdown(text: str) -> str:
         def latex_environment(self, name, body):
             return _mathml(rf"\begin{{{name}}}{body}\end{{{name}}}", "block")
 
-    return MarkdownWithMath(renderer=Renderer(escape=False)).render(text)
+    return MarkdownWithMath(renderer=Renderer(escape, allow_harmful_protocols=False)).render(text)
 
 
 def to_html(notebook) -> str:
@@ -181,7 +195,7 @@ def to_html(notebook) -> str:
     from pygments.formatters import HtmlFormatter
 
     exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True)
-    exporter.register_filter("markdown2html", _markdown)
+    exporter.register_filter("markdown2html", partial(_markdown, escape=False))
     body, _ = exporter.from_notebook_node(notebook)
     toggle = (  # a checkbox and CSS: code can be looked at without a script
         '<input type="checkbox" id="code" hidden>'
@@ -272,12 +286,14 @@ def _recorded(root: Path) -> str:
     names = params.get("claims", {}).get("recorded", [])
     for name, run in recorded.runs(root, names).items():
         links = " · ".join(
-            f'<a href="recorded/{name}/{noun}.html">{html.escape(noun)}</a>'
-            for noun in run["reports"]
+            f'<a href="{html.escape(f"recorded/{name}/{noun}.html")}">{html.escape(noun)}</a>'
+            for noun in map(str, run["reports"])
         )
-        found = " · ".join(f"{n} {v}" for v, n in count_verdicts(run["rows"]).items() if n)
+        counts = count_verdicts(run["rows"])
+        found = html.escape(" · ".join(f"{n} {v}" for v, n in counts.items() if n))
+        title, date = (html.escape(str(run[key])) for key in ("title", "date"))
         parts.append(
-            f"<section><h2>Recorded: {html.escape(run['title'])}</h2>\n<p>{run['date']}, kept as "
+            f"<section><h2>Recorded: {title}</h2>\n<p>{date}, kept as "
             f"it was; not made again by <code>make repro</code>. {links}</p>\n<p>{found}</p>"
             "</section>"
         )
@@ -288,10 +304,12 @@ def _claims(path: Path) -> str:
     """How many claims got which verdict, and the tested ones, from results/claims/claims.json."""
     if not path.is_file():
         return ""
+    verdicts = ["supported", "contradicted", "undecided"]
     with reading(path, "claims", "run `dvc repro -f claims`"):
         rows = json.loads(path.read_text(encoding="utf-8"))
         tested = [row for row in rows if not row["verdict"].startswith("not tested")]
-    verdicts = ["supported", "contradicted", "undecided"]
+        if strange := {row["verdict"] for row in tested} - set(verdicts):
+            raise ValueError(f"{min(strange)!r} is no verdict")
     counts = [f"{sum(r['verdict'] == v for r in tested)} {v}" for v in verdicts]
     counts.append(f"{len(rows) - len(tested)} not tested by this study")
     cells = "\n".join(

@@ -31,7 +31,7 @@ from iaside.machine import (
     look,
     undisturbed,
 )
-from iaside.perturb import ATTACKS, attack_passes, perturb, perturb_noting
+from iaside.perturb import ATTACKS, attack_passes, check_values, perturb, perturb_noting
 from iaside.probe import PROBE, Asked, check_images, probe
 from iaside.score import at_floor, clean_summary, warn_of_chance
 from iaside.spectral import band_energy, check_partition
@@ -249,15 +249,14 @@ def _check_condition(condition: Condition, n_bands: int, heat_grid: int) -> None
             f"{source!r} is no source of perturbations that has a strength; "
             f"choose one of {', '.join((*STRENGTH, FOURIER))}"
         )
+    if source == FOURIER:
+        heat_cells(heat_grid)  # which refuses what has no middle
+    option = STRENGTH.get(source, "norm")
+    whole = option in ("kernel", "severity") and strength.is_integer()
+    check_values({option: int(strength) if whole else strength})
     places = {FOURIER: heat_grid**2, "white_noise": n_bands, "pgd": n_bands}.get(source, 0)
     if not (place == -1 and source != FOURIER) and not 0 <= place < places:
         raise ValueError(f"{condition}: its place must be below {places}, or -1 for none")
-    rule, holds = {
-        "severity": ("1, 2, 3, 4 or 5", lambda s: s in (1, 2, 3, 4, 5)),
-        "kernel": ("an odd whole number", lambda s: s % 2 == 1 and s > 0),
-    }.get(STRENGTH.get(source), ("a number above 0", lambda s: 0 < s < math.inf))
-    if not (isinstance(strength, int | float) and holds(strength)):
-        raise ValueError(f"{condition}: its strength must be {rule}")
 
 
 def _answerer(model: Asked, precision: str, device, batch_size: int) -> Callable:
@@ -378,7 +377,9 @@ def fourier_noise(
     The sign of each channel of image k of the set is drawn from (seed, k); index: which of the set
     these images are, None for the first ones.
 
-    Shapes: x (B, C, H, W); returns the same.
+    Shapes: x (B, C, H, W) in [0, 1]; returns the same.
+    Errors: ValueError/TypeError for pixels outside [0, 1], a norm that is no number from 0, an even
+    grid or one below 3, a cell that it has not, or another number of places than of images.
     Source: Yin et al. 2019, methods 4 (irfft2 of one cell, unit norm, sign per channel).
 
     >>> x = torch.full((1, 3, 16, 16), 0.5)
@@ -386,6 +387,15 @@ def fourier_noise(
     >>> sorted({round(v, 4) for v in (y - x).abs().flatten().tolist()})
     [0.0625]
     """
+    check_images(x)
+    check_values({"norm": norm, "seed": seed})
+    index = range(len(x)) if index is None else index
+    heat_cells(grid)  # which refuses what has no middle
+    if not 0 <= cell < grid**2 or len(index) != len(x):
+        raise ValueError(
+            f"cell={cell} of grid={grid} for {len(index)} places of {len(x)} images: cells count "
+            f"from 0 to {grid**2 - 1}, and every image has one place"
+        )
     height, width = x.shape[-2:]
     ky = heat_frequencies(height, grid)[cell // grid]
     kx = heat_frequencies(width, grid)[cell % grid]
@@ -396,7 +406,7 @@ def fourier_noise(
     signs = torch.stack([
         torch.randint(0, 2, (x.shape[1], 1, 1),
                       generator=torch.Generator().manual_seed(seed + 7919 * k)) * 2 - 1
-        for k in (range(len(x)) if index is None else index)
+        for k in index
     ])  # fmt: skip
     return (x + norm * signs.to(x) * wave).clamp(0, 1)
 

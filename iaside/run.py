@@ -41,14 +41,27 @@ MALLOC = ":".join(
 )
 
 
+ENDINGS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
 @contextmanager
 def _end_with_parent():
-    """Let SIGTERM, and on Linux the death of the parent, end this process like Ctrl-C."""
+    """Let SIGTERM and SIGHUP, and on Linux the death of the parent, end this process like Ctrl-C.
+
+    Once: a group is told to end, and then the death of the parent tells it again, which would cut
+    off what ends the kernel. What is ignored from the start, as under nohup, stays ignored.
+    """
 
     def stop(*_):
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    parent, before = os.getppid(), signal.signal(signal.SIGTERM, stop)
+    parent = os.getppid()
+    before = {each: signal.getsignal(each) for each in ENDINGS}
+    before = {each: how for each, how in before.items() if how != signal.SIG_IGN}
+    for each in before:
+        signal.signal(each, stop)
     if sys.platform == "linux":  # else a killed `dvc repro` leaves runner and kernel writing on
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:
@@ -56,7 +69,8 @@ def _end_with_parent():
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, how in before.items():
+            signal.signal(each, how)
 
 
 def _kernels(codes: list[int]) -> type:
@@ -140,6 +154,8 @@ def execute(notebook: dict, name: str, values: dict, root: Path, partial: Path):
         # A kernel asked politely to end in the middle of a cell prints a page about its sockets.
         config.NotebookClient.shutdown_kernel = "immediate"
         config.KernelManager.connection_file = os.path.join(runtime, "kernel.json")
+        ending = f"__import__('iaside.notebook').notebook.end_with({os.getpid()})"
+        config.NotebookClient.extra_arguments = [f"--IPKernelApp.exec_lines={ending}"]
         try:
             return papermill.execute_notebook(
                 nbformat.from_dict(notebook),

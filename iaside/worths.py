@@ -8,6 +8,7 @@ of a batch or a few. Bands are kept channels-last, the layout in which convoluti
 from __future__ import annotations
 
 import copy
+import math
 import os
 import sys
 import time
@@ -466,8 +467,8 @@ def prepare(
 
 
 def _value_functions(value: Value | Sequence[Value], temperature: float) -> dict[str, Callable]:
-    if not temperature > 0:
-        raise ValueError(f"temperature={temperature} must be positive")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature={temperature} must be a number above 0")
 
     def probability(outputs: Tensor, labels: Tensor) -> Tensor:
         return _expected((outputs / temperature).softmax(-1), labels)
@@ -536,8 +537,8 @@ def _fill_images(images: Tensor, absence: str, sigma: float, seed: int):
         donor = torch.empty_like(order)
         donor[order] = order.roll(-1)  # one cycle: nobody is his own donor
         return lambda index: images[donor[index]]
-    if not sigma > 0:
-        raise ValueError(f"sigma={sigma} must be positive for absence='gaussian'")
+    if not 0 < sigma < math.inf:
+        raise ValueError(f"sigma={sigma} must be a number above 0 for absence='gaussian'")
 
     def noise(index: Tensor) -> Tensor:
         draws = [

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import dask_kills
 import numpy as np
 import pytest
 import torch
@@ -124,6 +125,77 @@ def test_images_that_kill_every_worker_are_named(client, log, monkeypatch):
         measure(Net(log.path, die="always"), client=client)
 
 
+def test_a_result_that_is_lost_with_its_worker_is_made_again(client, log, monkeypatch, tmp_path):
+    from distributed import Future
+
+    result, asked = Future.result, []
+
+    def lost(self, timeout=None):
+        asked.append(timeout)
+        if len(asked) in (1, 4):
+            raise TimeoutError
+        return result(self, timeout)
+
+    monkeypatch.setattr(Future, "result", lost)
+    net = Net(log.path)
+    there = measure(net, client=client)
+    assert None not in asked and len(asked) == N + 2
+    assert same_bytes(tmp_path, measure(net), there)
+
+
+def test_what_is_lost_again_and_again_is_named(client, log, monkeypatch):
+    from distributed import Future
+
+    def lost(self, timeout=None):
+        raise TimeoutError
+
+    monkeypatch.setattr(Future, "result", lost)
+    with pytest.raises(RuntimeError, match=r"images \d to \d died \(5 of them\)"):
+        measure(Net(log.path), client=client)
+
+
+def test_workers_that_die_while_they_are_sent_something_are_sent_it_again(client, log, monkeypatch):
+    register, tries = client.client.register_plugin, []
+
+    def closed(*given):
+        tries.append(1)
+        if len(tries) == 1:
+            raise OSError("Stream is closed")
+        return register(*given)
+
+    monkeypatch.setattr(client.client, "register_plugin", closed)
+    net = Net(log.path, die="")  # one that they do not have
+    with torch.no_grad():
+        net.head.bias += 3
+    assert np.array_equal(measure(net, client=client).table, measure(net).table)
+
+
+def test_workers_that_are_gone_for_good_are_not_waited_for_for_ever(log, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(cluster, "ALONE", 1)
+    with distributed.LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as nobody:
+        with cluster.connect(nobody) as alone:
+            monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+            with pytest.raises(RuntimeError, match="there has been no worker; .* start workers"):
+                measure(Net(log.path), client=alone)
+
+
+@pytest.mark.slow
+def test_kills_of_all_workers_change_nothing_and_hang_nowhere():
+    pytest.importorskip("distributed")
+    for found in dask_kills.kills(10):
+        assert found["same"] and found["seconds"] < 100, found
+
+
+@pytest.mark.slow
+def test_a_dead_scheduler_is_said_in_one_line():
+    pytest.importorskip("distributed")
+    said = dask_kills.kill_scheduler(0.5).strip().splitlines()
+    assert said[-1].startswith("RuntimeError: the Dask scheduler is gone; what was measured is")
+    assert not any("distributed" in line and "ERROR" in line for line in said), said
+    assert not any("asyncio" in line or "Task" in line for line in said), said
+
+
 class Interrupted:
     """A client whose master stops after three tasks."""
 
@@ -215,6 +287,7 @@ def test_another_torch_or_another_game_on_a_worker_is_refused():
 
 def test_every_worker_of_a_machine_has_a_gpu_of_its_own(monkeypatch):
     """Without a GPU: on two pretended ones, by turns."""
+    monkeypatch.setattr("iaside.probe.check_shown", lambda x: None)  # looks at values
     with monkeypatch.context() as two:
         gpu = torch.device("cuda")
         two.setattr("torch.accelerator.current_accelerator", lambda check_available=False: gpu)

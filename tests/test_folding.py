@@ -154,42 +154,39 @@ x86 = pytest.mark.skipif(
 )
 
 
-def activations(net):
-    """Those in packed convolutions, and the others."""
-    relus = [m for m in net.modules() if isinstance(m, nn.ReLU | nn.ReLU6)]
-    inside = [m.activation for m in net.modules() if isinstance(m, Packed)]
-    return [m for m in relus if m in inside], [m for m in relus if m not in inside]
+def packed(net):
+    return [module for module in net.modules() if isinstance(module, Packed)]
 
 
 @x86
 @pytest.mark.parametrize(
-    ("name", "inside", "outside"),  # a ReLU of a ResNet is asked twice
-    [("tf_efficientnet_lite0", 33, 0), ("squeezenet1_1", 26, 0), ("resnet18", 1, 8),
-     ("small_cnn", 4, 0), ("resnet8", 4, 0)],
-)  # fmt: skip
+    "name", ["tf_efficientnet_lite0", "squeezenet1_1", "resnet18", "small_cnn", "resnet8"]
+)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_packed_weights_give_what_those_of_the_network_do(name, inside, outside, precision):
+def test_packed_weights_give_what_those_of_the_network_do(name, precision):
     if precision not in _native():
         pytest.skip("bfloat16 is not native here")
     own = name in ARCHITECTURES
     model = untrained(name, 10, 32, 0) if own else load_model(name, pretrained=False)
     net = folded(with_statistics(model))
-    assert [len(some) for some in activations(net)] == [inside, outside]
+    n_convolutions = sum(isinstance(module, nn.Conv2d) for module in model.modules())
+    assert len(packed(net)) == n_convolutions
     asked = []
-    for relu in activations(net)[0]:
-        relu.register_forward_hook(lambda *args: asked.append(1))
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda *args: asked.append(1))
     side = model.input_size[0]
     shapes = [(1, side), (3, side), (1, side), (2, side - 9)]
     for (n, size), layout in zip(shapes, [channels_last, torch.Tensor.contiguous] * 2, strict=True):
         x = layout(torch.rand(n, 3, size, size))
         with arithmetic(precision, torch.device("cpu")):
             wanted = net(x.clone().requires_grad_()).detach()
-            assert len(asked) == inside, "with gradients they are the network's own"
+            assert len(asked) == n_convolutions, "with gradients they are the network's own"
             asked.clear()
             with torch.no_grad():
                 found = net(x)
         assert found.dtype == wanted.dtype
-        assert size != side or not asked, "without, they are part of the convolutions"
+        assert size != side or not asked, "without, they are those with packed weights"
         asked.clear()
         limit = 1e-5 if precision == "float32" else 0.02
         assert (found - wanted).abs().max() <= limit * wanted.abs().max()
@@ -212,7 +209,7 @@ def test_layouts_come_and_go():
     for n in [*range(1, 10), 1]:
         with torch.no_grad():
             assert torch.allclose(net(x[:n]), wanted[:n], atol=1e-5)
-    assert {len(m.packed) for m in net.modules() if isinstance(m, Packed)} == {LAYOUTS}
+    assert {len(m.packed) for m in packed(net)} == {LAYOUTS}
 
 
 @x86
@@ -253,51 +250,125 @@ def test_packed_weights_follow_those_of_the_network():
     both()
 
 
-class Branched(nn.Module):
-    """An activation after a convolution, as ``path`` says."""
+# -- nan stays nan ---------------------------------------------------------------------------------
 
-    def __init__(self, path, inplace):
+
+class Fires(nn.Module):
+    """As SqueezeNet: convolutions, ReLUs, a largest of neighbours, two branches side by side."""
+
+    def __init__(self):
         super().__init__()
-        self.path, self.conv, self.relu = path, nn.Conv2d(3, 3, 1), nn.ReLU(inplace)
-        self.head = nn.Linear(3, 2)
+        self.start = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, ceil_mode=True)
+        )
+        self.one = nn.Sequential(nn.Conv2d(8, 4, 1), nn.ReLU())
+        self.three = nn.Sequential(nn.Conv2d(8, 4, 3, padding=1), nn.ReLU())
+        self.head = nn.Sequential(nn.Conv2d(8, 5, 1), nn.ReLU(inplace=True))
 
     def forward(self, x):
-        return self.head(self.path(self, x).mean((2, 3)))
+        x = self.start(x)
+        return self.head(torch.cat([self.one(x), self.three(x)], 1)).mean((2, 3))
 
 
-def straight(net, x):
-    return net.relu(net.conv(x))
+class Bottleneck(nn.Module):
+    """As EfficientNet-Lite: uneven paddings, batch norms, ReLU6, depthwise, a way around."""
+
+    def __init__(self):
+        super().__init__()
+        from timm.layers import Conv2dSame
+
+        self.start = nn.Sequential(
+            Conv2dSame(3, 8, 3, stride=2, bias=False), nn.BatchNorm2d(8), nn.ReLU6(inplace=True)
+        )
+        self.deep = nn.Sequential(
+            nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False), nn.BatchNorm2d(8), nn.ReLU6(),
+            nn.Conv2d(8, 8, 1),
+        )  # fmt: skip
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.start(x)
+        return self.head((x + self.deep(x)).mean((2, 3)))
 
 
-def around(net, x):
-    x = net.conv(x)
-    return net.relu(x) - x
+def spoiled(side):
+    """Pictures with one pixel, a channel, or everything that is not finite; a sound one, last."""
+    pictures = []
+    for value in (torch.nan, torch.inf, -torch.inf):
+        for where in ((1, 5, 5), (2,), ()):
+            picture = torch.rand(3, side, side, generator=torch.Generator().manual_seed(0))
+            picture[where] = value
+            pictures.append(picture)
+    pictures.append(torch.rand(3, side, side, generator=torch.Generator().manual_seed(1)))
+    return torch.stack(pictures)
 
 
-def before(net, x):
-    x = net.conv(x)
-    mean = x.mean((2, 3), keepdim=True)
-    return net.relu(x) + mean
+def tiny(net):
+    recipe = load_model("squeezenet1_1", pretrained=False).recipe | {"input_size": [3, 32, 32]}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return with_statistics(Classifier(net(), recipe, "tiny"))
 
 
-def again(net, x):
-    return net.relu(net.conv(net.relu(x - 0.5)))
+@torch.no_grad()
+def finite(model, x, precision="float32"):
+    """Which answers are finite; images one by one and all together, which are other layouts."""
+    with arithmetic(precision, torch.device("cpu")):
+        together, alone = model(channels_last(x)), torch.cat([model(one) for one in x.split(1)])
+    assert torch.equal(together.isfinite(), alone.isfinite())
+    return together.isfinite()
 
 
-def often(net, x):
-    return net.relu(net.conv(net.conv(x)))
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("net", [Fires, Bottleneck])
+def test_a_folded_network_makes_no_number_of_what_is_none(net, precision):
+    model = tiny(net)
+    plain, fast = (finite(each, spoiled(32), precision) for each in (model, folded(model)))
+    assert plain[-1].all() and fast[-1].all()
+    assert not plain[:3].any(), "nan reaches every answer"
+    assert not fast[~plain].any()
 
 
-@x86
-@pytest.mark.parametrize("inplace", [False, True])
-@pytest.mark.parametrize("path", [straight, around, before, again, often])
-def test_only_an_activation_that_alone_follows_is_packed(path, inplace):
-    recipe = load_model("squeezenet1_1", pretrained=False).recipe
-    model = Classifier(Branched(path, inplace), recipe, "odd")
-    faster, x = folded(model), torch.rand(2, 3, 8, 8)
-    assert faster is not model
-    # in place, what comes after it sees the activated values anyway
-    wanted = path is straight or (path is around and inplace)
-    assert len(activations(faster)[0]) == wanted
+@pytest.mark.parametrize("name", ["squeezenet1_1", "tf_efficientnet_lite0",
+                                  "tf_efficientnet_lite1", "tf_efficientnet_lite2"])
+def test_a_packaged_network_makes_no_number_of_what_is_none(name, data):
+    model = load_model(name)
+    x = spoiled(model.input_size[0])[[0, 2, 3, 8, 9]]
     with torch.no_grad():
-        assert torch.allclose(faster(x), model(x), atol=1e-6)
+        plain, fast = (net(x).isfinite() for net in (model, folded(model)))
+    assert plain.any(1).tolist() == fast.any(1).tolist() == [False] * 4 + [True]
+
+
+def test_what_overflows_inside_is_as_in_the_plain_network():
+    model, x = tiny(Fires), spoiled(32)[-1:]
+    faster = folded(model)
+    with torch.no_grad():
+        for net in (model, faster):  # infinities of both signs meet in the next convolution
+            for p in net.parameters():
+                p *= 1e20
+    assert not finite(model, x).any()
+    assert not finite(faster, x).any()
+
+
+@pytest.mark.parametrize(("value", "word"), [(torch.nan, "nan"), (torch.inf, "inf")])
+def test_weights_that_are_no_numbers_are_named(value, word):
+    model = tiny(Bottleneck)
+    model.net.head.weight[2, 3] = value
+    with pytest.raises(ValueError, match=f"weights of the model hold {word}: head.weight; load"):
+        folded(model)
+
+
+def test_statistics_that_are_no_numbers_are_named():
+    model = tiny(Bottleneck)
+    model.net.deep[1].running_var[1] = torch.nan
+    with pytest.raises(ValueError, match=r"hold nan: deep\.1\.running_var"):
+        folded(model)
+
+
+def test_a_network_whose_answers_overflow_is_left_as_it_is():
+    model = tiny(Bottleneck)
+    model.net.head.weight *= 1e38
+    model.net.head.weight.clamp_(-3e38, 3e38)
+    model.net.deep[3].weight *= 100
+    assert not model(torch.rand(1, 3, 32, 32)).isfinite().all()
+    assert folded(model) is model

@@ -628,6 +628,8 @@ ERRORS = [
     (X, "snow", {"severity": True}, ValueError, "severity=True"),
     (X, "white_noise", {"sigma": -1}, ValueError, "sigma=-1"),
     (X, "white_noise", {"sigma": float("nan")}, ValueError, "sigma=nan"),
+    (X, "white_noise", {"sigma": 1e39}, ValueError, r"made nan or inf of images \[0, 1, 2\]"),
+    (X, "white_noise", {"energy": 1e80}, ValueError, r"images \[0, 1, 2\].* too strong"),
     (X, "poisson", {"photons": 0}, ValueError, "photons=0.*above 0"),
     (X, "salt_and_pepper", {"amount": 1.5}, ValueError, "amount=1.5"),
     (X, "gaussian_blur", {"kernel": 4}, ValueError, "kernel=4.*odd"),

@@ -328,28 +328,59 @@ def test_placement_on_another_device():
     [
         (Condition("sparsefool", 1), "no source of perturbations that has a strength"),
         (Condition("white_noise", 0.1, 9), "place must be below 4"),
-        *((Condition("fog", severity), "its strength must be 1, 2, 3, 4 or 5")
+        *((Condition("fog", severity), "it must be 1, 2, 3, 4 or 5")
           for severity in (1.5, 6, 0, -1, math.nan)),
-        *((Condition("gaussian_blur", side), "its strength must be an odd whole number")
+        *((Condition("gaussian_blur", side), "it must be an odd integer")
           for side in (2, 3.5, -1, math.inf)),
-        *((Condition(source, strength), "its strength must be a number above 0")
-          for source in ("fgsm", "pgd", "white_noise") for strength in (-1, 0, math.nan)),
-        (Condition(FOURIER, math.nan, 4), "its strength must be a number above 0"),
+        *((Condition(source, strength), "it must be (a number )?from 0")
+          for source in ("fgsm", "pgd", "white_noise") for strength in (-1, math.nan)),
+        (Condition(FOURIER, math.nan, 4), "it must be a number from 0"),
         (Condition(FOURIER, 1.0, 9), "place must be below 9"),
         (Condition(FOURIER, 1.0), "place must be below 9"),
         (Condition("fgsm", 0.1, 0), "place must be below 0"),
         (Condition("fgsm", 4), "4/255, not 4"),
+        (Condition("fgsm", -1), "eps=-1.0 is not possible"),
+        (Condition("pgd", math.nan), "eps=nan is not possible"),
+        (Condition("white_noise", math.inf), "sigma=inf is not possible"),
+        (Condition("gaussian_blur", math.nan), "kernel=nan is not possible; it must be an odd"),
+        (Condition("gaussian_blur", 4), "kernel=4 is not possible; it must be an odd"),
+        (Condition("snow", 1.5), "severity=1.5 is not possible; it must be 1, 2, 3, 4 or 5"),
+        (Condition("snow", 6), "severity=6 is not possible"),
+        (Condition(FOURIER, math.nan, 0), "norm=nan is not possible"),
+        (Condition(FOURIER, math.inf, 0), "norm=inf is not possible"),
     ],
 )
-def test_impossible_conditions_are_refused(condition, said):
+def test_impossible_conditions_are_refused_before_anything_is_asked(condition, said):
+    model, asked = Linear(), []
+    model.register_forward_hook(lambda *_: asked.append(1))
     with pytest.raises(ValueError, match=said):
-        ask(Linear(), [condition])
+        ask(model, [Condition("white_noise", 0.1), condition])
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"norm": math.nan}, "norm=nan is not possible; it must be a number from 0"),
+        ({"norm": -math.inf}, "norm=-inf"),
+        ({"norm": -1.0}, "norm=-1.0"),
+        ({"seed": -1}, "seed=-1"),
+        ({"grid": 4}, "heat_grid=4 must be an odd number"),
+        ({"cell": 9}, "cells count from 0 to 8"),
+        ({"index": [0]}, "1 places of 2 images"),
+        ({"x": torch.full((2, 3, 8, 8), math.nan)}, "range from nan"),
+    ],
+)
+def test_a_wave_that_is_none_is_refused(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        fourier_noise(**{"x": torch.full((2, 3, 8, 8), 0.5), "norm": 1.0, "grid": 3, "cell": 4}
+                      | arguments)  # fmt: skip
 
 
 def test_other_errors_name_the_way_out(tmp_path):
     broken = Linear()
     broken.weight.data[:] = torch.nan
-    with pytest.raises(ValueError, match="nan or inf for the first images; check its weights"):
+    with pytest.raises(ValueError, match="weights of the model hold nan: weight; load them again"):
         ask(broken)
     r = ask(Linear(), SOME[:1])
     with pytest.raises(ValueError, match="was not measured; there is"):

@@ -56,6 +56,12 @@ class Net(nn.Module):
         return self.head(self.conv(x).relu().mean((2, 3)))
 
 
+def spoiled():
+    net = Net().eval()
+    net.head.bias.data[1] = torch.nan
+    return net
+
+
 def measure(model, n=4, **settings):
     settings = {"masks": MASKS, "batch_size": 8, "progress": False} | settings
     return coalition_worths(model, some_images(n), some_labels(n), **settings)
@@ -484,6 +490,7 @@ def test_bfloat16_is_used_recorded_and_close():
 
 def test_placement_and_dtype_on_a_gpu(monkeypatch):
     """Without a GPU: every tensor of the loop's inside stays on a pretended one."""
+    monkeypatch.setattr("iaside.probe.check_shown", lambda x: None)  # looks at values
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *args: True)
     values = _value_functions(["log_likelihood", "probability", "accuracy", "margin"], 1.0)
@@ -538,8 +545,13 @@ def bad(match, error=ValueError, model=None, images=None, labels=None, masks=MAS
         bad("value='loglik' is not known; choose from", value="loglik"),
         bad("value=\\[\\] names nothing", value=[]),
         bad("absence='black' is not known", absence="black"),
-        bad("sigma=0 must be positive", absence="gaussian", sigma=0),
-        bad("temperature=0 must be positive", temperature=0),
+        bad("sigma=0 must be a number above 0", absence="gaussian", sigma=0),
+        bad("sigma=inf must be a number above 0", absence="gaussian", sigma=torch.inf),
+        bad("temperature=0 must be a number above 0", temperature=0),
+        bad("temperature=inf must be a number above 0", temperature=torch.inf),
+        bad("nan or inf in pictures .* check masks", masks=MASKS * torch.nan,
+            model=lambda x: x.nan_to_num().mean((2, 3))),
+        bad("weights of the model hold nan: head.bias", model=spoiled()),
         bad("precision='half' is not known", precision="half"),
         bad("batch_size=0 must be at least 1", batch_size=0),
         bad("client='local' is not what iaside.cluster.connect gives", TypeError, client="local"),
