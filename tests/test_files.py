@@ -342,7 +342,7 @@ def test_what_is_fetched_is_on_the_disk_before_it_has_its_place(fetch, tmp_path,
     for module in (fetch, files):
         monkeypatch.setattr(module, "sync", lambda path: steps.append(path.name))
     monkeypatch.setattr(fetch.os, "replace", lambda a, b: steps.append("move") or replace(a, b))
-    fetch.put(tmp_path / "built/set", tmp_path / "images/set", tmp_path)
+    fetch.place(tmp_path / "built/set", tmp_path / "images/set")
     assert steps == ["set", "a.png", "move", "images"]
 
 
