@@ -111,6 +111,7 @@ def put(source: str | os.PathLike, target: str | os.PathLike) -> None:
     the second step leaves it to ``sweep``, which puts it back.
     """
     target = Path(target)
+    sweep(target.parent)
     if not target.is_dir():
         move(source, target)
         return

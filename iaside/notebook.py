@@ -77,8 +77,8 @@ def tidy(root: Path) -> None:
     in progress has, corrupted pictures, a notebook that failed and what was written by hand, goes
     when nothing of it has been written or used for ``DAYS`` days.
     """
-    for place in (root, root / "data", root / "data/images", root / "data/weights"):
-        sweep(place)
+    for place in (".", "notebooks", "data", "data/images", "data/weights"):
+        sweep(root / place)
     for place in ("results", ".build", ".partial"):
         for folder, _, _ in os.walk(root / place):
             sweep(folder)
