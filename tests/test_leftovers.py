@@ -95,18 +95,21 @@ def test_only_what_has_the_name_is_swept(tmp_path):
     sweep(tmp_path / "not there")
 
 
-def test_what_was_swept_before_it_was_locked_is_made_once_more(tmp_path, monkeypatch):
-    lock, swept = files._lock, []
+@pytest.mark.parametrize(("module", "late"), [(files, "_lock"), (files.fcntl, "flock")])
+def test_what_was_swept_before_it_was_locked_is_made_once_more(
+    module, late, tmp_path, monkeypatch
+):
+    function, swept = getattr(module, late), []
 
-    def late(path):
+    def after_the_sweep(*args):
         if not swept:
-            swept.append(path)
-            os.unlink(path)
-        return lock(path)
+            swept.extend(tmp_path.glob(f".*{TEMPORARY}"))
+            swept[0].unlink()
+        return function(*args)
 
-    monkeypatch.setattr(files, "_lock", late)
+    monkeypatch.setattr(module, late, after_the_sweep)
     files.write_text(tmp_path / "a", "a")
-    assert swept and names(tmp_path) == ["a"]
+    assert len(swept) == 1 and names(tmp_path) == ["a"]
 
 
 def test_without_locks_everything_is_written_and_nothing_swept(tmp_path, monkeypatch):
@@ -129,6 +132,22 @@ def test_a_folder_whose_successor_cannot_come_is_back_in_its_place(tmp_path):
     with pytest.raises(FileNotFoundError):
         put(tmp_path / "nothing", tmp_path / "set")
     assert names(tmp_path) == ["set"] and names(tmp_path / "set") == ["a"]
+
+
+def test_a_folder_that_steps_aside_is_not_put_back_by_another_process(tmp_path, monkeypatch):
+    move, swept = files.move, []
+
+    def after_the_sweep(source, target):
+        swept.extend(names(tmp_path))
+        sweep(tmp_path)
+        move(source, target)
+
+    for name in ("set", "new"):
+        files.write_text(tmp_path / name / "a", name)
+    monkeypatch.setattr(files, "move", after_the_sweep)
+    put(tmp_path / "new", tmp_path / "set")
+    assert names(tmp_path) == ["set"] and (tmp_path / "set/a").read_text() == "new"
+    assert [name for name in swept if name.endswith(files.ASIDE)]
 
 
 def test_the_memory_of_batch_sizes_is_swept(tmp_path, monkeypatch):
