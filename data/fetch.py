@@ -119,9 +119,9 @@ def fetch_packaged(into: Path, only: list[str] | None = None, sources: Path = SO
             f"--only {' '.join(unknown)}: unknown; sources.yaml has {', '.join(table['outputs'])}."
         )
     into.mkdir(parents=True, exist_ok=True)
-    for output in table["outputs"].values():
-        for path in output["becomes"]:
-            sweep((into / path).parent)
+    made = [path for output in table["outputs"].values() for path in output["becomes"]]
+    for folder in {into, *((into / path).parent for path in made)}:
+        sweep(folder)
     with alone(into):
         wanted = {
             name: output
