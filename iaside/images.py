@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
@@ -18,7 +16,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from iaside.files import move, read_npz, reading
+from iaside.files import move, read_npz, reading, temporary_folder
 from iaside.folders import (
     Labelled,
     Numbering,
@@ -410,12 +408,11 @@ def fetch_images(source) -> None:
         return
     if place.exists():
         return
-    place.parent.mkdir(parents=True, exist_ok=True)
-    folder = tempfile.mkdtemp(prefix=".fetch-", dir=place.parent)
     try:
-        DOWNLOADS[name](folder)
-        Path(folder).chmod(0o755)
-        move(folder, place)
+        with temporary_folder(place.parent) as folder:
+            DOWNLOADS[name](str(folder))
+            folder.chmod(0o755)
+            move(folder, place)
     except Exception as error:  # each server has its own family of errors
         raise FileNotFoundError(
             f"the images {name!r} are not at {place}, and downloading them failed "
@@ -423,8 +420,6 @@ def fetch_images(source) -> None:
             "access run this again; without it, put torchvision's folder there, or give the path "
             "of your copy under `images`."
         ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _half(read, items: list[tuple[int, int]], names, fit, source) -> tuple[Tensor, Tensor]:

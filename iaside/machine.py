@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside.files import as_object, write_text
+from iaside.files import as_object, sweep, write_text
 
 SPAN = 0.1  # seconds in which a size is tried up to five times: one short pass is luck
 LONG = 0.25  # seconds a pass: what a pass costs besides its images is nothing beside that
@@ -292,6 +292,7 @@ def fastest_batch_size(
     if not isinstance(model, torch.nn.Module):  # nothing to know it by
         return _measure_batch_size(seconds, x)
     path, known, key = _batch_sizes(model, x, precision)
+    sweep(path.parent)
     if key not in known:
         size = _measure_batch_size(seconds, x)
         known = _batch_sizes(model, x, precision)[1] | {key: size}  # others have measured meanwhile

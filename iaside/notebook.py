@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import math
@@ -9,12 +10,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from iaside.files import write_text
+from iaside.files import remove_unused, sweep, write_text
 from iaside.parameters import study_values
 
 RUNNER = "IASIDE_RUN"  # set by the runner for its kernels; a notebook opened by hand is without
+DAYS = 30  # that something unfinished is kept
 _outputs = Path()
 
 
@@ -52,6 +55,7 @@ def enter_project(name: str, space: dict) -> Path:
     os.chdir(root)
     _outputs = Path()
     if RUNNER not in os.environ:
+        tidy(root)
         space |= study_values(name, root)
         _outputs = Path(".partial/hand")
         print(f"Opened by hand: the parameters are those of params.yaml, and all that is written "
@@ -77,6 +81,38 @@ def output(path: str | Path) -> Path:
     'results/bands/metrics.json'
     """
     return _outputs / path
+
+
+def tidy(root: Path) -> None:
+    """Remove what killed runs have left in a project, but for what a process has in use.
+
+    Half-written files and folders go at once. What lies in .partial, which is what a measurement
+    in progress has, corrupted pictures, a notebook that failed and what was written by hand, goes
+    when nothing of it has been written or used for ``DAYS`` days.
+    """
+    for place in (".", "notebooks", "data", "data/images", "data/weights"):
+        sweep(root / place)
+    for place in ("results", ".build", ".partial"):
+        for folder, _, _ in os.walk(root / place):
+            sweep(folder)
+    _forget(root / ".partial", time.time() - DAYS * 24 * 3600)
+
+
+def _forget(folder: Path, before: float) -> None:
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name in ("hand", "results", ".partial"):  # of hand, piece by piece
+            _forget(path, before)
+        elif _last_used(path) < before:
+            remove_unused(path)
+
+
+def _last_used(path: Path) -> float:
+    """When a file, or the last one of those in a folder, was written."""
+    latest = 0.0
+    for each in (path, *path.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):  # another process has just finished with it
+            latest = max(latest, each.lstat().st_mtime)
+    return latest
 
 
 def save_json(path: str | Path, obj) -> None:

@@ -13,7 +13,6 @@ import functools
 import logging
 import os
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,6 +24,7 @@ import pandas as pd
 import torch
 
 from iaside.costs import AT_MOST, BATCH, COSTS, Network, Part, Study
+from iaside.files import temporary_folder
 from iaside.folding import folded
 from iaside.machine import arithmetic, pick_device, remembered_batch_size
 from iaside.models import Classifier, load_model, untrained
@@ -121,8 +121,7 @@ def _resolved(root: Path, params_file: Path) -> Iterator[Path]:
 
     with Repo(str(root)) as repo:
         cache = repo.cache.local_cache_dir
-    with tempfile.TemporaryDirectory(prefix="ia-") as folder:
-        links = Path(folder)
+    with temporary_folder() as links:
         for path in root.iterdir():
             if path.name not in ("params.yaml", ".dvc", ".git"):
                 (links / path.name).symlink_to(path)

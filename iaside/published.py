@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from iaside.machine import (
 )
 from iaside.probe import PROBE, check_images, probe
 from iaside.shapley import coalitions
-from iaside.tables import Table, settings_key
+from iaside.tables import Table, unfinished
 
 BATCH = 10  # the published batch, over which contrast is stretched
 
@@ -115,12 +114,10 @@ def published_worths(
     images = images if images.dtype == torch.float64 else images.float()
     labels = class_labels(labels, len(images)).to(device)
     asked = probe(model, images, labels, outputs=outputs, precision=precision)
-    path = None
-    if resume is not None:
-        about = {"model": fingerprint_model(asked.model, asked.answer)} | asked.about
-        about |= {"images": fingerprint(images), "labels": fingerprint(labels)}
-        about |= {"n_bands": n_bands, "precision": precision, "device": device.type}
-        path = Path(resume) / f"published-{settings_key(about)}"
+    about = {"model": fingerprint_model(asked.model, asked.answer)} | asked.about
+    about |= {"images": fingerprint(images), "labels": fingerprint(labels)}
+    about |= {"n_bands": n_bands, "precision": precision, "device": device.type}
+    path = unfinished(resume, "published", about, __name__)
     table = Table(path, (2**n_bands, len(images)))
     for start in range(0, len(images), BATCH):
         here = slice(start, start + BATCH)

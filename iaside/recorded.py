@@ -9,12 +9,11 @@ import io
 import math
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from iaside.claims import NOT_TESTED, count_verdicts, gather
-from iaside.files import move, read_json, reading, replacing, write_text
+from iaside.files import put, read_json, reading, replacing, temporary_folder, write_text
 from iaside.notebook import commit, save_json
 from iaside.parameters import UsageError, read_yaml
 
@@ -48,9 +47,8 @@ def record(root: Path, name: str, title: str) -> Path:
         for noun in nouns
     ]
     target = root / "results" / "recorded" / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
-        new = Path(temporary, "new")
+    with temporary_folder(target.parent) as temporary:
+        new = temporary / "new"
         for noun in nouns:
             source = root / "results" / noun
             page = (source / "report.html").read_text(encoding="utf-8")
@@ -64,9 +62,7 @@ def record(root: Path, name: str, title: str) -> Path:
         write_text(new / "README.md", _readme(about, gather(documents)))
         save_json(new / "run.json", about)
         new.chmod(0o755)
-        if target.exists():
-            move(target, Path(temporary, "old"))
-        move(new, target)
+        put(new, target)
     return target
 
 

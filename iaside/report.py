@@ -8,14 +8,13 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 import warnings
 from functools import partial
 from pathlib import Path
 
 from iaside import recorded
 from iaside.claims import count_verdicts
-from iaside.files import move, read_json, reading, write_text
+from iaside.files import put, read_json, reading, temporary_folder, write_text
 from iaside.parameters import UsageError, read_yaml
 
 # When JupyterLab is installed, importing nbformat pulls this in and compiles a grammar (2 s).
@@ -59,14 +58,10 @@ def strip(source: str | Path, target: str | Path) -> None:
             if (target / name).read_text(encoding="utf-8") != text + "\n":
                 write_text(target / name, text + "\n")
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
-        new, old = Path(temporary, "new"), Path(temporary, "old")
+    with temporary_folder(target.parent) as temporary:
         for name, text in stripped.items():
-            write_text(new / name, text + "\n")
-        if target.exists():
-            move(target, old)
-        move(new, target)
+            write_text(temporary / "new" / name, text + "\n")
+        put(temporary / "new", target)
 
 
 def normalise(notebook, root: Path):

@@ -6,10 +6,11 @@ here judges: `robustness` reads the tables.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from iaside.corruptions import SETS, VERSION, strengths_for
-from iaside.files import read_npz, replacing
+from iaside.files import held, read_npz, remove_unused, replacing
+from iaside.keys import code_hash
 from iaside.labels import class_labels
 from iaside.machine import (
     arithmetic,
@@ -45,7 +47,7 @@ from iaside.tables import (
     Responses,
     heat_frequencies,
     measure_again,
-    settings_key,
+    unfinished,
 )
 from iaside.workers import in_processes
 
@@ -172,40 +174,39 @@ def responses(
         "device": device.type,
         "corruptions": made,
     } | ({"attack_batch": attack_batch} if attack_batch > 1 else {})
-    if cache is not None and corrupted:
-        wanted = [c for c in conditions if c.source in CORRUPTIONS]
-        corrupt_all(pictures, wanted, cache, seed, workers, progress)
     rows = _Rows(resume, provenance, len(masks), len(images))
     rest = [c for c in conditions if c not in rows]
-    if progress and rest:
-        done = len(conditions) - len(rest)
-        print(
-            f"{len(conditions)} conditions of {len(images)} images, {done} already done; "
-            f"{precision} on {device.type}",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
-    for condition in tqdm(rest, disable=not progress, unit="condition"):
-        chosen = subset.get(condition.source, np.arange(len(images)))
-        x, y = images[chosen], labels[chosen]
-        row = np.full((len(TABLES) + len(masks), len(images)), np.nan)
-        usable = np.ones(len(x), bool)
-        if condition == CLEAN_CUT or condition.source in CORRUPTIONS:
-            x = x if CLEAN_CUT not in conditions else fit(_in_bytes(pictures[chosen]))
-            perturbed, change = x, x  # of the clean cut, the energy of the pictures themselves
-            if condition != CLEAN_CUT:
-                perturbed = fit(_corrupted(condition, pictures, chosen, seed, cache))
+    wanted = [c for c in conditions if c.source in CORRUPTIONS]
+    with _corruptions(pictures, wanted, cache, seed, workers, progress):
+        if progress and rest:
+            done = len(conditions) - len(rest)
+            print(
+                f"{len(conditions)} conditions of {len(images)} images, {done} already done; "
+                f"{precision} on {device.type}",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+        for condition in tqdm(rest, disable=not progress, unit="condition"):
+            chosen = subset.get(condition.source, np.arange(len(images)))
+            x, y = images[chosen], labels[chosen]
+            row = np.full((len(TABLES) + len(masks), len(images)), np.nan)
+            usable = np.ones(len(x), bool)
+            if condition == CLEAN_CUT or condition.source in CORRUPTIONS:
+                x = x if CLEAN_CUT not in conditions else fit(_in_bytes(pictures[chosen]))
+                perturbed, change = x, x  # of the clean cut, the energy of the pictures themselves
+                if condition != CLEAN_CUT:
+                    perturbed = fit(_corrupted(condition, pictures, chosen, seed, cache))
+                    change = perturbed - x
+            else:
+                at_once = attack_batch if device.type == "cpu" else batch_size
+                perturbed, usable = _perturbed(condition, asked, x, y, chosen, masks, heat_grid,
+                                               seed, device, at_once)
                 change = perturbed - x
-        else:
-            perturbed, usable = _perturbed(condition, asked, x, y, chosen, masks, heat_grid, seed,
-                                           device,
-                                           attack_batch if device.type == "cpu" else batch_size)
-            change = perturbed - x
-        row[: len(TABLES) - 1, chosen] = answer(perturbed, y)
-        if condition.source != FOURIER:
-            row[len(TABLES) :, chosen] = band_energy(change, masks).double().numpy()
-        row[:, chosen[~usable]] = np.nan
-        row[len(TABLES) - 1, chosen] = ~usable
-        rows.add(condition, row)
+            row[: len(TABLES) - 1, chosen] = answer(perturbed, y)
+            if condition.source != FOURIER:
+                row[len(TABLES) :, chosen] = band_energy(change, masks).double().numpy()
+            row[:, chosen[~usable]] = np.nan
+            row[len(TABLES) - 1, chosen] = ~usable
+            rows.add(condition, row)
     found = np.stack([rows[c] for c in conditions])
     clean = dict(zip(("log_likelihood", "probability_t2", "accuracy"), found[0], strict=False))
     provenance |= clean_summary(clean, asked.classes)
@@ -322,8 +323,8 @@ class _Rows:
     """Measured conditions, each a file of its own where there is a folder: a kill loses one."""
 
     def __init__(self, resume, provenance: dict, n_bands: int, n_images: int) -> None:
-        name = f"robustness-{settings_key({**provenance, 'tables': TABLES})}"
-        self.folder = None if resume is None else Path(resume) / name
+        about = {**provenance, "tables": TABLES}
+        self.folder = unfinished(resume, "robustness", about, __name__)
         self.shape = (len(TABLES) + n_bands, n_images)
         self.rows: dict[Condition, np.ndarray] = {}
 
@@ -504,7 +505,30 @@ def corrupt_all(
     Errors: those of ``perturb``; RuntimeError for a process that dies. What was finished before
     stays.
     """
+    with _corruptions(images, list(conditions), folder, seed, workers, progress):
+        pass
+
+
+@contextlib.contextmanager
+def _corruptions(images, conditions, folder, seed, workers, progress) -> Iterator[None]:
+    """Have the corrupted images there, in a folder if there is one, as long as they are needed.
+
+    What other code has made goes from that folder, but for what another process has in use.
+    """
+    if folder is None or not conditions:
+        yield
+        return
     place = _corrupted_folder(folder, images, seed)
+    with held(place):
+        os.utime(place)  # what was not in use for long goes, too: see iaside.notebook.tidy
+        for other in place.parent.glob("corrupted-*"):
+            if not other.name.endswith(_made_by()):
+                remove_unused(other)
+        _corrupt_missing(place, images, conditions, seed, workers, progress)
+        yield
+
+
+def _corrupt_missing(place: Path, images, conditions, seed, workers, progress) -> None:
     todo = [c for c in conditions if _kept(place / _file_of(c), images.shape, "u1") is None]
     if not todo:
         return
@@ -525,7 +549,12 @@ def _corrupt_to(place: Path, condition: Condition, seed: int, common, report: Ca
 
 
 def _corrupted_folder(folder, images: Tensor, seed: int) -> Path:
-    return Path(folder) / f"corrupted-{fingerprint(images)}-{seed}-{VERSION}"
+    return Path(folder) / f"corrupted-{fingerprint(images)}-{seed}-{VERSION}{_made_by()}"
+
+
+def _made_by() -> str:
+    """How the names of what today's code has corrupted end."""
+    return f"-{code_hash(__name__)[:16]}"
 
 
 def _file_of(condition: Condition) -> str:

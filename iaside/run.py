@@ -13,15 +13,14 @@ import re
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 from iaside import recorded, report
-from iaside.files import DamagedError, read_json, replacing, write_text
-from iaside.notebook import RUNNER, git, project_root
+from iaside.files import DamagedError, read_json, replacing, temporary_folder, write_text
+from iaside.notebook import RUNNER, git, project_root, tidy
 from iaside.parameters import (
     RUNTIME,
     UsageError,
@@ -147,13 +146,13 @@ def execute(notebook: dict, name: str, values: dict, root: Path, partial: Path):
     os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # bars are text here
     shown = partial.relative_to(root)
     codes, memory_kills = [], _memory_kills()
-    with tempfile.TemporaryDirectory(prefix="ia-") as runtime:
+    with temporary_folder() as runtime:
         config = Config()
         # Files as sockets: no port for others to reach, no warning. Such paths must be short.
-        config.KernelManager.transport = "ipc" if len(runtime) < 80 else "tcp"
+        config.KernelManager.transport = "ipc" if len(str(runtime)) < 80 else "tcp"
         # A kernel asked politely to end in the middle of a cell prints a page about its sockets.
         config.NotebookClient.shutdown_kernel = "immediate"
-        config.KernelManager.connection_file = os.path.join(runtime, "kernel.json")
+        config.KernelManager.connection_file = str(runtime / "kernel.json")
         ending = f"__import__('iaside.notebook').notebook.end_with({os.getpid()})"
         config.NotebookClient.extra_arguments = [f"--IPKernelApp.exec_lines={ending}"]
         try:
@@ -210,7 +209,8 @@ def run(
     """Run notebook `name` (NN_noun) and write its report; returns the path of the HTML page.
 
     Writes results/<noun>/report.ipynb and report.html, or <item>.ipynb and <item>.html. Only then
-    is .partial/<noun>-<item>/ removed, where a measurement in progress keeps what it has.
+    is .partial/<noun>-<item>/ removed, where a measurement in progress keeps what it has. First
+    what killed runs have left is removed (`iaside.notebook.tidy`).
     Relative paths count from the project root. Raises UsageError before any kernel starts, or
     RuntimeError when a cell fails; then nothing is written to results/.
     """
@@ -232,6 +232,7 @@ def run(
     defaults = read_parameters(notebook, name)
     values = resolve_parameters(noun, defaults, params, nouns, item, take, given)
 
+    tidy(root)
     partial = root / ".partial" / f"{noun}{f'-{item}' if item else ''}.ipynb"
     with _end_with_parent():
         executed = report.normalise(execute(notebook, name, values, root, partial), root)

@@ -12,7 +12,6 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -32,7 +31,7 @@ from iaside.machine import kept_memory, told_apart, undisturbed
 from iaside.probe import PROBE
 from iaside.score import at_floor, clean_summary, warn_of_chance
 from iaside.spectral import Masks
-from iaside.tables import Table, settings_key
+from iaside.tables import Table, unfinished
 from iaside.worths import Setup, Value, how_long, prepare
 
 LEAST = 5  # images for an interval
@@ -210,7 +209,7 @@ class _Sample:
         asked = hashlib.sha256(self.codes[:, self.start :].tobytes()).hexdigest()
         about = self.setup.provenance | {"round": self.rounds, "coalitions": asked}
         self.rounds += 1
-        path = self.resume and Path(self.resume) / f"sampled-{settings_key(about)}"
+        path = unfinished(self.resume, "sampled", about, __name__)
         self.file = Table(path, (len(self.values), n, self.codes.shape[1] - self.start))
         self.worths = np.concatenate([self.worths, np.full(self.file.shape, np.nan)], axis=2)
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from iaside.files import as_object, move, read_npz, reading, replacing
+from iaside.keys import code_hash
 
 CORRUPTIONS = (  # the 15 of ImageNet-C, in the order of its papers
     "gaussian_noise", "shot_noise", "impulse_noise",
@@ -41,6 +42,22 @@ def settings_key(provenance: Mapping) -> str:
     True
     """
     return hashlib.sha256(json.dumps(provenance, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def unfinished(
+    resume: str | os.PathLike | None, kind: str, about: Mapping, module: str
+) -> Path | None:
+    """Where a measurement in progress is kept, in a folder ``resume``; None without one.
+
+    It is found again by what it is of and by the code that makes its numbers: ``module``, a
+    measuring module's ``__name__``, with all that it imports (``iaside.keys``).
+
+    >>> unfinished("x", "worths", {"seed": 0}, "worths") == unfinished("x", "worths", {}, "worths")
+    False
+    """
+    if resume is None:
+        return None
+    return Path(resume) / f"{kind}-{settings_key({**about, 'code': code_hash(module)})}"
 
 
 def measure_again(path: str | os.PathLike, why: str) -> None:

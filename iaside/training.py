@@ -31,8 +31,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from iaside.content import by_content
-from iaside.files import as_object, replacing, write_text
+from iaside.files import as_object, replacing, sweep, write_text
 from iaside.images import load_split, stratified_order
+from iaside.keys import code_hash
 from iaside.machine import arithmetic, channels_last, check_precision, fingerprint, pick_device
 from iaside.models import Classifier, save_weights, untrained
 from iaside.penalties import PASSES, PENALTIES, coalition_dropout, input_gradient
@@ -497,14 +498,10 @@ def check_settings(networks: Mapping[str, Mapping]) -> None:
 
 
 def _key(settings: Mapping, data: Data, device: torch.device) -> str:
-    modules = ["training", "architectures"]
-    if settings["penalty"] != "none" or settings["adversary"] != "none":
-        modules += ["penalties", "spectral"]
-    code = [Path(__file__).with_name(f"{module}.py") for module in modules]
     return settings_key({
         "settings": {k: v for k, v in settings.items() if k != "plan"},
         "data": [fingerprint(tensor) for tensor in data],
-        "code": hashlib.sha256(b"".join(path.read_bytes() for path in code)).hexdigest(),
+        "code": code_hash(__name__),
         "device": device.type,
         "precision": settings["precision"],
     })  # fmt: skip
@@ -541,8 +538,7 @@ def _train_one(name, note, folder, partial, device, arrays, report: Report) -> N
         shutil.rmtree(folder, ignore_errors=True)
     data = Data(*map(torch.from_numpy, arrays[note["images"]]))
     train_network(name, note, data, folder, partial, device, report)
-    for stray in folder.glob(".*"):  # half a file, where an earlier process was killed
-        stray.unlink()
+    sweep(folder)
     files = {path.name: _sha256(path) for path in folder.iterdir()}
     text = json.dumps({**note, "files": files}, indent=1, sort_keys=True) + "\n"
     write_text(folder / "settings.json", text)

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -39,7 +38,7 @@ from iaside.probe import PROBE, Asked, check_images, probe
 from iaside.score import at_floor, clean_summary, warn_of_chance
 from iaside.shapley import coalitions
 from iaside.spectral import Masks, bands_of, check_masks
-from iaside.tables import Table, Worths, settings_key
+from iaside.tables import Table, Worths, unfinished
 
 ABSENCES = ("zero", "gaussian", "replacement", "mean")
 VALUES = ("log_likelihood", "probability", "accuracy", "margin", "embedding")
@@ -120,7 +119,7 @@ def coalition_worths(
                     resume, temperature, sigma, seed, subset, outputs)
     images, provenance = setup.images, setup.provenance
     values, n_bands = provenance["values"], provenance["n_bands"]
-    path = None if resume is None else Path(resume) / f"worths-{settings_key(provenance)}"
+    path = unfinished(resume, "worths", provenance, __name__)
     tables = Table(path, (len(values), 2**n_bands, len(images)))
     missing = int(np.isnan(tables.values).any(axis=0).sum())
     if progress and missing:
@@ -147,7 +146,7 @@ def _clean_pass(setup: Setup, resume) -> tuple[np.ndarray, dict, int]:
     """v(all) of every value and image, what is known of the answers, and the passes it took."""
     watched = setup.watched()
     names = list(watched.scorer.values)
-    path = resume and Path(resume) / f"clean-{settings_key(setup.provenance)}"
+    path = unfinished(resume, "clean", setup.provenance, __name__)
     table = Table(path, (len(names), len(setup.images)))
     forwards = 0
     for start in range(0, table.shape[1], setup.batch_size):

@@ -96,7 +96,11 @@ def test_fetch_makes_exactly_what_is_pinned_and_only_once(one_package):
         "images/pictures/b_3.png",
     ]
     shutil.rmtree(one_package.wheels)  # from here on a download would fail
+    killed = [one_package.into / f"{where}.x.iaside-tmp" for where in ("", "images/")]
+    for path in killed:
+        path.mkdir()
     assert one_package() == []
+    assert not [path for path in killed if path.exists()], "what a kill has left is swept"
 
 
 def test_two_processes_fetch_one_after_the_other(one_package):

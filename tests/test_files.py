@@ -16,16 +16,18 @@ import torch
 from smoke import ROOT
 
 import iaside as ia
-from iaside import files, machine, recorded, report, training, zoo
+from iaside import files, machine, recorded, report, tables, training, zoo
 from iaside.estimator import SampledWorths
 from iaside.faithfulness import QUANTITIES, Examination, examine
 from iaside.files import DamagedError, read_json, replacing, write_text
 from iaside.images import load_images
 from iaside.models import _read_state, save_weights, untrained
 from iaside.notebook import save_json
+from iaside.probe import probe
 from iaside.published import published_worths
 from iaside.responses import corrupt_all, responses
 from iaside.run import main
+from iaside.snr import perturbation_spectra
 from iaside.tables import CLEAN, TABLES, Condition, Responses, Worths, save_table
 
 SIDE = 8
@@ -340,7 +342,7 @@ def test_what_is_fetched_is_on_the_disk_before_it_has_its_place(fetch, tmp_path,
     for module in (fetch, files):
         monkeypatch.setattr(module, "sync", lambda path: steps.append(path.name))
     monkeypatch.setattr(fetch.os, "replace", lambda a, b: steps.append("move") or replace(a, b))
-    fetch.put(tmp_path / "built/set", tmp_path / "images/set", tmp_path)
+    fetch.place(tmp_path / "built/set", tmp_path / "images/set")
     assert steps == ["set", "a.png", "move", "images"]
 
 
@@ -397,6 +399,9 @@ RESUMED = {  # a measurement that keeps what it has in a folder -> its numbers
         *e.tables.values(), e.maps))(examine(
             net, X[:2], Y[:2], {"a": {"method": "saliency"}, "clean": {"method": "clean"}},
             steps=4, n_shown=1, resume=at, **QUIET))]),
+    "snr": lambda net, at: perturbation_spectra(
+        probe(net, X, Y), X, Y, {"fgsm": (range(6), {"name": "fgsm", "eps": 0.02})}, 0.1, MASKS, 0,
+        {}, resume=at, **QUIET),
 }  # fmt: skip
 
 
@@ -405,6 +410,23 @@ class Wide(Line):
         super().__init__()
         weight = torch.randn(2, 3 * 4 * SIDE * SIDE, generator=torch.Generator().manual_seed(1))
         self.weight = torch.nn.Parameter(weight)
+
+
+MEASURED_BY = {"attributions": "faithfulness", "sampled": "sampling"}
+
+
+@pytest.mark.parametrize("what", RESUMED)
+def test_what_other_code_has_kept_is_not_gone_on_with(what, tmp_path, monkeypatch):
+    fresh = Wide if what == "published" else Line
+    first, again, other = (fresh().eval() for _ in range(3))
+    whole = RESUMED[what](first, tmp_path)
+    module = f"iaside.{MEASURED_BY.get(what, what)}"
+    before = tables.code_hash
+    monkeypatch.setattr(tables, "code_hash", lambda name: before(name) + "x" * (name == module))
+    assert np.array_equal(RESUMED[what](other, tmp_path), whole, equal_nan=True)
+    assert other.seen == first.seen, "all of it is measured by this code"
+    assert np.array_equal(RESUMED[what](again, tmp_path), whole, equal_nan=True)
+    assert again.seen < first.seen
 
 
 SPOILT = {

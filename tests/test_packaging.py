@@ -13,6 +13,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
+from iaside.files import TEMPORARY
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # heif: for those who bring such photographs; the kit's own environment does without.
@@ -165,6 +167,8 @@ def test_git_and_dvc_ignore_what_they_should():
         "results/index.html": True,
         "data/weights/net.safetensors": True,
         ".partial/x/part.npz": True,
+        "results/bands/.metrics.json.x.iaside-tmp": True,
+        "results/recorded/.ia.x.iaside-tmp": True,
         ".build/notebooks/10_bands.ipynb": True,
         "iaside/__pycache__/run.pyc": True,
     }
@@ -178,7 +182,8 @@ def test_git_and_dvc_ignore_what_they_should():
         pytest.skip("not a git clone")
     assert set(done.stdout.split()) == {name for name, ignored in names.items() if ignored}
     dvcignore = read(".dvcignore").split("\n")
-    assert {"__pycache__/", "*.pyc", ".ipynb_checkpoints/", ".partial/", ".venv/"} <= set(dvcignore)
+    kept_out = {"__pycache__/", "*.pyc", ".ipynb_checkpoints/", ".partial/", ".venv/"}
+    assert kept_out | {f"*{TEMPORARY}"} <= set(dvcignore)
     assert ".build/" not in dvcignore  # it is an out
     assert "analytics = false" in read(".dvc/config")
 

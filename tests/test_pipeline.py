@@ -12,6 +12,7 @@ from timm import is_model
 from torchvision.models import list_models
 
 from iaside.architectures import ARCHITECTURES
+from iaside.keys import MACHINERY, closure, imported
 from iaside.parameters import read_parameters, read_yaml, resolve_parameters
 from iaside.training import check_settings, complete
 from iaside.zoo import networks
@@ -20,11 +21,6 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
 STAGES = read_yaml((ROOT / "dvc.yaml").read_text(), "params")["stages"]
-# How a notebook is run, where it is, what it costs, how files are read and written, and how its
-# report looks; no number depends on these.
-MACHINERY = {
-    "__init__", "cluster", "files", "notebook", "parameters", "plan", "report", "run", "study",
-}
 WITHOUT_NOTEBOOK = {"data", "images", "strip", "judges", "index"}
 
 
@@ -35,26 +31,6 @@ def load(path):
 def code(path):
     cells = [c for c in load(path)["cells"] if c["cell_type"] == "code"]
     return "\n".join("".join(c["source"]) for c in cells)
-
-
-def imported(source):
-    """Names of the iaside modules that some Python text imports."""
-    names = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "iaside":
-            _, _, module = node.module.partition(".")
-            names |= {module} if module else {a.name for a in node.names}
-        if isinstance(node, ast.Import):
-            names |= {a.name.partition(".")[2] for a in node.names if a.name.startswith("iaside")}
-    return names - {""}
-
-
-def needed(source):
-    found, new = set(), imported(source)
-    while new:
-        found |= new
-        new = {m for f in new for m in imported((ROOT / f"iaside/{f}.py").read_text())} - found
-    return found - MACHINERY
 
 
 def stage_body(stage):
@@ -80,7 +56,7 @@ each_notebook_stage = pytest.mark.parametrize(
 @each_notebook_stage
 def test_a_stage_depends_on_what_its_notebook_imports(name, notebook, body):
     listed = {Path(d).stem for d in body["deps"] if d.startswith("iaside/")}
-    assert listed == needed(code(ROOT / "notebooks" / f"{notebook}.ipynb"))
+    assert listed == closure(imported(code(ROOT / "notebooks" / f"{notebook}.ipynb")))
     assert f".build/notebooks/{notebook}.ipynb" in body["deps"]
     assert not [d for d in body["deps"] if d.startswith("notebooks")]
 
@@ -195,8 +171,8 @@ def test_modules_import_only_what_they_may():
     """DESIGN: nothing below worths knows what a model is; nothing but run knows what DVC is."""
     allowed = {
         "spectral": set(), "shapley": set(), "claims": set(), "plots": set(), "score": set(),
-        "files": set(), "content": set(), "labels": set(), "inside": set(), "tables": set(),
-        "estimator": {"tables"}, "machine": set(),
+        "files": set(), "keys": set(), "content": set(), "labels": set(), "inside": set(),
+        "tables": set(), "estimator": {"tables"}, "machine": set(),
         "controls": {"estimator", "machine", "models", "worths"},
         "published": {"machine", "probe", "shapley", "tables"},
         "corruptions": set(), "penalties": {"spectral"},
@@ -213,6 +189,7 @@ def test_modules_import_only_what_they_may():
         "folding": {"answers", "convolutions", "inside", "machine", "models", "probe"},
         "images": {"folders"},
         "zoo": {"tables"},
+        "snr": {"machine", "perturb", "probe", "spectral", "tables"},
         "workers": set(), "cluster": {"machine", "worths"},
         "training": {"images", "machine", "models", "penalties", "spectral", "tables", "workers"},
         "profiles": {"folding", "images", "machine", "models", "penalties", "responses", "spectral",
@@ -223,8 +200,8 @@ def test_modules_import_only_what_they_may():
         "twins": {"score", "shapley", "tables", "zoo"},
     }
     for module, may in allowed.items():
-        used = imported((ROOT / f"iaside/{module}.py").read_text())
-        assert used <= may | {"files", "content", "inside", "labels", "machine"}, module
+        found = imported((ROOT / f"iaside/{module}.py").read_text())
+        assert found <= may | {"files", "content", "inside", "keys", "labels", "machine"}, module
     for path in (ROOT / "iaside").glob("*.py"):
         if path.stem not in MACHINERY:
             assert not re.search(r"import (papermill|dvc|nbformat|nbconvert)", path.read_text())

@@ -331,7 +331,7 @@ def test_what_a_kill_left_in_a_folder_is_swept_and_what_is_damaged_is_trained_ag
 
     def killed(name, note, data, folder, *a):
         real(name, note, data, folder, *a)
-        (folder / ".final.safetensors.k1ll3d").write_bytes(b"half")
+        (folder / ".final.safetensors.k1ll3d.iaside-tmp").write_bytes(b"half")
 
     real = training.train_network
     with monkeypatch.context() as patched:
