@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help repro plan test lab clean
+.PHONY: help repro plan test campaign lab clean
 
 PYTHON ?= python3
 READY := .venv/ready
@@ -19,6 +19,7 @@ help:
 	@echo "make repro STUDY=x  the same for studies/x.yaml (default, smoke, paper, ...)"
 	@echo "make plan           what that will cost: passes, time, memory, disk; also with STUDY=x"
 	@echo "make test           the quick tests; with ALL=1 also those marked slow or sweep"
+	@echo "make campaign       an hour of kills, full disks and hostile input; 10 minutes with QUICK=1"
 	@echo "make lab            JupyterLab on the notebooks"
 	@echo "make clean          free what can be made again; with ALL=1 also .venv and downloads"
 
@@ -74,6 +75,9 @@ plan: $(READY)
 test: $(READY)
 	@# Two processes, and no threads to get in their way.
 	@OMP_NUM_THREADS=1 python -m pytest -q -n 2 $(if $(ALL),,-m "not slow and not sweep")
+
+campaign: $(READY)
+	@OMP_NUM_THREADS=1 python tests/campaigns/campaign.py $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED))
 
 lab: $(READY)
 	@python -m jupyterlab

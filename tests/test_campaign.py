@@ -1,0 +1,105 @@
+"""The campaign sees what it looks for: planted faults of every kind are found."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent / "campaigns"))
+
+import crashes
+import hostile
+import kills
+from child import COLUMNS, in_child, unclear
+
+
+def half(folder):
+    """Believes a file that is there, and writes it in two steps."""
+    if not (folder / "a").exists():
+        with open(folder / "a", "w") as file:
+            file.write("one\n")
+            file.flush()
+            os.fsync(file.fileno())
+            file.write("two\n")
+
+
+def forgetful(folder):
+    """Leaves its temporary file when it is killed."""
+    path = folder / f"a.{os.getpid()}"
+    path.write_text("whole")
+    os.replace(path, folder / "a")
+
+
+def stuck(folder):
+    """Does not go on where another has begun."""
+    os.mkdir(folder / "lock")
+    (folder / "a").write_text("whole")
+    os.rmdir(folder / "lock")
+
+
+def whole(folder):
+    (folder / "a").write_text("whole")
+
+
+@pytest.mark.parametrize(("scenario", "column"), [
+    (half, "changed"), (forgetful, "leftovers"), (stuck, "lost"), (whole, None),
+])  # fmt: skip
+def test_a_planted_crash_is_found(scenario, column, monkeypatch, tmp_path):
+    monkeypatch.setattr(crashes, "SCENARIOS", {scenario.__name__: scenario})
+    crashes.undisturbed.cache_clear()
+    found = [crashes.attempt("crashes", k, 0, tmp_path) for k in range(12)]
+    broken = {c for c in COLUMNS if any(row[c] for row in found)}
+    assert broken == ({column} if column else set())
+
+
+def test_a_full_disk_is_to_be_said(monkeypatch, tmp_path):
+    def silent(folder):
+        try:
+            whole(folder)
+        except OSError:
+            raise ValueError("something went wrong") from None
+
+    for scenario, wanted in ((silent, 1), (whole, 0)):
+        monkeypatch.setattr(crashes, "SCENARIOS", {"it": scenario})
+        crashes.undisturbed.cache_clear()
+        assert crashes.attempt("full disk", 0, 0, tmp_path)["unclear"] == wanted
+
+
+def test_what_helps_nobody_is_unclear_and_what_does_not_end_hangs(monkeypatch, tmp_path):
+    inputs = {
+        "unclear": lambda: {}["metric"],
+        "hangs": lambda: time.sleep(9),
+        "changed": lambda: 3,
+        None: lambda: print("error: worths.metric is 'l3'; choose one of linf, l2") or 2,
+    }
+    monkeypatch.setattr(hostile, "LIMIT", 0.5)
+    for column, reads in inputs.items():
+        monkeypatch.setattr(hostile, "KINDS", (lambda draw, folder, reads=reads: reads,))
+        found = hostile.attempt("hostile input", 0, 0, tmp_path)
+        assert [c for c in COLUMNS if found[c]] == ([column] if column else [])
+
+
+def test_a_child_that_dies_is_seen_and_tracebacks_are_unclear():
+    assert in_child(lambda: os.kill(os.getpid(), 9)).code < 0
+    assert in_child(lambda: None).code == 0
+    assert unclear("Traceback (most recent call last):\n  a\nKeyError: 'a'\n")
+    assert unclear("KeyError: 'metric'\n") and unclear("")
+    assert unclear("AttributeError: 'list' object has no attribute 'items' in the study\n")
+    assert not unclear("error: params.yaml holds a list; write sections, one a notebook\n")
+
+
+def test_what_a_try_started_is_known_by_its_mark(tmp_path):
+    child = "import subprocess as s, sys; s.Popen([sys.executable, '-c', 'input()'], stdin=s.PIPE);"
+    started = subprocess.Popen([sys.executable, "-c", child + "input()"], stdin=subprocess.PIPE,
+                               env={kills.MARK: "me"}, start_new_session=True)  # fmt: skip
+    end = time.monotonic() + 20
+    while len(kills.processes("me")) < 2 and time.monotonic() < end:
+        time.sleep(0.05)
+    both = kills.processes("me")
+    assert len(both) == 2 and not kills.processes("you")
+    for process in both:
+        os.kill(process, 9)
+    started.wait()
