@@ -10,9 +10,9 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent / "campaigns"))
 
-import crashes
 import hostile
 import kills
+import operations
 from child import COLUMNS, in_child, unclear
 
 
@@ -48,9 +48,9 @@ def whole(folder):
     (half, "changed"), (forgetful, "leftovers"), (stuck, "lost"), (whole, None),
 ])  # fmt: skip
 def test_a_planted_crash_is_found(scenario, column, monkeypatch, tmp_path):
-    monkeypatch.setattr(crashes, "SCENARIOS", {scenario.__name__: scenario})
-    crashes.undisturbed.cache_clear()
-    found = [crashes.attempt("crashes", k, 0, tmp_path) for k in range(12)]
+    monkeypatch.setattr(operations, "SCENARIOS", {scenario.__name__: scenario})
+    operations.undisturbed.cache_clear()
+    found = [operations.attempt("crashes", k, 0, tmp_path) for k in range(12)]
     broken = {c for c in COLUMNS if any(row[c] for row in found)}
     assert broken == ({column} if column else set())
 
@@ -63,9 +63,9 @@ def test_a_full_disk_is_to_be_said(monkeypatch, tmp_path):
             raise ValueError("something went wrong") from None
 
     for scenario, wanted in ((silent, 1), (whole, 0)):
-        monkeypatch.setattr(crashes, "SCENARIOS", {"it": scenario})
-        crashes.undisturbed.cache_clear()
-        assert crashes.attempt("full disk", 0, 0, tmp_path)["unclear"] == wanted
+        monkeypatch.setattr(operations, "SCENARIOS", {"it": scenario})
+        operations.undisturbed.cache_clear()
+        assert operations.attempt("full disk", 0, 0, tmp_path)["unclear"] == wanted
 
 
 def test_what_helps_nobody_is_unclear_and_what_does_not_end_hangs(monkeypatch, tmp_path):

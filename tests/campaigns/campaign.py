@@ -25,16 +25,17 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(HERE.parent)]
 
 import cluster  # noqa: E402
-import crashes  # noqa: E402
 import hostile  # noqa: E402
 import kills  # noqa: E402
+import operations  # noqa: E402
 from child import COLUMNS  # noqa: E402
+
 from iaside.keys import code_hash  # noqa: E402
 
 PARTS = {  # name -> module, tries, tries of a quick campaign
     "kills": (kills, 60, 4),
-    "crashes": (crashes, 300, 60),
-    "full disk": (crashes, 60, 20),
+    "crashes": (operations, 300, 60),
+    "full disk": (operations, 60, 20),
     "hostile input": (hostile, 300, 100),
     "cluster": (cluster, 11, 2),  # the first is of the scheduler
 }

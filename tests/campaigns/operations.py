@@ -27,6 +27,7 @@ from torch import nn
 from iaside import run
 from iaside.explain import Explanation
 from iaside.faithfulness import examine
+from iaside.notebook import tidy
 from iaside.report import strip
 from iaside.responses import responses
 from iaside.sampling import sampled_worths
@@ -38,9 +39,9 @@ from iaside.worths import coalition_worths
 from iaside.zoo import networks
 
 ROOT = Path(__file__).resolve().parents[2]
-SIDE = 16
+SIDE = 32
 MASKS = band_masks(3, (SIDE, SIDE))
-PARTIAL = "unfinished"
+PARTIAL = Path(".partial")
 OPERATIONS = {  # event -> which of its arguments is the path that is written
     "os.rename": 1, "os.remove": 0, "os.rmdir": 0, "os.mkdir": 0, "os.chmod": 0, "os.truncate": 0,
     "os.link": 1, "os.symlink": 1,
@@ -58,29 +59,29 @@ def game():
 
 
 def exact(folder: Path) -> None:
-    found = coalition_worths(*game(), MASKS, batch_size=4, resume=folder / PARTIAL, progress=False)
+    found = coalition_worths(*game(), MASKS, batch_size=4, resume=PARTIAL, progress=False)
     found.save(folder / "worths.npz")
     Explanation(found).save(folder / "explanation")
 
 
 def sampled(folder: Path) -> None:
     masks = band_masks(6, (SIDE, SIDE))
-    found = sampled_worths(*game(), masks, budget=200, batch_size=4, resume=folder / PARTIAL,
+    found = sampled_worths(*game(), masks, budget=200, batch_size=4, resume=PARTIAL,
                            progress=False)  # fmt: skip
     found.save(folder / "sampled.npz")
 
 
 def answers(folder: Path) -> None:
     conditions = [Condition("white_noise", 0.1), Condition("fog", 1.0), Condition("contrast", 2.0)]
-    found = responses(*game(), conditions, MASKS, resume=folder / PARTIAL, workers=1,
-                      cache=folder / PARTIAL / "corrupted", progress=False)  # fmt: skip
+    found = responses(*game(), conditions, MASKS, resume=PARTIAL, workers=1,
+                      cache=PARTIAL / "corrupted", progress=False)  # fmt: skip
     found.save(folder / "responses.npz")
 
 
 def maps(folder: Path) -> None:
     variants = {"a": {"method": "saliency"}, "b": {"method": "fast_ig"}}
     found = examine(*game(), variants, steps=4, n_shown=1, infidelity_samples=2,
-                    resume=folder / PARTIAL, progress=False)  # fmt: skip
+                    resume=PARTIAL, progress=False)  # fmt: skip
     found.save(folder / "maps.npz")
 
 
@@ -96,7 +97,7 @@ def training(folder: Path) -> None:
         precision="float32",
     )  # fmt: skip
     plans = {"p": {"architecture": "small_cnn", "seed": [0, 1], "every": 1}}
-    train_plan(networks(plans), shared, folder / "networks", folder / PARTIAL, device="cpu",
+    train_plan(networks(plans), shared, folder / "networks", PARTIAL, device="cpu",
                workers=1, progress=False)  # fmt: skip
 
 
@@ -155,8 +156,10 @@ def undisturbed(name: str) -> tuple[dict[str, str], int]:
 def whole(name: str, folder: Path) -> None:
     """The scenario as the pipeline runs it: what is unfinished is removed at the end."""
     os.chdir(folder)
+    Path("results").mkdir(exist_ok=True)
+    tidy(folder)  # as the runner does before it runs a notebook
     with one_thread():
-        SCENARIOS[name](Path())
+        SCENARIOS[name](Path("results"))
     shutil.rmtree(PARTIAL, ignore_errors=True)
 
 
