@@ -292,7 +292,8 @@ def fastest_batch_size(
     if not isinstance(model, torch.nn.Module):  # nothing to know it by
         return _measure_batch_size(seconds, x)
     path, known, key = _batch_sizes(model, x, precision)
-    sweep(path.parent)
+    if path is not None:
+        sweep(path.parent)
     if key not in known:
         size = _measure_batch_size(seconds, x)
         known = _batch_sizes(model, x, precision)[1] | {key: size}  # others have measured meanwhile

@@ -153,7 +153,7 @@ def execute(notebook: dict, name: str, values: dict, root: Path, partial: Path):
         # A kernel asked politely to end in the middle of a cell prints a page about its sockets.
         config.NotebookClient.shutdown_kernel = "immediate"
         config.KernelManager.connection_file = str(runtime / "kernel.json")
-        ending = f"__import__('iaside.notebook').notebook.end_with({os.getpid()})"
+        ending = f"from iaside.notebook import end_with; end_with({os.getpid()}); del end_with"
         config.NotebookClient.extra_arguments = [f"--IPKernelApp.exec_lines={ending}"]
         try:
             return papermill.execute_notebook(

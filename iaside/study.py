@@ -488,11 +488,6 @@ def _check_together(
     if section == "worths":
         if values["n_bands"] < MIN_BANDS:
             refuse("n_bands", f"{MIN_BANDS} or more: of fewer bands the controls have no sample")
-        first = {"spacing": "linear", "absence": "zero", "values": "log_likelihood"}
-        for name, needed in first.items():
-            if (values[name][0] if name == "values" else values[name]) != needed:
-                refuse(name, f"{needed!r}{' first' * (name == 'values')}: `resolution` cuts these "
-                             "bands finer, and is measured so")  # fmt: skip
     if section == "architecture":
         if wrong := [m for m in values["transformers"] if m not in study["models"]]:
             refuse("transformers", f"names of `models`: {wrong[0]!r} is none; "

@@ -65,7 +65,8 @@ def test_a_full_disk_is_to_be_said(monkeypatch, tmp_path):
     for scenario, wanted in ((silent, 1), (whole, 0)):
         monkeypatch.setattr(operations, "SCENARIOS", {"it": scenario})
         operations.undisturbed.cache_clear()
-        assert operations.attempt("full disk", 0, 0, tmp_path)["unclear"] == wanted
+        found = [operations.attempt("full disk", k, 0, tmp_path)["unclear"] for k in range(12)]
+        assert max(found) == wanted
 
 
 def test_what_helps_nobody_is_unclear_and_what_does_not_end_hangs(monkeypatch, tmp_path):

@@ -354,14 +354,14 @@ def test_what_overflows_inside_is_as_in_the_plain_network():
 def test_weights_that_are_no_numbers_are_named(value, word):
     model = tiny(Bottleneck)
     model.net.head.weight[2, 3] = value
-    with pytest.raises(ValueError, match=f"weights of the model hold {word}: head.weight; load"):
+    with pytest.raises(ValueError, match=f"of the model hold {word}: net.head.weight; load"):
         folded(model)
 
 
 def test_statistics_that_are_no_numbers_are_named():
     model = tiny(Bottleneck)
     model.net.deep[1].running_var[1] = torch.nan
-    with pytest.raises(ValueError, match=r"hold nan: deep\.1\.running_var"):
+    with pytest.raises(ValueError, match=r"hold nan: net\.deep\.1\.running_var"):
         folded(model)
 
 

@@ -655,7 +655,7 @@ ERRORS = [
     (X, "pixle", {"model": NET}, ValueError, "pixle needs labels="),
     (X, "pixle", {"model": 3, "labels": LABELS}, TypeError, "int.*callable"),
     (X, "pixle", AIM | {"labels": LABELS[:2]}, ValueError, r"shape \(2,\): 2 labels for 3 images"),
-    (X, "pixle", AIM | {"labels": LABELS.float()}, TypeError, "float32.*integer"),
+    (X, "pixle", AIM | {"labels": LABELS + 0.5}, ValueError, "image 0 is .*5; .*integers"),
     (X, "pixle", AIM | {"labels": LABELS + 50}, ValueError, "12 classes, 0 to 11"),
     (X, "pixle", AIM | {"labels": LABELS - 50}, ValueError, "12 classes, 0 to 11"),
     (X, "pixle", AIM | {"model": small_net().train()}, ValueError, r"training mode.*eval\(\)"),
