@@ -240,10 +240,10 @@ def load_pairs(
     same photograph. Raises ValueError for a name that is in one folder only, or twice, and for any
     file that cannot be read.
 
-    >>> with tempfile.TemporaryDirectory() as folder:
+    >>> with temporary_folder() as folder:
     ...     for kind, grey in (("clean", 100), ("degraded", 90)):
-    ...         Path(folder, kind).mkdir()
-    ...         Image.new("L", (8, 8), grey).save(f"{folder}/{kind}/a.png")
+    ...         (folder / kind).mkdir()
+    ...         Image.new("L", (8, 8), grey).save(folder / kind / "a.png")
     ...     [(x[:, 0, 0, 0] * 255).tolist() for x in load_pairs(folder)]
     [[100.0], [90.0]]
     """
