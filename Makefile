@@ -1,6 +1,6 @@
-# Everything starts here: `make repro`, `make plan`, `make test`, `make lab`, `make clean`. Each sets
-# up .venv when needed; nothing has to be installed or activated before, but Python 3.11 or newer
-# and git.
+# Everything starts here: `make repro`, `make plan`, `make test`, `make campaign`, `make lab`,
+# `make clean`. Each but the last sets up .venv when needed; nothing has to be installed or activated
+# before, but Python 3.11 or newer and git.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from iaside import baselines
 from iaside.content import by_content
 from iaside.gradients import cross_entropy, drawn, gradients, predictions
-from iaside.machine import channels_last, undisturbed
+from iaside.machine import not_finite, undisturbed
 from iaside.perturb import _attackable, _generators, _seeds, asked_about
 from iaside.probe import PROBE, Asked, check_images, probe
 
@@ -358,7 +358,7 @@ def _explore(
         attribution += direction * (moved - at) * factor
         path.append(moved)
     with torch.no_grad():
-        before, after = (model(channels_last(end)) for end in (x, path[-1]))
+        before, after = (model(end) for end in (x, path[-1]))
     return Exploration(
         attribution, torch.stack(path), cross_entropy(after, y) - cross_entropy(before, y),
         after.argmax(1) != y, torch.full_like(x[:, 0, 0, 0], torch.nan),
@@ -428,7 +428,7 @@ def _takes_larger(model, x: Tensor) -> bool:
     Transformers and others refuse it; some without global pooling answer with more of them.
     """
     try:
-        answer = model(channels_last(x.new_zeros(1, x.shape[1], *_frame(x))))
+        answer = model(x.new_zeros(1, x.shape[1], *_frame(x)))
     except Exception:  # each runtime has its own
         return False
     return answer.shape == (1, model.classes)
@@ -581,13 +581,12 @@ def _pieces(
 
 def _check_finite(maps: list[Tensor], method: str, first: int) -> None:
     """Refuse the last of the maps where it is not finite, naming the image's place in the set."""
-    broken = (~maps[-1].isfinite()).flatten(1).any(1).nonzero().flatten()
-    if len(broken):
-        broken = broken + first + sum(map(len, maps[:-1]))
+    if broken := not_finite(maps[-1]):
+        before = first + sum(map(len, maps[:-1]))
         raise ValueError(
-            f"the {method} maps of images {broken.tolist()} are nan or inf, as a gradient of the "
-            "model is there; leave these images out, or mend the model: no division by what can "
-            "be 0, no root of 0"
+            f"the {method} maps of images {[before + k for k in broken]} are nan or inf, as a "
+            "gradient of the model is there; leave these images out, or mend the model: no "
+            "division by what can be 0, no root of 0"
         )
 
 

@@ -135,7 +135,7 @@ def _towards(
     last point.
     """
     with torch.no_grad():
-        n_classes = model(channels_last(x[:1])).shape[1]
+        n_classes = model(x[:1]).shape[1]
     classes = min(classes, n_classes - 1)
     orders = [torch.randperm(n_classes - 1, generator=g, device="cpu") for g in draws]
     others = torch.stack(orders, 1)[:classes].to(y)

@@ -244,7 +244,6 @@ class Workers:
             self.sent[name] = key, plugin.token
         return name, self.sent[name][1]
 
-
     def _register(self, plugin, name: str) -> None:
         """Give it to all workers; again where some die while they are given it."""
         for left in reversed(range(TRIES)):

@@ -303,14 +303,14 @@ def _worth_sharing(model, images, labels, masks, level, **game) -> Asked:
     import torch
 
     from iaside.machine import check_precision, device_of
-    from iaside.probe import probe
+    from iaside.probe import probe, widened
     from iaside.spectral import band_masks, check_masks
     from iaside.worths import OF_CLASSES, coalition_worths
 
     value, subset = game.get("value", "log_likelihood"), game.get("subset")
     how = {k: game[k] for k in ("precision", "outputs") if k in game}
     check_precision(how.get("precision", "float32"))
-    seen = images if images.dtype == torch.float64 else images.float()
+    seen = widened(images)
     chosen = slice(None) if subset is None else torch.as_tensor(subset)
     check_masks(masks, seen[chosen])
     asked = probe(

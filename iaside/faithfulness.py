@@ -29,7 +29,6 @@ from iaside.gradients import predictions
 from iaside.labels import class_labels
 from iaside.machine import (
     arithmetic,
-    channels_last,
     device_of,
     fingerprint,
     fingerprint_model,
@@ -94,12 +93,8 @@ def insertion(
     >>> curve.round(2).tolist()
     [[0.5, 0.73, 0.88, 0.95, 0.98]]
     """
-    images = check_images(images, wide=True)
-    start = _substrate(images, substrate)
-    seeds = _seeds(seed, first, len(images))
-    return _curves(
-        model, start, images, targets, attribution, steps, rank, batch_size, seeds, outputs
-    )
+    return _curves(model, images, targets, attribution, steps, substrate, rank, batch_size, seed,
+                   first, outputs, put_in=True)  # fmt: skip
 
 
 @undisturbed
@@ -127,12 +122,8 @@ def deletion(
     >>> curve.round(2).tolist()
     [[0.98, 0.88, 0.5]]
     """
-    images = check_images(images, wide=True)
-    end = _substrate(images, substrate)
-    seeds = _seeds(seed, first, len(images))
-    return _curves(
-        model, images, end, targets, attribution, steps, rank, batch_size, seeds, outputs
-    )
+    return _curves(model, images, targets, attribution, steps, substrate, rank, batch_size, seed,
+                   first, outputs, put_in=False)  # fmt: skip
 
 
 def ties(attribution: Tensor, rank: str = "pixel") -> np.ndarray:
@@ -256,10 +247,13 @@ def completeness_gap(attribution: Tensor, change: Tensor) -> np.ndarray:
 
 
 def _curves(
-    model, start, end, targets, attribution, steps, rank, batch_size, seeds, outputs
-) -> np.ndarray:
-    images = end if len(end.unique()) > 1 else start
+    model, images, targets, attribution, steps, substrate, rank, batch_size, seed, first, outputs,
+    put_in: bool,
+) -> np.ndarray:  # fmt: skip
+    images = check_images(images, wide=True)
+    without, seeds = _substrate(images, substrate), _seeds(seed, first, len(images))
     model, targets = _check_maps(model, images, targets, attribution, outputs)
+    start, end = (without, images) if put_in else (images, without)
     pixels = attribution.shape[-2] * attribution.shape[-1]
     if not 1 <= steps <= pixels:
         raise ValueError(f"steps={steps!r} must be from 1 to {pixels}, the number of pixels")
@@ -271,7 +265,7 @@ def _curves(
             scores = []
             for part in counts.to(place).split(batch_size):
                 new = place < part[:, None, None, None]
-                shown = channels_last(torch.where(new, b, a))
+                shown = torch.where(new, b, a)
                 scores.append(model(shown).softmax(1)[:, target])
             found.append(torch.cat(scores))
     return torch.stack(found).cpu().double().numpy()

@@ -28,9 +28,8 @@ from iaside.folders import (
 )
 from iaside.folders import tiny_imagenet as tiny_imagenet_files
 from iaside.labels import class_labels
-from iaside.machine import undisturbed
+from iaside.machine import ROUNDED, told_apart, undisturbed
 
-ROUNDED = 1e-5  # outside [0, 1], by resizing, as in `iaside.probe`
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGED = {"photographs": "data/images/photographs", "mnist_5k": "data/images/mnist_5k.npz"}
 
@@ -240,10 +239,10 @@ def load_pairs(
     same photograph. Raises ValueError for a name that is in one folder only, or twice, and for any
     file that cannot be read.
 
-    >>> with tempfile.TemporaryDirectory() as folder:
+    >>> with temporary_folder() as folder:
     ...     for kind, grey in (("clean", 100), ("degraded", 90)):
-    ...         Path(folder, kind).mkdir()
-    ...         Image.new("L", (8, 8), grey).save(f"{folder}/{kind}/a.png")
+    ...         (folder / kind).mkdir()
+    ...         Image.new("L", (8, 8), grey).save(folder / kind / "a.png")
     ...     [(x[:, 0, 0, 0] * 255).tolist() for x in load_pairs(folder)]
     [[100.0], [90.0]]
     """
@@ -718,11 +717,12 @@ def _as_rgb(image):
         raise ValueError(
             f"an image must be (3, H, W), (1, H, W), (H, W, 3) or (H, W), got {tuple(image.shape)}."
         )
-    if not (image.min() >= -ROUNDED and image.max() <= 1 + ROUNDED):
+    low, high = image.min().item(), image.max().item()
+    if not (low >= -ROUNDED and high <= 1 + ROUNDED):
         raise ValueError(
-            "an image must be uint8 or have pixels in [0, 1], got "
-            f"{tuple(image.shape)} in [{image.min():.9g}, {image.max():.9g}]: divide "
-            "by 255, and leave normalisation to the model."
+            f"an image must be uint8 or have pixels in [0, 1], got {tuple(image.shape)} from "
+            f"{told_apart(low, 0)} to {told_apart(high, 1)}: divide by 255, and leave "
+            "normalisation to the model."
         )
     digit = len(image) == 1 and image.shape[-2:] == (28, 28)
     image = image.clamp(0, 1).expand(3, -1, -1)

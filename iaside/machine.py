@@ -385,7 +385,9 @@ def _measure_batch_size(seconds: Callable[[Tensor], float], x: Tensor, rounds: i
     return min(s for s in near if times[s] <= 1.03 * min(times.values()))
 
 
-# -- what a measurement was made of ----------------------------------------------------------------
+# -- numbers at a limit ----------------------------------------------------------------------------
+
+ROUNDED = 1e-5  # outside [0, 1]: as far as resizing takes pixels by rounding alone
 
 
 def told_apart(value: float, limit: float, digits: int = 4) -> str:
@@ -396,6 +398,18 @@ def told_apart(value: float, limit: float, digits: int = 4) -> str:
     """
     texts = (f"{value:.{d}g}" for d in range(digits, 17))
     return next((t for t in texts if t != f"{limit:.{digits}g}"), f"{value:.{digits}g}")
+
+
+def not_finite(x: Tensor) -> list[int]:
+    """Which entries of the first dimension hold nan or infinity.
+
+    >>> not_finite(torch.tensor([[0.0, 1.0], [torch.nan, 1.0]]))
+    [1]
+    """
+    return (~x.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+
+
+# -- what a measurement was made of ----------------------------------------------------------------
 
 
 def fingerprint(tensor: Tensor) -> str:

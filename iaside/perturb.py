@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from iaside.corruptions import corrupt
 from iaside.labels import class_labels
-from iaside.machine import arithmetic, undisturbed
+from iaside.machine import arithmetic, not_finite, undisturbed
 from iaside.probe import PROBE, Asked, check_images, probe
 from iaside.spectral import Masks, bands_of, check_masks
 from iaside.tables import CORRUPTIONS
@@ -213,8 +213,7 @@ def perturb_noting(
 
     if energy is not None:
         y = match_energy(x, y, energy)
-    broken = (~y.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
-    if broken:  # before they are clamped, which makes 1 of inf
+    if broken := not_finite(y):  # before they are clamped, which makes 1 of inf
         raise ValueError(
             f"{name} made nan or inf of images {broken}: noise has no direction in an empty band, "
             "an attack none where a model returns nan or inf, and what is too strong has no number"
@@ -584,7 +583,7 @@ def _attackable(model: Asked, method: str, device: torch.device) -> Iterator[Ask
 
     A model that gives no gradient at all is refused in the name of the method.
     """
-    model = _ordinary(model)
+    model = _out_of_inference(model)
     trained = [p for p in model.parameters() if p.requires_grad]
     try:
         for p in trained:
@@ -616,7 +615,7 @@ def _attackable(model: Asked, method: str, device: torch.device) -> Iterator[Ask
             p.requires_grad_(True)
 
 
-def _ordinary(model: Asked) -> Asked:
+def _out_of_inference(model: Asked) -> Asked:
     """The model, or its copy where weights were made in inference mode, which forbids gradients."""
     if any(t.is_inference() for t in (*model.parameters(), *model.buffers())):
         with contextlib.suppress(RuntimeError):  # torch cannot copy what it has computed

@@ -32,11 +32,10 @@ from iaside.answers import (
     taken,
 )
 from iaside.inside import in_training, networks
-from iaside.machine import arithmetic, as_outside, told_apart, undisturbed
+from iaside.machine import ROUNDED, arithmetic, as_outside, not_finite, told_apart, undisturbed
 
 PROBE = 6  # pictures that a probe shows a model
 LEAST = 1e-6  # of answers to the same: the tolerance, as well as SPREAD
-ROUNDED = 1e-5  # outside [0, 1]: as far as resizing takes pixels by rounding alone
 WIDE = torch.float32, torch.float64
 ABOUT_DTYPE = re.compile(r"dtype|scalar type|Input type|same type|data type")
 
@@ -325,8 +324,8 @@ def check_images(images: Tensor, wide: bool = False) -> Tensor:
     if not isinstance(images, Tensor) or images.ndim != 4:
         shape = tuple(images.shape) if hasattr(images, "shape") else type(images).__name__
         raise TypeError(f"images must be a tensor (N, C, H, W), got {shape}")
-    if len(images) == 0:
-        raise ValueError("images is empty; give at least one image")
+    if images.numel() == 0:
+        raise ValueError(f"images is empty, {tuple(images.shape)}; give at least one image")
     check_here(images, "images are")
     if not images.is_floating_point():
         raise TypeError(f"images are {images.dtype}; divide by 255 to get pixels in [0, 1]")
@@ -343,7 +342,11 @@ def check_images(images: Tensor, wide: bool = False) -> Tensor:
     return images.clamp(0, 1)
 
 
-@torch.no_grad()
+def widened(images: Tensor) -> Tensor:
+    """Images in float32, or float64 where they are that, which spectra are computed in."""
+    return (images if images.dtype == torch.float64 else images.float()).detach()
+
+
 def check_shown(x: Tensor) -> None:
     """Refuse pixels (B, ...) that are not finite, of which a network might make finite answers.
 
@@ -355,10 +358,9 @@ has no number there: check masks, and take smaller strengths
     # One sum sees nan and inf; where it is too large itself, the pixels are looked at one by one.
     if x.sum().isfinite() or x.isfinite().all():
         return
-    broken = (~x.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
     raise ValueError(
-        f"nan or inf in pictures {broken} of the {len(x)} that the model was to be shown; what "
-        "made them has no number there: check masks, and take smaller strengths"
+        f"nan or inf in pictures {not_finite(x)} of the {len(x)} that the model was to be shown; "
+        "what made them has no number there: check masks, and take smaller strengths"
     )
 
 

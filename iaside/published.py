@@ -22,7 +22,7 @@ from iaside.machine import (
     fingerprint_model,
     undisturbed,
 )
-from iaside.probe import PROBE, check_images, probe
+from iaside.probe import PROBE, check_images, probe, widened
 from iaside.shapley import coalitions
 from iaside.tables import Table, unfinished
 
@@ -109,9 +109,8 @@ def published_worths(
     (4, 3)
     """
     check_precision(precision)
-    images = check_images(images)
+    images = widened(check_images(images))
     device = images.device
-    images = images if images.dtype == torch.float64 else images.float()
     labels = class_labels(labels, len(images)).to(device)
     asked = probe(model, images, labels, outputs=outputs, precision=precision)
     about = {"model": fingerprint_model(asked.model, asked.answer)} | asked.about

@@ -34,7 +34,7 @@ from iaside.machine import (
     undisturbed,
 )
 from iaside.perturb import ATTACKS, attack_passes, check_values, perturb, perturb_noting
-from iaside.probe import PROBE, Asked, check_images, probe
+from iaside.probe import PROBE, Asked, check_images, probe, widened
 from iaside.score import at_floor, clean_summary, warn_of_chance
 from iaside.spectral import band_energy, check_partition
 from iaside.tables import (
@@ -121,13 +121,10 @@ def responses(
     """
     conditions = [Condition(s, float(strength), int(place)) for s, strength, place in conditions]
     conditions = list(dict.fromkeys([CLEAN, *conditions]))
-    one = pictures is images
-    images, pictures = (None if x is None else check_images(x) for x in (images, pictures))
-    images, pictures = (
-        None if x is None else (x if x.dtype == torch.float64 else x.float()).detach()
-        for x in (images, pictures)
-    )
-    pictures = images if one else pictures
+    shown = widened(check_images(images))
+    if pictures is not None:
+        pictures = shown if pictures is images else widened(check_images(pictures))
+    images = shown
     masks = check_partition(masks, *images.shape[-2:])
     for condition in conditions:
         _check_condition(condition, len(masks), heat_grid)
@@ -388,7 +385,7 @@ def fourier_noise(
     >>> sorted({round(v, 4) for v in (y - x).abs().flatten().tolist()})
     [0.0625]
     """
-    check_images(x)
+    x = check_images(x)
     check_values({"norm": norm, "seed": seed})
     index = range(len(x)) if index is None else index
     heat_cells(grid)  # which refuses what has no middle

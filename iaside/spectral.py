@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside.machine import undisturbed
+from iaside.machine import not_finite, undisturbed
 
 METRICS = ("linf", "l2", "l2_corner")
 SPACINGS = ("linear", "log2", "equal_cells", "equal_energy")
@@ -199,11 +199,12 @@ def check_partition(masks: Tensor, height: int | None, width: int) -> Tensor:
         raise TypeError(f"masks are {masks.dtype} on {masks.device}; give real numbers")
     masks = masks.detach().to_dense()
     masks = masks if masks.dtype in (torch.float32, torch.float64) else masks.float()
-    if not masks.isfinite().all():
-        raise ValueError("masks hold nan or infinity; give every frequency shares that sum to 1")
     sums = masks.sum(0, dtype=torch.float64)
-    if ((sums - 1).abs() > WHOLE).any():
-        at = int((sums - 1).abs().argmax())
+    if not sums.isfinite().all():  # one such share makes the sum so
+        raise ValueError("masks hold nan or infinity; give every frequency shares that sum to 1")
+    off = (sums - 1).abs()
+    if off.max() > WHOLE:
+        at = int(off.argmax())
         raise ValueError(
             f"masks do not share out every frequency: they sum to "
             f"{sums.flatten()[at].item():.6g} at {_named(at, height, width)} and must sum to 1, or "
@@ -213,7 +214,7 @@ def check_partition(masks: Tensor, height: int | None, width: int) -> Tensor:
     for column in {0, width // 2} if width % 2 == 0 else {0}:
         edge = masks[:, :, column]
         off = (edge - edge.roll(-1, 1).flip(1)).abs()
-        if (off > WHOLE).any():
+        if off.max() > WHOLE:
             band, row = divmod(int(off.argmax()), height)
             raise ValueError(
                 f"mask {band} is {edge[band, row].item():.6g} at "
@@ -243,8 +244,7 @@ def _called(masks: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
             f"shape {tuple(x.shape)}; {wanted}"
         )
     bands = bands.to(x)
-    broken = (~bands.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
-    if broken:
+    if broken := not_finite(bands):
         raise ValueError(
             f"the callable given as masks returned nan or infinity in bands {broken}; {wanted}"
         )
@@ -343,8 +343,10 @@ def band_energy(x: Tensor, masks: Tensor) -> Tensor:
     True
     """
     masks = check_partition(masks, *x.shape[-2:])
-    if len(x) > AT_ONCE:
-        return torch.cat([band_energy(part, masks) for part in x.split(AT_ONCE)], dim=1)
+    return torch.cat([_energy(part, masks) for part in x.split(AT_ONCE)], dim=1)
+
+
+def _energy(x: Tensor, masks: Tensor) -> Tensor:
     power = torch.fft.rfft2(x, norm="ortho").abs().square().sum(dim=1)
     power = power * _multiplicity(*x.shape[-2:]).to(power)
     power[:, 0, 0] = 0

@@ -485,9 +485,8 @@ def _check_together(
     for part, of in most.items():
         if part in values and of in values and values[part] > values[of]:
             refuse(part, f"at most {of}, which is {values[of]}: they are some of those")
-    if section == "worths":
-        if values["n_bands"] < MIN_BANDS:
-            refuse("n_bands", f"{MIN_BANDS} or more: of fewer bands the controls have no sample")
+    if section == "worths" and values["n_bands"] < MIN_BANDS:
+        refuse("n_bands", f"{MIN_BANDS} or more: of fewer bands the controls have no sample")
     if section == "architecture":
         if wrong := [m for m in values["transformers"] if m not in study["models"]]:
             refuse("transformers", f"names of `models`: {wrong[0]!r} is none; "

@@ -34,7 +34,7 @@ from iaside.machine import (
     look,
     undisturbed,
 )
-from iaside.probe import PROBE, Asked, check_images, probe
+from iaside.probe import PROBE, Asked, check_images, probe, widened
 from iaside.score import at_floor, clean_summary, warn_of_chance
 from iaside.shapley import coalitions
 from iaside.spectral import Masks, bands_of, check_masks
@@ -402,8 +402,7 @@ def prepare(
     temperature, sigma, seed, subset, outputs, sampled=False,
 ) -> Setup:
     """Check everything that `coalition_worths` takes and resolve what is left open."""
-    images = check_images(images)
-    images = (images if images.dtype == torch.float64 else images.float()).detach()
+    images = widened(check_images(images))
     device = device_of(model, device)
     check_precision(precision)
     values = _value_functions(value, temperature)

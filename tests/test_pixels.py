@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import iaside as ia
-from iaside import images, probe
+from iaside import images
 from iaside.machine import fingerprint, told_apart
 from iaside.probe import check_images, not_as_said
 from iaside.published import published_worths
@@ -92,10 +92,9 @@ def test_pixels_that_are_inside_are_not_even_copied(dtype):
 
 
 def test_single_pictures_are_clipped_and_refused_alike():
-    assert images.ROUNDED == probe.ROUNDED, "one rule at every door"
     white = torch.full((3, 40, 40), 1.0000002)
     assert torch.equal(images._as_rgb(white), torch.ones(3, 40, 40))
-    with pytest.raises(ValueError, match=r"in \[1, 1\.0000(19|2)\d*\]: divide"):
+    with pytest.raises(ValueError, match=r"from 1 to 1\.0000(19|2)\d*: divide"):
         images._as_rgb(torch.tensor([1.0, 1.00002]).expand(3, 4, 2))
 
 
