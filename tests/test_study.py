@@ -385,7 +385,8 @@ def test_own_files_are_looked_into_wherever_a_study_names_them(
     own = f"own: {{model: {own}, images: data/images/photographs, n_images: 24}}"
     text = changed("convergence:   #", "    small_cnn: {", f"    {own}\n    small_cnn: {{")
     said = refused(text, tmp_path, monkeypatch, capsys, "check")
-    assert "`convergence.networks.own`" in said and str(path if spoilt == "weights" else beside) in said
+    assert "`convergence.networks.own`" in said
+    assert str(path if spoilt == "weights" else beside) in said
 
 
 @pytest.mark.parametrize("text", ["[]", "", "stages: 3", "stages: {a: 3}", "stages: {a: {do: x}}"])
