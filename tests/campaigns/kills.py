@@ -37,7 +37,7 @@ def attempt(part: str, k: int, seed: int, place: Path) -> dict:
     seconds = stages_take(project, stage, place)
     after, whom = draw.random() * seconds, draw.choice(("all", "dvc", "runner", "kernel"))
     found = nothing(f"{stage}, {whom} after {after:.1f} of {seconds:.1f} s")
-    shutil.rmtree(project / ".partial", ignore_errors=True)
+    begin_anew(project, stage)
     started = start([*DVC, "-f", stage], project, mark)
     with contextlib.suppress(subprocess.TimeoutExpired):
         started.wait(after)
@@ -58,15 +58,18 @@ def attempt(part: str, k: int, seed: int, place: Path) -> dict:
     try:
         text, _ = again.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
-        again.kill()
+        for process in processes(mark):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        again.wait()
         return renewed(place, found | {"hangs": 1})
     if again.returncode:
         what = f"{found['what']}: {text[-500:]}"
         return renewed(place, found | {"lost": 1, "unclear": int("Traceback" in text),
                                        "what": what})  # fmt: skip
-    after = contents(project, NOT_OURS)
-    wanted = {n: h for n, h in wanted.items() if n in after or not n.startswith(KEPT)}
-    broken = {c: n for c, n in differences(after, wanted).items() if n}
+    now = contents(project, NOT_OURS)
+    wanted = {n: h for n, h in wanted.items() if n in now or not n.startswith(KEPT)}
+    broken = {c: n for c, n in differences(now, wanted).items() if n}
     if broken:
         found |= {c: len(names) for c, names in broken.items()}
         return renewed(place, found | {"what": f"{found['what']}: {broken}"})
@@ -100,12 +103,21 @@ def renewed(place: Path, found: dict) -> dict:
     return found
 
 
+def begin_anew(project: Path, stage: str) -> None:
+    """Remove what a stage would find done, also when it is forced: pictures and networks."""
+    shutil.rmtree(project / ".partial", ignore_errors=True)
+    name, _, plan = stage.partition("@")
+    if name == "training":
+        shutil.rmtree(project / "results/training/networks" / plan, ignore_errors=True)
+
+
 TIMES: dict[str, float] = {}
 
 
 def stages_take(project: Path, stage: str, place: Path) -> float:
     """How long the stage takes undisturbed, which is seen once."""
     if stage not in TIMES:
+        begin_anew(project, stage)
         before = time.monotonic()
         smoke.dvc(project, "repro", "-s", "-f", stage)
         TIMES[stage] = time.monotonic() - before
