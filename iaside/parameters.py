@@ -342,7 +342,7 @@ def commands(pipeline: Mapping, params: Mapping) -> Iterator[tuple[str, str]]:
         if "foreach" not in stage:
             yield name, command
             continue
-        path = stage["foreach"].strip("${}")
+        path = str(stage["foreach"]).strip("${}")
         items = _take(params, path)
         if not isinstance(items, dict) or not items:
             raise UsageError(f"params.yaml: {path} must hold `key: ...` lines, got {items!r}")
@@ -388,7 +388,16 @@ def read_pipeline(root: Path) -> dict:
 
 @functools.lru_cache(1)  # it takes longer than all checks of a study, and several ask
 def _pipeline(text: str) -> dict:
-    return read_yaml(text, "dvc.yaml")
+    found = read_yaml(text, "dvc.yaml")
+    stages = found.get("stages") if isinstance(found, dict) else None
+    for stage in stages.values() if isinstance(stages, dict) else [None]:
+        each = stage.get("do", stage) if isinstance(stage, dict) else None
+        if not isinstance(each, dict) or "cmd" not in each:
+            raise UsageError(
+                f"dvc.yaml: {stage!r} is no stage, `{{cmd: ..., deps: ..., outs: ...}}`: get the "
+                "file back with `git checkout dvc.yaml`"
+            )
+    return found
 
 
 def read_notebooks(root: Path) -> dict[str, dict]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from iaside import recorded
 from iaside.claims import count_verdicts
-from iaside.files import put, read_json, reading, temporary_folder, write_text
+from iaside.files import as_object, put, reading, temporary_folder, write_text
 from iaside.parameters import UsageError, read_yaml
 
 # When JupyterLab is installed, importing nbformat pulls this in and compiles a grammar (2 s).
@@ -32,25 +32,14 @@ def strip(source: str | Path, target: str | Path) -> None:
     in_place = target.exists() and target.samefile(source)
     stripped = {}
     for path in sorted(source.glob("*.ipynb")):
+        remedy = f"get it back with `git checkout {path}`"
         try:
-            notebook = read_json(path, "a notebook", f"get it back with `git checkout {path}`")
-            if notebook.get("nbformat") != 4:
-                raise UsageError(f"{path}: notebook format {notebook.get('nbformat')}, needed is 4")
+            with reading(path, "a notebook", remedy):
+                stripped[path.name] = _stripped(as_object(path.read_text(encoding="utf-8")))
         except ValueError as error:
             if in_place:
                 raise
             warnings.warn(f"{error}; it is left out", RuntimeWarning, stacklevel=2)
-            continue
-        notebook["metadata"] = {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
-        }
-        for cell in notebook["cells"]:
-            tags = cell["metadata"].get("tags")
-            cell["metadata"] = {"tags": tags} if tags else {}
-            if cell["cell_type"] == "code":
-                cell |= {"outputs": [], "execution_count": None}
-        stripped[path.name] = json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False)
     if not stripped:
         raise UsageError(f"no notebooks in {source}")
     if in_place:
@@ -62,6 +51,22 @@ def strip(source: str | Path, target: str | Path) -> None:
         for name, text in stripped.items():
             write_text(temporary / "new" / name, text + "\n")
         put(temporary / "new", target)
+
+
+def _stripped(notebook: dict) -> str:
+    """The text of a notebook without what `strip` leaves out. Errors: of many kinds."""
+    if notebook.get("nbformat") != 4:
+        raise ValueError(f"its format is {notebook.get('nbformat')}, needed is 4")
+    notebook["metadata"] = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for cell in notebook["cells"]:
+        tags = cell["metadata"].get("tags")
+        cell["metadata"] = {"tags": tags} if tags else {}
+        if cell["cell_type"] == "code":
+            cell |= {"outputs": [], "execution_count": None}
+    return json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False)
 
 
 def normalise(notebook, root: Path):
@@ -253,7 +258,8 @@ def index_html(root: Path) -> str:
     parts = ["<h1>Which frequency bands does each network live on?</h1>"]
     for noun in order:
         page = root / pages[noun][0].with_suffix(".ipynb")
-        title, lead = _title(read_json(page, "a report", f"run `dvc repro -f {noun}`"))
+        with reading(page, "a report", f"run `dvc repro -f {noun}`"):
+            title, lead = _title(as_object(page.read_text(encoding="utf-8")))
         lead = re.split(r"(?<=[.?!]) ", lead)[0]
         links = {page: html.escape(page.relative_to("results").as_posix()) for page in pages[noun]}
         if len(links) == 1 and pages[noun][0].stem == "report":

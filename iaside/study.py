@@ -14,6 +14,7 @@ import os
 import re
 import resource
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,8 @@ def check_paths(study: Mapping, root: Path) -> None:
                     f"you mean {sets[source]}?"
                 )
             place = root / source
-            if in_data(place, root) in (".", "images"):
+            around = place.is_dir() and root.resolve().is_relative_to(place.resolve())  # as .. is
+            if around or in_data(place, root) in (".", "images"):
                 raise UsageError(
                     f"`images` of section `{section}` is {source!r}, which holds sets of images "
                     f"and is none: name one of {places}, or another folder"
@@ -296,6 +298,10 @@ def _check_value(where: str, value: Any, rule: Rule | None) -> None:
     """Refuse a parameter (of a list: each) that breaks the rule of its name."""
     if value == [] and where not in MAY_BE_EMPTY:
         raise UsageError(f"{where} is an empty list: name one at least, in the study")
+    if isinstance(value, list):
+        times = Counter(v if isinstance(v, str | int | float) else repr(v) for v in value)
+        if twice := [v for v, n in times.items() if n > 1]:
+            raise UsageError(f"{where} names {twice[0]!r} more than once: leave the others out")
     if rule is None:
         return
     words, holds = rule
@@ -412,7 +418,8 @@ def _check_networks(study: Mapping, root: Path) -> None:
             entries = study_models({"models": {key: model}})
             path, recipe = entries[key]["weights"], entries[key]["recipe"]
             there = path in known or (root / path).is_file()
-            if not there and f"{Path(path).parent.as_posix()}/" not in trained:
+            ours = f"{Path(path).parent.as_posix()}/" in trained
+            if not there and not ours:
                 raise UsageError(
                     f"there are no weights at {path!r} (`{section}.{key}`): no entry of `models` "
                     "has them, no plan of `training` trains them, and no such file is there; "
@@ -424,11 +431,13 @@ def _check_networks(study: Mapping, root: Path) -> None:
                     f"`{section}.{key}` has the recipe {recipe!r}, but that of {path!r} is "
                     f"{beside!r}: correct `recipe`"
                 )
+            if there and not ours and path not in known:
+                _check_files(f"{section}.{key}", root / path, root / recipe)
     packaged = packaged_files()
     for key, entry in study["models"].items():
         path = root / entry["weights"]
         if path.is_file():
-            _check_files(key, path, root / entry["recipe"])
+            _check_files(f"models.{key}", path, root / entry["recipe"])
         elif in_data(path, root) not in packaged:
             from iaside.libraries import recipe_of  # which takes seconds to import
 
@@ -442,7 +451,7 @@ def _check_networks(study: Mapping, root: Path) -> None:
                 ) from error
 
 
-def _check_files(key: str, weights: Path, recipe: Path) -> None:
+def _check_files(where: str, weights: Path, recipe: Path) -> None:
     """Refuse weights that hold nothing, and a recipe that no network can be made of."""
     from safetensors import SafetensorError, safe_open
 
@@ -458,14 +467,14 @@ def _check_files(key: str, weights: Path, recipe: Path) -> None:
                 pass
     except (ValueError, SafetensorError) as error:
         raise UsageError(
-            f"the weights of model `{key}`, {weights}, cannot be read: {error}; put the file there "
+            f"the weights of `{where}`, {weights}, cannot be read: {error}; put the file there "
             "again, or correct `weights`"
         ) from error
     try:
-        if recipe.is_file():
-            _read_recipe(recipe)
+        if recipe.is_file() and not _read_recipe(recipe)["num_classes"]:
+            raise ValueError(f"the recipe {recipe} has num_classes 0: a study scores classes")
     except (ValueError, TypeError) as error:
-        raise UsageError(f"model `{key}`: {error}") from error
+        raise UsageError(f"`{where}`: {error}") from error
 
 
 def _check_together(

@@ -50,14 +50,15 @@ def unfinished(
     """Where a measurement in progress is kept, in a folder ``resume``; None without one.
 
     It is found again by what it is of and by the code that makes its numbers: ``module``, a
-    measuring module's ``__name__``, with all that it imports (``iaside.keys``).
+    measuring module's ``__name__``, and what folds networks, with all that they import
+    (``iaside.keys``). What a network is known by, its weights and an answer, is not all it does.
 
     >>> unfinished("x", "worths", {"seed": 0}, "worths") == unfinished("x", "worths", {}, "worths")
     False
     """
     if resume is None:
         return None
-    return Path(resume) / f"{kind}-{settings_key({**about, 'code': code_hash(module)})}"
+    return Path(resume) / f"{kind}-{settings_key({**about, 'code': code_hash(module, 'folding')})}"
 
 
 def measure_again(path: str | os.PathLike, why: str) -> None:

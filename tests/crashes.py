@@ -2,6 +2,8 @@
 
 Each time in a fork that ends at once, as by SIGKILL, before its operation k; then what a run does
 first (`tidy`), or the same writer `again`. Prints how many operations there are and what is wrong.
+These are small writers, ended between any two calls, also of those that change no file;
+`campaigns/operations.py` ends whole measurements, at points that are drawn, and fills the disk.
 """
 
 import builtins
@@ -20,7 +22,6 @@ from iaside.files import TEMPORARY, put, replacing, temporary_folder, write_text
 from iaside.notebook import save_json, tidy
 from iaside.tables import save_table
 
-os.fsync = lambda handle: None  # no power fails here, and it takes most of the time
 FUNCTIONS = {
     os: ("open", "close", "mkdir", "rmdir", "rename", "replace", "unlink", "remove", "fsync",
          "chmod", "listdir", "scandir"),
@@ -148,6 +149,7 @@ def forked(*steps):
 
 
 def main(writer, then, folder):
+    os.fsync = lambda handle: None  # no power fails here, and it takes most of the time
     write, base = WRITERS[writer], Path(folder)
     before, after, root = base / "before", base / "after", base / "killed"
     project(before)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from smoke import ROOT
 
-from iaside import keys, training, zoo
+from iaside import keys, tables, training, zoo
 from iaside.keys import MACHINERY, SOURCES, closure, code_hash, imported
 
 CACHES = (keys._tree, keys._imports, keys._digest, keys.code_hash)
@@ -27,13 +27,13 @@ def edited(monkeypatch):
         for cache in CACHES:
             cache.cache_clear()
 
-    def hashed(module, **texts):
+    def hashed(*modules, **texts):
         with monkeypatch.context() as patch:
             for name, text in texts.items():
                 data = text if isinstance(text, bytes) else text.encode()
                 patch.setitem(keys.SOURCES, name, data)
             clear()
-            return code_hash(module)
+            return code_hash(*modules)
 
     yield hashed
     clear()
@@ -265,6 +265,18 @@ def test_a_docstring_trains_nothing_again_and_code_does(a_plan, monkeypatch, edi
     commented = text_of("training").replace('"""Train the networks', '"""Train all the networks')
     assert commented != text_of("training") and now(training=commented) == []
     assert now(images=text_of("images") + "\nEDITED = 1\n") == ["small_cnn-seed0"]
+
+
+def test_the_code_of_networks_counts_for_what_is_measured_of_them(monkeypatch, edited):
+    """What they are known by, weights and the answer to an image, is not all that they do."""
+
+    def place(**texts):
+        monkeypatch.setattr(tables, "code_hash", lambda *names: edited(*names, **texts))
+        return tables.unfinished("x", "worths", {"seed": 0}, "worths")
+
+    for module in ("architectures", "convolutions", "folding", "models"):
+        assert place() == place() != place(**{module: text_of(module) + "\nEDITED = 1\n"})
+    assert place(trends=text_of("trends") + "\nEDITED = 1\n") == place()
 
 
 MEASURE = '''

@@ -135,6 +135,13 @@ def test_a_verdict_that_is_none_is_refused(study):
         report.index_html(study)
 
 
+@pytest.mark.parametrize("text", ["{}", '{"cells": [3]}', '{"cells": [{}]}', "[]", "[" * 20_000])
+def test_a_tampered_report_is_refused_by_its_name(text, study):
+    (study / "results/bands/report.ipynb").write_text(text)
+    with pytest.raises(DamagedError, match=r"bands/report.ipynb cannot be .*dvc repro -f bands"):
+        report.index_html(study)
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_what_is_recorded_cannot_act(text):
     about = {"date": text, "commit": text, "title": text, "reports": [text]}

@@ -435,7 +435,8 @@ def test_strip_drops_outputs_and_keeps_tags(tmp_path):
     assert [path.name for path in target.parent.iterdir()] == ["notebooks"]
     report.strip(source, source)
     assert (source / "10_a.ipynb").read_text() == stripped[0]
-    for text in ("", '{"nbformat": 3}'):  # somebody's own stops no other
+    spoilt = ('{"nbformat": 4}', '{"nbformat": 4, "cells": [7]}', '{"nbformat": 4, "cells": 7}')
+    for text in ("", '{"nbformat": 3}', *spoilt, "[" * 20_000):  # somebody's own stops no other
         (source / "95_mine.ipynb").write_text(text)
         with pytest.warns(RuntimeWarning, match=r"95_mine\.ipynb.* left out"):
             report.strip(source, target)

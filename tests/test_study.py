@@ -12,6 +12,7 @@ from smoke import ROOT, run
 
 from iaside import libraries, plan, study
 from iaside.images import DOWNLOADS, count_images, load_images
+from iaside.models import save_weights, untrained
 from iaside.parameters import (
     RUNTIME,
     UsageError,
@@ -87,7 +88,13 @@ BAD = [
     ("convergence_report:   #", "sizes: [5, 8, 12, 17, 24, 35, 50, 100, 200]", "sizes: [5000]",
      "convergence_report.sizes is [5000]", "two different sizes"),
     ("convergence_report:   #", "sizes: [5, 8, 12, 17, 24, 35, 50, 100, 200]", "sizes: [5, 5]",
-     "convergence_report.sizes is [5, 5]", "two different sizes"),
+     "convergence_report.sizes names 5 more", "than once"),
+    ("match:   #", "data/images/photographs", "..", "`match` is '..'", "holds sets of images"),
+    ("match:   #", "data/images/photographs", "/", "`match` is '/'", "holds sets of images"),
+    ("match:   #", "data/images/photographs", ".", "`match` is '.'", "holds sets of images"),
+    (ROBUSTNESS, "[1, 2, 3, 4, 5]", "[1, 2, 1]", "robustness.severities names 1 more", "once"),
+    (ROBUSTNESS, "blur_kernels: [3, 5, 7]", "blur_kernels: [3, 3.0]", "names 3 more", "once"),
+    (WORTHS, "[log_likelihood]", "[log_likelihood, log_likelihood]", "worths.values names", "once"),
     (RESOLUTION, "data/images/photographs", "data/images/mnist_5k.npz", "resolution.images is",
      "as in `worths`"),
     (RESOLUTION, "n_images: 24", "n_images: 23", "resolution.n_images is 23", "24, as in `worths`"),
@@ -360,6 +367,35 @@ def test_weights_that_are_nowhere_are_missed_by_their_path(
     said = refused(text, tmp_path, monkeypatch, capsys, how)
     assert "no weights at 'data/weights/mine.safetensors' (model `mine`; looked for " in said
     assert "put the file there" in said
+
+
+@pytest.mark.parametrize("spoilt", ["weights", "recipe", "classes"])
+def test_own_files_are_looked_into_wherever_a_study_names_them(
+    spoilt, data, tmp_path, monkeypatch, capsys
+):
+    path, beside = tmp_path / "own.safetensors", tmp_path / "own.json"
+    save_weights(untrained("small_cnn", 1000, 32, 0), path)
+    if spoilt == "weights":
+        path.write_bytes(path.read_bytes()[:-9])
+    elif spoilt == "recipe":
+        beside.write_text("[" * 20_000)
+    else:
+        beside.write_text(json.dumps(json.loads(beside.read_text()) | {"num_classes": 0}))
+    own = f"{{name: small_cnn, weights: {path}, recipe: {beside}}}"
+    own = f"own: {{model: {own}, images: data/images/photographs, n_images: 24}}"
+    text = changed("convergence:   #", "    small_cnn: {", f"    {own}\n    small_cnn: {{")
+    said = refused(text, tmp_path, monkeypatch, capsys, "check")
+    assert "`convergence.networks.own`" in said
+    assert str(path if spoilt == "weights" else beside) in said
+
+
+@pytest.mark.parametrize("text", ["[]", "", "stages: 3", "stages: {a: 3}", "stages: {a: {do: x}}"])
+def test_a_pipeline_that_is_none_is_said(text, own_notebooks, monkeypatch, capsys):
+    (own_notebooks / "dvc.yaml").write_text(text)
+    monkeypatch.chdir(own_notebooks)
+    assert study.main([]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith("error: dvc.yaml: ") and "git checkout" in said
 
 
 def test_the_pipelines_first_stage_checks_too(fetch, data, tmp_path, capsys, monkeypatch):

@@ -2,7 +2,8 @@
 
 The study is run once, undisturbed. A try runs one stage of it anew, sends SIGKILL to all of it or
 to one of its processes after a random time, waits until nothing of it is alive, runs the stage
-again and compares every file of the project with the undisturbed ones.
+again and compares every file of the project with the undisturbed ones. Of the corrupted pictures,
+which .partial keeps for other stages, those that are there must be the same.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from child import contents, differences, drawn, nothing
 
 MARK = "IASIDE_CAMPAIGN"  # in the environment of all that a try starts: whose they are
 NOT_OURS = (".venv", ".dvc", "__pycache__", "data", "logs")  # what DVC, Python and tests keep
+KEPT = ".partial/corrupted-"
 GRACE, LIMIT = 20, 400  # seconds until all must have ended; and for a stage that goes on
 DVC = [sys.executable, "-m", "dvc", "repro", "-s"]
 
@@ -35,6 +37,7 @@ def attempt(part: str, k: int, seed: int, place: Path) -> dict:
     seconds = stages_take(project, stage, place)
     after, whom = draw.random() * seconds, draw.choice(("all", "dvc", "runner", "kernel"))
     found = nothing(f"{stage}, {whom} after {after:.1f} of {seconds:.1f} s")
+    begin_anew(project, stage)
     started = start([*DVC, "-f", stage], project, mark)
     with contextlib.suppress(subprocess.TimeoutExpired):
         started.wait(after)
@@ -51,19 +54,22 @@ def attempt(part: str, k: int, seed: int, place: Path) -> dict:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
     started.wait()
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(project / ".dvc/tmp/lock")
     again = start([*DVC, stage], project, mark, text=True)
     try:
         text, _ = again.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
-        again.kill()
+        for process in processes(mark):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        again.wait()
         return renewed(place, found | {"hangs": 1})
     if again.returncode:
         what = f"{found['what']}: {text[-500:]}"
         return renewed(place, found | {"lost": 1, "unclear": int("Traceback" in text),
                                        "what": what})  # fmt: skip
-    broken = {c: n for c, n in differences(contents(project, NOT_OURS), wanted).items() if n}
+    now = contents(project, NOT_OURS)
+    wanted = {n: h for n, h in wanted.items() if n in now or not n.startswith(KEPT)}
+    broken = {c: n for c, n in differences(now, wanted).items() if n}
     if broken:
         found |= {c: len(names) for c, names in broken.items()}
         return renewed(place, found | {"what": f"{found['what']}: {broken}"})
@@ -82,7 +88,6 @@ def prepared(place: Path) -> tuple[Path, dict[str, str], list[str]]:
         print("the smoke study, undisturbed: about five minutes", flush=True)
         smoke.copy_project(project, smoke.ROOT / "data")
         smoke.dvc(project, "repro")
-        shutil.rmtree(project / ".partial", ignore_errors=True)
         shutil.rmtree(place / "whole", ignore_errors=True)
         shutil.copytree(project, place / "whole", symlinks=True)
         (place / "project.ready").touch()
@@ -98,12 +103,21 @@ def renewed(place: Path, found: dict) -> dict:
     return found
 
 
+def begin_anew(project: Path, stage: str) -> None:
+    """Remove what a stage would find done, also when it is forced: pictures and networks."""
+    shutil.rmtree(project / ".partial", ignore_errors=True)
+    name, _, plan = stage.partition("@")
+    if name == "training":
+        shutil.rmtree(project / "results/training/networks" / plan, ignore_errors=True)
+
+
 TIMES: dict[str, float] = {}
 
 
 def stages_take(project: Path, stage: str, place: Path) -> float:
     """How long the stage takes undisturbed, which is seen once."""
     if stage not in TIMES:
+        begin_anew(project, stage)
         before = time.monotonic()
         smoke.dvc(project, "repro", "-s", "-f", stage)
         TIMES[stage] = time.monotonic() - before

@@ -3,7 +3,8 @@
 Python tells an audit hook of every file that is opened, renamed, made or removed; fsync is wrapped.
 A scenario is run once to count its operations. A try ends it at one of them, in a process of its
 own, by SIGKILL or by "No space left on device" from then on; then it is run again, and what it
-leaves must be what an undisturbed run leaves, byte for byte and no file more.
+leaves must be what an undisturbed run leaves, byte for byte and no file more. (`crashes.py` beside
+the tests is of the writers in `iaside.files` by themselves, at every one of their calls.)
 """
 
 from __future__ import annotations
