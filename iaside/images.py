@@ -200,6 +200,8 @@ def load_images(
 
 def _labelled(source, n_classes: int | None, classes=None) -> Listing:
     """What a source holds, with labels that a network of so many classes may have."""
+    if hasattr(classes, "tolist"):  # an array or a column of names
+        classes = classes.tolist()
     found = _listing(source, Numbering(classes, n_classes))
     if found.classes is None and classes not in (None, "numbers"):
         raise ValueError(
