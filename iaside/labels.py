@@ -68,6 +68,33 @@ def plain(values, what: str) -> Tensor:
     return values.detach().to_dense().as_subclass(Tensor)
 
 
+def places(subset, n: int) -> Tensor:
+    """The indices (K,) of the images, of n, that a subset names by their places or by a mask.
+
+    Errors: TypeError/ValueError for what names none, one that is not there, or one twice.
+
+    >>> places([-1, 0], 3), places([True, False, True], 3)
+    (tensor([2, 0]), tensor([0, 2]))
+    """
+    index = plain(subset, "subset=")
+    if index.numel() == 0:
+        raise ValueError("subset=[] leaves no image; name at least one, or None for all")
+    if index.dtype == torch.bool and index.shape == (n,):
+        return places(index.nonzero()[:, 0], n)
+    if index.ndim != 1 or index.dtype == torch.bool or index.is_floating_point():
+        raise ValueError(
+            f"subset= are {index.dtype} of shape {tuple(index.shape)}; give whole numbers, or one "
+            f"True or False for each of the {n} images"
+        )
+    index = index.long().cpu()
+    if index.min() < -n or index.max() >= n:
+        raise ValueError(f"subset= names image {index[index.abs().argmax()]}, and there are {n}")
+    index = index % n
+    if len(index.unique()) < len(index):
+        raise ValueError(f"subset= names image {int(index.mode().values)} twice; name each once")
+    return index
+
+
 def _numbers(labels) -> Tensor:
     """Labels in a plain tensor, whatever holds them."""
     found = labels

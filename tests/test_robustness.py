@@ -169,6 +169,28 @@ def test_an_image_is_perturbed_alike_in_a_subset(c):
                        whole.tables["log_likelihood"][whole.row(c)][[1, 3]], atol=1e-6)
 
 
+def test_a_mask_of_images_is_no_list_of_the_places_0_and_1():
+    c = SOME[0]
+    whole = ask(Curved())
+    mask = np.arange(len(whole.tables["correct"][0])) % 3 == 2
+    some = ask(Curved(), subset={c.source: mask.tolist()}, batch_size=np.int64(3))
+    assert some.asked(some.row(c)).tolist() == np.flatnonzero(mask).tolist()
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [({"subset": {SOME[0].source: [0.5]}}, "subset= are torch.float64"),
+     ({"subset": {SOME[0].source: [99]}}, "subset= names image 99, and there are"),
+     ({"subset": {SOME[0].source: [2, 2]}}, "subset= names image 2 twice"),
+     ({"batch_size": 2.5}, "batch_size=2.5 is not possible"),
+     ({"batch_size": 0}, "batch_size=0 is not possible"),
+     ({"seed": -1}, "seed=-1 is not possible")],
+)  # fmt: skip
+def test_settings_are_refused_before_anything_is_shown(how, said):
+    with pytest.raises(ValueError, match=said):
+        ask(lambda x: pytest.fail("nothing is to be shown"), **how)
+
+
 def test_equal_images_get_random_numbers_of_their_own():
     x, y = some_images(1).repeat(2, 1, 1, 1), torch.zeros(2).long()
     r = responses(Curved(), x, y, [SOME[0], SOME[3]], MASKS, progress=False)
