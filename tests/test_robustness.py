@@ -5,6 +5,7 @@ import math
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -673,6 +674,44 @@ def test_correlation_refuses_what_does_not_fit():
 
 
 CONSTANTS = [0.3, 0.576, 1 / 3, 0.1 + 0.2, 0.7, 1e-9, 1e9, -0.3, 0.0, 2 / 7, 1e-300, 1e300, math.pi]
+
+
+A_FEW = [0.1, 0.4, 0.2, 0.9, 0.5, 0.3]
+
+
+@pytest.mark.parametrize("held", [
+    tuple(A_FEW), np.array(A_FEW), torch.tensor(A_FEW, dtype=torch.float64, requires_grad=True),
+    pd.Series(A_FEW, index=range(7, 13)), pd.Series(A_FEW, dtype="Float64"),
+    np.ma.masked_array(A_FEW, False),
+])  # fmt: skip
+def test_numbers_of_models_are_taken_from_whatever_holds_them(held):
+    assert correlation(held, [1, 2, 3, 4, 6, 5]) == correlation(A_FEW, [1, 2, 3, 4, 6, 5])
+
+
+def test_a_missing_number_is_missing_in_whatever_holds_it():
+    for held in ([None, *A_FEW[1:]], pd.Series([None, *A_FEW[1:]], dtype="Float64")):
+        assert correlation(held, range(6)).why == "x is nan for 1 of 6"
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "how"),
+    [
+        (ValueError, "x is masked in places", {"x": np.ma.masked_less(A_FEW, 0.2)}),
+        (TypeError, "y is .*; give real numbers", {"y": ["a"] * 6}),
+        (TypeError, "x is .*; give real numbers", {"x": np.array(A_FEW) + 1j}),
+        (TypeError, "x is .*; give real numbers", {"x": (a for a in A_FEW)}),
+        (TypeError, "given is .*; give real", {"given": np.array(["2026-01-01"] * 6, "M8[D]")}),
+        (ValueError, "one number per model is needed", {"x": 0.3}),
+        (ValueError, "level must lie between 0 and 1, both excluded; got 95", {"level": 95}),
+        (ValueError, "level must lie between", {"level": 0}),
+        (ValueError, "n_resamples=0 is not possible", {"n_resamples": 0}),
+        (ValueError, "n_resamples=2.5 is not possible", {"n_resamples": 2.5}),
+        (ValueError, "seed=-1 is not possible; it must be an integer from 0", {"seed": -1}),
+    ],
+)
+def test_correlation_refuses_what_are_no_numbers_and_settings(error, match, how):
+    with pytest.raises(error, match=match):
+        correlation(**{"x": A_FEW, "y": A_FEW[::-1]} | how)
 
 
 @pytest.mark.parametrize("method", robustness.METHODS)
