@@ -568,7 +568,7 @@ def bad(match, error=ValueError, model=None, images=None, labels=None, masks=MAS
         bad("sigma=inf must be a number above 0", absence="gaussian", sigma=torch.inf),
         bad("temperature=0 must be a number above 0", temperature=0),
         bad("temperature=inf must be a number above 0", temperature=torch.inf),
-        bad("nan or inf in pictures .* check masks", masks=MASKS * torch.nan,
+        bad("masks hold nan or infinity; give every", masks=MASKS * torch.nan,
             model=lambda x: x.nan_to_num().mean((2, 3))),
         bad("weights of the model hold nan: head.bias", model=spoiled()),
         bad("precision='half' is not known", precision="half"),
