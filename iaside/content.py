@@ -31,7 +31,23 @@ def by_content(kind: type) -> type:
 
     kind.__eq__, kind.__ne__ = equal, object.__ne__  # a tuple has one of its own
     kind.__hash__ = lambda self: hash(tuple(map(_hashable, self)))
+    for name in ("__lt__", "__le__", "__gt__", "__ge__"):
+        setattr(kind, name, _in_order(name))
     return kind
+
+
+def _in_order(name: str):
+    """A tuple's own comparison, which says so where arrays have none."""
+
+    def compare(self, other):
+        try:
+            return getattr(tuple, name)(self, other)
+        except (ValueError, RuntimeError) as error:  # NumPy's and torch's
+            raise TypeError(
+                f"{type(self).__name__} holds arrays, which have no order; compare entries of them"
+            ) from error
+
+    return compare
 
 
 def alike(a: object, b: object) -> bool:

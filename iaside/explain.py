@@ -260,9 +260,9 @@ def explain(
 def _explained(
     model, images, labels, partition, judged, tolerance, budget, settings
 ) -> Explanation:
-    from iaside.labels import class_labels
+    from iaside.labels import class_labels, places
     from iaside.sampling import sampled_worths
-    from iaside.spectral import band_masks
+    from iaside.spectral import band_masks, check_partition
     from iaside.worths import check_images, coalition_worths
 
     (n_bands, metric, spacing, masks), (normalise, _, _, level) = partition, judged
@@ -276,6 +276,8 @@ def _explained(
     labels = None if labels is None else class_labels(labels, len(images), soft=True)
     if masks is None:
         masks = band_masks(n_bands, tuple(images.shape[-2:]), metric, spacing, images)
+    if not callable(masks) and len(check_partition(masks, *images.shape[-2:])) == 1:
+        raise ValueError("one band has all the worth and no share to tell; take 2 bands or more")
     if normalise == "share":
         game = {k: v for k, v in settings.items() if k in _OF_THE_GAME}
         model = _worth_sharing(model, images, labels, masks, level, **game)
@@ -285,7 +287,7 @@ def _explained(
         worths = coalition_worths(model, images, labels, masks, **settings)
     hard = None if labels is None or labels.ndim == 2 else labels.cpu().numpy()
     if hard is not None and settings.get("subset") is not None:
-        hard = hard[np.asarray(settings["subset"])]
+        hard = hard[places(settings["subset"], len(hard)).numpy()]
     if hard is not None and isinstance(worths, SampledWorths):
         hard = hard[worths.images]
     return Explanation(worths, *judged, hard)
@@ -302,6 +304,7 @@ def _worth_sharing(model, images, labels, masks, level, **game) -> Asked:
     divide by."""
     import torch
 
+    from iaside.labels import places
     from iaside.machine import check_precision, device_of
     from iaside.probe import probe, widened
     from iaside.spectral import band_masks, check_masks
@@ -311,7 +314,7 @@ def _worth_sharing(model, images, labels, masks, level, **game) -> Asked:
     how = {k: game[k] for k in ("precision", "outputs") if k in game}
     check_precision(how.get("precision", "float32"))
     seen = widened(images)
-    chosen = slice(None) if subset is None else torch.as_tensor(subset)
+    chosen = slice(None) if subset is None else places(subset, len(images))
     check_masks(masks, seen[chosen])
     asked = probe(
         model, seen[chosen], None if labels is None else labels[chosen], **how,

@@ -26,7 +26,7 @@ from iaside.attribution import EXPLORERS, attribute, explore, map_passes
 from iaside.baselines import captum_attr, image_by_image, probabilities
 from iaside.files import reading
 from iaside.gradients import predictions
-from iaside.labels import class_labels
+from iaside.labels import class_labels, plain
 from iaside.machine import (
     arithmetic,
     device_of,
@@ -42,6 +42,7 @@ from iaside.perturb import (
     _seeds,
     asked_about,
     attack_passes,
+    check_values,
     perturb_noting,
 )
 from iaside.probe import PROBE, Asked, check_images, probe
@@ -134,12 +135,12 @@ def ties(attribution: Tensor, rank: str = "pixel") -> np.ndarray:
 
     Shapes: attribution (B, C, H, W); returns (B,) float64. rank: as in ``insertion``: with
     ``channel`` the share of the values that another one of their channel equals.
-    Errors: ValueError for an unknown rank.
+    Errors: those of ``insertion`` for attributions and rank.
 
     >>> ties(torch.tensor([[[[0.0, 0.0], [3.0, 1.0]]]])).tolist()
     [0.5]
     """
-    ordered = _ranked(attribution, rank).sort(dim=2).values
+    ordered = _ranked(_map(attribution), rank).sort(dim=2).values
     equal = ordered[..., 1:] == ordered[..., :-1]
     tied = F.pad(equal, (1, 0)) | F.pad(equal, (0, 1))
     return tied.double().mean((1, 2)).numpy()
@@ -151,7 +152,9 @@ def curve_area(curves: np.ndarray) -> np.ndarray:
     >>> float(curve_area([0.0, 1.0, 1.0]))
     0.75
     """
-    curves = np.asarray(curves, dtype=float)
+    curves = plain(curves, "curves").double().numpy()
+    if curves.shape[-1:] < (2,):
+        raise ValueError(f"curves are {curves.shape}; a curve has two points or more")
     return (curves.sum(-1) - (curves[..., 0] + curves[..., -1]) / 2) / (curves.shape[-1] - 1)
 
 
@@ -185,7 +188,7 @@ def infidelity(
     from captum.metrics import infidelity as measure
 
     images = check_images(images)
-    model, targets = _check_maps(model, images, targets, attribution, outputs)
+    model, targets, attribution = _check_maps(model, images, targets, attribution, outputs)
     seeds = _seeds(seed, first, len(images))
 
     def noise(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -216,9 +219,18 @@ def map_similarity(first: Tensor, second: Tensor) -> np.ndarray:
     >>> map_similarity(a, 2 * a).round(6).tolist()
     [1.0]
     """
+    first, second = _map(first), _map(second)
+    if first.shape != second.shape:
+        raise ValueError(
+            f"attributions are {tuple(first.shape)} and {tuple(second.shape)}; give two of the "
+            "same images"
+        )
     a, b = (t.sum(1).abs().flatten(1).cpu().double().numpy() for t in (first, second))
     # A pixel is known to the roundings of its channels, in the precision of the map.
-    rounding = [4 * t.shape[1] * torch.finfo(t.dtype).eps for t in (first, second)]
+    rounding = [
+        4 * t.shape[1] * torch.finfo(torch.promote_types(t.dtype, torch.float16)).eps
+        for t in (first, second)
+    ]
     still = flat(a, tolerance=rounding[0]) | flat(b, tolerance=rounding[1])
     a, b = stats.rankdata(a, axis=1), stats.rankdata(b, axis=1)
     a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
@@ -237,8 +249,12 @@ def completeness_gap(attribution: Tensor, change: Tensor) -> np.ndarray:
     >>> completeness_gap(torch.ones(1, 1, 2, 2), torch.tensor([5.0])).round(3).tolist()
     [0.2]
     """
-    total = attribution.cpu().double().sum((1, 2, 3)).numpy()
-    change = change.cpu().double().numpy()
+    total = _map(attribution).cpu().double().sum((1, 2, 3)).numpy()
+    change = plain(change, "changes").cpu().double().numpy()
+    if change.shape != total.shape:
+        raise ValueError(
+            f"changes are {change.shape}, and there are {len(total)} maps; give one for each"
+        )
     off, size = np.abs(total - change), np.abs(change)
     return np.divide(off, size, out=np.full(len(size), np.nan), where=size > 0)
 
@@ -251,11 +267,12 @@ def _curves(
     put_in: bool,
 ) -> np.ndarray:  # fmt: skip
     images = check_images(images, wide=True)
+    check_values({"steps": steps, "batch_size": batch_size})
     without, seeds = _substrate(images, substrate), _seeds(seed, first, len(images))
-    model, targets = _check_maps(model, images, targets, attribution, outputs)
+    model, targets, attribution = _check_maps(model, images, targets, attribution, outputs)
     start, end = (without, images) if put_in else (images, without)
     pixels = attribution.shape[-2] * attribution.shape[-1]
-    if not 1 <= steps <= pixels:
+    if steps > pixels:
         raise ValueError(f"steps={steps!r} must be from 1 to {pixels}, the number of pixels")
     counts = (torch.arange(steps + 1) * pixels / steps).round().long()
     places = _places(attribution, rank, seeds).to(start.device)
@@ -263,7 +280,7 @@ def _curves(
     with arithmetic("float32", start.device):
         for a, b, place, target in zip(start, end, places, targets, strict=True):
             scores = []
-            for part in counts.to(place).split(batch_size):
+            for part in counts.to(place).split(int(batch_size)):
                 new = place < part[:, None, None, None]
                 shown = torch.where(new, b, a)
                 scores.append(model(shown).softmax(1)[:, target])
@@ -289,7 +306,7 @@ def _ranked(attribution: Tensor, rank: str) -> Tensor:
     """
     if rank not in RANKS:
         raise ValueError(f"rank={rank!r} is not known; choose one of {', '.join(RANKS)}")
-    values = attribution.detach().cpu().flatten(2)
+    values = attribution.cpu().flatten(2)
     values = values.to(torch.promote_types(values.dtype, torch.float32))
     return values if rank == "channel" else functools.reduce(torch.add, values.split(1, dim=1))
 
@@ -298,6 +315,11 @@ def _substrate(images: Tensor, substrate: str) -> Tensor:
     if substrate == "zero":
         return torch.zeros_like(images)
     if substrate == "blur":
+        if min(images.shape[-2:]) < 6:
+            raise ValueError(
+                f"substrate='blur' needs images of at least 6 pixels a side, got "
+                f"{tuple(images.shape[-2:])}; take another one of {', '.join(SUBSTRATES)}"
+            )
         return gaussian_blur(images, 11, 5.0)
     if substrate == "mean":
         return images.mean((2, 3), keepdim=True).expand_as(images)
@@ -306,15 +328,27 @@ def _substrate(images: Tensor, substrate: str) -> Tensor:
 
 def _check_maps(
     model, images: Tensor, targets: Tensor, attribution: Tensor, outputs: str
-) -> tuple[Asked, Tensor]:
+) -> tuple[Asked, Tensor, Tensor]:
+    attribution = _map(attribution)
     if attribution.shape != images.shape:
         raise ValueError(
             f"attributions are {tuple(attribution.shape)} and images {tuple(images.shape)}; "
             "give one value per pixel and channel of each image"
         )
+    return *asked_about(model, images, targets, outputs), attribution
+
+
+def _map(attribution: Tensor) -> Tensor:
+    """Attributions as plain finite numbers (B, C, H, W), from a tensor or an array."""
+    attribution = plain(attribution, "attributions")
+    if attribution.ndim != 4:
+        raise ValueError(
+            f"attributions are {tuple(attribution.shape)}; give (B, C, H, W), one value per pixel "
+            "and channel of each image"
+        )
     if not attribution.isfinite().all():
         raise ValueError("attributions must be finite, got nan or infinity; see how they were made")
-    return asked_about(model, images, targets, outputs)
+    return attribution
 
 
 # -- many methods on the same images ---------------------------------------------------------------

@@ -9,6 +9,7 @@ import io
 import itertools
 import os
 import re
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -119,12 +120,16 @@ class Numbering:
         else:
             given = {name: k for k, name in enumerate(self.classes)}
             if len(given) < len(self.classes):
-                raise ValueError(f"classes={list(self.classes)[:5]} names a class twice.")
+                raise ValueError(f"classes={[*self.classes][:5]} names a class twice.")
+        # What reads as one name may be another one on disk, with accents as a Mac writes them.
+        alike = {unicodedata.normalize("NFC", str(name)): index for name, index in given.items()}
+        alike = {name: alike.get(unicodedata.normalize("NFC", name)) for name in places}
+        given = {name: index for name, index in alike.items() if index is not None} | given
         if absent := [name for name in places if name not in given]:
             raise ValueError(
                 f"classes= gives no index for {', '.join(map(repr, absent[:3]))} "
                 f"({len(absent)} of {len(places)} classes of {where}); it names "
-                f"{', '.join(map(repr, [*given][:3]))}, ..."
+                f"{', '.join(map(repr, [*given][:3])) or 'none'}."
             )
         for name in places:
             # Integral: NumPy's integers too
@@ -282,7 +287,9 @@ def _below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
 def _said(left_out: Counter) -> str:
     counts = ", ".join(f"{n} {kind}" for kind, n in sorted(left_out.items()))
     heif = f"; {_INSTALL_HEIF}" if _HEIF & set(left_out) else ""
-    return f"{left_out.total()} files left out, which Pillow does not read here: {counts}{heif}"
+    files = all(kind.startswith(".") or kind == "without an ending" for kind in left_out)
+    why = ", which Pillow does not read here" if files else ""
+    return f"{left_out.total()} files left out{why}: {counts}{heif}"
 
 
 def _warn_left_out(folder: Path, left_out: Counter) -> None:
@@ -457,12 +464,14 @@ def _validation(val: Path, known: Mapping[str, int]) -> tuple[list[tuple[Path, s
 def labelled_files(folder: Path, numbering: Numbering) -> Labelled:
     """Images and a labels.csv."""
     table = folder / "labels.csv"
-    name_of = {}
     rows = _rows(table)
+    images, left_out = _find_images(folder)
+    on_disk = {_place(path): path for path in images}
+    name_of = {}
     for file, label in rows:
         # Windows writes backslashes.
         path = folder / (file if (folder / file).is_file() else file.replace("\\", "/"))
-        name_of[path] = label
+        name_of[on_disk.get(_place(path), path)] = label
     if len(name_of) < len(rows):
         raise ValueError(f"{table} names some file twice: keep one row per file.")
     if absent := [p.name for p in name_of if not p.is_file()]:
@@ -470,7 +479,6 @@ def labelled_files(folder: Path, numbering: Numbering) -> Labelled:
             f"{table} names {len(absent)} files that are not there: "
             f"{', '.join(absent[:3])}. Add them or remove their rows."
         )
-    images, left_out = _find_images(folder)
     if unlabelled := [p.name for p in images if p not in name_of]:
         raise ValueError(
             f"{len(unlabelled)} images in {folder} have no row in labels.csv: "
@@ -482,6 +490,12 @@ def labelled_files(folder: Path, numbering: Numbering) -> Labelled:
     numbers = _given_indices(name_of, table) if numbering.classes in (None, "numbers") else {}
     index = numbers or numbering.index(sorted(set(name_of.values())), table)
     return Labelled(files, [index[name_of[p]] for p in files], None if numbers else index)
+
+
+def _place(path: Path) -> str:
+    """The same for all ways to write a path: from here or from the root, e with its accent or e
+    and an accent, as the files of a Mac come."""
+    return unicodedata.normalize("NFC", os.path.abspath(path))
 
 
 def _given_indices(name_of: dict[Path, str], table: Path) -> dict[str, int]:

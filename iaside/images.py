@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ from iaside.folders import (
     refuse_deep,
 )
 from iaside.folders import tiny_imagenet as tiny_imagenet_files
-from iaside.labels import class_labels
+from iaside.labels import class_labels, plain
 from iaside.machine import ROUNDED, told_apart, undisturbed
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -151,9 +152,9 @@ def load_images(
     else:
         raise ValueError("labels=False returns no labels: leave classes= and return_classes= out.")
     total = len(kinds)
-    if n is not None and not 1 <= n <= total:
+    if n is not None and not (_is_count(n) and 1 <= n <= total):
         raise ValueError(
-            f"n={n} images asked of {_called(source)}, which holds {total}: "
+            f"n={n!r} images asked of {_called(source)}, which holds {total}: "
             f"take n between 1 and {total}, or None for all."
         )
     fit = _fitter(like.recipe if like is not None else None, input_size)
@@ -198,6 +199,8 @@ def load_images(
 
 def _labelled(source, n_classes: int | None, classes=None) -> Listing:
     """What a source holds, with labels that a network of so many classes may have."""
+    if hasattr(classes, "tolist"):  # an array or a column of names
+        classes = classes.tolist()
     found = _listing(source, Numbering(classes, n_classes))
     if found.classes is None and classes not in (None, "numbers"):
         raise ValueError(
@@ -340,7 +343,7 @@ def split_size(
         if (name := Path(source).name) not in SIZES:
             raise
         n, held, all_classes = SIZES[name]
-        kinds = classes if isinstance(classes, int) else len(classes or range(all_classes))
+        kinds = classes if isinstance(classes, Integral) else len(classes or range(all_classes))
         if not held:
             held = round(held_out * n)
             n -= held
@@ -351,12 +354,12 @@ def split_size(
 
 def _halves(source, held_out: float, seed: int, classes) -> list[tuple]:
     """(reader, [(index, label)], names) of both halves."""
-    only = None if classes is None or isinstance(classes, int) else list(classes)
+    only = None if classes is None or isinstance(classes, Integral) else list(classes)
     official = not only and _layout(source) is not None
     splits = ("train", "test") if official else ("all",)
     listings = [_listing(source, Numbering(own=True), split, only) for split in splits]
     kinds = sorted(set().union(*(listing.labels for listing in listings)))
-    if isinstance(classes, int):
+    if isinstance(classes, Integral):
         if not 2 <= classes <= len(kinds):
             raise ValueError(
                 f"classes={classes}: {_called(source)} has {len(kinds)}; take 2 or more of them."
@@ -385,12 +388,24 @@ def stratified_order(labels: Sequence[int], seed: int) -> list[int]:
     2
     """
     labels = np.asarray(labels)
+    _check_seed(seed)
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     place = np.empty(len(labels))
     for label in np.unique(labels):
         members = shuffled[labels[shuffled] == label]
         place[members] = (np.arange(len(members)) + 0.5) / len(members)
     return shuffled[np.argsort(place[shuffled], kind="stable")].tolist()
+
+
+def _check_seed(seed: int) -> None:
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"seed={seed!r} is not possible; it must be an integer from 0")
+
+
+def _is_count(value) -> bool:
+    """Whether it is a whole number, as 2 and 2.0 are."""
+    whole = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+    return whole and math.isfinite(value) and value == int(value)
 
 
 def fetch_images(source) -> None:
@@ -452,8 +467,8 @@ def _called(source) -> str:
 
 def _drawing_order(labels: list[int], seed: int) -> list[int]:
     """All indices in the order in which they are drawn: one of each label, then a second, ..."""
-    rng = np.random.default_rng(seed)
-    shuffled = rng.permutation(len(labels))
+    _check_seed(seed)
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
     rank = dict.fromkeys(labels, -1)  # how many of this label came before
     keys = []
     for place, k in enumerate(shuffled.tolist()):
@@ -482,6 +497,12 @@ def _listing(
             raise TypeError(
                 "source must be a name, a path or a Dataset with a length and items, "
                 f"got {type(source).__name__}{within}."
+            )
+        if isinstance(source, Mapping) or hasattr(source, "iloc"):
+            raise TypeError(
+                f"source is a {type(source).__name__} of {', '.join(map(str, source))!s:.60}: give "
+                "a Dataset or list of pairs (image, label), such as one of its parts or "
+                "list(zip(images, labels))."
             )
         return _from_dataset(source, _called(source))
     path = _found(source)
@@ -536,6 +557,8 @@ def _found(source: str | Path) -> Path:
             f"folder or .npz ('.' for this one), or a packaged set: {', '.join(PACKAGED)}."
         )
     path = Path(PACKAGED.get(str(source), source))
+    if not path.exists():
+        path = Path(os.path.expanduser(path))
     if str(source) in DOWNLOADS and not path.exists():
         path = Path("data/images") / path
     for candidate in (path, PROJECT / path):
@@ -582,9 +605,7 @@ def _from_npz(path: Path) -> Listing:
     def read(k):
         if images.dtype == np.uint8:
             return Image.fromarray(images[k])
-        return torch.from_numpy(
-            images[k][None] if images.ndim == 3 else images[k].transpose(2, 0, 1).copy()
-        )
+        return images[k][None] if images.ndim == 3 else images[k].transpose(2, 0, 1)
 
     return Listing(read, indices, lambda k: f"image {k} of {path}")
 
@@ -626,15 +647,18 @@ def _item_labels(dataset) -> Sequence:
 def _label_of(item, k: int):
     if isinstance(item, tuple | list) and len(item) == 2:
         return item[1]
-    kind, pair = type(item).__name__, "(item[0], item[1])"
+    kind, pairs = type(item).__name__, "list(zip(images, labels))"
     if isinstance(item, Mapping) and len(item) > 1:
-        image, label, *_ = map(repr, item)
-        kind, pair = f"{kind} with {image}, {label}", f"(item[{image}], item[{label}])"
+        label = next((key for key in item if "label" in str(key).lower()), [*item][1])
+        image = next(key for key in item if key != label)
+        kind = f"{kind} with {', '.join(map(repr, item))}"
+        pairs = f"[(item[{image!r}], item[{label!r}]) for item in data]"
     elif isinstance(item, tuple | list):
         kind = f"{kind} of {len(item)}"
+        pairs = "[(item[0], item[1]) for item in data]" if len(item) > 2 else pairs
     raise TypeError(
-        f"item {k} of the source is a {kind}: it must be a pair (image, label); make a list of "
-        f"such, [{pair} for item in data]."
+        f"item {k} of the source is a {kind:.99}: it must be a pair (image, label); make a list "
+        f"of such, {pairs}."
     )
 
 
@@ -669,7 +693,13 @@ def _fitter(recipe: dict | None, input_size) -> Callable[[Image.Image | Tensor],
     if input_size is None:
         size = recipe["input_size"][-2:]
     else:
-        size = [input_size] * 2 if isinstance(input_size, int) else input_size
+        size = [input_size] * 2 if isinstance(input_size, Real) else input_size
+        if (not isinstance(size, Sequence | np.ndarray) or len(size) != 2
+                or not all(_is_count(side) and side >= 1 for side in size)):  # fmt: skip
+            raise ValueError(
+                f"input_size={input_size!r:.60} is not possible; it must be (H, W) or one side, in "
+                "whole pixels"
+            )
     size = [int(side) for side in size]
     recipe = recipe or {"crop_pct": 1.0, "interpolation": "bicubic"}
     mode = recipe.get("crop_mode", "center")
@@ -704,7 +734,7 @@ def _fitter(recipe: dict | None, input_size) -> Callable[[Image.Image | Tensor],
 
 def _as_rgb(image):
     """A picture, PIL's or an array, in three channels; 28-pixel grey squares padded."""
-    if isinstance(image, Image.Image):
+    if isinstance(image, Image.Image) and min(image.size) > 0:
         refuse_deep(image)
         digit = image.mode == "L" and image.size == (28, 28)
         try:
@@ -731,15 +761,7 @@ def _as_rgb(image):
 
 def _channels_first(image) -> Tensor:
     """A tensor or array as a plain float32 tensor, (C, H, W) where it is (H, W) or (H, W, C)."""
-    if not isinstance(image, Tensor):
-        array = np.asarray(image)
-        if array.dtype.kind not in "biuf":
-            raise TypeError(
-                f"an image is a {type(image).__name__}: it must be PIL's, or an array (3, H, W)."
-            )
-        # a copy, as torch takes no mirrored, read-only or big-endian memory
-        image = torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
-    image = image.detach().as_subclass(Tensor).cpu()
+    image = plain(image, "the pixels of an image").cpu()
     image = image.float() / 255 if image.dtype == torch.uint8 else image.float()
     if image.ndim == 2:
         return image[None]

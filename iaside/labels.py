@@ -1,10 +1,14 @@
-"""Labels as people have them -> one class index per image, or probabilities."""
+"""Numbers as people have them -> plain tensors; labels -> one class index per image, or
+probabilities.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from iaside.machine import told_apart
 
 
 def class_labels(labels, n: int, soft: bool = False) -> Tensor:
@@ -20,10 +24,6 @@ def class_labels(labels, n: int, soft: bool = False) -> Tensor:
     tensor([1, 0])
     """
     labels = _numbers(labels)
-    if labels.is_meta:
-        raise ValueError(
-            "labels are on the meta device, where numbers are not kept; make them on the CPU"
-        )
     if labels.shape[1:] == (1,):
         labels = labels[:, 0]
     if labels.ndim not in (1, 2) or len(labels) != n:
@@ -33,6 +33,66 @@ def class_labels(labels, n: int, soft: bool = False) -> Tensor:
             if labels.ndim else f"labels={labels.item()!r} is one number; give one label per image"
         )
     return _of_rows(labels, soft) if labels.ndim == 2 else _indices(labels)
+
+
+def plain(values, what: str) -> Tensor:
+    """Real numbers as a dense tensor without a history, whatever tensor or array holds them.
+
+    what: in words, for the errors.  A tensor that is plain already is not copied, an array is:
+    torch takes no mirrored, read-only or big-endian memory.
+    Errors: TypeError for what are no real numbers; ValueError for masked ones, rows of different
+    lengths, and what is on the meta device.
+
+    >>> plain(np.arange(3.0)[::-1], "maps")
+    tensor([2., 1., 0.], dtype=torch.float64)
+    """
+    if not isinstance(values, Tensor):
+        if np.ma.is_masked(values):
+            raise ValueError(f"{what} are masked in places, where there is no number; fill them")
+        try:
+            array = np.asarray(values)
+        except ValueError as error:
+            raise ValueError(f"{what} have rows of different lengths") from error
+        if array.dtype.kind not in "biuf":
+            kind = f"n array of {array.dtype}" if values is array else f" {type(values).__name__}"
+            raise TypeError(f"{what} are a{kind}; give real numbers")
+        wide = np.dtype(float) if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
+        return torch.from_numpy(array.astype(wide))
+    if values.is_complex() or values.is_quantized or values.is_nested:
+        kind = "nested" if values.is_nested else values.dtype
+        raise TypeError(f"{what} are {kind}; give real numbers in an ordinary tensor")
+    if values.is_meta:
+        raise ValueError(
+            f"{what} are on the meta device, where numbers are not kept; make them on the CPU"
+        )
+    return values.detach().to_dense().as_subclass(Tensor)
+
+
+def places(subset, n: int) -> Tensor:
+    """The indices (K,) of the images, of n, that a subset names by their places or by a mask.
+
+    Errors: TypeError/ValueError for what names none, one that is not there, or one twice.
+
+    >>> places([-1, 0], 3), places([True, False, True], 3)
+    (tensor([2, 0]), tensor([0, 2]))
+    """
+    index = plain(subset, "subset=")
+    if index.numel() == 0:
+        raise ValueError("subset=[] leaves no image; name at least one, or None for all")
+    if index.dtype == torch.bool and index.shape == (n,):
+        return places(index.nonzero()[:, 0], n)
+    if index.ndim != 1 or index.dtype == torch.bool or index.is_floating_point():
+        raise ValueError(
+            f"subset= are {index.dtype} of shape {tuple(index.shape)}; give whole numbers, or one "
+            f"True or False for each of the {n} images"
+        )
+    index = index.long().cpu()
+    if index.min() < -n or index.max() >= n:
+        raise ValueError(f"subset= names image {index[index.abs().argmax()]}, and there are {n}")
+    index = index % n
+    if len(index.unique()) < len(index):
+        raise ValueError(f"subset= names image {int(index.mode().values)} twice; name each once")
+    return index
 
 
 def _numbers(labels) -> Tensor:
@@ -46,12 +106,9 @@ def _numbers(labels) -> Tensor:
                 found = found.astype(float).filled(np.nan)
             found = np.asarray(found)
             found = np.array(found.tolist()) if found.dtype == object else found
-            found = torch.from_numpy(found.astype(found.dtype.newbyteorder("=")))  # a copy
+            found = plain(found, "labels")
             if isinstance(labels, list | tuple) and found.is_floating_point():
                 found = found.to(torch.get_default_dtype())
-        if found.is_complex():
-            raise TypeError("complex numbers have no order")
-        return found.detach().to_dense().as_subclass(Tensor)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # names, rows of lengths
         many = isinstance(labels, list | tuple) and any(
             isinstance(one, list | tuple | set | np.ndarray | Tensor) for one in labels
@@ -59,6 +116,7 @@ def _numbers(labels) -> Tensor:
         why = "are several labels an image" if many else "are no numbers"
         text = " ".join(str(labels).split())[:40]
         raise TypeError(f"labels {text!r} {why}; give one integer class index per image") from error
+    return plain(found, "labels")
 
 
 def _of_rows(labels: Tensor, soft: bool) -> Tensor:
@@ -89,7 +147,7 @@ def _indices(labels: Tensor) -> Tensor:
         odd = ~((labels == labels.round()) & (labels.abs() < 2**53))
         if odd.any():
             k = int(odd.nonzero()[0])
-            raise ValueError(
-                f"the label of image {k} is {labels[k].item():.6g}; class indices must be integers"
-            )
+            given = labels[k].item()
+            shown = told_apart(given, round(given)) if abs(given) < 2**53 else f"{given:.6g}"
+            raise ValueError(f"the label of image {k} is {shown}; class indices must be integers")
     return labels.long()

@@ -57,7 +57,7 @@ def device_of(model: object, device: str | torch.device | None) -> torch.device:
     at = next(iter(model.parameters()), None) if isinstance(model, torch.nn.Module) else None
     if device is None:
         return at.device if at is not None else torch.device("cpu")
-    device = torch.device(device)
+    device = pick_device(device)
     if at is not None and at.device.type != device.type:
         raise ValueError(f"the model is on {at.device}, not on {device}; use model.to('{device}')")
     return device

@@ -62,6 +62,7 @@ _ALLOWED = {  # option -> (what is allowed, in words and as a test)
     "severity": ("1, 2, 3, 4 or 5", lambda v: _is(Integral, v) and 1 <= v <= 5),
     "eps": ("from 0 to 1, as pixels are: 4/255, not 4", lambda v: _is(Real, v) and 0 <= v <= 1),
     "steps": ("an integer from 1", lambda v: _is(Integral, v) and v >= 1),
+    "batch_size": ("an integer from 1", lambda v: _is(Integral, v) and v >= 1),
     "energy": ("a number above 0, as a share of the image's", lambda v: _is(Real, v) and v > 0),
 }
 

@@ -97,6 +97,7 @@ def importance(
     models = list(dict.fromkeys(frame["model"]))
     if ax is not None and len(models) > 1:
         raise ValueError(f"ax= is one panel, and there are {len(models)} models: leave it out")
+    _check_panel(ax)
     axes = panels(len(models), width=4.2, height=2.9, sharey=True)[1] if ax is None else [ax]
     axes = np.array(axes, dtype=object)
     for axis, model in zip(axes, models, strict=True):
@@ -501,8 +502,16 @@ def panels(n: int, width: float, height: float, sharey: bool = False, columns: i
     return figure, axes.flat[:n]
 
 
+def _check_panel(ax: Axes | None) -> None:
+    """Refuse what is no panel of two axes: a figure, an array of panels, one in space."""
+    if ax is not None and (not isinstance(ax, Axes) or ax.name == "3d"):
+        kind = "panel in space" if isinstance(ax, Axes) else type(ax).__name__
+        raise TypeError(f"ax= is a {kind}; give one Axes, such as plt.subplots()[1]")
+
+
 def _one(ax: Axes | None, figsize: tuple[float, float]) -> Axes:
     """A panel of the caller's, or the only one of a new figure."""
+    _check_panel(ax)
     return subplots(figsize=figsize)[1][0, 0] if ax is None else ax
 
 

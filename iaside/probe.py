@@ -37,6 +37,7 @@ from iaside.machine import ROUNDED, arithmetic, as_outside, not_finite, told_apa
 PROBE = 6  # pictures that a probe shows a model
 LEAST = 1e-6  # of answers to the same: the tolerance, as well as SPREAD
 WIDE = torch.float32, torch.float64
+WHOLE_NUMBERS = torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64
 ABOUT_DTYPE = re.compile(r"dtype|scalar type|Input type|same type|data type")
 
 
@@ -327,8 +328,13 @@ def check_images(images: Tensor, wide: bool = False) -> Tensor:
     if images.numel() == 0:
         raise ValueError(f"images is empty, {tuple(images.shape)}; give at least one image")
     check_here(images, "images are")
+    if images.layout != torch.strided:
+        raise TypeError("images are sparse; give images.to_dense()")
+    if images.numel() == 0:
+        raise ValueError(f"images are {tuple(images.shape)} and have no pixels")
     if not images.is_floating_point():
-        raise TypeError(f"images are {images.dtype}; divide by 255 to get pixels in [0, 1]")
+        real = "divide by 255" if images.dtype in WHOLE_NUMBERS else "give real numbers"
+        raise TypeError(f"images are {images.dtype}; {real} to get pixels in [0, 1]")
     if wide and images.dtype not in WIDE:
         raise TypeError(f"images are {images.dtype}; give float32 or float64 pixels in [0, 1]")
     low, high = images.min().item(), images.max().item()

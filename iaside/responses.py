@@ -22,7 +22,7 @@ from tqdm import tqdm
 from iaside.corruptions import SETS, VERSION, strengths_for
 from iaside.files import held, read_npz, remove_unused, replacing
 from iaside.keys import code_hash
-from iaside.labels import class_labels
+from iaside.labels import class_labels, places
 from iaside.machine import (
     arithmetic,
     check_precision,
@@ -149,12 +149,13 @@ def responses(
         }
     device = device_of(model, None)
     check_precision(precision)
-    subset = {s: np.asarray(chosen, dtype=int) for s, chosen in (subset or {}).items()}
+    check_values({"batch_size": batch_size, "seed": seed})
+    subset = {s: places(chosen, len(images)).numpy() for s, chosen in (subset or {}).items()}
     labels = class_labels(labels, len(images)).cpu()
     asked = probe(
         model, images, labels, outputs=outputs, precision=precision, device=device
     )
-    answer = _answerer(asked, precision, device, batch_size)
+    answer = _answerer(asked, precision, device, int(batch_size))
     provenance = {
         "model": fingerprint_model(asked.model, asked.answer),
         **asked.about,

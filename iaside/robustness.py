@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -236,7 +237,9 @@ def correlation(
     to 7 models. loo: the range of the estimate when one model is left out.
 
     Shapes: x, y, given, groups (n,), one per model.
-    Errors: ValueError for unequal lengths, an unknown method, or given or groups with ``kendall``.
+    Errors: ValueError for unequal lengths, an unknown method, given or groups with ``kendall``,
+    masked numbers, a level outside (0, 1), no resamples or a seed below 0; TypeError for what are
+    no real numbers.
     What is constant but for rounding, of all models or within every group, has no correlation, nor
     have NaN, an infinity (but for its rank), and what ``given`` says everything about: NaN
     throughout, and ``why`` says which.
@@ -246,9 +249,10 @@ def correlation(
     >>> round(r.estimate, 3), r.low > 0, r.p < 0.01
     (0.905, True, True)
     """
-    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    z = None if given is None else np.asarray(given, dtype=float)
-    n = len(x)
+    x, y = _numbers(x, "x"), _numbers(y, "y")
+    z = None if given is None else _numbers(given, "given")
+    _check_resampling(level, n_resamples, seed)
+    n = x.size
     g = np.zeros(n, int) if groups is None else _numbered(groups)
     if x.ndim != 1 or any(v.shape != x.shape for v in (y, g, x if z is None else z)):
         raise ValueError(
@@ -297,6 +301,30 @@ def correlation(
     if n > 2:
         p = _permutation_p(x, y, z, method, g, estimate, seed)
     return Correlation(estimate, low, high, p, loo_low, loo_high, n)
+
+
+def _numbers(values: ArrayLike, name: str) -> np.ndarray:
+    """Real numbers as float64: of a tensor, a column, a list in which None is a missing one."""
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name} is masked in places, where there is no number; leave these out")
+    values = values.detach().cpu() if hasattr(values, "detach") else values
+    try:
+        if np.asarray(values).dtype.kind in "biufO":
+            return np.asarray(values, dtype=float)
+    except (TypeError, ValueError, OverflowError):  # words in it, rows of different lengths
+        pass
+    text = " ".join(str(values).split())[:40]
+    raise TypeError(f"{name} is {text!r}; give real numbers, one per model")
+
+
+def _check_resampling(level: float, n_resamples: int, seed: int) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, both excluded; got {level!r}")
+    for name, value, least in (("n_resamples", n_resamples, 1), ("seed", seed, 0)):
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+            raise ValueError(
+                f"{name}={value!r} is not possible; it must be an integer from {least}"
+            )
 
 
 def coefficients(

@@ -28,6 +28,8 @@ class Interval(NamedTuple):
     '0.25 [0.06, 0.50]'
     >>> f"{Interval(0.25, np.nan, np.nan, np.nan):.2f}"
     '0.25 (no interval)'
+    >>> f"{Interval(*np.array([[0.25, 1], [0.1, 0.1], [0, 0.75], [0.5, 1.25]])):.2f}"
+    '0.25 [0.00, 0.50], 1.00 [0.75, 1.25]'
     """
 
     estimate: np.ndarray
@@ -36,6 +38,9 @@ class Interval(NamedTuple):
     high: np.ndarray
 
     def __format__(self, spec: str) -> str:
+        if np.ndim(self.estimate):
+            each = zip(*(np.ravel(values) for values in self), strict=True)
+            return ", ".join(format(Interval(*one), spec) for one in each)
         if np.isnan(self.estimate):
             return "none"
         if np.isnan(self.low):

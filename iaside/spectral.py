@@ -7,7 +7,9 @@ so every band of a real image is a real image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -54,9 +56,11 @@ def band_masks(
         raise ValueError(f"metric={metric!r} is not known; choose one of {', '.join(METRICS)}")
     if spacing not in SPACINGS:
         raise ValueError(f"spacing={spacing!r} is not known; choose one of {', '.join(SPACINGS)}")
+    if len(size) != 2 or not all(_is_whole(side) for side in size):
+        raise ValueError(f"size={size!r} must be (H, W), two whole numbers of pixels")
     height, width = size
-    if n_bands < 1:
-        raise ValueError(f"n_bands={n_bands} must be at least 1")
+    if not _is_whole(n_bands) or n_bands < 1:
+        raise ValueError(f"n_bands={n_bands!r} must be a whole number, at least 1")
     if min(height, width) < 2 * n_bands:
         raise ValueError(
             f"n_bands={n_bands} needs images of at least {2 * n_bands} pixels a side, "
@@ -81,7 +85,7 @@ def band_masks(
             )
             weight[0, 0] = 0  # DC would outweigh all the rest together
         band = _equal_shares(shell, weight, n_bands)
-    masks = torch.nn.functional.one_hot(band, n_bands).movedim(-1, 0).float()
+    masks = torch.nn.functional.one_hot(band, int(n_bands)).movedim(-1, 0).float()
     empty = [i for i in range(n_bands) if not masks[i].any()]
     if empty:
         raise ValueError(
@@ -89,6 +93,10 @@ def band_masks(
             "take fewer bands or larger images"
         )
     return masks
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _shell_key(height: int, width: int, metric: str) -> Tensor:
@@ -146,10 +154,12 @@ def _multiplicity(height: int, width: int) -> Tensor:
 def check_masks(masks: Masks, images: Tensor) -> tuple[Masks, int]:
     """Masks that cut these images into bands which add up to them again, and how many bands.
 
-    A callable is tried on every image; masks of whole numbers or bool become floats.
+    A callable is tried on every image, and must cut it as it did beside another and before; masks
+    of whole numbers or bool become floats.
 
     Shapes: masks (M, H, W//2 + 1), or a callable as in ``split_bands``; images (N, C, H, W).
-    Errors: those of ``split_bands``; ValueError for a callable whose number of bands changes.
+    Errors: those of ``split_bands``; ValueError for a callable whose bands are not of the image
+    alone, or change in number.
 
     >>> thirds = torch.full((3, 8, 5), 1 / 3)
     >>> check_masks(thirds, torch.rand(2, 3, 8, 8))[1]
@@ -162,12 +172,23 @@ def check_masks(masks: Masks, images: Tensor) -> tuple[Masks, int]:
         masks = check_partition(masks, *images.shape[-2:])
         return masks, len(masks)
     with torch.no_grad():  # it may hold weights
-        counts = [len(split_bands(one, masks)) for one in images.split(1)]
+        pair = [split_bands(one, masks) for one in images[:2].split(1)]
+        rest = [len(split_bands(images[i : i + 1], masks)) for i in range(2, len(images))]
+    counts = [*map(len, pair), *rest]
     if len(set(counts)) > 1:
         other = next(i for i, count in enumerate(counts) if count != counts[0])
         raise ValueError(
             f"the callable given as masks made {counts[0]} bands of image 0 and {counts[other]} "
             f"of image {other}; it must make as many of every image"
+        )
+    with torch.no_grad():
+        again = split_bands(images[:2], masks)
+    off = (again - torch.cat(pair, 1)).abs() if len(again) == counts[0] else torch.tensor(math.inf)
+    if (off > WHOLE * again.abs().amax() + 1e-6).any():
+        raise ValueError(
+            "the callable given as masks made other bands of an image when it was asked again "
+            f"with {'another beside it' if len(images) > 1 else 'the same'}; it must cut each "
+            "image for itself, and draw nothing or the same each time"
         )
     return masks, counts[0]
 
@@ -177,6 +198,8 @@ def check_partition(masks: Tensor, height: int | None, width: int) -> Tensor:
 
     height: of the images, None for that of the masks.
     """
+    if np.ma.is_masked(masks):
+        raise ValueError("masks are a masked array, with no number in places; fill it")
     if isinstance(masks, np.ndarray) and masks.dtype.kind in "biuf":
         masks = torch.from_numpy(masks.astype(float if masks.dtype == float else np.float32))
     if not isinstance(masks, Tensor):

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from iaside.answers import logits_of
-from iaside.labels import class_labels
+from iaside.labels import class_labels, places
 from iaside.machine import (
     arithmetic,
     check_precision,
@@ -416,9 +417,7 @@ def prepare(
     everything = fingerprint(images) if fill is not None else None
     index = torch.arange(len(images))
     if subset is not None:
-        if len(subset) == 0:
-            raise ValueError("subset=[] leaves no image; name at least one, or None for all")
-        index = index[torch.as_tensor(subset)]
+        index = places(subset, len(images))
         images, labels = images[index], None if labels is None else labels[index]
     masks, n_bands = check_masks(masks, images)
     if n_bands > MAX_BANDS and not sampled:
@@ -437,8 +436,8 @@ def prepare(
         reference = logits_of(asked.answer.to(device), asked.outputs)
         seconds = partial(scorer.seconds, labels=first_label, reference=reference)
         batch_size = fastest_batch_size(seconds, scorer.model, images[:1].to(device), precision)
-    elif batch_size < 1:
-        raise ValueError(f"batch_size={batch_size} must be at least 1, or None to measure it")
+    elif not isinstance(batch_size, Integral) or isinstance(batch_size, bool) or batch_size < 1:
+        raise ValueError(f"batch_size={batch_size!r} must be at least 1, or None to measure it")
 
     provenance = {
         "model": fingerprint_model(scorer.model, asked.answer),
@@ -458,7 +457,7 @@ def prepare(
         "precision": precision,
         "device": device.type,
     }
-    return Setup(images, labels, masks, index, fill, scorer, batch_size, provenance)
+    return Setup(images, labels, masks, index, fill, scorer, int(batch_size), provenance)
 
 
 # -- value functions -----------------------------------------------------------------------------

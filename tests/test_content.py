@@ -102,3 +102,16 @@ def test_no_result_of_the_package_compares_arrays_by_truth():
                 assert not arrays or "Callable" in str(kind.__annotations__) or (
                     kind.__eq__ is not tuple.__eq__
                 ), name
+
+
+def test_arrays_have_no_order_and_numbers_have():
+    a, b = Interval(0.5, 0.1, 0.3, 0.7), Interval(0.4, 0.1, 0.2, 0.6)
+    assert sorted([a, b]) == [b, a] and a > b and a >= b and not a < b and not a <= b
+    for make in (BY_CONTENT["Interval"], BY_CONTENT["Exploration"], BY_CONTENT["Estimates"]):
+        with pytest.raises(TypeError, match="holds arrays, which have no order"):
+            sorted([make(), make()])
+
+
+def test_an_interval_of_arrays_is_written_entry_by_entry():
+    many = Interval(*np.array([[0.25, 1.0], [0.1, np.nan], [0.0, np.nan], [0.5, np.nan]]))
+    assert f"{many:.1f}" == "0.2 [0.0, 0.5], 1.0 (no interval)"

@@ -444,10 +444,19 @@ def test_a_kill_loses_one_map_and_changes_no_byte(tmp_path, monkeypatch):
     [
         ("substrate='noise' is not known", {"substrate": "noise"}),
         ("rank='row' is not known", {"rank": "row"}),
-        ("steps=0 must be from 1 to 64", {"steps": 0}),
+        ("steps=0 is not possible; it must be an integer from 1", {"steps": 0}),
+        ("steps=1.5 is not possible", {"steps": 1.5}),
+        ("steps='3' is not possible", {"steps": "3"}),
+        ("batch_size=0 is not possible", {"batch_size": 0}),
+        ("batch_size=2.5 is not possible", {"batch_size": 2.5}),
         ("steps=65 must be from 1 to 64", {"steps": 65}),
         ("attributions are .* and images", {"attribution": torch.zeros(3, 1, SIDE, SIDE)}),
         ("attributions must be finite", {"attribution": torch.full((3, 3, SIDE, SIDE), torch.nan)}),
+        (r"attributions are \(3, 8, 8\); give", {"attribution": torch.zeros(3, SIDE, SIDE)}),
+        ("attributions are .*complex", {"attribution": torch.ones(3, 3, SIDE, SIDE).cfloat()}),
+        ("attributions are a list", {"attribution": [["a"]]}),
+        ("attributions are on the meta", {"attribution": torch.ones(3, 3, 8, 8, device="meta")}),
+        ("attributions are masked", {"attribution": np.ma.masked_less(np.eye(8), 1)}),
         ("images range from", {"images": 2 + some_images()}),
         ("labels range from 5 to 5", {"targets": zeros() + 5}),
     ],
@@ -456,8 +465,52 @@ def test_impossible_requests_are_refused(match, change):
     given = {"model": Linear(), "images": some_images(), "targets": zeros(),
              "attribution": some_images(), "steps": 16}  # fmt: skip
     for function in (insertion, deletion):
-        with pytest.raises(ValueError, match=match):
+        with pytest.raises((TypeError, ValueError), match=match):
             function(**given | change)
+
+
+def test_a_blur_that_reaches_over_the_image_is_refused():
+    x = torch.rand(1, 3, 5, 9)
+    with pytest.raises(ValueError, match="substrate='blur' needs images of at least 6 pixels"):
+        insertion(lambda x: x.mean((2, 3)), x, torch.tensor([0]), x, steps=4, substrate="blur")
+
+
+MAPS = torch.randint(-9, 9, (3, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(0))
+HELD = {
+    "int": MAPS, "half": MAPS.half(), "array": MAPS.numpy(),
+    "mirrored": MAPS.flip(3).numpy()[..., ::-1],
+    "gradient": MAPS.float().requires_grad_(), "sparse": MAPS.float().to_sparse(),
+    "big-endian": MAPS.numpy().astype(">f4"), "long double": MAPS.numpy().astype(np.longdouble),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("held", HELD.values(), ids=HELD)
+def test_maps_are_taken_from_whatever_holds_them(held):
+    x, plain = some_images(), MAPS.double()
+    for one, other in [
+        *((f(Linear(), x, zeros(), held, steps=np.int64(4), batch_size=np.int64(2)),
+           f(Linear(), x, zeros(), plain, steps=4)) for f in (insertion, deletion)),
+        (ties(held), ties(plain)),
+        (map_similarity(held, x), map_similarity(plain, x)),
+        (completeness_gap(held, np.ones(3)), completeness_gap(plain, torch.ones(3))),
+        (infidelity(Linear(), x, zeros(), held), infidelity(Linear(), x, zeros(), plain)),
+    ]:  # fmt: skip
+        assert np.allclose(one, other, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: map_similarity(MAPS, MAPS[:1]), "attributions are .*; give two of the same"),
+        (lambda: completeness_gap(MAPS[:1], torch.ones(3)), "changes are .3,., and there are 1"),
+        (lambda: ties(MAPS * torch.nan), "attributions must be finite"),
+        (lambda: curve_area([0.5]), "a curve has two points or more"),
+        (lambda: curve_area([]), "a curve has two points or more"),
+    ],
+)  # fmt: skip
+def test_what_is_no_map_or_curve_is_refused(call, match):
+    with pytest.raises(ValueError, match=match):
+        call()
 
 
 def test_impossible_examinations_and_tables_are_refused(tmp_path):

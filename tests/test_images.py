@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import timm
 import torch
@@ -215,13 +216,20 @@ def test_items_are_pairs():
     for item, text in (
         ({"image": x, "label": 0}, r"dict with 'image', 'label': it must .*item\['image'\]"),
         ((x, 0, "meta"), r"tuple of 3: it must be a pair .*\[\(item\[0\], item\[1\]\)"),
-        ((x,), "tuple of 1: it must be a pair"),
-        (x, "Tensor: it must be a pair"),
+        ({"label": 0, "img": x}, r"dict with 'label', 'img': .*item\['img'\], item\['label'\]"),
+        ((x,), r"tuple of 1: it must be a pair .*list\(zip\(images, labels\)\)"),
+        (x, r"Tensor: it must be a pair .*list\(zip\(images, labels\)\)"),
     ):
         with pytest.raises(TypeError, match=f"item 0 of the source is a {text}"):
             load_images([item])
     with pytest.raises(TypeError, match="got DataLoader; give its .dataset"):
         load_images(torch.utils.data.DataLoader([(x, 0)]))
+
+
+@pytest.mark.parametrize("source", [{"train": []}, pd.DataFrame({"file": ["a"], "label": [0]})])
+def test_what_has_names_for_items_is_no_data_set(source):
+    with pytest.raises(TypeError, match=f"source is a {type(source).__name__} of .*: give"):
+        load_images(source)
 
 
 class Lazy(Dataset):
@@ -375,12 +383,37 @@ def test_missing_sources_are_named(tmp_path, monkeypatch):
         load_images("a.txt")
 
 
-@pytest.mark.parametrize("n", [0, -1, 13])
+@pytest.mark.parametrize("n", [0, -1, 13, 2.5, "2", True, float("nan")])
 def test_asking_for_more_than_exist(labelled, n):
     with pytest.raises(
-        ValueError, match=rf"n={n} images asked of .*, which holds 12: take n between"
+        ValueError, match=rf"n={n!r} images asked of .*, which holds 12: take n between"
     ):
         load_images(labelled, n=n)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, None, "1", True])
+def test_a_seed_is_a_whole_number(labelled, seed):
+    for load, how in ((load_images, {"n": 2}), (load_split, {})):
+        with pytest.raises(ValueError, match=f"seed={seed!r} is not possible; it must be an int"):
+            load(labelled, seed=seed, **how)
+
+
+@pytest.mark.parametrize("size", [0, -1, (8,), (8, 8, 8), "8", "88", 3.5, (0, 8), True, {8, 9}])
+def test_a_size_is_two_whole_sides(labelled, size):
+    with pytest.raises(ValueError, match=r"input_size=.* is not possible; it must be \(H, W\)"):
+        load_images(labelled, input_size=size)
+
+
+@pytest.mark.parametrize("size", [np.int64(8), 8.0, [8, 8], np.array([8, 8]), torch.Size([8, 8])])
+def test_a_size_may_be_any_two_whole_numbers(labelled, size):
+    assert load_images(labelled, n=np.int64(2), input_size=size)[0].shape == (2, 3, 8, 8)
+
+
+@pytest.mark.parametrize("kind", [">f4", np.longdouble])
+def test_npz_may_hold_any_real_numbers(tmp_path, kind):
+    pixels = np.random.default_rng(0).random((2, 8, 8, 3)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", images=pixels.astype(kind), labels=[0, 1])
+    assert np.array_equal(load_images(tmp_path / "a.npz")[0], pixels.transpose(0, 3, 1, 2))
 
 
 def test_labels_that_do_not_match_the_files(labelled):

@@ -99,8 +99,10 @@ def test_probabilities_stay_as_they_are():
         (["2", "0", "1", "2"], "are no numbers"),
         ([2, None, 1, 2], "are no numbers"),
         (pd.Series([2, None, 1, 2], dtype="Int64"), "are no numbers|image 1 is nan"),
+        ([2, 0, 1.0000001, 2.0], r"label of image 2 is 1\.0000001\d*; class indices"),
+        (np.array([2, 0, 1 + 1e-9, 2]), r"label of image 2 is 1\.000000001; class indices"),
         (np.array([2, 0, 1, 2], complex), "are no numbers"),
-        (torch.tensor([2, 0, 1, 2]).cfloat(), "are no numbers"),
+        (torch.tensor([2, 0, 1, 2]).cfloat(), "labels are torch.complex64; give real"),
         (np.array(["2026-01-01"] * 4, "datetime64[D]"), "are no numbers"),
         ([2, 0, 1, 10**30], "are no numbers"),
         (np.array([Y]), "1 labels for 4 images"),
@@ -112,6 +114,16 @@ def test_what_names_no_class_is_refused_in_one_line(labels, text, soft):
     with pytest.raises((TypeError, ValueError), match=text) as error:
         class_labels(labels, 4, soft)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's, of what is young or old in it
+def test_tensors_that_are_no_arrays_are_refused_in_one_line():
+    for odd, kind in [
+        (torch.nested.nested_tensor([torch.ones(1)] * 4), "nested"),
+        (torch.quantize_per_tensor(torch.ones(4), 1.0, 0, torch.quint8), "torch.quint8"),
+    ]:
+        with pytest.raises(TypeError, match=f"labels are {kind}; give real numbers in an ordinary"):
+            class_labels(odd, 4)
 
 
 def test_probabilities_are_refused_where_one_class_is_needed():
@@ -161,7 +173,8 @@ PICTURES = {
     "gradient": FLOATS.clone().requires_grad_(), "parameter": nn.Parameter(FLOATS.clone()),
     "tv_tensors": tv_tensors.Image(FLOATS),
     "tv_tensors of bytes": tv_tensors.Image(torch.from_numpy(PIXELS).permute(2, 0, 1)),
-    "lists": FLOATS.tolist(),
+    "lists": FLOATS.tolist(), "sparse": FLOATS.to_sparse(),
+    "long double": FLOATS.numpy().astype(np.longdouble),
 }  # fmt: skip
 
 
@@ -194,9 +207,14 @@ def test_modes_of_pil_become_rgb_as_pil_does_it(mode):
         (torch.rand(3, 0, 0), r"got \(3, 0, 0\)"),
         (FLOATS * torch.nan, r"pixels in \[0, 1\], got .* from nan to nan"),
         ((FLOATS * 255).long(), r"uint8 or have pixels in \[0, 1\], got .* from 0 to 249: divide"),
-        ("a.png", "an image is a str"),
-        (None, "an image is a NoneType"),
-        (np.zeros((3, 6, 10), complex), "an image is a ndarray"),
+        ("a.png", "pixels of an image are a str; give real"),
+        (None, "pixels of an image are a NoneType"),
+        (np.zeros((3, 6, 10), complex), "pixels of an image are an array of complex128"),
+        (FLOATS.cfloat(), "pixels of an image are torch.complex64; give real"),
+        (np.ma.masked_array(FLOATS.numpy(), FLOATS.numpy() > 0.5), "pixels .* are masked"),
+        (torch.zeros(3, 6, 10, device="meta"), "pixels of an image are on the meta device"),
+        ([[0.1, 0.2], [0.3]], "pixels of an image have rows of different lengths"),
+        (Image.new("RGB", (0, 9)), r"got \(3, 9, 0\)|got \(9, 0, 3\)"),
         (Image.new("La", (8, 8)), "La pixels are none that Pillow turns into RGB"),
     ],
 )

@@ -79,6 +79,7 @@ NOT_WHOLE = {
     "a list": (list(MASKS), "masks are a list; .*torch.stack"),
     "complex": (MASKS.to(torch.complex64), "give real numbers"),
     "meta": (MASKS.to("meta"), "on meta; give real numbers"),
+    "masked": (np.ma.masked_less(MASKS.numpy(), 0.5), "masks are a masked array"),
     "words": (np.full(MASKS.shape, "a"), "masks are a ndarray"),
 }
 
@@ -113,6 +114,33 @@ def test_a_callable_whose_bands_do_not_sum_to_the_image(kind, call):
     said = said.replace("(4, 1,", "(4, 6,") if call == "split_bands" else said
     with pytest.raises((ValueError, TypeError), match=said):
         calls(masks, never)[call]()
+
+
+def of_the_batch(x):
+    """The mean of what else is shown lies in another band."""
+    bands = cut(x, MASKS)
+    moved = 0.1 * bands[0].mean(0, keepdim=True)
+    return torch.cat([bands[:1] - moved, bands[1:2] + moved, bands[2:]])
+
+
+def drawn(x):
+    share = torch.rand(M, 1, 1, 1, 1)
+    return x * share / share.sum()
+
+
+@pytest.mark.parametrize("masks", [of_the_batch, drawn])
+@pytest.mark.parametrize("call", [c for c in CALLS if c not in (*OF_TENSORS, "split_bands")])
+def test_a_callable_cuts_each_image_for_itself_and_draws_nothing(masks, call):
+    if (masks, call) == (of_the_batch, "dropout"):  # it looks at one image, in each training step
+        return
+    with pytest.raises(ValueError, match="made other bands of an image when it was asked again"):
+        calls(masks, never)[call]()
+
+
+def test_one_band_is_told_before_the_game():
+    for how in ({"n_bands": 1}, {"masks": torch.ones(1, SIDE, SIDE // 2 + 1)}):
+        with pytest.raises(ValueError, match="one band has all the worth .*take 2 bands or more"):
+            ia.explain(never, X, Y, progress=False, **how)
 
 
 def test_a_callable_is_tried_on_every_image_before_the_game():

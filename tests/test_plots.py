@@ -172,6 +172,19 @@ def test_panels_are_drawn_where_the_caller_wants_them(theirs):
         plots.importance(pd.concat([frame, frame.assign(model="b")]), "y", ax=axis)
 
 
+@pytest.mark.parametrize("make", [
+    lambda: 3, lambda: "axis", lambda: mpl.figure.Figure(),
+    lambda: mpl.figure.Figure().subplots(1, 2), lambda: [mpl.figure.Figure().subplots()],
+    lambda: mpl.figure.Figure().add_subplot(projection="3d"),
+])  # fmt: skip
+def test_what_is_no_panel_is_refused_in_one_line(make):
+    frame = pd.DataFrame({"model": "a", "band": [0, 1], "x": [1, 2], "y": [0.2, 0.3],
+                          "y_low": [0.1, 0.1], "y_high": [0.4, 0.4]})  # fmt: skip
+    for draw in (plots.importance, plots.estimates):
+        with pytest.raises(TypeError, match=r"ax= is a .*; give one Axes, such as plt.subplots"):
+            draw(frame, "y", ax=make())
+
+
 def test_many_plots_leave_no_figure_open(theirs):
     e = Explanation(Worths({"v": np.random.default_rng(0).normal(size=(4, 9))}, {}), "positive")
     before = plt.get_fignums()

@@ -552,7 +552,11 @@ def test_answers_to_other_images_are_refused_or_the_same():
     net, x = network(), pictures()
     y, noise = predicted(net, x), [Condition("white_noise", 0.1)]
     how = dict(masks=MASKS, progress=False)
-    for images, text in (((255 * x).byte(), "divide by 255"), (255 * x, "images range from")):
+    for images, text in (((255 * x).byte(), "divide by 255"), (255 * x, "images range from"),
+                         (x > 0.5, "images are torch.bool; give real numbers"),
+                         (x.cfloat(), "images are torch.complex64; give real numbers"),
+                         (x.to_sparse(), r"images are sparse; give images.to_dense\(\)"),
+                         (x[:, :, :0], "images are .* and have no pixels")):  # fmt: skip
         for given in ((images, None), (x, images)):
             with pytest.raises((ValueError, TypeError), match=text):
                 ia.responses(net, given[0], y, noise, pictures=given[1], **how)

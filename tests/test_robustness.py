@@ -5,6 +5,7 @@ import math
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -167,6 +168,28 @@ def test_an_image_is_perturbed_alike_in_a_subset(c):
     assert subset.asked(subset.row(c)).tolist() == [1, 3]
     assert np.allclose(subset.tables["log_likelihood"][subset.row(c)][[1, 3]],
                        whole.tables["log_likelihood"][whole.row(c)][[1, 3]], atol=1e-6)
+
+
+def test_a_mask_of_images_is_no_list_of_the_places_0_and_1():
+    c = SOME[0]
+    whole = ask(Curved())
+    mask = np.arange(len(whole.tables["correct"][0])) % 3 == 2
+    some = ask(Curved(), subset={c.source: mask.tolist()}, batch_size=np.int64(3))
+    assert some.asked(some.row(c)).tolist() == np.flatnonzero(mask).tolist()
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [({"subset": {SOME[0].source: [0.5]}}, "subset= are torch.float64"),
+     ({"subset": {SOME[0].source: [99]}}, "subset= names image 99, and there are"),
+     ({"subset": {SOME[0].source: [2, 2]}}, "subset= names image 2 twice"),
+     ({"batch_size": 2.5}, "batch_size=2.5 is not possible"),
+     ({"batch_size": 0}, "batch_size=0 is not possible"),
+     ({"seed": -1}, "seed=-1 is not possible")],
+)  # fmt: skip
+def test_settings_are_refused_before_anything_is_shown(how, said):
+    with pytest.raises(ValueError, match=said):
+        ask(lambda x: pytest.fail("nothing is to be shown"), **how)
 
 
 def test_equal_images_get_random_numbers_of_their_own():
@@ -651,6 +674,44 @@ def test_correlation_refuses_what_does_not_fit():
 
 
 CONSTANTS = [0.3, 0.576, 1 / 3, 0.1 + 0.2, 0.7, 1e-9, 1e9, -0.3, 0.0, 2 / 7, 1e-300, 1e300, math.pi]
+
+
+A_FEW = [0.1, 0.4, 0.2, 0.9, 0.5, 0.3]
+
+
+@pytest.mark.parametrize("held", [
+    tuple(A_FEW), np.array(A_FEW), torch.tensor(A_FEW, dtype=torch.float64, requires_grad=True),
+    pd.Series(A_FEW, index=range(7, 13)), pd.Series(A_FEW, dtype="Float64"),
+    np.ma.masked_array(A_FEW, False),
+])  # fmt: skip
+def test_numbers_of_models_are_taken_from_whatever_holds_them(held):
+    assert correlation(held, [1, 2, 3, 4, 6, 5]) == correlation(A_FEW, [1, 2, 3, 4, 6, 5])
+
+
+def test_a_missing_number_is_missing_in_whatever_holds_it():
+    for held in ([None, *A_FEW[1:]], pd.Series([None, *A_FEW[1:]], dtype="Float64")):
+        assert correlation(held, range(6)).why == "x is nan for 1 of 6"
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "how"),
+    [
+        (ValueError, "x is masked in places", {"x": np.ma.masked_less(A_FEW, 0.2)}),
+        (TypeError, "y is .*; give real numbers", {"y": ["a"] * 6}),
+        (TypeError, "x is .*; give real numbers", {"x": np.array(A_FEW) + 1j}),
+        (TypeError, "x is .*; give real numbers", {"x": (a for a in A_FEW)}),
+        (TypeError, "given is .*; give real", {"given": np.array(["2026-01-01"] * 6, "M8[D]")}),
+        (ValueError, "one number per model is needed", {"x": 0.3}),
+        (ValueError, "level must lie between 0 and 1, both excluded; got 95", {"level": 95}),
+        (ValueError, "level must lie between", {"level": 0}),
+        (ValueError, "n_resamples=0 is not possible", {"n_resamples": 0}),
+        (ValueError, "n_resamples=2.5 is not possible", {"n_resamples": 2.5}),
+        (ValueError, "seed=-1 is not possible; it must be an integer from 0", {"seed": -1}),
+    ],
+)
+def test_correlation_refuses_what_are_no_numbers_and_settings(error, match, how):
+    with pytest.raises(error, match=match):
+        correlation(**{"x": A_FEW, "y": A_FEW[::-1]} | how)
 
 
 @pytest.mark.parametrize("method", robustness.METHODS)

@@ -148,7 +148,12 @@ def test_a_callable_may_stand_in_for_masks():
     ("call", "message"),
     [
         (lambda: band_masks(8, (14, 32)), "n_bands=8 needs images of at least 16 .* got 14x32"),
-        (lambda: band_masks(0, (32, 32)), "n_bands=0 must be at least 1"),
+        (lambda: band_masks(0, (32, 32)), "n_bands=0 must be a whole number, at least 1"),
+        (lambda: band_masks(2.0, (32, 32)), "n_bands=2.0 must be a whole number"),
+        (lambda: band_masks("3", (32, 32)), "n_bands='3' must be a whole number"),
+        (lambda: band_masks(True, (32, 32)), "n_bands=True must be a whole number"),
+        (lambda: band_masks(2, (32.0, 32)), r"size=\(32.0, 32\) must be \(H, W\), two whole"),
+        (lambda: band_masks(2, (3, 32, 32)), r"size=\(3, 32, 32\) must be \(H, W\), two whole"),
         (lambda: band_masks(4, (32, 32), metric="l3"), "metric='l3' is not known; choose one of"),
         (lambda: band_masks(4, (32, 32), spacing="x"), "spacing='x' is not known; choose one of"),
         (lambda: band_masks(4, (32, 32), spacing="equal_energy"), "needs images="),

@@ -162,6 +162,17 @@ def test_a_subset_is_those_columns_of_the_whole(absence):
     assert np.array_equal(some.table, whole.table[:, [1, 4]])
 
 
+@pytest.mark.parametrize(
+    "subset",
+    [(1, 4), range(1, 7, 3), np.array([4, 1])[::-1], torch.tensor([1, -2]), [1, np.int64(4)],
+     [False, True, False, False, True, False], np.arange(6) % 3 == 1],
+)  # fmt: skip
+def test_a_subset_is_named_by_places_or_by_a_mask(subset):
+    whole = measure(Net().eval(), n=6)
+    some = measure(Net().eval(), n=6, subset=subset, batch_size=np.int64(3))
+    assert np.array_equal(some.table, whole.table[:, [1, 4]])
+
+
 def test_value_functions_agree_with_their_definitions():
     net = Net(classes=3).eval()
     double = lambda outputs, labels: 2 * outputs[:, 0]  # noqa: E731
@@ -538,6 +549,14 @@ def bad(match, error=ValueError, model=None, images=None, labels=None, masks=MAS
         bad("training mode; call model.eval",
             model=nn.Sequential(Net().eval(), nn.Dropout()).train(False).append(nn.Dropout())),
         bad("subset=\\[\\] leaves no image", subset=[]),
+        bad("subset= names image 9, and there are", subset=[9]),
+        bad("subset= names image 1 twice", subset=[1, 0, 1]),
+        bad("subset= are torch.float64 of shape", subset=[0.5]),
+        bad("subset= are torch.bool of shape", subset=[True]),
+        bad("subset= are a str", TypeError, subset="a"),
+        bad("subset= are a slice", TypeError, subset=slice(2)),
+        bad("batch_size=2.5 must be at least 1", batch_size=2.5),
+        bad("batch_size='3' must be at least 1", batch_size="3"),
         bad("give a callable", TypeError, model="resnet18"),
         bad("nan or inf for the first image", model=lambda x: x.mean((2, 3)) * torch.nan),
         bad("must return \\(2, classes\\)", model=lambda x: x.mean()),
@@ -549,7 +568,7 @@ def bad(match, error=ValueError, model=None, images=None, labels=None, masks=MAS
         bad("sigma=inf must be a number above 0", absence="gaussian", sigma=torch.inf),
         bad("temperature=0 must be a number above 0", temperature=0),
         bad("temperature=inf must be a number above 0", temperature=torch.inf),
-        bad("masks hold nan or infinity", masks=MASKS * torch.nan,
+        bad("masks hold nan or infinity; give every", masks=MASKS * torch.nan,
             model=lambda x: x.nan_to_num().mean((2, 3))),
         bad("weights of the model hold nan: head.bias", model=spoiled()),
         bad("precision='half' is not known", precision="half"),
