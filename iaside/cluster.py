@@ -16,6 +16,7 @@ import os
 import pickle
 import queue
 import signal
+import sys
 import threading
 import time
 import uuid
@@ -26,7 +27,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from iaside.machine import device_of, pick_device
+from iaside.machine import Held, device_of, pick_device
 from iaside.worths import Job, Played, Setup, play
 
 PATIENCE = 10  # seconds in which a scheduler has to answer, or a finished result to arrive
@@ -78,8 +79,8 @@ def connect(cluster: object = None, device: str = "auto") -> Iterator[Workers | 
             ))
             # A share of the memory for each, beyond which Dask holds a worker up, is no help here.
             cluster = distributed.LocalCluster(
-                n_workers=_places(device), threads_per_worker=1, processes=True, memory_limit=0,
-                dashboard_address="127.0.0.1:0",
+                n_workers=_places(device), threads_per_worker=1, memory_limit=0,
+                worker_class=_nanny(), dashboard_address="127.0.0.1:0",
             )
             stack.callback(_close, cluster)
         if not isinstance(cluster, distributed.Client):
@@ -93,6 +94,32 @@ def connect(cluster: object = None, device: str = "auto") -> Iterator[Workers | 
         workers = Workers(cluster)
         stack.callback(workers.forget)
         yield workers
+
+
+def _nanny() -> type:
+    """What starts a worker, here without running the caller's script in it: that may have no
+    `if __name__ == "__main__"`, and a worker needs nothing of it, as Dask sends what is made there.
+    """
+    import distributed
+
+    class Nanny(distributed.Nanny):
+        async def instantiate(self):
+            with _NO_SCRIPT:
+                return await super().instantiate()
+
+    return Nanny
+
+
+def _no_script(undo: contextlib.ExitStack) -> None:
+    """The script as multiprocessing finds it in an interactive session: without a file."""
+    main = sys.modules["__main__"]
+    for name in ("__spec__", "__file__"):
+        if hasattr(main, name):
+            undo.callback(setattr, main, name, getattr(main, name))
+            setattr(main, name, None)
+
+
+_NO_SCRIPT = Held(_no_script)
 
 
 @contextlib.contextmanager

@@ -302,7 +302,6 @@ _OF_THE_GAME = (  # settings that say what a coalition is worth
 def _worth_sharing(model, images, labels, masks, level, **game) -> Asked:
     """The model as it is to be asked, once two passes an image say that there is something to
     divide by."""
-    import torch
 
     from iaside.labels import places
     from iaside.machine import check_precision, device_of

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import os
 import sys
 import warnings
@@ -659,8 +660,9 @@ def _counted(model) -> Iterator[list[int]]:
 
 def _fitted(x: Tensor, net) -> Tensor:
     """Images resized to what a network takes."""
-    size = getattr(net, "input_size", tuple(x.shape[-2:]))
-    if tuple(size) == tuple(x.shape[-2:]):
+    size = inspect.getattr_static(net, "input_size", None)
+    pair = isinstance(size, list | tuple) and len(size) == 2  # other words of a model are its own
+    if not pair or tuple(size) == tuple(x.shape[-2:]):
         return x
     how = {"mode": "bilinear", "align_corners": False, "antialias": True}
     return F.interpolate(x, size=size, **how).clamp(0, 1)

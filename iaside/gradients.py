@@ -26,13 +26,31 @@ def gradients(
     for k in range(0, len(x), at_once):
         here = slice(k, k + at_once)
         xs = channels_last(x[here]).detach().requires_grad_()
-        outputs = model(xs if view is None else channels_last(view(xs, here)))
-        losses = [loss(outputs, targets[here]).sum() for loss, targets in asked]
-        slopes.append([
-            torch.autograd.grad(loss, xs, retain_graph=loss is not losses[-1])[0] for loss in losses
-        ])
+
+        def passed(xs=xs, here=here):
+            outputs = model(xs if view is None else channels_last(view(xs, here)))
+            return outputs, [loss(outputs, targets[here]).sum() for loss, targets in asked]
+
+        outputs, losses = passed()
+        slopes.append(slopes_of(losses, xs, lambda passed=passed: passed()[1]))
         logits.append(outputs.detach())
     return [torch.cat(parts).to(x) for parts in zip(*slopes, strict=True)], torch.cat(logits)
+
+
+def slopes_of(values: list[Tensor], at: Tensor, again: Callable[[], list]) -> list[Tensor]:
+    """Gradients of several numbers that one pass has given; again: gives them by another pass.
+
+    What torch.compile has made frees its memory in the first backward pass: then each has its own.
+    """
+    try:
+        return [
+            torch.autograd.grad(value, at, retain_graph=value is not values[-1])[0]
+            for value in values
+        ]
+    except RuntimeError as error:
+        if "donated buffer" not in str(error):
+            raise
+        return [torch.autograd.grad(again()[k], at)[0] for k in range(len(values))]
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -137,13 +137,15 @@ def load_images(
     >>> images.shape, labels.bincount().tolist()
     (torch.Size([4, 3, 8, 8]), [2, 2])
     """
-    if like is not None and not hasattr(like, "recipe"):
+    recipe = getattr(like, "recipe", None)
+    fields = {"input_size", "crop_pct", "interpolation"}
+    if like is not None and not (isinstance(recipe, dict) and recipe.keys() >= fields):
         raise TypeError(
-            f"like must be a Classifier or have a .recipe, got {type(like).__name__}; "
+            f"like must be a Classifier or have its .recipe, got {type(like).__name__}; "
             "for any other model give input_size=(H, W)."
         )
     if labels:
-        n_classes = like.recipe.get("num_classes") if like is not None else None
+        n_classes = recipe.get("num_classes") if recipe else None
         read, kinds, names, named = _labelled(source, n_classes, classes)
         if named:
             print(_mapping(source, named), file=sys.stderr)
@@ -157,7 +159,7 @@ def load_images(
             f"n={n!r} images asked of {_called(source)}, which holds {total}: "
             f"take n between 1 and {total}, or None for all."
         )
-    fit = _fitter(like.recipe if like is not None else None, input_size)
+    fit = _fitter(recipe, input_size)
 
     pixels: dict[int, Tensor] = {}
     skipped = []

@@ -97,7 +97,7 @@ _SWITCHES = (  # of how float32 is computed, those that others inherit from firs
 )  # fmt: skip
 
 
-class _Held:
+class Held:
     """Settings of the whole process, made by the first thread that wants them and put back by the
     last: what one thread puts back must not be what another still needs."""
 
@@ -125,11 +125,24 @@ def _true_float32(undo: contextlib.ExitStack) -> None:
     A switch that inherits is set through its parent, or it would be none that inherits afterwards.
     The older names of these switches are left alone: torch refuses whoever mixes the two.
     """
-    for switch in map(operator.attrgetter, _SWITCHES):
-        place = switch(torch)
+    places = [operator.attrgetter(name)(torch) for name in _SWITCHES]
+    undo.callback(_unpin, [(place, place.fp32_precision) for place in places])
+    for place in places:
         if (before := place.fp32_precision) != "ieee":
             undo.callback(setattr, place, "fp32_precision", before)
             place.fp32_precision = "ieee"
+
+
+def _unpin(found: list[tuple[object, str]]) -> None:
+    """Let switches inherit again that have been set to what they had inherited.
+
+    torch.compile does so to a switch when it compiles, which was none that we had set.
+    """
+    for place, before in found:
+        if place.fp32_precision != before:
+            place.fp32_precision = "none"
+        if place.fp32_precision != before:
+            place.fp32_precision = before
 
 
 def _plain_torch(undo: contextlib.ExitStack) -> None:
@@ -143,7 +156,7 @@ def _plain_torch(undo: contextlib.ExitStack) -> None:
     torch.autograd.set_detect_anomaly(False)
 
 
-_TRUE_FLOAT32, _PLAIN_TORCH = _Held(_true_float32), _Held(_plain_torch)
+_TRUE_FLOAT32, _PLAIN_TORCH = Held(_true_float32), Held(_plain_torch)
 
 
 class _Modes(NamedTuple):
@@ -234,9 +247,10 @@ def _back_outside() -> Iterator[None]:
     token = _outside.set(None)  # what of this package a model uses is on its own again
     try:
         with contextlib.ExitStack() as stack:
-            if modes.dtype != torch.float32:
-                stack.callback(torch.set_default_dtype, torch.float32)
-                torch.set_default_dtype(modes.dtype)
+            # What it leaves set is not ours to go on with.
+            stack.enter_context(torch.set_grad_enabled(torch.is_grad_enabled()))
+            stack.callback(torch.set_default_dtype, torch.float32)
+            torch.set_default_dtype(modes.dtype)
             if modes.device.type != "cpu":
                 stack.enter_context(modes.device)
             if modes.inference and not torch.is_grad_enabled():

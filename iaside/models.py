@@ -97,8 +97,9 @@ class Classifier(nn.Module):
         return logits_of(given, outputs)
 
     def _exact(self, key: str) -> Tensor:
-        parameter = next(self.net.parameters(), torch.empty(0))
-        return torch.tensor(self.recipe[key], device=parameter.device).view(1, 3, 1, 1)
+        parameter = next(self.net.parameters(), torch.empty(0, device="cpu"))
+        values = torch.tensor(self.recipe[key], dtype=torch.float32, device=parameter.device)
+        return values.view(1, 3, 1, 1)
 
     def _apply(self, fn, recurse=True):
         # .to(bfloat16) must not round mean and std: up to 0.4 %, the same way in all images.

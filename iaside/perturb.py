@@ -12,6 +12,7 @@ import contextlib
 import copy
 import math
 import threading
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from numbers import Integral, Real
@@ -22,9 +23,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from iaside.corruptions import corrupt
+from iaside.gradients import slopes_of
 from iaside.labels import class_labels
 from iaside.machine import arithmetic, not_finite, undisturbed
-from iaside.probe import PROBE, Asked, check_images, probe
+from iaside.probe import PROBE, Asked, check_images, in_a_line, probe
 from iaside.spectral import Masks, bands_of, check_masks
 from iaside.tables import CORRUPTIONS
 
@@ -423,11 +425,16 @@ def _deepfool(model: Callable, x: Tensor, label: Tensor, classes: Tensor) -> tup
     move, other = torch.zeros_like(x), others[0]
     for _ in range(DEEPFOOL_STEPS):
         at = (x + move).requires_grad_()
-        f = model(at)[0]
-        gap = f[others] - f[label]
-        slopes = torch.stack([torch.autograd.grad(g, at, retain_graph=True)[0][0] for g in gap])
+
+        def gaps(at=at):
+            f = model(at)[0]
+            return list(f[others] - f[label])
+
+        values = gaps()
+        gap = torch.stack(values).detach()
+        slopes = torch.cat(slopes_of(values, at, gaps))
         norm = slopes.flatten(1).norm(dim=1)
-        distance = torch.where(norm.isfinite() & (norm > 0), gap.detach().abs() / norm, torch.inf)
+        distance = torch.where(norm.isfinite() & (norm > 0), gap.abs() / norm, torch.inf)
         if not distance.isfinite().any():
             break
         nearest = distance.argmin()
@@ -575,6 +582,7 @@ _NO_GRADIENT = (  # what autograd says of a model whose outputs do not depend on
     "Can't call numpy() on Tensor that requires grad", "nference tensor",
     "Can't export tensors that require gradient",
 )  # fmt: skip
+_BACKWARD = torch.autograd.graph._engine_run_backward.__code__  # all backward passes go through it
 
 
 @contextlib.contextmanager
@@ -591,21 +599,29 @@ def _attackable(model: Asked, method: str, device: torch.device) -> Iterator[Ask
             p.requires_grad_(False)
         with torch.enable_grad(), arithmetic("float32", device):
             yield model
-    except (RuntimeError, BufferError) as error:  # a BufferError of np.from_dlpack
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
         if "use_reentrant" in str(error):
             raise ValueError(
                 f"{method} needs gradients with respect to the pixels alone, which re-entrant "
                 "checkpointing does not give; let the model call torch.utils.checkpoint.checkpoint("
                 "..., use_reentrant=False)"
             ) from error
-        if not any(text in str(error) for text in _NO_GRADIENT):
+        if "nference tensor" in str(error):
+            why = (
+                "it uses tensors made in torch.inference_mode, which take part in none: make or "
+                "load it outside of that"
+            )
+        elif any(text in str(error) for text in _NO_GRADIENT):
+            why = (
+                "it computes in NumPy, ONNX, torch.no_grad or after detach: give the torch model "
+                "itself"
+            )
+        elif any(f.f_code is _BACKWARD for f, _ in traceback.walk_tb(error.__traceback__)):
+            why = f"its backward pass fails, {in_a_line(error)}"
+        else:
             raise
-        why = (
-            "it uses tensors made in torch.inference_mode, which take part in none: make or load "
-            "it outside of that"
-            if "nference tensor" in str(error) else
-            "it computes in NumPy, ONNX, torch.no_grad or after detach: give the torch model itself"
-        )
         raise ValueError(
             f"{method} needs gradients with respect to the pixels, and the model gives none ({why})"
             "; or take what asks for no gradient: pixle, noise, blur and corruptions, the game of "

@@ -10,6 +10,7 @@ other loop takes as it is.
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 import warnings
@@ -88,8 +89,8 @@ class Asked(nn.Module):
     def gives(self) -> str:
         """What the network itself gives: ``outputs``, or what its recipe says that it has turned
         into logits."""
-        recipe = getattr(self.model, "recipe", None) or {}
-        return recipe.get("outputs", "logits") if self.outputs == "logits" else self.outputs
+        named = recipe_of(self).get("outputs", "logits")
+        return named if self.outputs == "logits" else self.outputs
 
     @property
     def about(self) -> dict:
@@ -107,6 +108,19 @@ class Asked(nn.Module):
         return logits_of(answered(self.model, x, self.way), self.outputs)
 
 
+def recipe_of(model: object) -> dict:
+    """The recipe of a classifier; {} of others, whose attributes mean what their authors meant.
+
+    >>> net = nn.ReLU()
+    >>> net.recipe = "mine"
+    >>> recipe_of(net)
+    {}
+    """
+    net = model.model if isinstance(model, Asked) else model
+    found = inspect.getattr_static(net, "recipe", None)
+    return found if isinstance(found, dict) and "input_size" in found else {}
+
+
 def answered(model: Callable[[Tensor], object], x: Tensor, way: Way) -> Tensor:
     """The tensor that a model answers with to a copy of the pixels."""
     return _joined(_answers(model, x, way), way)
@@ -114,6 +128,8 @@ def answered(model: Callable[[Tensor], object], x: Tensor, way: Way) -> Tensor:
 
 def _joined(answers: list, way: Way) -> Tensor:
     found = [taken(answer, way.place) for answer in answers]
+    if not torch.is_grad_enabled():  # a model may have switched them on
+        found = [one.detach() for one in found]
     if not way.singly:
         return found[0]
     for one in found:
@@ -464,15 +480,24 @@ def _check_length(answer: Tensor, n: int) -> None:
         )
 
 
+def in_a_line(error: Exception) -> str:
+    """The kind of an error and the line that says most.
+
+    >>> in_a_line(OSError("disk full\\nand more"))
+    'OSError: disk full'
+    """
+    text = str(error).strip()
+    line = text.splitlines()[-1 if isinstance(error, torch.jit.Error) else 0] if text else ""
+    return f"{type(error).__name__}: {line[:200]}"
+
+
 def _failing(model: Callable, x: Tensor, error: Exception) -> ValueError:
     """What a model that takes no pictures raises, in one line."""
     for network in networks(model):
         check_weights(network)
-    text = str(error).strip()
-    line = text.splitlines()[-1 if isinstance(error, torch.jit.Error) else 0] if text else ""
     return ValueError(
         f"the model fails for {len(x)} picture{'s' * (len(x) > 1)} {tuple(x.shape)}: "
-        f"{type(error).__name__}: {line[:200]}; it must take batches (B, C, H, W) of any B, or of "
+        f"{in_a_line(error)}; it must take batches (B, C, H, W) of any B, or of "
         "1 (torch.export, ONNX: with a dynamic first dimension)"
     )
 

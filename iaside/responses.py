@@ -34,7 +34,7 @@ from iaside.machine import (
     undisturbed,
 )
 from iaside.perturb import ATTACKS, attack_passes, check_values, perturb, perturb_noting
-from iaside.probe import PROBE, Asked, check_images, probe, widened
+from iaside.probe import PROBE, Asked, check_images, probe, recipe_of, widened
 from iaside.score import at_floor, clean_summary, warn_of_chance
 from iaside.spectral import band_energy, check_partition
 from iaside.tables import (
@@ -452,8 +452,7 @@ def _fitter(model: Callable, images: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def _interpolation(model: Callable) -> str:
-    net = model.model if isinstance(model, Asked) else model
-    return getattr(net, "recipe", {}).get("interpolation", "bilinear")
+    return recipe_of(model).get("interpolation", "bilinear")
 
 
 def _resized(x: Tensor, size: tuple[int, int], how: str) -> Tensor:

@@ -430,6 +430,11 @@ def prepare(
         model, images, labels, outputs=outputs, precision=precision, device=device,
         class_outputs=not set(values).isdisjoint(OF_CLASSES),
     )
+    if "embedding" in values and asked.outputs == "logits" and asked.answer.numel() == 1:
+        raise ValueError(
+            "value='embedding' compares the directions of outputs, and of one number per image "
+            "there are but two; give a model that returns a feature vector (B, features)"
+        )
     scorer = _Scorer(asked, values, device, precision)
     if batch_size is None:
         first_label = None if labels is None else labels[:1].to(device)

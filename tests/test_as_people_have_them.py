@@ -190,6 +190,36 @@ def hooked():
     return net
 
 
+class OneWay(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, slope):
+        raise NotImplementedError("nobody has\nwritten it")
+
+
+def hook_that_raises():
+    def raises(module, into, out):
+        raise KeyError("layer 1")
+
+    net = own()
+    net[1].register_full_backward_hook(raises)
+    return net
+
+
+class Anything:
+    def __init__(self, net):
+        self.net = net
+
+    def __getattr__(self, name):
+        raise OSError(f"no connection to ask for {name}")
+
+    def __call__(self, x):
+        return self.net(x)
+
+
 def functional():
     net, values = own().to("meta"), dict(own().named_parameters())
     return lambda x: torch.func.functional_call(net, values, (x,))
@@ -259,11 +289,19 @@ KINDS = {  # kind -> how it is made
     "complex": of(lambda net, x: net(x) * 1j),
     "sparse": of(lambda net, x: net(x).to_sparse()),
     "broken": of(lambda net, x: net(x[:, :1])),
+    "compiled for a backward pass": lambda: torch.compile(own(), backend="aot_eager"),
+    "switches gradients on": of(lambda net, x: (torch.set_grad_enabled(True), net(x))[1]),
+    "switches gradients off": of(lambda net, x: (net(x), torch.set_grad_enabled(False))[0]),
+    "sets a dtype": of(lambda net, x: (torch.set_default_dtype(torch.float64), net(x))[1]),
+    "no backward pass": of(lambda net, x: net(OneWay.apply(x))),
+    "a hook that raises": hook_that_raises,
     "weight norm": normed,
     "lazy": lazy,
     "lazy, not yet called": lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(CLASSES)).eval(),
     "hooks": hooked,
-    "more attributes": of(lambda net, x: net(x), config={"a": [1]}, training_set=object(), fn=len),
+    "more attributes": of(lambda net, x: net(x), config={"a": [1]}, training_set=object(), fn=len,
+                          recipe="mine", input_size=SIDE, name=0, outputs="binary"),
+    "answers for every attribute": lambda: Anything(own()),
     "quantized": lambda: quantized(),
     "exported for four": lambda: export(own(), 4),
     "exported program": lambda: torch.export.export(own(), (pictures(),)),
@@ -380,6 +418,8 @@ REFUSED = {  # kind -> (calls, what is said)
     "frozen script": (("deeplift",), "deeplift .*TorchScript"),
     "checkpoint": (("deeplift",), "deeplift .*checkpoint"),
     "re-entrant": (OF_GRADIENTS, "use_reentrant=False"),
+    "no backward pass": (OF_GRADIENTS, "its backward pass fails, NotImplementedError: nobody has"),
+    "a hook that raises": (OF_GRADIENTS, "its backward pass fails, KeyError: 'layer 1'"),
     "half": (EVERY, r"weights are float16.*model.float\(\)"),
     "without gradient": (OF_GRADIENTS, "needs gradients"),
     "inference mode inside": (OF_GRADIENTS, "needs gradients"),
@@ -598,6 +638,13 @@ def test_one_number_and_embeddings_are_found_too():
     assert found.answer.shape == (1, 4, 7, 7)
     with pytest.raises(ValueError, match=r"f\(model\(x\)\['last'\]\), which is a tensor \(2, 4, 7"):
         probe(cube, pictures())
+
+
+def test_one_number_of_a_picture_is_no_embedding():
+    net = own()
+    for model in (lambda x: net(x)[:, 0], lambda x: net(x)[:, :1], lambda x: net(x).argmax(1)):
+        with pytest.raises(ValueError, match="of one number per image there are but two"):
+            ia.coalition_worths(model, pictures(), None, MASKS, "embedding", **GAME)
 
 
 def test_a_model_that_answers_now_so_and_now_otherwise_is_refused():

@@ -1,5 +1,5 @@
-"""What a caller has set of torch, NumPy, Python and the machine: it reaches no number, and is left
-as it was found."""
+"""What a caller has set of torch, NumPy, Python, matplotlib and the machine: it reaches no number,
+and is left as it was found."""
 
 import contextlib
 import copy
@@ -17,9 +17,12 @@ import time
 import warnings
 from pathlib import Path
 
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import iaside as ia
@@ -28,6 +31,7 @@ from iaside.faithfulness import examine, infidelity, map_similarity
 from iaside.machine import as_outside, undisturbed
 from iaside.perturb import _numpy_seeded
 from iaside.responses import fourier_noise
+from iaside.tables import CORRUPTIONS
 from iaside.workers import in_processes
 
 SIDE, BACKENDS = 16, torch.backends
@@ -210,7 +214,7 @@ HOSTILE = {
 
 
 def state():
-    """All that belongs to the process, but for what matplotlib holds."""
+    """All that belongs to the process."""
     return {
         "precisions": precisions(),
         "dtype": torch.get_default_dtype(),
@@ -231,6 +235,10 @@ def state():
         "folder": os.getcwd(),
         "locale": locale.setlocale(locale.LC_ALL),
         "logging": (logging.root.level, logging.root.handlers[:], logging.root.disabled),
+        "loggers": {name: logger.level for name, logger in logging.root.manager.loggerDict.items()
+                    if isinstance(logger, logging.Logger) and logger.level},
+        "matplotlib": dict(matplotlib.rcParams),
+        "figures": plt.get_fignums(),
         "signals": [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)],
         "streams": (sys.stdout, sys.stderr, sys.stdin),
         "path": sys.path[:],
@@ -275,6 +283,97 @@ def test_settings_are_left_as_they_were_after_an_error_too(setting):
             assert [k for k, v in state().items() if v != before[k]] == [], name
 
 
+# -- what takes a classifier, files or explanations -----------------------------------------------
+
+RECIPE = dict(library="iaside", architecture="resnet8", num_classes=3, input_size=[3, 32, 32],
+              mean=[0.485] * 3, std=[0.229] * 3, crop_pct=1.0,
+              interpolation="bilinear")  # fmt: skip
+PHOTOGRAPHS = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(5))
+
+
+def untrained(path, seed=0):
+    return ia.load_model("own", recipe=RECIPE, pretrained=False, seed=seed)
+
+
+def saved_and_loaded(path):
+    ia.save_weights(untrained(path), path / "net.safetensors")
+    return ia.load_model("own", weights=path / "net.safetensors")
+
+
+def pictures_of_a_folder(path):
+    Image.fromarray(np.arange(3072, dtype=np.uint8).reshape(32, 32, 3)).save(path / "a.png")
+    (path / "labels.csv").write_text("file,label\na.png,1\n")
+    x, y = ia.load_images(path, like=untrained(path), input_size=24)
+    return x + y
+
+
+def explanation(shift=0.0):
+    return ia.Explanation(ia.Worths({"v": TABLE + shift * TABLE[::-1]}, {"values": ["v"]}))
+
+
+def plotted(path):
+    axes = explanation().plot()
+    heights = [bar.get_height() for bar in axes[0].patches]
+    plt.close(axes[0].figure)
+    return heights + [float(y) for line in axes[0].lines for y in line.get_ydata()]
+
+
+REST = {
+    "Classifier": lambda path: ia.Classifier(copy.deepcopy(NET), RECIPE, "n"),
+    "load_model": untrained,
+    "save_weights": saved_and_loaded,
+    "load_images": pictures_of_a_folder,
+    "folded": lambda path: ia.folded(untrained(path)),
+    "calibrated": lambda path: ia.calibrated(untrained(path), PHOTOGRAPHS),
+    "untrained_control": lambda path: ia.untrained_control(
+        "own", PHOTOGRAPHS, recipe=RECIPE).model,
+    "compare": lambda path: ia.compare(explanation(), explanation(0.5)).score[:4],
+    "plot": plotted,
+    "written": lambda path: explanation().save(path / "e.npz") or ia.Worths.load(
+        path / "e.npz").table,
+    "spectral_importance": lambda path: ia.spectral_importance(TABLE[:4]),
+    "mean_corruption_error": lambda path: ia.mean_corruption_error(
+        dict.fromkeys(CORRUPTIONS, 0.3)),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rest(tmp_path_factory):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {k: answered(f(tmp_path_factory.mktemp("plain"))) for k, f in REST.items()}
+
+
+def answered(found):
+    """Numbers as they are, and what a network answers where nothing is set any more."""
+    if not isinstance(found, nn.Module):
+        return array(found)
+    with torch.no_grad():
+        return array(found(X if found.name == "n" else PHOTOGRAPHS))
+
+
+@pytest.mark.parametrize(
+    "setting", [None, "bf16", "bfloat16", "meta", "inference", "autocast", "anomaly", "numpy"]
+)
+def test_what_takes_classifiers_and_files_is_as_careful(setting, rest, tmp_path):
+    found = {}
+    with warnings.catch_warnings(), HOSTILE[setting]() if setting else contextlib.nullcontext():
+        warnings.simplefilter("ignore")
+        for name, call in REST.items():
+            before = state()
+            found[name] = call(tmp_path)
+            after = state()
+            assert [what for what in before if before[what] != after[what]] == [], name
+    for name, value in found.items():
+        assert np.allclose(answered(value), rest[name], 1e-4, 1e-5, equal_nan=True), name
+
+
+def test_no_public_name_is_left_out():
+    own = Path(__file__).read_text()
+    results = {"Responses", "SampledWorths", "Comparison"}
+    assert {name for name in ia.__all__ if f"ia.{name}(" not in own} == results
+
+
 # -- true float32 ---------------------------------------------------------------------------------
 
 
@@ -306,6 +405,16 @@ def test_true_float32_whatever_switch_is_on_which_inherits_as_before(name):
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     subprocess.run([sys.executable, "-c", INHERITED.format(name=name)], check=True,
                    env=os.environ | {"PYTHONPATH": paths})  # fmt: skip
+
+
+def test_a_compiler_pins_no_switch_to_what_it_finds_set():
+    """torch.compile puts a switch back to what it has read, which was ours for that time."""
+    torch._dynamo.reset()
+    before = precisions()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ia.explain(torch.compile(network(), backend="eager"), X, Y, n_bands=2, **GAME)
+    assert before["cuda.matmul"] == "none" and precisions() == before
 
 
 def test_the_older_switches_are_not_mixed_with_the_newer():
@@ -520,6 +629,32 @@ def test_a_script_without_a_main_guard(how, tmp_path):
     assert run.returncode == 0, run.stderr[-2000:]
     assert run.stdout.split() == ["begins", "3", "ends"], "once"
     assert len(list((tmp_path / "cache").rglob("*-1.npz"))) == 2
+
+
+CLUSTER = """
+print("begins", flush=True)
+import sys
+sys.path.insert(0, {root!r})
+import torch, iaside as ia
+from iaside.cluster import connect
+class Mine(torch.nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3))
+x = torch.rand(3, 3, 8, 8)
+with connect("local") as client:
+    w = ia.coalition_worths(Mine().eval(), x, x.mean((2, 3)).argmax(1), ia.band_masks(2, (8, 8)),
+                            batch_size=4, client=client, progress=False)
+print(w.table.shape, __file__, __spec__)
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_of_this_machine_in_a_script_without_a_main_guard(tmp_path):
+    (tmp_path / "first.py").write_text(CLUSTER.format(root=str(ROOT)))
+    run = subprocess.run([sys.executable, "-W", "ignore", "first.py"], cwd=tmp_path,
+                         capture_output=True, text=True)  # fmt: skip
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout.splitlines() == ["begins", f"(4, 3) {tmp_path / 'first.py'} None"], "once"
 
 
 def naps(seconds, common, report):

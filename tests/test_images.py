@@ -445,8 +445,11 @@ def test_images_of_different_sizes_need_a_size(labelled):
 
 
 def test_like_must_carry_a_recipe(labelled):
-    with pytest.raises(TypeError, match="like must be a Classifier .*got Linear; .*input_size"):
-        load_images(labelled, like=torch.nn.Linear(2, 2))
+    nets = [torch.nn.Linear(2, 2) for _ in range(3)]
+    nets[1].recipe, nets[2].recipe = "mine", {"input_size": [8, 8]}
+    for net in nets:
+        with pytest.raises(TypeError, match="like must be a Classifier .*got Linear; .*input_size"):
+            load_images(labelled, like=net)
 
 
 # --- the packaged sets ----------------------------------------------------------------------------
