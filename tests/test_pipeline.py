@@ -178,7 +178,7 @@ def test_modules_import_only_what_they_may():
         "corruptions": set(), "penalties": {"spectral"},
         "answers": {"machine"}, "probe": {"answers", "inside", "machine"},
         "folders": set(), "rescale": set(),
-        "perturb": {"corruptions", "machine", "probe", "spectral", "tables"},
+        "perturb": {"corruptions", "gradients", "machine", "probe", "spectral", "tables"},
         "worths": {"answers", "machine", "probe", "score", "spectral", "shapley", "tables"},
         "sampling": {"estimator", "machine", "probe", "score", "spectral", "tables", "worths"},
         "explain": {"estimator", "machine", "probe", "spectral", "worths", "sampling", "shapley",
