@@ -8,11 +8,12 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from smoke import ROOT
 
 from iaside import claims
 from iaside.parameters import UsageError
 from iaside.recorded import record, runs
-from iaside.report import index_html
+from iaside.report import POLICY, index_html
 
 PARAMS = """models:
   net: {name: net, weights: /disk/own/net.safetensors, recipe: data/weights/net.json}
@@ -118,3 +119,8 @@ def test_the_index_leads_to_recorded_runs_as_such(finished, monkeypatch):
     shown = index_html(finished)
     assert "Recorded: My own photographs" in shown and "1 supported" in shown
     assert 'href="recorded/mine/bands.html"' in shown
+
+
+def test_pages_on_record_run_nothing():
+    pages = list((ROOT / "results/recorded").glob("*/*.html"))
+    assert pages and all(POLICY in page.read_text(encoding="utf-8") for page in pages)
