@@ -410,6 +410,7 @@ def test_true_float32_whatever_switch_is_on_which_inherits_as_before(name):
 def test_a_compiler_pins_no_switch_to_what_it_finds_set():
     """torch.compile puts a switch back to what it has read, which was ours for that time."""
     torch._dynamo.reset()
+    torch.backends.cuda.matmul.fp32_precision = "none"  # another test may have compiled
     before = precisions()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
