@@ -346,8 +346,6 @@ def check_images(images: Tensor, wide: bool = False) -> Tensor:
     check_here(images, "images are")
     if images.layout != torch.strided:
         raise TypeError("images are sparse; give images.to_dense()")
-    if images.numel() == 0:
-        raise ValueError(f"images are {tuple(images.shape)} and have no pixels")
     if not images.is_floating_point():
         real = "divide by 255" if images.dtype in WHOLE_NUMBERS else "give real numbers"
         raise TypeError(f"images are {images.dtype}; {real} to get pixels in [0, 1]")

@@ -556,7 +556,7 @@ def test_answers_to_other_images_are_refused_or_the_same():
                          (x > 0.5, "images are torch.bool; give real numbers"),
                          (x.cfloat(), "images are torch.complex64; give real numbers"),
                          (x.to_sparse(), r"images are sparse; give images.to_dense\(\)"),
-                         (x[:, :, :0], "images are .* and have no pixels")):  # fmt: skip
+                         (x[:, :, :0], "images is empty, ")):  # fmt: skip
         for given in ((images, None), (x, images)):
             with pytest.raises((ValueError, TypeError), match=text):
                 ia.responses(net, given[0], y, noise, pictures=given[1], **how)
