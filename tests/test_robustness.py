@@ -821,7 +821,7 @@ class Bright(nn.Module):
 
     def __init__(self, interpolation="bilinear"):
         super().__init__()
-        self.recipe = {"interpolation": interpolation}
+        self.recipe = {"interpolation": interpolation, "input_size": [3, 128, 128]}
         self.eval()
 
     def forward(self, x):
