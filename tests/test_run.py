@@ -352,6 +352,7 @@ def test_two_runtimes_make_equal_bytes_of_the_shipped_notebooks(smoke_project):
 @pytest.mark.skipif(sys.platform != "linux", reason="of signals of Unix")
 def test_what_is_ignored_from_the_start_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    told = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a library that ran before may hold it
     try:
         with run._end_with_parent():
             os.kill(os.getpid(), signal.SIGHUP)
@@ -361,6 +362,7 @@ def test_what_is_ignored_from_the_start_stays_ignored():
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     finally:
         signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGTERM, told)
         ctypes.CDLL(None).prctl(1, 0)
 
 
