@@ -11,20 +11,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy import stats
 
+from iaside.clean import clean_line, may_be_zero
 from iaside.content import by_content
 from iaside.estimator import SampledWorths
 from iaside.files import write_text
+from iaside.rounding import total_worth
 from iaside.score import (
     Interval,
-    clean_line,
     interval,
-    may_be_zero,
     mean_interval,
     normalisation_noise,
     paired_interval,
     robustness_score,
     spectral_importance,
-    total_worth,
     within,
 )
 from iaside.shapley import shapley_values

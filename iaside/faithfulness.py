@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from iaside.attribution import EXPLORERS, attribute, explore, map_passes
 from iaside.baselines import captum_attr, image_by_image, probabilities
+from iaside.clean import clean_summary, warn_of_chance
 from iaside.files import reading
 from iaside.gradients import predictions
 from iaside.labels import class_labels, plain
@@ -47,7 +48,7 @@ from iaside.perturb import (
     perturb_noting,
 )
 from iaside.probe import PROBE, Asked, check_images, probe
-from iaside.score import clean_summary, flat, warn_of_chance
+from iaside.rounding import flat
 from iaside.tables import Table, checked, load_table, save_table, unfinished
 
 SUBSTRATES = ("zero", "blur", "mean")

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from iaside.clean import at_floor, clean_summary, warn_of_chance
 from iaside.corruptions import SETS, VERSION, strengths_for
 from iaside.files import held, read_npz, remove_unused, replacing
 from iaside.keys import code_hash
@@ -35,7 +36,6 @@ from iaside.machine import (
 )
 from iaside.perturb import ATTACKS, attack_passes, check_values, perturb, perturb_noting
 from iaside.probe import PROBE, Asked, check_images, probe, recipe_of, widened
-from iaside.score import at_floor, clean_summary, warn_of_chance
 from iaside.spectral import band_energy, check_partition
 from iaside.tables import (
     CLEAN,

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from iaside.content import by_content
-from iaside.score import Interval, accuracy_difference, flat, interval, within
+from iaside.rounding import flat
+from iaside.score import Interval, accuracy_difference, interval, within
 from iaside.tables import CLEAN, CORRUPTIONS, FOURIER, Condition, Responses
 
 # Mean top-1 error of AlexNet over the five severities, in the order of CORRUPTIONS.
@@ -443,7 +444,7 @@ def predicted_loss(psi: ArrayLike, survival: ArrayLike) -> np.ndarray:
 
 def coefficient(x, y, z=None, method: str = "spearman", groups=None) -> np.ndarray:
     """The coefficient of each row: x, y (and z, groups) (R, n) -> (R,); NaN where one is
-    constant but for rounding (`score.flat`).
+    constant but for rounding (`rounding.flat`).
 
     groups: whole numbers, the group of each model, whose means are taken out of all first.
     """

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from iaside.clean import at_floor, clean_summary, warn_of_chance
 from iaside.estimator import (
     SampledWorths,
     draw_pairs,
@@ -29,7 +30,6 @@ from iaside.estimator import (
 )
 from iaside.machine import kept_memory, told_apart, undisturbed
 from iaside.probe import PROBE
-from iaside.score import at_floor, clean_summary, warn_of_chance
 from iaside.spectral import Masks
 from iaside.tables import Table, unfinished
 from iaside.worths import Setup, Value, how_long, prepare

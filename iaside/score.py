@@ -7,16 +7,17 @@ columns: a profile is (M,), a profile per image or per resample (M, R).
 
 import functools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from iaside.clean import may_be_zero, wilson
 from iaside.content import by_content
+from iaside.rounding import ROUNDING, total_worth
 
-ROUNDING = 1e-12  # of the largest number that was added or taken off: no more is known
 MIN_IMAGES = 5  # with fewer images resampling says nothing: limits are NaN
 
 
@@ -226,156 +227,8 @@ def accuracy_interval(correct: ArrayLike, level: float = 0.95) -> Interval:
     correct = np.asarray(correct, dtype=float)
     if not np.isin(correct, (0, 1)).all():
         raise ValueError("correct must hold zeros and ones only, one per image")
-    return _wilson(correct.mean(-1), correct.shape[-1], level)
-
-
-def _wilson(p: ArrayLike, n: int, level: float) -> Interval:
-    p = np.asarray(p, dtype=float)
-    z2 = stats.norm.ppf((1 + level) / 2) ** 2 / n
-    centre = (p + z2 / 2) / (1 + z2)
-    reach = np.sqrt(z2 * (p * (1 - p) + z2 / 4)) / (1 + z2)
-    return Interval(p, np.sqrt(p * (1 - p) / n), centre - reach, centre + reach)
-
-
-def clean_summary(known: Mapping[str, np.ndarray], classes: int | None) -> dict:
-    """What a provenance keeps of the answers to the clean images: {"clean": {...}}, or {}.
-
-    known: name -> (N,), of which ``log_likelihood`` (nats) and ``accuracy`` are kept;  classes: of
-    the model, None where it has none.
-
-    >>> clean_summary({"log_likelihood": np.log([0.5, 0.5]), "accuracy": np.ones(2)}, 2)["clean"]
-    {'classes': 2, 'n': 2, 'correct': 2.0, 'log_likelihood': -0.693147}
-    """
-    if classes is None or not {"log_likelihood", "accuracy"} <= set(known):
-        return {}
-    right, log_p = known["accuracy"], known["log_likelihood"]
-    clean = {"classes": classes, "n": len(right), "correct": float(right.sum()),
-             "log_likelihood": round(float(log_p.mean()), 6)}  # fmt: skip
-    return {"clean": clean}
-
-
-def at_floor(about: Mapping, tables: Mapping[str, np.ndarray]) -> dict:
-    """What a provenance keeps of worths log 1e-12, to which probabilities of 0 are raised, with a
-    warning where there are some: {"floored": [how many, of how many]}, or {}.
-
-    about: the provenance, whose ``outputs`` says whether there can be any;  tables: value -> worths
-    in any shape, nan where there is none.
-
-    >>> at_floor({"outputs": "probabilities"}, {"log_likelihood": np.array([-1.0, -2.0, np.nan])})
-    {'floored': [0, 2]}
-    """
-    if about["outputs"] != "probabilities" or "log_likelihood" not in tables:
-        return {}
-    log_p = np.asarray(tables["log_likelihood"])
-    found = [int((log_p <= np.log(1.01e-12)).sum()), int(np.isfinite(log_p).sum())]
-    if found[0]:
-        warnings.warn(
-            f"{_floors(found)}: the model gives probabilities too small for their numbers, and "
-            "what these worths would be is not known; give the logits where there are some",
-            RuntimeWarning, stacklevel=5,
-        )  # fmt: skip
-    return {"floored": found}
-
-
-def _floors(found: Sequence[int]) -> str:
-    return f"{found[0]:,} of {found[1]:,} worths at the floor log 1e-12"
-
-
-def clean_line(about: Mapping, level: float = 0.95) -> str:
-    """Say how well a model knows its classes, from a provenance; "" where that was not seen.
-
-    >>> print(clean_line({"clean": {"classes": 2, "n": 4, "correct": 4, "log_likelihood": -0.1}}))
-    2 classes; clean images: top-1 4 of 4, 100% [51%, 100%] (by chance 50%); mean log-likelihood
-    -0.1 (of guessing -0.693)
-    """
-    clean = about.get("clean")
-    if not clean:
-        return ""
-    classes, n, correct = clean["classes"], clean["n"], clean["correct"]
-    given = about.get("outputs", "logits")
-    how = "" if given == "logits" else f" from {given}"
-    floors = f"; {_floors(about['floored'])}" if "floored" in about else ""
-    asked = f"\nasked with {about['asked']}" if "asked" in about else ""
-    guess = -np.log(classes)
-    return (
-        f"{classes} classes{how}; clean images: top-1 {correct:g} of {n}, "
-        f"{_wilson(correct / n, n, level):.0%} (by chance {100 / classes:.2g}%); mean "
-        f"log-likelihood\n{clean['log_likelihood']:.3g} (of guessing {guess:.3g}){floors}{asked}"
-    )
-
-
-def warn_of_chance(about: Mapping, gain: ArrayLike | None = None, level: float = 0.95) -> None:
-    """Warn where answers to the clean images are not clearly better than none.
-
-    about: a provenance with ``clean``;  gain (N,): v(all) - v(none) of each image.
-    Source: Wilson's interval of top-1 against 1 / classes, Student's of the mean gain against 0.
-    """
-    clean = about.get("clean")
-    if clean and _wilson(clean["correct"] / clean["n"], clean["n"], level).low <= (
-        1 / clean["classes"]
-    ):
-        warnings.warn(
-            f"not clearly better than chance: {clean_line(about, level)}; do the labels, the order "
-            "of colours and the scale of pixels fit the model?".replace("\n", " "),
-            RuntimeWarning, stacklevel=5,
-        )  # fmt: skip
-    if gain is not None and may_be_zero(gain, level):
-        warnings.warn(
-            f"v(all) - v(none) is {np.mean(gain):.3g} on average, not clearly above 0: "
-            "shares of it say nothing",
-            RuntimeWarning, stacklevel=5,
-        )  # fmt: skip
-
-
-def may_be_zero(gain: ArrayLike, level: float = 0.95) -> bool:
-    """Whether the mean of gains (N,) is not clearly above 0, by Student's interval.
-
-    Of one image there is none: it counts if it is above 0.
-
-    >>> may_be_zero([1.0, 1.1, 0.9]), may_be_zero([1.0, -1.0, 0.5])
-    (False, True)
-    """
-    gain = np.asarray(gain, dtype=float)
-    if len(gain) < 2:
-        return not gain.mean() > 0
-    reach = stats.t.ppf((1 + level) / 2, len(gain) - 1) * gain.std(ddof=1) / len(gain) ** 0.5
-    return not gain.mean() - reach > 0
-
-
-def total_worth(values: ArrayLike) -> np.ndarray:
-    """The sum of values (M, N) of each image, v(all) - v(none): 0 where only rounding is left.
-
-    >>> total_worth([[0.1, 1.0], [0.2, 1.0], [-0.3, 1.0]])
-    array([0., 3.])
-    """
-    values = np.asarray(values, dtype=float)
-    total = values.sum(0)
-    return np.where(np.abs(total) <= ROUNDING * np.abs(values).max(0), 0.0, total)
-
-
-def flat(values: ArrayLike, groups: np.ndarray | None = None, tolerance: float | None = None):
-    """Which rows (R, n) are constant, but for rounding: of all of it, or within every group.
-
-    Means and deviations of n numbers are known to about n roundings of the largest of them: what
-    spreads by no more, each of them a few roundings off itself, has no spread that is known.
-
-    Shapes: values, groups (R, n); returns (R,) bool, False for NaN.
-    tolerance: of the spread, relative to the largest magnitude; None is 4 n roundings of float64.
-
-    >>> flat([[0.3, 0.1 + 0.2, 0.3], [1e8, 1e8 + 1e-3, 1e8], [0, 0, 0]]).tolist()
-    [True, False, True]
-    """
-    values = np.asarray(values, dtype=float)
-    largest = np.abs(values, where=np.isfinite(values), out=np.zeros(values.shape)).max(1)
-    tolerance = 4 * values.shape[1] * np.finfo(float).eps if tolerance is None else tolerance
-    still = np.ones(len(values), bool)
-    for group in [None] if groups is None else np.unique(groups):
-        inside = True if group is None else groups == group
-        high = np.where(inside, values, -np.inf).max(1)
-        low = np.where(inside, values, np.inf).min(1)
-        with np.errstate(invalid="ignore", over="ignore"):
-            still &= (high <= low) | (high - low <= tolerance * largest)
-    return still
+    p, n = correct.mean(-1), correct.shape[-1]
+    return Interval(p, np.sqrt(p * (1 - p) / n), *wilson(p, n, level))
 
 
 def share_of_worth(values: ArrayLike, part: int, level: float = 0.95) -> str:

@@ -18,7 +18,8 @@ from scipy import stats
 
 from iaside.content import by_content
 from iaside.robustness import MIN_MODELS, coefficient
-from iaside.score import MIN_IMAGES, Interval, flat, mean_interval
+from iaside.rounding import flat
+from iaside.score import MIN_IMAGES, Interval, mean_interval
 from iaside.zoo import FACTORS, SHARED, Profile
 
 MIN_BANDS = 4  # with fewer bands any order of them is likely

@@ -23,6 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from iaside.answers import logits_of
+from iaside.clean import at_floor, clean_summary, warn_of_chance
 from iaside.labels import class_labels, places
 from iaside.machine import (
     arithmetic,
@@ -36,7 +37,6 @@ from iaside.machine import (
     undisturbed,
 )
 from iaside.probe import PROBE, Asked, check_images, probe, widened
-from iaside.score import at_floor, clean_summary, warn_of_chance
 from iaside.shapley import coalitions
 from iaside.spectral import Masks, bands_of, check_masks
 from iaside.tables import Table, Worths, unfinished

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 import iaside as ia
 from iaside.answers import FLOOR
+from iaside.clean import may_be_zero
 from iaside.probe import PROBE, Asked, probe
-from iaside.score import may_be_zero
 from iaside.tables import Condition
 
 SIDE, CLASSES = 32, 4

@@ -12,9 +12,10 @@ from made_up import report
 from smoke import ROOT
 
 from iaside import plots
+from iaside.clean import clean_line
 from iaside.faithfulness import QUANTITIES, Examination
 from iaside.responses import heat_cells
-from iaside.score import Interval, clean_line, interval
+from iaside.score import Interval, interval
 from iaside.shapley import coalitions, interaction_values
 from iaside.tables import (
     CLEAN,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from iaside.rounding import total_worth
 from iaside.score import (
     accuracy_difference,
     accuracy_interval,
@@ -31,7 +32,6 @@ from iaside.score import (
     spectral_importance,
     split_differences,
     standard_errors,
-    total_worth,
 )
 from iaside.shapley import coalitions, shapley_values
 
