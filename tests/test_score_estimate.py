@@ -57,12 +57,9 @@ def test_where_two_bands_are_equally_weak_there_is_no_score(skewed, sd):
 
 @pytest.mark.parametrize("kind", ["paper", "tight"])
 def test_a_sign_is_dropped_only_where_it_is_known(kind):
-    mean = FALLING.copy()
+    mean = np.array([0.0, 0.4, 0.4, 0.4, 0.5, 0.5, 0.5, -0.5])
     weight = 0.75 ** np.arange(8) - (0.75 ** np.arange(8)).mean()
-    mean[3] -= weight @ mean / weight[3] / 2  # not yet 0
-    mean[0] -= weight @ mean / weight[0]  # the signed score is 0
-    mean[-1] = mean[:-1].min() - 3
-    mean[0] -= weight @ mean / weight[0]
+    mean[0] = -weight @ mean / weight[0]
     assert abs(true_score(mean, "signed")) < 1e-12
     psi = samples(mean, 200, sd=0.4)
     values = true_score(psi.mean(2).T, kind)
@@ -75,16 +72,16 @@ def test_a_sign_is_dropped_only_where_it_is_known(kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mean", [FALLING, FALLING[::-1]], ids=["low", "high"])
 def test_of_many_images_it_is_the_score_of_the_population(kind, mean):
-    psi = samples(mean, 1, n=20_000)[0]
+    psi = samples(mean, 1, n=3000)[0]
     e = ia.score_estimate(psi, kind=kind)
     assert e.value == pytest.approx(true_score(psi.mean(1), kind), abs=1e-12)
-    assert e.low < true_score(mean, kind) < e.high and e.high - e.low < 0.02
+    assert e.low < true_score(mean, kind) < e.high and e.high - e.low < 0.05
     assert np.sign(e.value) == (-1 if kind == "signed" and mean[0] < 0 else 1)
     low, high = score_range(8, 0.75, kind)
     assert low <= e.low and e.high <= high
     sid = ia.sid_estimate(psi)
     assert np.allclose(sid.value, ia.spectral_importance(psi.mean(1)))
-    assert np.allclose(sid.value, ia.spectral_importance(mean), atol=0.02)
+    assert np.allclose(sid.value, ia.spectral_importance(mean), atol=0.04)
 
 
 def test_paper_and_tight_are_one_number_in_two_units():
@@ -139,28 +136,25 @@ def test_of_sampled_games_the_errors_of_photographs_and_of_draws_add_up():
     """So the spread of their values over images is all that an interval needs."""
     rng = np.random.default_rng(0)
     means, errors, exact = [], [], []
-    for _ in range(120):
+    for _ in range(80):
         table = interacting(rng, 24)
         psi = resampled_table(table, 5, rng)[0].values
         means.append(psi.mean(1))
         errors.append(standard_errors(psi) ** 2)
         exact.append(standard_errors(ia.shapley_values(table)) ** 2)
     true = np.var(means, axis=0, ddof=1).mean()
-    assert np.mean(errors) == pytest.approx(true, rel=0.15)
+    assert np.mean(errors) == pytest.approx(true, rel=0.2)
     assert np.mean(exact) < 0.7 * true
 
 
-def test_a_sampled_game_gives_a_score_only_once_the_weakest_band_is_clear():
+def test_the_more_coalitions_are_drawn_the_clearer_is_the_weakest_band():
     rng = np.random.default_rng(1)
-    near = np.r_[FALLING[:-1], 0.1]
-    tables = [interacting(rng, 24) + coalitions(8)[:, [7]] * 0.5 for _ in range(20)]
-    assert np.allclose(np.mean([ia.shapley_values(t).mean(1) for t in tables], 0), near, atol=0.1)
-    exact = [ia.score_estimate(ia.shapley_values(t)) for t in tables]
-    few = [ia.score_estimate(resampled_table(t, 5, rng)[0].values) for t in tables]
-    many = [ia.score_estimate(resampled_table(t - coalitions(8)[:, [7]] * 0.5, 40, rng)[0].values)
-            for t in tables]  # fmt: skip
-    given = [np.mean([e is not None for e in found]) for found in (exact, few, many)]
-    assert given[1] < 0.3 and given[1] <= given[0] and given[2] > 0.8
+    tables = [interacting(rng, 24) for _ in range(10)]
+    gaps = [np.mean([weakest_gap(resampled_table(table, pairs, rng)[0].values) for table in tables])
+            for pairs in (3, 16)]  # fmt: skip
+    exact = [ia.shapley_values(table) for table in tables]
+    assert 1.3 * gaps[0] < gaps[1] < np.mean([weakest_gap(psi) for psi in exact]) / 1.3
+    assert all(ia.score_estimate(psi) is not None for psi in exact)
 
 
 def test_the_plain_score_is_always_given():
