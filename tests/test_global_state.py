@@ -310,7 +310,8 @@ def pictures_of_a_folder(path):
 
 
 def explanation(shift=0.0):
-    return ia.Explanation(ia.Worths({"v": TABLE + shift * TABLE[::-1]}, {"values": ["v"]}), bias="none")
+    worths = ia.Worths({"v": TABLE + shift * TABLE[::-1]}, {"values": ["v"]})
+    return ia.Explanation(worths, bias="none")
 
 
 def plotted(path):
