@@ -23,7 +23,7 @@ SCORES = {  # kind -> how robustness_score is asked for it
     "signed": {"signed": True, "norm": "tight"},
 }
 # Standard errors between the two weakest values, and between a score and 0 before its sign is
-# dropped, from which on scores are given. Of 1, 1.5, 2, 2.5 and 3 the one that gives them in at
+# dropped, from which on scores are given. Of 1, 1.5, 2, 2.5 and 3 the least that gives them in at
 # most a tenth of the samples where these are equal, and where it gives most of them keeps the bias
 # within a quarter of the spread (`benchmarks/estimators.py --scores`).
 CLEAR = 2.0
@@ -191,14 +191,17 @@ def score_estimate(
     how images differ and the noise of the coalitions that were drawn.
 
     bias="corrected" gives the score where its bias is small, else None (`no_score` says why). Mean
-    values have no bias, but the smallest of several does: where it is not clear which band is the
-    weakest, the minimum that the SID subtracts comes out too low, and the score too close to 0.
-    Near 0 an absolute value comes out too high. Of the corrections that were tried (jackknives, the
-    bootstrap, a weakest value weighted by how likely each band is the weakest) each takes the bias
-    away in some worlds and adds error in others, and none is within a quarter of the spread where
-    the two weakest bands are equal; where they are clearly apart (`CLEAR`) the plain score is, and
-    none has a smaller error (`benchmarks/estimators.py --scores`). bias="none" is the plain score
-    of whatever was measured, as published.
+    values have no bias, but the smallest of several does: where two bands are about equally weak,
+    the minimum that the SID subtracts comes out too low, and the score too close to 0, by .8 to 1.1
+    of its spread for two equal ones and 24 photographs. Near 0 an absolute value comes out too
+    high. Of the corrections that were tried (jackknives, the bootstrap once, twice and from a
+    normal law, a weakest value less its bias, smoothed, or weighted by how likely each band is the
+    weakest) none keeps the bias within a quarter of the spread where two are equal, and each adds
+    error elsewhere. Where they are clearly apart (`CLEAR`) the plain score keeps it, and that is
+    what is given (`benchmarks/estimators.py --scores`). A choice by the sample at hand has a price:
+    of bands that are in truth one error apart, the one sample in six that gets a score shows them
+    too far apart, and its score is too close to 0, more than its interval allows for in one of five
+    such cases. bias="none" is the plain score of every sample, as published.
 
     Raises ValueError for an unknown kind or bias, beta outside (0, 1), and as `interval`.
     Source: seed 002 Eq. 11; methods 9.1.
