@@ -314,7 +314,8 @@ def without_error(
 
 
 def over_networks(
-    statistic: Callable[[np.ndarray], np.ndarray], draws: Sequence[Hashable], n_images: int
+    statistic: Callable[[np.ndarray], np.ndarray], draws: Sequence[Hashable],
+    n_images: int | None = None,
 ) -> Levels:
     """Return a statistic of networks as a function of the level, for other networks, photographs.
 
@@ -323,13 +324,17 @@ def over_networks(
     the resamples'; both add up as in `intervals.crossed_mean`. n is the number of draws.
 
     draws: what each network is of, (K,); statistic: indices of networks (k,) -> (1 + R,), on the
-    photographs as they are and on resamples of them.
+    photographs as they are and on resamples of them; n_images: how many photographs, None where
+    the numbers come without resamples (R = 0).
 
     >>> scores = np.arange(6.0)[:, None] + np.zeros((6, 101))
     >>> print(over_networks(lambda index: scores[index].mean(0), range(6), n_images=9)(0.95))
     2.50 [0.54, 4.46], n = 6 networks
     """
     pseudo = jackknifed(statistic, draws)
+    if n_images is None:  # resamples that move nothing
+        still = np.full((len(pseudo), 2), pseudo[:, 0].mean())
+        pseudo, n_images = np.concatenate([pseudo[:, :1], still], axis=1), 2
     return lambda level: crossed_mean(pseudo, n_images, level, "networks")
 
 
@@ -488,17 +493,26 @@ def _permutation_p(x, y, z, method: str, g: np.ndarray | None, estimate: float) 
         z = None if z is None else stats.rankdata(z)
     if g is not None:
         x, y, z = (None if v is None else _within(v[None], g[None])[0] for v in (x, y, z))
-    if method == "pearson" and z is None:
-        x, y = x - x.mean(), y - y.mean()
-        others = y[orders] @ x / (np.linalg.norm(x) * np.linalg.norm(y))
+    if method == "kendall":
+        others = coefficient(np.broadcast_to(x, orders.shape), y[orders], method=method)
     else:
-        # What is left of y without z is what may be exchanged.
-        fit = 0 if z is None else np.polynomial.Polynomial.fit(z, y, 1)(z)
-        rows = (np.broadcast_to(x, orders.shape), fit + (y - fit)[orders],
-                None if z is None else np.broadcast_to(z, orders.shape))  # fmt: skip
-        others = coefficient(*rows, method)
+        x, y = (_scaled(v - v.mean()) for v in (x, y))
+        lost = 0.0
+        if z is not None:  # what is left of y without z is what may be exchanged
+            z = _scaled(z - z.mean())
+            x, y = (v - (v @ z) * z for v in (x, y))
+            lost = (y[orders] @ z) ** 2
+        room = (y @ y - lost) * (x @ x)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            others = np.where(room > 0, y[orders] @ x / np.sqrt(room), 0.0)
     extreme = np.abs(others) >= abs(estimate) - 1e-12
     return float((extreme.sum() + (not exact)) / (len(orders) + (not exact)))
+
+
+def _scaled(v: np.ndarray) -> np.ndarray:
+    """A vector of length 1, by way of its largest number: squares of very large ones are none."""
+    v = v / np.abs(v).max()
+    return v / np.linalg.norm(v)
 
 
 @functools.lru_cache(maxsize=8)  # the same for every coefficient over the same networks

@@ -114,10 +114,9 @@ def beta_075_best(
 
     def lead(beta: float) -> Levels:
         def statistic(index: np.ndarray) -> np.ndarray:
-            found = size(scores[0.75], index) - size(scores[beta], index)
-            return np.broadcast_to(found, (2,)) if len(found) == 1 else found
+            return size(scores[0.75], index) - size(scores[beta], index)
 
-        return over_networks(statistic, range(len(members)), n_images or 10**6)
+        return over_networks(statistic, range(len(members)), n_images)
 
     found = {f"beta {beta:g}": lead(beta) for beta in scores if beta != 0.75}
     words, short = deciding(families)

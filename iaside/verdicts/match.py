@@ -30,9 +30,13 @@ def profile_predicts_loss(
     over = over_networks(
         lambda index: pooled(predicted[index], measured[index]), families, n_images
     )
+
+    def whole(index: np.ndarray) -> np.ndarray:
+        return pooled(predicted[:, index], measured[:, index])
+
     return decide(
         "profile_predicts_loss",
-        in_quadrature(over, order_at_levels(predicted, measured, n_images)),
+        in_quadrature(over, _of_corruptions(whole, predicted.shape[1], n_images, np.inf)),
         note=_joined(_words(families), note), data=data, short=_short(families),
     )  # fmt: skip
 
@@ -106,7 +110,8 @@ def order_at_levels(
         own = pooled(predicted[:, index], measured[:, index])
         return own if rival is None else own - pooled(rival[:, index], measured[:, index])
 
-    return _of_corruptions(statistic, predicted.shape[1], n_images)
+    most = 1.0 if rival is None else 2.0
+    return _of_corruptions(statistic, predicted.shape[1], n_images, most)
 
 
 def choice_at_levels(guess: ArrayLike, reached: ArrayLike, n_images: int) -> Levels:
@@ -121,7 +126,7 @@ def choice_at_levels(guess: ArrayLike, reached: ArrayLike, n_images: int) -> Lev
     -1.00 [-1.00, -1.00], n = 10 corruptions
     """
     each = over_corruptions(guess, reached)
-    return _of_corruptions(lambda index: _mean(each[index]), len(each), n_images)
+    return _of_corruptions(lambda index: _mean(each[index]), len(each), n_images, 1.0)
 
 
 def in_quadrature(first: Levels, second: Levels) -> Levels:
@@ -153,16 +158,21 @@ def _over_rival(claim_id, predicted, measured, rival, families, n_images, data) 
 
     whole = each(np.arange(len(predicted)))
     over = over_networks(lambda index: _mean(each(index)), families, n_images)
-    other = _of_corruptions(lambda index: _mean(whole[index]), len(whole), n_images)
+    other = _of_corruptions(lambda index: _mean(whole[index]), len(whole), n_images, np.inf)
     return decide(claim_id, in_quadrature(over, other), note=_words(families), data=data,
                   short=_short(families))  # fmt: skip
 
 
-def _of_corruptions(statistic, n: int, n_images: int) -> Levels:
+def _of_corruptions(statistic, n: int, n_images: int, most: float) -> Levels:
+    """Limits over corruptions and photographs, up to what the statistic can be at most."""
     pseudo = jackknifed(statistic, range(n))
-    # `crossed_mean` counts networks; here corruptions are what was drawn.
-    return lambda level: replace(crossed_mean(pseudo, n_images, level, "networks"),
-                                 unit="corruptions")  # fmt: skip
+
+    def limits(level: float) -> Estimate:
+        # `crossed_mean` counts networks; here corruptions are what was drawn.
+        found = crossed_mean(pseudo, n_images, level, "networks")
+        return replace(found, unit="corruptions").within(-most, most)
+
+    return limits
 
 
 def _losses(predicted: ArrayLike, measured: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
