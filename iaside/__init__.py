@@ -60,7 +60,7 @@ _HOME = {  # public name -> its module
     "deletion": "faithfulness",
     "mean_prediction_error": "robustness",
     "mean_corruption_error": "robustness",
-    "correlation": "robustness",
+    "correlation": "correlation",
 }
 __all__ = list(_HOME)
 

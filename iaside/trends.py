@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from iaside.content import by_content
+from iaside.correlation import MIN_MODELS, coefficient
 from iaside.estimate import Estimate
 from iaside.intervals import LEAST, mean_interval
-from iaside.robustness import MIN_MODELS, coefficient
 from iaside.rounding import flat
 from iaside.zoo import FACTORS, SHARED, Profile
 
