@@ -106,20 +106,19 @@ def _alike(trained: Iterable[dict], apart: Iterable[str]) -> list[list[dict]]:
 
 
 def _trainings(cells: list[Mapping], study: Mapping) -> list[str]:
-    """The cells, from the trainings that come closest: those that lack the fewest."""
+    """What the cells lack, of the trainings alike but for them that come closest."""
     apart = {name for cell in cells for name in cell}
     lambdas = study.get("jafr", {}).get("recommended", [])
     least = rules.MINIMUM["trainings"]
-    best = [f"no trainings with {_words(cell)}" for cell in cells]
+    closest = [0] * len(cells)
     for trained in _trained(study, apart):
         of = [_alike([s for s in trained if _is(s, cell, lambdas)], ()) for cell in cells]
-        sizes = [max(map(len, same), default=0) for same in of]
-        lacks = [
-            f"{size} trainings with {_words(cell)}, below {least}"
-            for cell, size in zip(cells, sizes, strict=True) if size < least
-        ]  # fmt: skip
-        best = min(best, lacks, key=len)
-    return best
+        sizes = [min(least, max(map(len, same), default=0)) for same in of]
+        closest = max(closest, sizes, key=sum)
+    return [
+        f"{size} trainings with {_words(cell)}, below {least}"
+        for cell, size in zip(cells, closest, strict=True) if size < least
+    ]  # fmt: skip
 
 
 def _words(cell: Mapping) -> str:
