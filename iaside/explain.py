@@ -13,19 +13,12 @@ from scipy import stats
 
 from iaside.clean import clean_line, may_be_zero
 from iaside.content import by_content
+from iaside.estimate import Estimate
 from iaside.estimator import SampledWorths
 from iaside.files import write_text
+from iaside.intervals import interval, mean_interval, paired_interval
 from iaside.rounding import total_worth
-from iaside.score import (
-    Interval,
-    interval,
-    mean_interval,
-    normalisation_noise,
-    paired_interval,
-    robustness_score,
-    spectral_importance,
-    within,
-)
+from iaside.score import normalisation_noise, robustness_score, spectral_importance
 from iaside.shapley import shapley_values
 from iaside.tables import Worths, check_same_pictures
 
@@ -49,7 +42,7 @@ class Explanation:
 
     values (M, N): Shapley value of every band for every image, in the unit of the worths; of
     sampled worths unbiased estimates, whose noise is part of every interval.
-    psi, sid, score: ``Interval`` (estimate, se, low, high) of the mean values (M,), of the
+    psi, sid, score: ``Estimate`` (value, se, low, high) of the mean values (M,), of the
     spectral importance distribution (M,) and of the spectral robustness score.
     labels: (N,) class indices, needed by ``per_class`` only. score_kind: "paper" as printed
     in the seeds, "tight" with the reachable maximum 1, "signed" also with the sign kept.
@@ -69,9 +62,9 @@ class Explanation:
     level: float = 0.95
     labels: np.ndarray | None = None
     values: np.ndarray = field(init=False, repr=False)
-    psi: Interval = field(init=False, repr=False)
-    sid: Interval = field(init=False, repr=False)
-    score: Interval = field(init=False, repr=False)
+    psi: Estimate = field(init=False, repr=False)
+    sid: Estimate = field(init=False, repr=False)
+    score: Estimate = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         _check_settings(self.normalise, self.beta, self.score_kind, self.level)
@@ -93,7 +86,7 @@ class Explanation:
     def _score(self, mean: np.ndarray) -> np.ndarray:
         return robustness_score(self._sid(mean), self.beta, **SCORES[self.score_kind])
 
-    def src(self, kind: str | None = None, beta: float | np.ndarray | None = None) -> Interval:
+    def src(self, kind: str | None = None, beta: float | np.ndarray | None = None) -> Estimate:
         """The score of another kind or at another beta, (); at several betas, (betas,)."""
         how = SCORES[kind or self.score_kind]
         beta = np.asarray(self.beta if beta is None else beta)
@@ -110,9 +103,9 @@ class Explanation:
         return self._within(interval(self.values, score, self.level),
                             lowest.reshape(beta.shape), ends.max(1).reshape(beta.shape))
 
-    def _within(self, quantity: Interval, lowest, highest) -> Interval:
+    def _within(self, quantity: Estimate, lowest, highest) -> Estimate:
         """Cut limits where shares cannot lead; signed shares can lead anywhere."""
-        return quantity if self.normalise == "share" else within(quantity, lowest, highest)
+        return quantity if self.normalise == "share" else quantity.within(lowest, highest)
 
     @property
     def gain(self) -> np.ndarray:
@@ -123,7 +116,7 @@ class Explanation:
         """The SID of every single image, (M, N); without intervals."""
         return spectral_importance(self.values, self.normalise)
 
-    def per_class(self) -> dict[int, Interval]:
+    def per_class(self) -> dict[int, Estimate]:
         """The SID of every class that has at least 5 images, with intervals over its images.
 
         Errors: ValueError when the explanation has no labels.
@@ -137,18 +130,17 @@ class Explanation:
             for c in classes[counts >= MIN_IMAGES_PER_CLASS]
         }
 
-    def these_images(self) -> Interval:
+    def these_images(self) -> Estimate:
         """The mean values (M,) of these very images: exact, or with the error of the sample only.
 
         ``psi`` is for images in general, of which these are a sample.
         """
-        mean = self.values.mean(1)
+        mean, n = self.values.mean(1), self.values.shape[1]
         if not isinstance(self.worths, SampledWorths):
-            return Interval(mean, 0 * mean, mean, mean)
-        n = self.values.shape[1]
+            return Estimate.exact(mean, n, "photographs")
         se = np.sqrt(self.worths.estimates.draw_variance.sum(1)) / n
         reach = stats.t.ppf((1 + self.level) / 2, len(self.worths.image) // 2 - 2 * n) * se
-        return Interval(mean, se, mean - reach, mean + reach)
+        return Estimate(mean, se, mean - reach, mean + reach, n, "photographs")
 
     def to_frame(self):
         """A tidy table with one row per band and its values, SID and intervals."""
@@ -167,9 +159,9 @@ class Explanation:
         setting += ["sampled"] * isinstance(self.worths, SampledWorths)
         value = next(iter(self.worths.tables))
         rows = mean_interval(np.vstack([self.gain, self.values]), self.level)
-        gain = Interval(*(field[0] for field in rows))
+        gain = rows[0].limits(".3g")
         lines = [
-            f"{', '.join(setting)}; v(all) - v(none) = {gain:.3g} ({value})",
+            f"{', '.join(setting)}; v(all) - v(none) = {gain} ({value})",
             *clean_line(about, self.level).splitlines(),
             f"band     psi  [{self.level:.0%} interval]      SID  [{self.level:.0%} interval]",
         ]
@@ -357,9 +349,9 @@ def _columns(e: Explanation) -> np.ndarray:
 class Comparison(NamedTuple):
     """Paired differences, first minus second explanation, with intervals over the images."""
 
-    psi: Interval
-    sid: Interval
-    score: Interval
+    psi: Estimate
+    sid: Estimate
+    score: Estimate
 
 
 def compare(first: Explanation, second: Explanation) -> Comparison:

@@ -20,7 +20,12 @@ from pathlib import Path
 from iaside import _HOME
 
 # As they are when a process begins: what is edited later, it does not run.
-SOURCES = {path.stem: path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))}
+# By name, as `worths` or `verdicts.rules`.
+HERE = Path(__file__).parent
+SOURCES = {
+    ".".join(path.relative_to(HERE).with_suffix("").parts): path.read_bytes()
+    for path in sorted(HERE.rglob("*.py"))
+}
 # How a notebook is run, where it is, what it costs, how files are read, written and named, and how
 # its report looks; no number depends on these, and no stage of dvc.yaml.
 MACHINERY = {
@@ -85,11 +90,12 @@ def _imported(tree: ast.AST) -> set[str]:
             module = f"iaside.{node.module or ''}" if node.level else node.module
             first, _, rest = module.partition(".")
             if first == "iaside":
-                names |= {rest} if rest else {alias.name for alias in node.names}
+                inner = {f"{rest}.{alias.name}".lstrip(".") for alias in node.names}
+                names |= inner if not rest or inner & set(SOURCES) else {rest}
     for node in nodes:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             names |= {node.attr} if node.value.id in package else set()
-    homes = {_HOME.get(name, name.partition(".")[0]) for name in names}
+    homes = {_HOME.get(name, name if name in SOURCES else name.partition(".")[0]) for name in names}
     return homes & set(SOURCES)
 
 

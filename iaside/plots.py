@@ -365,7 +365,7 @@ def matrix(frame: pd.DataFrame, label: str, ax: Axes | None = None) -> Axes:
 def interactions(pairs: dict, label: str) -> np.ndarray:
     """Signed maps of pairs of bands, one panel per model, in one scale of colours.
 
-    pairs: model -> `Interval` of the pairs (1, 0), (2, 0), (2, 1), (3, 0) ...; in brackets where
+    pairs: model -> `Estimate` of the pairs (1, 0), (2, 0), (2, 1), (3, 0) ...; in brackets where
     the interval holds 0 or is not known. Returns the Axes, (models,).
     """
     figure, axes = panels(len(pairs), width=6.2, height=4.6, columns=2)

@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from iaside.content import by_content
+from iaside.estimate import Estimate
+from iaside.intervals import accuracy_difference, interval
 from iaside.rounding import flat
-from iaside.score import Interval, accuracy_difference, interval, within
 from iaside.tables import CLEAN, CORRUPTIONS, FOURIER, Condition, Responses
 
 # Mean top-1 error of AlexNet over the five severities, in the order of CORRUPTIONS.
@@ -84,7 +85,7 @@ def mean_corruption_error(errors: Mapping[str, ArrayLike]) -> float:
 MEASURES = ("accuracy drop", "mPE", "mPE at T = 2", "relative mPE", "loss in nats")
 
 
-def measure(r: Responses, kind: str, conditions: Condition | Sequence[Condition]) -> Interval:
+def measure(r: Responses, kind: str, conditions: Condition | Sequence[Condition]) -> Estimate:
     """What some conditions do to a network, averaged over them, with its interval over images.
 
     kind: ``accuracy drop`` share of correct answers lost; ``mPE`` mean change of the true class's
@@ -106,21 +107,21 @@ def measure(r: Responses, kind: str, conditions: Condition | Sequence[Condition]
     if kind not in MEASURES:
         raise ValueError(f"kind={kind!r} is not known; choose one of {', '.join(MEASURES)}")
     if not len(images):
-        return Interval(np.nan, np.nan, np.nan, np.nan)
+        return Estimate.unsure(np.nan, 0, "photographs")
     if kind == "accuracy drop" and len(rows) == 1:
         return accuracy_difference(clean[0], changed[0])
     if kind in ("mPE", "relative mPE"):
         clean, changed = np.exp(clean), np.exp(changed)
     if kind in ("accuracy drop", "loss in nats"):
         found = interval((clean - changed).mean(0)[None], lambda mean: mean[0])
-        return within(found, -1, 1) if kind == "accuracy drop" else found
+        return found.within(-1, 1) if kind == "accuracy drop" else found
     change = np.abs(clean - changed).mean(0)
     if kind == "relative mPE":
         return interval(np.stack([change, clean.mean(0)]), lambda mean: mean[0] / mean[1])
-    return within(interval(change[None], lambda mean: mean[0]), 0, 1)
+    return interval(change[None], lambda mean: mean[0]).within(0, 1)
 
 
-def corruption_error(r: Responses, names: Sequence[str] = CORRUPTIONS) -> Interval:
+def corruption_error(r: Responses, names: Sequence[str] = CORRUPTIONS) -> Estimate:
     """The mean corruption error in percent of AlexNet's, with its interval over images.
 
     names: corruptions to average over; all 15 give the mCE (``mean_corruption_error``). AlexNet's
@@ -363,7 +364,7 @@ def coefficients(
 def over_models(
     statistic: Callable[[np.ndarray], np.ndarray], n: int, level: float = 0.95,
     n_resamples: int = 2000, seed: int = 0,
-) -> Interval:
+) -> Estimate:
     """Return a statistic of n models with its percentile bootstrap interval over models.
 
     statistic: indices of models (R, n) -> (R,). Below 5 models the limits are NaN; resamples
@@ -375,14 +376,15 @@ def over_models(
     """
     estimate = float(statistic(np.arange(n)[None])[0])
     if n < MIN_MODELS:
-        return Interval(estimate, np.nan, np.nan, np.nan)
+        return Estimate.unsure(estimate, n, "networks")
     index = np.random.default_rng(seed).integers(0, n, (n_resamples, n))
     resampled = np.asarray(statistic(index), dtype=float)
     if not np.isfinite(resampled).any():
-        return Interval(estimate, np.nan, np.nan, np.nan)
+        return Estimate.unsure(estimate, n, "networks")
     tail = (1 - level) / 2
     low, high = np.nanquantile(resampled, [tail, 1 - tail])
-    return Interval(estimate, float(np.nanstd(resampled, ddof=1)), float(low), float(high))
+    se = float(np.nanstd(resampled, ddof=1))
+    return Estimate(estimate, se, float(low), float(high), n, "networks")
 
 
 def groups_apart(

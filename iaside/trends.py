@@ -17,9 +17,10 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from iaside.content import by_content
+from iaside.estimate import Estimate
+from iaside.intervals import LEAST, mean_interval
 from iaside.robustness import MIN_MODELS, coefficient
 from iaside.rounding import flat
-from iaside.score import MIN_IMAGES, Interval, mean_interval
 from iaside.zoo import FACTORS, SHARED, Profile
 
 MIN_BANDS = 4  # with fewer bands any order of them is likely
@@ -79,12 +80,12 @@ def network_scores(
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_resamples).T / n
     weights = np.concatenate([np.full((n, 1), 1 / n), drawn], axis=1)
     scores = np.stack([np.asarray(statistic(v @ weights), dtype=float) for v in values])
-    if n < MIN_IMAGES:
+    if n < LEAST["photographs"]:
         scores[..., 1:] = np.nan
     return scores
 
 
-def over_photographs(scores: ArrayLike, level: float = 0.95) -> Interval:
+def over_photographs(scores: ArrayLike, level: float = 0.95) -> Estimate:
     """Return the mean of a score over these very networks, with limits over photographs only.
 
     Shapes: scores (K, ..., 1 + R) as `network_scores` gives them; the fields are (...). The reach
@@ -98,10 +99,10 @@ def over_photographs(scores: ArrayLike, level: float = 0.95) -> Interval:
     mean = np.mean(scores, axis=0)
     estimate, se = mean[..., 0][()], mean[..., 1:].std(axis=-1, ddof=1)
     reach = stats.norm.ppf((1 + level) / 2) * se
-    return Interval(estimate, se, estimate - reach, estimate + reach)
+    return Estimate(estimate, se, estimate - reach, estimate + reach, len(scores), "trainings")
 
 
-def average(scores: ArrayLike, level: float = 0.95) -> Interval:
+def average(scores: ArrayLike, level: float = 0.95) -> Estimate:
     """Return the mean of a score over networks; scores and limits as in `slope`.
 
     >>> f"{average([[1.0] * 9, [2.0] * 9, [3.0] * 9, [4.0] * 9, [5.0] * 9]):.2f}"
@@ -110,7 +111,7 @@ def average(scores: ArrayLike, level: float = 0.95) -> Interval:
     return _last_coefficient(np.ones((len(scores), 1)), scores, level)
 
 
-def apart(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Interval:
+def apart(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Estimate:
     """Return the mean score of some networks minus that of others, limits as in `slope`.
 
     Shapes: first (A, 1 + R), second (B, 1 + R), on the same photographs and resamples of them.
@@ -122,7 +123,7 @@ def apart(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Interval:
     return slope(group, np.concatenate([first, second]), level)
 
 
-def slope(x: ArrayLike, scores: ArrayLike, level: float = 0.95) -> Interval:
+def slope(x: ArrayLike, scores: ArrayLike, level: float = 0.95) -> Estimate:
     """Return the least-squares slope of a score against x over networks, with limits.
 
     Shapes: x (K,), one number per network; scores (K, 1 + R) as `network_scores` gives them.
@@ -148,19 +149,19 @@ def slope(x: ArrayLike, scores: ArrayLike, level: float = 0.95) -> Interval:
     return _last_coefficient(np.stack([np.ones(len(x)), x], axis=1), scores, level)
 
 
-def _last_coefficient(design: np.ndarray, scores: ArrayLike, level: float) -> Interval:
+def _last_coefficient(design: np.ndarray, scores: ArrayLike, level: float) -> Estimate:
     scores, (k, p) = np.asarray(scores, dtype=float), design.shape
     solve = np.linalg.pinv(design)  # (p, K)
     found = solve[-1] @ scores
     free = 1 - np.einsum("kp,pk->k", design, solve)  # of each network: 1 - leverage
     if k < MIN_MODELS or free.min() < 1e-9:
-        return Interval(found[0], np.nan, np.nan, np.nan)
+        return Estimate.unsure(found[0], k, "trainings")
     residuals = scores[:, 0] - design @ (solve @ scores[:, 0])
     over_networks = np.sqrt((solve[-1] ** 2 * (residuals / free) ** 2).sum())
     estimate, over_images, low, _ = over_photographs(found[None], level)
     reach = np.hypot(stats.t.ppf((1 + level) / 2, k - p) * over_networks, estimate - low)
     se = np.hypot(over_networks, over_images)
-    return Interval(estimate, se, estimate - reach, estimate + reach)
+    return Estimate(estimate, se, estimate - reach, estimate + reach, k, "trainings")
 
 
 # -- along the epochs of one network ---------------------------------------------------------------

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,15 +14,9 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from iaside.content import by_content
-from iaside.score import (
-    MIN_IMAGES,
-    Interval,
-    centroid,
-    interval,
-    robustness_score,
-    spectral_importance,
-    within,
-)
+from iaside.estimate import Estimate
+from iaside.intervals import LEAST, interval
+from iaside.score import centroid, robustness_score, spectral_importance
 from iaside.shapley import shapley_values
 from iaside.tables import Condition, Responses
 from iaside.zoo import FACTORS, Profile, select
@@ -98,7 +93,7 @@ def share_right(r: Responses, conditions: Sequence[Condition]) -> np.ndarray:
 def over_seeds(
     statistic: Callable[[np.ndarray], np.ndarray], n_images: int, level: float = 0.95,
     n_resamples: int = 1000, seed: int = 0,
-) -> Interval:
+) -> Estimate:
     """Return the mean of a statistic over trainings, with limits that allow for both of its draws:
     the images, which all networks share, and the seed of each training.
 
@@ -121,11 +116,11 @@ def over_seeds(
         return np.asarray(statistic(weights), dtype=float)
 
     if n_images == 0:
-        return Interval(np.nan, np.nan, np.nan, np.nan)
+        return Estimate.unsure(np.nan, 0, "trainings")
     each = at(np.full((n_images, 1), 1 / n_images))[:, 0]
     estimate, n_seeds = float(each.mean()), len(each)
-    if n_images < MIN_IMAGES:
-        return Interval(estimate, np.nan, np.nan, np.nan)
+    if n_images < LEAST["photographs"]:
+        return Estimate.unsure(estimate, n_seeds, "trainings")
     drawn = np.random.default_rng(seed).multinomial(
         n_images, np.full(n_images, 1 / n_images), n_resamples
     )
@@ -134,13 +129,14 @@ def over_seeds(
     seeds = each.var(ddof=1) / n_seeds if n_seeds > 1 else 0.0
     variance = images + seeds
     if variance == 0:
-        return Interval(estimate, 0.0, estimate, estimate)
+        return Estimate.exact(estimate, n_seeds, "trainings")
     inverse = images**2 / (n_images - 1) + (seeds**2 / (n_seeds - 1) if n_seeds > 1 else 0)
     reach = stats.t.ppf((1 + level) / 2, variance**2 / inverse) * math.sqrt(variance)
-    return Interval(estimate, math.sqrt(variance), estimate - reach, estimate + reach)
+    se = math.sqrt(variance)
+    return Estimate(estimate, se, estimate - reach, estimate + reach, n_seeds, "trainings")
 
 
-def accuracy_over_seeds(correct: ArrayLike, minus: ArrayLike | None = None) -> Interval:
+def accuracy_over_seeds(correct: ArrayLike, minus: ArrayLike | None = None) -> Estimate:
     """Return the mean accuracy of S trainings, or its lead over S others on the same images.
 
     ``over_seeds``, cut at what an accuracy (or a difference of two) can be. Where every image says
@@ -161,8 +157,8 @@ def accuracy_over_seeds(correct: ArrayLike, minus: ArrayLike | None = None) -> I
     if found.se < 1e-9:
         z2 = stats.norm.ppf(0.975) ** 2
         reach = z2 / (n + z2)
-        found = found._replace(low=found.low - reach, high=found.high + reach)
-    return within(found, 0 if minus is None else -1, 1)
+        found = replace(found, low=found.low - reach, high=found.high + reach)
+    return found.within(0 if minus is None else -1, 1)
 
 
 # -- what parts twins ------------------------------------------------------------------------------
@@ -225,7 +221,7 @@ def share_of_wins(couples: Couples, groups: Sequence[Sequence[Condition]]) -> Di
     n = ahead.shape[2]
     # Sums of shares of right answers: what differs by rounding only is a draw.
     found = over_seeds(lambda w: (np.sign((ahead @ w).round(9)).mean(1) + 1) / 2, n)
-    found = within(found, 0, 1)
+    found = found.within(0, 1)
     return Difference(found.estimate, found.low, found.high, n, len(couples))
 
 
@@ -249,15 +245,15 @@ def _scores(values: np.ndarray, weights: np.ndarray, beta: float) -> np.ndarray:
     return robustness_score(sid, beta, signed=True, norm="tight")
 
 
-def signed_score(networks: Sequence[Profile], beta: float = 0.75) -> Interval:
+def signed_score(networks: Sequence[Profile], beta: float = 0.75) -> Estimate:
     """The mean signed SRC of final networks that differ in their seed, with its limits."""
     values = np.stack([shapley_values(p.final.table) for p in networks])
     corners = robustness_score(np.eye(values.shape[1]), beta, signed=True, norm="tight")
     found = over_seeds(lambda w: _scores(values, w, beta), values.shape[2])
-    return within(found, corners.min(), corners.max())
+    return found.within(corners.min(), corners.max())
 
 
-def importances(networks: Sequence[Profile]) -> list[Interval]:
+def importances(networks: Sequence[Profile]) -> list[Estimate]:
     """The mean min-max SID of final networks that differ in their seed, band by band."""
     values = np.stack([shapley_values(p.final.table) for p in networks])
 
@@ -265,10 +261,10 @@ def importances(networks: Sequence[Profile]) -> list[Interval]:
         return lambda w: spectral_importance(np.moveaxis(values @ w, 1, 0))[band]
 
     n_bands, n = values.shape[1:]
-    return [within(over_seeds(of_band(band), n), 0, 1) for band in range(n_bands)]
+    return [over_seeds(of_band(band), n).within(0, 1) for band in range(n_bands)]
 
 
-def gradient_bias(networks: Sequence[Profile]) -> Interval:
+def gradient_bias(networks: Sequence[Profile]) -> Estimate:
     """The mean low-frequency bias B of the input gradient of final networks, over their images."""
     each = _biases(networks)
     each = each[:, ~np.isnan(each).any(0)]
@@ -291,7 +287,7 @@ def _biases(networks: Sequence[Profile]) -> np.ndarray:
 # -- which corruptions are of low and which of high frequency --------------------------------------
 
 
-def change_centroid(r: Responses, source: str) -> Interval:
+def change_centroid(r: Responses, source: str) -> Estimate:
     """Where in the spectrum a source changes images: the mean band of the energy of its change,
     from 0 (all in the lowest band) to 1 (all in the highest), with its interval over images.
 
@@ -306,7 +302,7 @@ def change_centroid(r: Responses, source: str) -> Interval:
     energy = r.change_energy[rows][:, :, r.asked(rows)].sum(0)
     if not energy.sum() > 0:
         raise ValueError(f"{source} changed no image, so that it has no place in the spectrum")
-    return within(interval(energy, lambda mean: centroid(mean / mean.sum(0))), 0, 1)
+    return interval(energy, lambda mean: centroid(mean / mean.sum(0))).within(0, 1)
 
 
 GROUPS = ("low", "middle", "high")

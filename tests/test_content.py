@@ -18,7 +18,7 @@ from iaside.estimator import Controls, Estimates, SampledWorths
 from iaside.explain import Explanation, compare
 from iaside.faithfulness import Examination
 from iaside.robustness import Correlation
-from iaside.score import Interval
+from iaside.estimate import Interval
 from iaside.tables import CLEAN, Condition, Responses, Worths
 from iaside.zoo import Profile
 

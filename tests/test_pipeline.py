@@ -55,8 +55,10 @@ each_notebook_stage = pytest.mark.parametrize(
 
 @each_notebook_stage
 def test_a_stage_depends_on_what_its_notebook_imports(name, notebook, body):
-    listed = {Path(d).stem for d in body["deps"] if d.startswith("iaside/")}
+    inside = [Path(d).relative_to("iaside") for d in body["deps"] if d.startswith("iaside/")]
+    listed = {".".join(p.with_suffix("").parts) for p in inside if p.suffix == ".py"}
     assert listed == closure(imported(code(ROOT / "notebooks" / f"{notebook}.ipynb")))
+    assert (Path("verdicts/claims.yaml") in inside) == ("verdicts.rules" in listed)
     assert f".build/notebooks/{notebook}.ipynb" in body["deps"]
     assert not [d for d in body["deps"] if d.startswith("notebooks")]
 
@@ -171,7 +173,8 @@ def test_modules_import_only_what_they_may():
     """DESIGN: nothing below worths knows what a model is; nothing but run knows what DVC is."""
     allowed = {
         "spectral": set(), "shapley": set(), "claims": set(), "plots": set(),
-        "rounding": set(), "clean": set(), "score": {"clean", "rounding"},
+        "rounding": set(), "clean": set(), "estimate": set(), "intervals": {"clean", "estimate",
+        "rounding"}, "score": {"clean", "intervals", "rounding"},
         "files": set(), "keys": set(), "content": set(), "labels": set(), "inside": set(),
         "tables": set(), "estimator": {"tables"}, "machine": set(),
         "controls": {"estimator", "machine", "models", "worths"},

@@ -14,7 +14,7 @@ import pytest
 
 from iaside import plots
 from iaside.explain import Explanation
-from iaside.score import Interval
+from iaside.estimate import Interval
 from iaside.tables import Worths
 
 

@@ -15,7 +15,8 @@ from iaside import plots
 from iaside.clean import clean_line
 from iaside.faithfulness import QUANTITIES, Examination
 from iaside.responses import heat_cells
-from iaside.score import Interval, interval
+from iaside.estimate import Interval
+from iaside.intervals import interval
 from iaside.shapley import coalitions, interaction_values
 from iaside.tables import (
     CLEAN,

@@ -8,30 +8,18 @@ import pytest
 from scipy import stats
 
 from iaside.rounding import total_worth
+from iaside.intervals import accuracy_difference, accuracy_interval, best_interval, bootstrap, interval, lead_interval, mean_interval, nonuniformity, paired_distance, paired_interval, percentile_interval, repeated_intervals, standard_errors
 from iaside.score import (
-    accuracy_difference,
-    accuracy_interval,
-    best_interval,
-    bootstrap,
     centroid,
     consecutive_differences,
     entropy,
-    interval,
-    lead_interval,
     loglog_slope,
-    mean_interval,
-    nonuniformity,
     normalisation_noise,
-    paired_distance,
-    paired_interval,
-    percentile_interval,
     random_orders,
-    repeated_intervals,
     robustness_score,
     share_of_worth,
     spectral_importance,
     split_differences,
-    standard_errors,
 )
 from iaside.shapley import coalitions, shapley_values
 
