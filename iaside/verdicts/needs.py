@@ -4,15 +4,14 @@ An entry of `requires:` is one of
 
 * `section.setting: 5`, at least that number: of a list or a mapping, so many entries. `*` stands
   for any one key: `convergence.networks.*.n_images`;
-* `section.setting: photographs`, at least the rules' minimum of that unit;
+* `section.setting: photographs`, at least the rules' minimum of that unit, or for a correlation;
 * `section.setting: [0.1, 0.2]`, each of these among the values;
 * `groups: section.setting`, the networks in `models` that this list names and those it does not:
   two groups, each with the rules' minimum;
 * `trainings: [{adversary: pgd}, {adversary: none}]`, cells of trainings that differ in these
   factors only, each with the rules' minimum; `recommended` stands for the lambdas under
   `jafr.recommended`, `-recommended` for those below 0, and `<` and `>` compare;
-* `levels: {noise: 3}`, trainings at so many values of one factor that differ in nothing else,
-  enough for a slope.
+* `levels: {noise: 3}`, trainings at so many values of one factor that differ in nothing else.
 """
 
 from __future__ import annotations
@@ -20,8 +19,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 
+from iaside.intervals import LEAST
+from iaside.robustness import MIN_MODELS
 from iaside.verdicts import rules
 from iaside.zoo import FACTORS, networks
+
+MINIMA = LEAST | {"correlation": MIN_MODELS}  # by the words that `requires:` may have for them
 
 
 def unmet(claim: rules.Claim, study: Mapping) -> list[str]:
@@ -64,7 +67,7 @@ def _setting(path: str, wanted, study: Mapping) -> list[str]:
         there = [item for value in found for item in _items(value)]
         missing = [item for item in wanted if not any(_same(item, other) for other in there)]
         return [f"{path} has no {', '.join(map(str, missing))}"] if missing else []
-    least, unit = (rules.MINIMUM[wanted], f" ({wanted})") if wanted in rules.MINIMUM else (wanted, "")
+    least, unit = (MINIMA[wanted], f" ({wanted})") if wanted in MINIMA else (wanted, "")
     most = max(len(v) if isinstance(v, (list, Mapping)) else v for v in found)
     return [f"{path} is {most:g}, below {least:g}{unit}"] if most < least else []
 
@@ -82,8 +85,10 @@ def _groups(path: str, study: Mapping) -> list[str]:
     section, name = path.split(".")
     listed, models = study.get(section, {}).get(name, []), study.get("models", {})
     sizes = {name: sum(m in listed for m in models), "others": sum(m not in listed for m in models)}
-    least = rules.MINIMUM["group"]
-    return [f"{size} {name} in models, below {least}" for name, size in sizes.items() if size < least]
+    least = MINIMA["networks"]
+    return [
+        f"{size} {name} in models, below {least}" for name, size in sizes.items() if size < least
+    ]
 
 
 FREE = ("architecture", "images", "augment", "seed")  # of all others a comparison has the default
@@ -109,7 +114,7 @@ def _trainings(cells: list[Mapping], study: Mapping) -> list[str]:
     """What the cells lack, of the trainings alike but for them that come closest."""
     apart = {name for cell in cells for name in cell}
     lambdas = study.get("jafr", {}).get("recommended", [])
-    least = rules.MINIMUM["trainings"]
+    least = MINIMA["trainings"]
     closest = [0] * len(cells)
     for trained in _trained(study, apart):
         of = [_alike([s for s in trained if _is(s, cell, lambdas)], ()) for cell in cells]
@@ -149,12 +154,8 @@ def _holds(value, wanted, lambdas: list[float]) -> bool:
 
 
 def _levels(wanted: Mapping[str, int], study: Mapping) -> list[str]:
-    (factor, least), = wanted.items()
-    sizes = [(len({s[factor] for s in some}), len(some)) for some in _trained(study, [factor])]
-    levels, trained = max(sizes, default=(0, 0))
-    few = levels < least
-    return (
-        [f"{levels} values of {factor} in trainings alike but for it, below {least}"] if few else
-        [f"{trained} trainings at these values of {factor}, below {rules.MINIMUM['slope']}"]
-        if trained < rules.MINIMUM["slope"] else []
-    )  # fmt: skip
+    ((factor, least),) = wanted.items()
+    levels = max((len({s[factor] for s in some}) for some in _trained(study, [factor])), default=0)
+    if levels >= least:
+        return []
+    return [f"{levels} values of {factor} in trainings alike but for it, below {least}"]

@@ -54,6 +54,7 @@ class Claim:
     kind: str = "greater"
     threshold: float = 0.0
     why: str = ""
+    claimed_on: str = ""
     readings: Mapping | None = None
     requires: Mapping | None = None
     until: str = ""
