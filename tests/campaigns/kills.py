@@ -54,7 +54,8 @@ def attempt(part: str, k: int, seed: int, place: Path) -> dict:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
     started.wait()
-    again = start([*DVC, stage], project, mark, text=True)
+    # Forced, as after an edit: else DVC restores the files from its cache, and nothing goes on.
+    again = start([*DVC, "-f", stage], project, mark, text=True)
     try:
         text, _ = again.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
