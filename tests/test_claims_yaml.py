@@ -242,6 +242,10 @@ def test_cells_of_trainings_differ_in_their_factors_and_seeds_only():
     assert lacks(augmented, trainings=cells) == []
     mixed = plans(a=THRICE, b=moved | {"adversary": "pgd"})
     assert len(lacks(mixed, trainings=cells)) == 1
+    # What is reported is the comparison that comes closest: two and two, not three and none.
+    nearly = {"architecture": "b", "seed": [0, 1], "adversary": ["none", "pgd"]}
+    assert len(lacks(plans(a=THRICE, b=nearly), trainings=cells)) == 2
+    assert "2 trainings with adversary none" in lacks(plans(a=THRICE, b=nearly), trainings=cells)[1]
     thinly = plans(a=THRICE, b={"adversary": "pgd", "architecture": ["a", "b", "c"]})
     assert lacks(thinly, trainings=cells) == ["1 trainings with adversary pgd, below 3"]
 
@@ -252,6 +256,9 @@ def test_lambdas_are_those_that_the_report_recommends():
     assert lacks(plans(a=jafr | {"strength": [0.01, 0.1]}), trainings=[small, large]) == []
     for strengths in (0.01, [0.01, -0.1], [0.1, 0.2]):
         assert lacks(plans(a=jafr | {"strength": strengths}), trainings=[small, large])
+    several = plans(a=jafr | {"strength": [0.01, 0.05]})
+    several["jafr"]["recommended"] = [0.01, 0.1]  # for two kinds of training: larger than both
+    assert lacks(several, trainings=[small, large])
     mirrored = [{"penalty": "jafr", "strength": "-recommended"}, {"penalty": "none"}]
     both = plans(a=THRICE, b=jafr | {"strength": -0.01})
     assert lacks(both, trainings=mirrored) == []
