@@ -7,6 +7,7 @@ import inspect
 import pickle
 import pkgutil
 import typing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,11 +15,11 @@ import torch
 
 import iaside
 from iaside.attribution import Exploration
+from iaside.estimate import Estimate
 from iaside.estimator import Controls, Estimates, SampledWorths
 from iaside.explain import Explanation, compare
 from iaside.faithfulness import Examination
 from iaside.robustness import Correlation
-from iaside.estimate import Interval
 from iaside.tables import CLEAN, Condition, Responses, Worths
 from iaside.zoo import Profile
 
@@ -45,8 +46,8 @@ ITSELF = {
     "Profile": lambda: Profile("a", {}, [1], {1: game()}),
 }  # fmt: skip
 BY_CONTENT = {
-    "Interval": lambda: Interval(np.arange(3.0), np.full(3, np.nan), np.zeros(3), np.ones(3)),
-    "a number's Interval": lambda: Interval(0.5, float("nan"), 0.0, 1.0),
+    "Estimate": lambda: Estimate(np.arange(3.0), np.full(3, np.nan), *np.eye(2, 3), 9, "networks"),
+    "a number's Estimate": lambda: Estimate(0.5, float("nan"), 0.0, 1.0, 9, "networks"),
     "Comparison": lambda: compare(explanation(), Explanation(game(1))),
     "Exploration": lambda: Exploration(
         *(torch.arange(6.0).reshape(1, 6).requires_grad_() for _ in range(4)), torch.tensor([1])
@@ -75,22 +76,25 @@ def test_what_unpacks_is_equal_by_content(make):
     assert one in [other] and len({one, other}) == 1
     for same in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
         assert same == one and type(same) is type(one)
-    assert len([*one]) == len(one._fields)
+    assert len([*one]) == (4 if isinstance(one, Estimate) else len(one._fields))
 
 
 def test_equality_sees_shape_content_and_length():
-    one = Interval(np.zeros(2), np.zeros(2), np.zeros(2), np.ones(2))
-    assert one != one._replace(high=np.ones(3)) and one != one._replace(high=1.0)
-    assert one != one._replace(high=np.array([1.0, np.nextafter(1, 2)]))
-    assert one != tuple(one)[:3] and one != "interval" and one != None  # noqa: E711
-    assert Interval(0.5, 0.1, 0.0, 1.0) == (0.5, 0.1, 0.0, 1.0)
-    assert {Interval(0.5, 0.1, 0.0, 1.0): 1}[0.5, 0.1, -0.0, 1] == 1
+    one = Estimate(np.zeros(2), np.zeros(2), np.zeros(2), np.ones(2), 9, "networks")
+    assert one != replace(one, high=np.ones(3)) and one != replace(one, high=1.0)
+    assert one != replace(one, high=np.array([1.0, np.nextafter(1, 2)]))
+    assert one != replace(one, n=8) and one != replace(one, unit="trainings")
+    assert one != tuple(one) and one != "interval" and one != None  # noqa: E711
+    zero = Estimate(0.5, 0.1, 0.0, 1.0, 9, "networks")
+    assert {zero: 1}[replace(zero, low=-0.0, high=1)] == 1
+    drawn = Estimates(np.zeros(2), np.ones(2))
+    assert drawn == (np.zeros(2), np.ones(2)) and drawn != (np.zeros(2), np.ones(3))
 
 
 def test_no_result_of_the_package_compares_arrays_by_truth():
     """Of all classes that would: a dataclass with the equality of its fields, a plain tuple."""
-    for module in pkgutil.iter_modules(iaside.__path__):
-        module = importlib.import_module(f"iaside.{module.name}")
+    for module in pkgutil.walk_packages(iaside.__path__, "iaside."):
+        module = importlib.import_module(module.name)
         for name, kind in inspect.getmembers(module, inspect.isclass):
             if kind.__module__ != module.__name__ or name.startswith("_"):
                 continue
@@ -98,20 +102,21 @@ def test_no_result_of_the_package_compares_arrays_by_truth():
                 assert kind.__eq__ is object.__eq__ and kind.__hash__ is object.__hash__, name
             if typing.NamedTuple in getattr(kind, "__orig_bases__", ()):
                 arrays = any(w in str(a) for a in kind.__annotations__.values()
-                             for w in ("ndarray", "Tensor", "Interval"))  # fmt: skip
+                             for w in ("ndarray", "Tensor", "Estimate"))  # fmt: skip
                 assert not arrays or "Callable" in str(kind.__annotations__) or (
                     kind.__eq__ is not tuple.__eq__
                 ), name
 
 
 def test_arrays_have_no_order_and_numbers_have():
-    a, b = Interval(0.5, 0.1, 0.3, 0.7), Interval(0.4, 0.1, 0.2, 0.6)
+    a, b = Condition("fgsm", 0.2, 2), Condition("fgsm", 0.1, 2)
     assert sorted([a, b]) == [b, a] and a > b and a >= b and not a < b and not a <= b
-    for make in (BY_CONTENT["Interval"], BY_CONTENT["Exploration"], BY_CONTENT["Estimates"]):
+    for make in (BY_CONTENT["Exploration"], BY_CONTENT["Estimates"]):
         with pytest.raises(TypeError, match="holds arrays, which have no order"):
             sorted([make(), make()])
 
 
-def test_an_interval_of_arrays_is_written_entry_by_entry():
-    many = Interval(*np.array([[0.25, 1.0], [0.1, np.nan], [0.0, np.nan], [0.5, np.nan]]))
-    assert f"{many:.1f}" == "0.2 [0.0, 0.5], 1.0 (no interval)"
+def test_an_estimate_of_arrays_is_written_entry_by_entry():
+    limits = np.array([[0.25, 1.0], [0.1, np.nan], [0.0, np.nan], [0.5, np.nan]])
+    many = Estimate(*limits, 24, "photographs")
+    assert f"{many:.1f}" == "0.2 [0.0, 0.5], 1.0 (no interval), n = 24 photographs"

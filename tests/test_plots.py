@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from iaside import plots
+from iaside.estimate import Estimate
 from iaside.explain import Explanation
-from iaside.estimate import Interval
 from iaside.tables import Worths
 
 
@@ -53,7 +53,8 @@ def drawings():
     bands = pd.DataFrame({"band": range(3), "psi": 0.2, "sid": 0.3})
     for v in ("psi", "sid"):
         bands[[f"{v}_low", f"{v}_high"]] = 0.1, 0.4
-    three = Interval(*np.array([[0.1, 0.2, 0.3], [0.1] * 3, [0.0] * 3, [0.4] * 3]))
+    numbers = np.array([[0.1, 0.2, 0.3], [0.1] * 3, [0.0] * 3, [0.4] * 3])
+    three = Estimate(*numbers, 9, "photographs")
     return {
         "importance": lambda: plots.importance(one, "y"),
         "estimates": lambda: plots.estimates(last, "y"),
