@@ -1,171 +1,30 @@
 """The reports about many networks, on made-up tables with a planted answer."""
 
 import json
-import math
-import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from made_up import report
+from made_up_networks import MODELS, NAMES, M, N, make_networks
 from smoke import ROOT
 
 from iaside import plots
 from iaside.clean import clean_line
-from iaside.faithfulness import QUANTITIES, Examination
-from iaside.responses import heat_cells
 from iaside.estimate import Interval
+from iaside.faithfulness import QUANTITIES, Examination
 from iaside.intervals import interval
 from iaside.shapley import coalitions, interaction_values
 from iaside.tables import (
-    CLEAN,
-    CLEAN_CUT,
-    CORRUPTIONS,
-    FOURIER,
-    TABLES,
-    Condition,
-    Responses,
     Worths,
 )
 
-M, N = 4, 12
-NAMES = [
-    "alexnet", "resnet18", "vgg11", "shufflenet_v2_x0_5", "mobilenet_v2",
-    "efficientnet_v2_s", "vit_b_16", "swin_b", "maxvit_t",
-]  # fmt: skip
-MODELS = {name: {"name": name} for name in NAMES}
-PLAIN = [Condition(s, e) for s in ("fgsm", "pgd") for e in (0.03, 0.1, 0.2)]
-PLAIN += [Condition("white_noise", 0.1), Condition("gaussian_blur", 5.0)]
-PLAIN += [Condition("white_noise", 0.03, b) for b in range(M)]
-PLAIN += [Condition("pgd", 8 / 255, b) for b in range(M)]
-WAVES = [Condition(FOURIER, 2.0, cell) for cell in heat_cells(3)]
-
-
-def write(root, k, name):
-    """Network k leans more to low bands than network k - 1, and loses less under everything."""
-    rng = np.random.default_rng(k)
-    lean = 0.2 + 0.6 * k / len(NAMES)
-    values = 6 * (1 - lean) ** np.arange(M) * (1 + 0.05 * rng.normal(size=(N, M)))
-    table = -7 + coalitions(M).astype(float) @ values.T
-    about = {
-        "values": ["log_likelihood", "accuracy"], "precision": "float32", "device": "cpu",
-        "parameters": 1e6 * (k + 1), "labels": "the same", "absence": "zero",
-    }  # fmt: skip
-    tables = {"log_likelihood": table, "accuracy": (table > -3).astype(float)}
-    Worths(tables, about).save(root / f"results/worths/tables/{name}-trained.npz")
-
-    conditions = [CLEAN, *PLAIN, *WAVES, *(Condition(c, 1.0) for c in CORRUPTIONS)]
-    strength = np.array([0.0] + [0.7] * (len(conditions) - 1))
-    loss = strength[:, None] * (4 - 3.5 * lean) * (1 + 0.1 * rng.random((len(conditions), N)))
-    for row, c in enumerate(conditions):  # high bands are the fragile ones, in all networks
-        loss[row] *= 1 + max(c.place, 0) * (c.source != FOURIER)
-    log_p = math.log(0.9) - loss
-    answers = {
-        "log_likelihood": log_p, "probability_t2": np.exp(log_p) ** 0.5,
-        "correct": (rng.random(log_p.shape) < np.exp(log_p)).astype(float),
-        "confidence": np.exp(log_p), "no_gradient": np.zeros_like(log_p),
-    }  # fmt: skip
-    energy = np.ones((M, N)) / (1 + np.arange(M))[:, None]
-    change = strength[:, None, None] * rng.random((len(conditions), M, 1)) * energy
-    about = {"n_images": N, "precision": "float32", "device": "cpu", "size": [32, 32]}
-    about["heat_grid"] = 3
-    responses = Responses(conditions, answers, energy, change, about)
-    responses.save(root / f"results/robustness/tables/{name}.npz")
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    root = tmp_path_factory.mktemp("reports")
-    for k, name in enumerate(NAMES):
-        write(root, k, name)
-    shutil.copytree(ROOT / "data/published", root / "data/published")
-    (root / "data/images/photographs").mkdir(parents=True)
-    (root / "params.yaml").write_text("")
-    return root
-
-
-def test_a_score_that_predicts_robustness_is_supported(project):
-    found = report(project, "50_correlation", models=MODELS)[0]
-    for claim in ("src_mce", "src_adversarial", "src_adversarial_t2", "src_corruptions"):
-        assert found[claim]["estimate"] < -0.9 and found[claim]["verdict"] == "supported", claim
-    assert found["high_bands_fragile"]["verdict"] == "supported"
-    assert {p["part"] for p in found["low_frequency_attacks"]["parts"]} == set(NAMES)
-    assert len(found["src_adversarial"]["parts"]) == 4, "fgsm and pgd at the papers' strengths"
-    assert found["beta_075_best"]["verdict"] != "supported", "here every beta does as well"
-    table = (project / "results/correlation/correlations.csv").read_text()
-    assert "clean accuracy" in table and "low-pass accuracy" in table
-
-
-def test_claims_about_architectures_are_judged_where_their_networks_are(project):
-    found = report(project, "55_architecture", models=MODELS, transformers=NAMES[-3:])[0]
-    assert found["parameter_count"]["verdict"] == "contradicted", "size decides here, by design"
-    assert found["transformers_more_robust"]["verdict"] == "supported"
-    assert found["transformers_cluster"]["n"] == N
-    assert found["efficientnet_over_older"]["verdict"] == "supported"
-    assert found["efficientnet_comparable"]["estimate"] < 0
-    assert found["shufflenet_robust"]["n"] == N
-    assert {p["part"] for p in found["shufflenet_adversarial"]["parts"]} == {"fgsm", "pgd"}
-
-
-def test_images_without_a_usable_gradient_are_left_out_of_the_reports_and_said(project, capsys):
-    path = project / "results/robustness/tables/alexnet.npz"
-    whole, r = path.read_bytes(), Responses.load(path)
-    row = r.row(Condition("pgd", 0.2))
-    for t in TABLES:
-        r.tables[t][row, :3] = 1.0 if t == "no_gradient" else np.nan
-    r.save(path)
-    some = {name: MODELS[name] for name in NAMES[:5]}
-    capsys.readouterr()
-    found = report(project, "55_architecture", models=some)[0]
-    said = "alexnet: 3 of 12 images gave no usable gradient under pgd 0.2: left out, not robust"
-    assert said in capsys.readouterr().out
-    parts = {p["part"]: p["n"] for p in found["shufflenet_adversarial"]["parts"]}
-    assert parts == {"fgsm": N, "pgd": N - 3}, "the images that every network was attacked on"
-    report(project, "50_correlation", models=some)
-    assert said in capsys.readouterr().out
-    path.write_bytes(whole)
-
-
-def test_matching_is_judged_over_corruptions_and_networks(project):
-    found, metrics = report(project, "58_match", models=MODELS)
-    assert set(found) == {"profile_predicts_loss", "profile_beats_score"}
-    assert found["profile_beats_score"]["n"] == len(NAMES)
-    assert {g: c["best"] for g, c in metrics["choices"].items()} == dict.fromkeys(
-        ["sensor noise", "blur", "weather", "digital"], NAMES[-1]
-    )
-
-
-def test_an_own_deployment_is_matched_and_unpaired_files_are_refused(project, capsys):
-    from PIL import Image
-
-    rng = np.random.default_rng(0)
-    for folder in ("clean", "degraded"):
-        (project / "phone" / folder).mkdir(parents=True)
-        for k in range(3):
-            pixels = rng.integers(0, 255, (40, 40, 3)).astype("uint8")
-            Image.fromarray(pixels).save(project / "phone" / folder / f"{k}.png")
-    capsys.readouterr()
-    report(project, "58_match", models=MODELS, images="phone")
-    plain = capsys.readouterr().out
-    path = project / f"results/robustness/tables/{NAMES[0]}.npz"
-    whole, r = path.read_bytes(), Responses.load(path)
-    r.conditions.insert(1, CLEAN_CUT)  # of the smaller cut, which the user's photographs are not
-    tables = {t: np.insert(rows, 1, rows[0] + (t == "log_likelihood"), axis=0)
-              for t, rows in r.tables.items()}  # fmt: skip
-    Responses(r.conditions, tables, r.clean_energy, np.insert(r.change_energy, 1, 0, axis=0),
-              r.provenance).save(path)  # fmt: skip
-    report(project, "58_match", models=MODELS, images="phone")
-    path.write_bytes(whole)
-    one, other = (out.partition("predicted log-likelihood")[2].splitlines()[: 1 + len(NAMES)]
-                  for out in (plain, capsys.readouterr().out))  # fmt: skip
-    assert len(one) == 1 + len(NAMES) and one == other
-    (project / "phone/degraded/2.png").unlink()
-    with pytest.raises(ValueError, match=r"the same names: 2 \(1 in all\)"):
-        report(project, "58_match", models=MODELS, images="phone")
-    (project / "phone/degraded/2.heic").touch()  # a name, but no picture
-    with pytest.raises(ValueError, match="degraded: 1 files left out.*1 .heic"):
-        report(project, "58_match", models=MODELS, images="phone")
+    return make_networks(tmp_path_factory.mktemp("reports"))
 
 
 def write_attributions(root, name, judges, unattacked=0, deeplift=None, blank=0, rounds=False):
