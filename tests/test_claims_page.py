@@ -10,9 +10,10 @@ import pytest
 from scipy import stats
 from smoke import ROOT
 
+from iaside.correlation import MIN_MODELS
 from iaside.estimate import Estimate
+from iaside.intervals import LEAST
 from iaside.verdicts import page, rules
-from iaside.verdicts.needs import MINIMA
 from iaside.verdicts.rules import as_document, decide, gather
 
 
@@ -168,8 +169,8 @@ def test_the_page_states_the_minima_that_the_rules_have():
     text = (ROOT / "notebooks/90_claims.ipynb").read_text()
     said = re.search(r"fewer than (\d) photographs, (\d) trainings, (\d) initialisations, "
                      r"(\d) networks a group or (\d) in a correlation", text)  # fmt: skip
-    words = ("photographs", "trainings", "initialisations", "networks", "correlation")
-    assert [int(n) for n in said.groups()] == [MINIMA[word] for word in words]
+    units = ("photographs", "trainings", "initialisations", "networks")
+    assert [int(n) for n in said.groups()] == [*(LEAST[unit] for unit in units), MIN_MODELS]
 
 
 def test_false_verdicts_are_no_more_than_the_page_says():

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from iaside.correlation import MIN_MODELS
+from iaside.intervals import LEAST
 from iaside.parameters import read_yaml
 from iaside.score import robustness_score
 from iaside.spectral import band_masks
 from iaside.verdicts import needs, rules
-from iaside.verdicts.needs import MINIMA, unmet
+from iaside.verdicts.needs import unmet
 
 ROOT = Path(__file__).parents[1]
 CLAIMS = list(rules.claims().values())
@@ -153,7 +155,7 @@ def test_some_study_decides_every_claim_or_the_claim_says_why_not(claim):
 def test_what_is_required_are_settings_that_studies_have(claim):
     # A setting that is misspelt would be lacking for ever, and no `until` ever be noticed as met.
     planned = {"mend.arms", "mend.seeds", "worths.posterior"}
-    for path in set(claim.requires) - {"groups", "trainings", "levels"} - planned:
+    for path in set(claim.requires) - {"independent", "groups", "trainings", "levels"} - planned:
         section, _, setting = path.partition(".")
         assert section == "models" or setting.split(".")[0] in STUDIES["default"][section], path
 
@@ -161,7 +163,7 @@ def test_what_is_required_are_settings_that_studies_have(claim):
 def test_a_claim_that_no_study_decides_has_to_say_so():
     claim = replace(rules.find("jafr_high_gain"), until="")
     assert "no study decides it" in complaint(claim, STUDIES)
-    assert "2 trainings with" in complaint(claim, STUDIES)
+    assert "2 seeds that were trained with all of" in complaint(claim, {"own": STUDIES["default"]})
 
 
 def test_an_until_that_has_come_is_noticed():
@@ -169,7 +171,7 @@ def test_an_until_that_has_come_is_noticed():
     for plan in studies["default"]["training"]["plans"].values():
         plan["seed"] = [0, 1, 2]
     now = {c.id for c in CLAIMS if "delete its `until`" in complaint(c, studies)}
-    trained_thrice = {c.id for c in CLAIMS if c.stage == "jafr"}
+    trained_thrice = {c.id for c in CLAIMS if c.stage in ("jafr", "label_noise")}
     assert now == trained_thrice
     more = studies["paper"]["models"] | {f"net{k}": {} for k in range(25)}
     studies = STUDIES | {"large": STUDIES["paper"] | {"models": more}}
@@ -201,23 +203,56 @@ def test_values_are_all_needed_and_settings_of_one_value_are_lists_of_it():
     assert lacks(study, **{"a.rank": ["pixel", "channel"]}) == ["a.rank has no channel"]
 
 
-@pytest.mark.parametrize("word", MINIMA)
+@pytest.mark.parametrize("word", LEAST)
 def test_words_stand_for_the_minima_of_the_rules(word):
-    least = MINIMA[word]
+    least = LEAST[word]
     assert lacks({"a": {"n": least}}, **{"a.n": word}) == []
     assert lacks({"a": {"n": least - 1}}, **{"a.n": word}) == [
         f"a.n is {least - 1}, below {least} ({word})"
     ]
 
 
-def test_groups_are_those_listed_and_all_others():
-    models = {f"net{k}": {} for k in range(8)}
-    study = {"models": models, "architecture": {"transformers": [f"net{k}" for k in range(4)]}}
+def models(*names):
+    return {"models": {f"net{k}": {"name": name} for k, name in enumerate(names)}}
+
+
+def test_independent_networks_are_those_beyond_the_first_of_each_family():
+    vgg, four = [f"vgg{k}" for k in (11, 13, 16, 19)], ["alexnet", "googlenet", "vit_b_16"]
+    two = models(*vgg, "resnet18", "resnet50")
+    assert lacks(two, independent="networks") == []  # 6 less the second family's mean
+    assert lacks(two, independent="networks given accuracy") == [
+        "4 independent networks given accuracy in models, below 5"
+    ]
+    # Networks alone in their family say nothing within designs, however many there are.
+    assert lacks(models(*vgg, *four), independent="networks") == [
+        "4 independent networks in models, below 5"
+    ]
+    alone = models(*four, "alexnet_v2", "squeezenet1_0", "mnasnet1_0")
+    assert lacks(alone, independent="networks") == []  # where all are, nothing is taken out
+    assert lacks(alone, independent="families") == []
+    assert lacks(models(*vgg, "alexnet"), independent="families") == [
+        f"2 independent families in models, below {MIN_MODELS}"
+    ]
+
+
+def test_groups_are_the_families_listed_and_all_others():
+    names = [
+        "vit_b_16",
+        "swin_b",
+        "maxvit_t",
+        "deit_s",
+        "vgg11",
+        "resnet18",
+        "alexnet",
+        "googlenet",
+    ]
+    study = models(*names) | {"architecture": {"transformers": [f"net{k}" for k in range(4)]}}
     assert lacks(study, groups="architecture.transformers") == []
-    del study["models"]["net7"]
-    assert lacks(study, groups="architecture.transformers") == ["3 others in models, below 4"]
+    study["models"]["net7"] = {"name": "vgg19"}  # of a family that is there
+    few = "families of {} in models, below 4"
+    assert lacks(study, groups="architecture.transformers") == ["3 " + few.format("others")]
     study["architecture"]["transformers"] = ["net0", "elsewhere1", "elsewhere2", "elsewhere3"]
-    assert lacks(study, groups="architecture.transformers") == ["1 transformers in models, below 4"]
+    assert lacks(study, groups="architecture.transformers") == ["1 " + few.format("transformers")]
 
 
 def plans(**of):
@@ -230,24 +265,22 @@ THRICE = {"seed": [0, 1, 2]}
 
 def test_cells_of_trainings_differ_in_their_factors_and_seeds_only():
     cells = [{"adversary": "pgd"}, {"adversary": "none"}]
-    assert lacks(plans(a=THRICE, b=THRICE | {"adversary": "pgd"}), trainings=cells) == []
-    two = plans(a=THRICE, b={"adversary": "pgd", "seed": [0, 1]})
-    assert lacks(two, trainings=cells) == ["2 trainings with adversary pgd, below 3"]
-    other = plans(a=THRICE, b=THRICE | {"adversary": "pgd", "architecture": "b"})
-    assert len(lacks(other, trainings=cells)) == 1  # one cell is whole, the other of another net
-    noisy = plans(a=THRICE | {"noise": 0.5}, b=THRICE | {"adversary": "pgd", "noise": 0.5})
-    assert len(lacks(noisy, trainings=cells)) == 2  # comparisons are made at the defaults
-    moved = THRICE | {"augment": True}
-    augmented = plans(a=moved, b=moved | {"adversary": "pgd"})
-    assert lacks(augmented, trainings=cells) == []
-    mixed = plans(a=THRICE, b=moved | {"adversary": "pgd"})
-    assert len(lacks(mixed, trainings=cells)) == 1
-    # What is reported is the comparison that comes closest: two and two, not three and none.
-    nearly = {"architecture": "b", "seed": [0, 1], "adversary": ["none", "pgd"]}
-    assert len(lacks(plans(a=THRICE, b=nearly), trainings=cells)) == 2
-    assert "2 trainings with adversary none" in lacks(plans(a=THRICE, b=nearly), trainings=cells)[1]
-    thinly = plans(a=THRICE, b={"adversary": "pgd", "architecture": ["a", "b", "c"]})
-    assert lacks(thinly, trainings=cells) == ["1 trainings with adversary pgd, below 3"]
+    words = "seeds that were trained with all of adversary pgd; adversary none, below 3"
+    pgd, moved = THRICE | {"adversary": "pgd"}, THRICE | {"augment": True}
+    assert lacks(plans(a=THRICE, b=pgd), trainings=cells) == []
+    assert lacks(plans(a=moved, b=moved | {"adversary": "pgd"}), trainings=cells) == []
+    for b, shared in (
+        ({"adversary": "pgd", "seed": [0, 1]}, 2),
+        ({"adversary": "pgd", "seed": [1, 2, 3, 4]}, 2),  # taken seed by seed
+        ({"adversary": "pgd", "architecture": ["a", "b", "c"]}, 1),
+        (pgd | {"architecture": "b"}, 0),
+        (moved | {"adversary": "pgd"}, 0),
+        (pgd | {"noise": 0.5}, 0),
+        ({"architecture": "b", "seed": [0, 1], "adversary": ["none", "pgd"]}, 2),
+    ):
+        assert lacks(plans(a=THRICE, b=b), trainings=cells) == [f"{shared} {words}"]
+    noisy = plans(a=THRICE | {"noise": 0.5}, b=pgd | {"noise": 0.5})
+    assert lacks(noisy, trainings=cells) == [f"0 {words}"]  # comparisons are made at the defaults
 
 
 def test_lambdas_are_those_that_the_report_recommends():
@@ -265,24 +298,28 @@ def test_lambdas_are_those_that_the_report_recommends():
     assert lacks(plans(a=THRICE, b=jafr | {"strength": 0.01}), trainings=mirrored)
     # Two lambdas of three trainings each make no cell of six, nor three lambdas of one a cell.
     thinly = plans(a={"penalty": "jafr", "strength": [0.01, 0.1, 0.2, 0.3]})
-    assert len(lacks(thinly, trainings=[small, large])) == 2
+    assert "1 seeds" in lacks(thinly, trainings=[small, large])[0]
 
 
 def test_levels_are_of_one_factor_with_all_others_alike():
-    noise = plans(a={"noise": [0.2, 0.4]}, b={"seed": [0, 1]})
+    noise = plans(a=THRICE | {"noise": [0.2, 0.4]}, b=THRICE)
     assert lacks(noise, levels={"noise": 3}) == []
     assert lacks(noise, levels={"noise": 4}) == [
         "3 values of noise in trainings alike but for it, below 4"
     ]
-    apart = plans(a={"noise": [0.2, 0.4]}, b={"noise": 0.6, "architecture": "b"})
-    assert lacks(apart, levels={"noise": 3})
-    assert lacks({}, levels={"noise": 3}, trainings=[{"every": "> 0"}])
+    apart = plans(a=THRICE | {"noise": [0.2, 0.4]}, b=THRICE | {"noise": 0.6, "architecture": "b"})
+    assert "2 values of noise" in lacks(apart, levels={"noise": 3})[0]
+    fewer = plans(a=THRICE | {"noise": [0.2, 0.4]}, b={"seed": [0, 1, 5]})
+    assert lacks(fewer, levels={"noise": 3}) == [
+        "2 seeds that were trained with all of 3 values of noise, below 3"
+    ]
+    assert len(lacks({}, levels={"noise": 3}, trainings=[{"every": "> 0"}])) == 2
 
 
 @pytest.mark.parametrize(
     "requires",
     [{"a.n": "photograph"}, {"trainings": [{"lambda": 1}]}, {"levels": {"noise": 3, "seed": 2}},
-     {"groups": "transformers"}],
+     {"groups": "transformers"}, {"independent": "models"}],
 )  # fmt: skip
 def test_a_requirement_that_cannot_be_read_names_its_claim(requires):
     study = plans(a=THRICE) | {"a": {"n": 3}}
@@ -292,5 +329,5 @@ def test_a_requirement_that_cannot_be_read_names_its_claim(requires):
 
 def test_needs_names_every_kind_of_requirement_in_its_description():
     kinds = {k for c in CLAIMS for k in c.requires if "." not in k and k != "models"}
-    assert kinds == {"groups", "trainings", "levels"}
+    assert kinds == {"independent", "groups", "trainings", "levels"}
     assert all(f"`{kind}:" in needs.__doc__ for kind in kinds)

@@ -4,27 +4,30 @@ An entry of `requires:` is one of
 
 * `section.setting: 5`, at least that number: of a list or a mapping, so many entries. `*` stands
   for any one key: `convergence.networks.*.n_images`;
-* `section.setting: photographs`, at least the rules' minimum of that unit, or for a correlation;
+* `section.setting: photographs`, at least the rules' minimum of that unit;
 * `section.setting: [0.1, 0.2]`, each of these among the values;
+* `independent: networks`, networks in `models` enough for a correlation within designs (of which
+  each family takes one; `networks given accuracy` one more), and `independent: families`, designs
+  enough for one over designs;
 * `groups: section.setting`, the networks in `models` that this list names and those it does not:
-  two groups, each with the rules' minimum;
+  two groups of families, each with the rules' minimum;
 * `trainings: [{adversary: pgd}, {adversary: none}]`, cells of trainings that differ in these
-  factors only, each with the rules' minimum; `recommended` stands for the lambdas under
-  `jafr.recommended`, `-recommended` for those below 0, and `<` and `>` compare;
-* `levels: {noise: 3}`, trainings at so many values of one factor that differ in nothing else.
+  factors only, with the rules' minimum of seeds that all of them have; `recommended` stands for
+  the lambdas under `jafr.recommended`, `-recommended` for those below 0, and `<` and `>` compare;
+* `levels: {noise: 3}`, the same of so many values of one factor.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from itertools import product
 
+from iaside.correlation import MIN_MODELS, family, independent, several
 from iaside.intervals import LEAST
-from iaside.robustness import MIN_MODELS
 from iaside.verdicts import rules
 from iaside.zoo import FACTORS, networks
-
-MINIMA = LEAST | {"correlation": MIN_MODELS}  # by the words that `requires:` may have for them
 
 
 def unmet(claim: rules.Claim, study: Mapping) -> list[str]:
@@ -37,18 +40,13 @@ def unmet(claim: rules.Claim, study: Mapping) -> list[str]:
     >>> unmet(rules.find("low_energy_majority"), {"bands": {"n_images": 3}})
     ['bands.n_images is 3, below 5 (photographs)']
     """
+    kinds = {"independent": _independent, "groups": _groups, "trainings": _trainings,
+             "levels": _levels}  # fmt: skip
     found = []
     for what, wanted in claim.requires.items():
         try:
-            if what == "groups":
-                found += _groups(wanted, study)
-            elif what == "trainings":
-                found += _trainings(wanted, study)
-            elif what == "levels":
-                found += _levels(wanted, study)
-            else:
-                found += _setting(what, wanted, study)
-        except (TypeError, ValueError, KeyError) as error:
+            found += (kinds[what] if what in kinds else partial(_setting, what))(wanted, study)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"claim {claim.id!r} requires {what}: {wanted!r}, which cannot be read "
                 f"({error}); the kinds of requirements are in iaside/verdicts/needs.py"
@@ -67,7 +65,7 @@ def _setting(path: str, wanted, study: Mapping) -> list[str]:
         there = [item for value in found for item in _items(value)]
         missing = [item for item in wanted if not any(_same(item, other) for other in there)]
         return [f"{path} has no {', '.join(map(str, missing))}"] if missing else []
-    least, unit = (MINIMA[wanted], f" ({wanted})") if wanted in MINIMA else (wanted, "")
+    least, unit = (LEAST[wanted], f" ({wanted})") if wanted in LEAST else (wanted, "")
     most = max(len(v) if isinstance(v, (list, Mapping)) else v for v in found)
     return [f"{path} is {most:g}, below {least:g}{unit}"] if most < least else []
 
@@ -81,14 +79,38 @@ def _same(one, other) -> bool:
     return math.isclose(one, other, rel_tol=1e-4) if numbers else one == other
 
 
+def _designs(study: Mapping, *names: str) -> list[str]:
+    """The family of each of these models, of all without any."""
+    models = study.get("models", {})
+    return [family(models[name].get("name", name)) for name in names or models]
+
+
+def _independent(what: str, study: Mapping) -> list[str]:
+    """As `verdicts.correlation` and `verdicts.match` count them."""
+    designs = _designs(study)
+    within = independent(len(designs), several(designs))
+    count = {
+        "families": len(set(designs)),
+        "networks": within,
+        "networks given accuracy": within - 1,
+    }[what]
+    if count >= MIN_MODELS:
+        return []
+    return [f"{count} independent {what} in models, below {MIN_MODELS}"]
+
+
 def _groups(path: str, study: Mapping) -> list[str]:
-    section, name = path.split(".")
-    listed, models = study.get(section, {}).get(name, []), study.get("models", {})
-    sizes = {name: sum(m in listed for m in models), "others": sum(m not in listed for m in models)}
-    least = MINIMA["networks"]
+    section, setting = path.split(".")
+    listed = study.get(section, {}).get(setting, [])
+    models = study.get("models", {})
+    groups = {setting: [m for m in models if m in listed],
+              "others": [m for m in models if m not in listed]}  # fmt: skip
+    sizes = {name: len(set(_designs(study, *some))) if some else 0 for name, some in groups.items()}
+    least = LEAST["networks"]
     return [
-        f"{size} {name} in models, below {least}" for name, size in sizes.items() if size < least
-    ]
+        f"{size} families of {name} in models, below {least}"
+        for name, size in sizes.items() if size < least
+    ]  # fmt: skip
 
 
 FREE = ("architecture", "images", "augment", "seed")  # of all others a comparison has the default
@@ -111,19 +133,38 @@ def _alike(trained: Iterable[dict], apart: Iterable[str]) -> list[list[dict]]:
 
 
 def _trainings(cells: list[Mapping], study: Mapping) -> list[str]:
-    """What the cells lack, of the trainings alike but for them that come closest."""
+    """How many seeds all cells have, of the trainings alike but for them that come closest."""
     apart = {name for cell in cells for name in cell}
     lambdas = study.get("jafr", {}).get("recommended", [])
-    least = MINIMA["trainings"]
-    closest = [0] * len(cells)
+    seeds = 0
     for trained in _trained(study, apart):
         of = [_alike([s for s in trained if _is(s, cell, lambdas)], ()) for cell in cells]
-        sizes = [min(least, max(map(len, same), default=0)) for same in of]
-        closest = max(closest, sizes, key=sum)
-    return [
-        f"{size} trainings with {_words(cell)}, below {least}"
-        for cell, size in zip(cells, closest, strict=True) if size < least
-    ]  # fmt: skip
+        seeds = max([seeds, *(_shared_seeds(each) for each in product(*of))])
+    return _few_seeds(seeds, "; ".join(map(_words, cells)))
+
+
+def _levels(wanted: Mapping[str, int], study: Mapping) -> list[str]:
+    ((factor, least),) = wanted.items()
+    found = [(0, 0)]
+    for some in _trained(study, [factor]):
+        cells = _alike(some, ())
+        found.append((len(cells), _shared_seeds(cells)))
+    levels, seeds = max(found, key=lambda each: (each[0] >= least, each[1], each[0]))
+    if levels < least:
+        return [f"{levels} values of {factor} in trainings alike but for it, below {least}"]
+    return _few_seeds(seeds, f"{levels} values of {factor}")
+
+
+def _shared_seeds(cells: Iterable[list[Mapping]]) -> int:
+    """What differs between cells is taken seed by seed: a seed that one lacks does not count."""
+    return len(set.intersection(*({s["seed"] for s in some} for some in cells)))
+
+
+def _few_seeds(seeds: int, cells: str) -> list[str]:
+    least = LEAST["trainings"]
+    if seeds >= least:
+        return []
+    return [f"{seeds} seeds that were trained with all of {cells}, below {least}"]
 
 
 def _words(cell: Mapping) -> str:
@@ -151,11 +192,3 @@ def _holds(value, wanted, lambdas: list[float]) -> bool:
     if limits is None:
         return compare(value, float(word))
     return (all if sign else any)(compare(value, limit) for limit in limits)
-
-
-def _levels(wanted: Mapping[str, int], study: Mapping) -> list[str]:
-    ((factor, least),) = wanted.items()
-    levels = max((len({s[factor] for s in some}) for some in _trained(study, [factor])), default=0)
-    if levels >= least:
-        return []
-    return [f"{levels} values of {factor} in trainings alike but for it, below {least}"]
