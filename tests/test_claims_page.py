@@ -48,10 +48,10 @@ def test_the_answer_counts_what_was_tried_and_what_may_be_wrong():
     total = len(rules.claims())
     assert said.startswith(f"**In short**: of {total} claims this study tried 6: **2** are ")
     assert "**3** contradicted, **1** undecided" in said and f"{total - 6} it could not" in said
-    assert "0 verdicts are about numbers without an error; of the other 6, up to 0.3" in said
+    assert "Of the verdicts 0 rest on numbers without an error; of the other 6, up to 0.3" in said
     exact = decide("src_range", lambda _: Estimate.exact(0.0, 8, "bands"), exact=True)
     rows = gather([as_document("a", [exact])])
-    assert "1 verdicts are about numbers without an error; of the other 0, up to 0.0" in (
+    assert "Of the verdicts 1 rest on numbers without an error; of the other 0, up to 0.0" in (
         page.in_short(rows)
     )
 
@@ -95,8 +95,8 @@ def test_a_verdict_names_its_unit_and_the_data_it_was_decided_on():
 
 def test_an_undecided_claim_says_what_it_would_take():
     undecided = page.table_of_tested(rows_of(jafr_high_gain=0.1))
-    assert "it would take: studies/" in undecided["note"][0]
-    assert "it would take" not in page.table_of_tested(rows_of(jafr_high_gain=9))["note"][0]
+    assert f"until: {rules.find('jafr_high_gain').until}" in undecided["note"][0]
+    assert "until" not in page.table_of_tested(rows_of(jafr_high_gain=9))["note"][0]
 
 
 def test_what_was_not_tested_says_what_it_needs_and_until_when():

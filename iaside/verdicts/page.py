@@ -64,9 +64,9 @@ def in_short(rows: Iterable[Mapping]) -> str:
     lines = [
         f"**In short**: of {len(rows)} claims this study tried {len(tried)}: "
         f"**{counts[SUPPORTED]}** are supported, **{len(against)}** contradicted, "
-        f"**{counts[UNDECIDED]}** undecided; {counts[NOT_TESTED]} it could not test. {exact} "
-        f"verdicts are about numbers without an error; of the other {len(tried) - exact}, up to "
-        f"{RISK * (len(tried) - exact):.1f} are to be expected to be wrong ({RISK:.0%} each, if "
+        f"**{counts[UNDECIDED]}** undecided; {counts[NOT_TESTED]} it could not test. Of the "
+        f"verdicts {exact} rest on numbers without an error; of the other {len(tried) - exact}, up "
+        f"to {RISK * (len(tried) - exact):.1f} are to be expected to be wrong ({RISK:.0%} each, if "
         f"every claim lay exactly at its threshold). *Contradicted* survives Holm's correction "
         f"over the whole page for **{len(safe)}** of {len(against)}."
     ]
@@ -100,8 +100,8 @@ def table_of_tested(rows: Iterable[Mapping]) -> pd.DataFrame:
         notes = [row["note"]] if row["note"] else []
         if row["verdict"] == CONTRADICTED and row["id"] not in safe:
             notes.append("not after Holm's correction over the page")
-        if row["verdict"] == UNDECIDED and (missing := row["until"] or row["cannot"]):
-            notes.append(f"it would take: {missing}")
+        if row["verdict"] == UNDECIDED and (missing := _missing(row)):
+            notes.append(missing)
         lines.append({
             "verdict": row["verdict"], "claim": row["statement"], "measured": measured(row),
             "claimed": row["claimed"], "data": row["data"], "claimed for": row["claimed_on"],
@@ -136,11 +136,15 @@ def table_of_untested(rows: Iterable[Mapping]) -> pd.DataFrame:
     """
     lines = [
         {"claim": row["statement"], "claimed": row["claimed"], "needs": row["needs"],
-         "for want of": f"until: {row['until']}" if row["until"] else
-         f"cannot: {row['cannot']}" if row["cannot"] else "", "source": row["source"]}
+         "for want of": _missing(row), "source": row["source"]}
         for row in rows if not is_tested(row)
     ]  # fmt: skip
     return pd.DataFrame(lines, columns=["claim", "claimed", "needs", "for want of", "source"])
+
+
+def _missing(row: Mapping) -> str:
+    """What no study has yet or ever, "" where some study in studies/ decides the claim."""
+    return next((f"{word}: {row[word]}" for word in ("until", "cannot") if row[word]), "")
 
 
 def styled(frame: pd.DataFrame, name: str):
