@@ -46,6 +46,8 @@ def test_the_order_of_learning_is_judged_over_seeds():
     mixed = judge({"a": trained("a", RISING), "b": trained("b", RISING[::-1])})
     assert mixed["verdict"] == "undecided" and abs(mixed["value"]) < 0.1
     assert judge({}) is None
+    late = network("a", 2, RISING[[1, 0, 2, 3, 4, 5]])  # limits end where a coefficient does
+    assert judge({"a": [*trained("a", RISING, seeds=2), late]})["high"] == 1
 
 
 def test_two_seeds_or_an_order_that_nobody_can_tell_decide_nothing():

@@ -68,6 +68,12 @@ def test_a_distribution_over_nothing_takes_no_part():
     assert noise_lowers_accuracy({"a": blank})["verdict"] == "supported"
 
 
+def test_moving_to_high_bands_is_no_spreading():
+    cells = {"a": family(lambda x: np.array([2.0, 1.0 - x, 0.2 + x, 0.1]))}
+    assert noise_less_robust_features(cells)["verdict"] == "supported"
+    assert noise_more_uniform(cells)["verdict"] == "undecided"
+
+
 def test_trainings_that_disagree_decide_nothing_whatever_their_photographs_say():
     cells = family(flatter)
     for x, some in cells.items():
