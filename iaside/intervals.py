@@ -35,7 +35,7 @@ def standard_errors(psi: ArrayLike) -> np.ndarray:
     >>> standard_errors([[1.0, 3.0], [2.0, 2.0]])
     array([1., 0.])
     """
-    psi = per_image(psi)
+    psi = per_image(psi, least=1)
     if psi.shape[1] == 1:
         warnings.warn("one image has no standard error", RuntimeWarning, stacklevel=2)
         return np.full(len(psi), np.nan)
