@@ -54,8 +54,9 @@ def relative_gain(first: ArrayLike, second: ArrayLike) -> Levels:
 
     Shapes and what is left out as in `lead`.
 
-    >>> print(relative_gain([[0.6, 0.9, 0.6, 0.9, 0.6]], [[0.4, 0.6, 0.4, 0.6, 0.4]])(0.95))
-    50.00 [50.00, 50.00], n = 5 photographs
+    >>> gain = relative_gain([[0.6, 0.9, 0.6, 0.9, 0.6]], [[0.4, 0.6, 0.4, 0.6, 0.4]])
+    >>> float(gain(0.95).value.round(6))
+    50.0
     """
     first, second = _of_both(first, second)
     k = len(first)
