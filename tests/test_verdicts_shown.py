@@ -10,7 +10,8 @@ def test_a_verdict_is_shown_with_its_limits_its_n_and_its_data():
     few = Estimate.unsure(0.5, 2, "trainings")
     data = data_words("data/images/mnist_5k.npz", "data/images/mnist_5k.npz", "x/birds")
     parts = {"standard": lambda level: fine, "FGSM": lambda level: few}
-    records = [decide("jafr_high_gain", parts, data=data), decide("jafr_corruptions", lambda _: fine)]
+    alone = decide("jafr_corruptions", lambda level: fine)
+    records = [decide("jafr_high_gain", parts, data=data), alone]
     shown = table_of_verdicts(records)
     assert shown["measured"].tolist() == [
         "0.5 (no interval), n = 2 trainings", "0.25 [0.125, 0.5], n = 3 trainings"
