@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 
 import pandas as pd
@@ -16,26 +15,9 @@ from iaside.verdicts.rules import (
     count_verdicts,
     holm,
 )
+from iaside.verdicts.shown import measured
 
 COLOURS = {"supported": "#dbe9f6", "contradicted": "#fbe0cf", "undecided": "#eeeeee"}
-
-
-def measured(row: Mapping) -> str:
-    """The numbers of a row of claims as text.
-
-    >>> measured({"value": 0.25, "low": 0.125, "high": 0.5, "n": 24, "unit": "photographs"})
-    '0.25 [0.125, 0.5], n = 24 photographs'
-    >>> measured({"value": -0.8, "low": None, "high": None, "n": 4, "unit": "networks"})
-    '-0.8, no interval, n = 4 networks'
-    >>> measured({"value": None, "low": None, "high": None, "n": 2, "unit": "trainings"})
-    'no estimate, n = 2 trainings'
-    """
-    value, low, high = (math.nan if row[k] is None else row[k] for k in ("value", "low", "high"))
-    counted = f"n = {int(row['n']):,} {row['unit']}"
-    if math.isnan(value):
-        return f"no estimate, {counted}"
-    limits = ", no interval" if math.isnan(low + high) else f" [{low:.3g}, {high:.3g}]"
-    return f"{value:.3g}{limits}, {counted}"
 
 
 def is_tested(row: Mapping) -> bool:
@@ -87,7 +69,7 @@ def in_short(rows: Iterable[Mapping]) -> str:
 
 def _told(row: Mapping) -> str:
     where = f", on {row['data']}" if row["data"] else ""
-    numbers = f"{measured(row)}, claimed {row['claimed']}{where}"
+    numbers = f"{measured(row, row["unit"])}, claimed {row['claimed']}{where}"
     return f"{row['statement']} *{row['verdict']}*: {numbers}"
 
 
@@ -103,7 +85,7 @@ def table_of_tested(rows: Iterable[Mapping]) -> pd.DataFrame:
         if row["verdict"] == UNDECIDED and (missing := _missing(row)):
             notes.append(missing)
         lines.append({
-            "verdict": row["verdict"], "claim": row["statement"], "measured": measured(row),
+            "verdict": row["verdict"], "claim": row["statement"], "measured": measured(row, row["unit"]),
             "claimed": row["claimed"], "data": row["data"], "claimed for": row["claimed_on"],
             "what was measured": row["statistic"], "note": "; ".join(notes),
             "source": row["source"],
@@ -121,7 +103,7 @@ def table_of_recorded(runs: Mapping[str, Mapping], rows: Iterable[Mapping]) -> p
     here = {row["id"]: row["verdict"].partition(":")[0] for row in rows}
     lines = [
         {"run": name, "claim": row["statement"], "verdict": row["verdict"], "here": here[row["id"]],
-         "measured": measured(row), "claimed": row["claimed"], "data": row["data"]}
+         "measured": measured(row, row["unit"]), "claimed": row["claimed"], "data": row["data"]}
         for name, run in runs.items() for row in run["rows"]
     ]  # fmt: skip
     columns = ["run", "claim", "verdict", "here", "measured", "claimed", "data"]
