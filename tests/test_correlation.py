@@ -338,7 +338,8 @@ def test_families_are_those_of_the_zoo_where_names_tell_them():
         "efficientnet_v2_s": "efficientnetv2", "mobilenet_v3_large": "mobilenetv3",
         "shufflenet_v2_x0_5": "shufflenetv2", "swin_b": "swin", "maxvit_t": "maxvit",
         "resnet18.a1_in1k": "resnet", "wide_resnet50_2": "wide_resnet",
-        "resnext50_32x4d": "resnext", "ResNet18": "resnet", "googlenet": "googlenet", "densenet121": "densenet",
+        "resnext50_32x4d": "resnext", "ResNet18": "resnet", "googlenet": "googlenet",
+        "densenet121": "densenet",
     }  # fmt: skip
     assert {name: family(name) for name in known} == known
 

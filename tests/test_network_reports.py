@@ -90,6 +90,7 @@ def test_matching_is_judged_over_corruptions_and_networks(project, monkeypatch):
     found, metrics = report(project, "58_match", models=MODELS)
     assert set(found) >= {"profile_predicts_loss", "profile_beats_score"}
     assert found["profile_beats_score"]["n"] == len(NAMES)
+    assert found["profile_over_accuracy"]["value"] > 0, "accuracy says nothing here"
     groups = ["sensor noise", "blur", "weather", "digital"]
     for choices in metrics["choices"].values():
         assert {g: c["best"] for g, c in choices.items()} == dict.fromkeys(groups, NAMES[-1])

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from iaside.correlation import correlation
 from iaside.estimate import Estimate
 from iaside.intervals import Levels, accuracy_difference, best_interval
-from iaside.robustness import correlation
 from iaside.verdicts.photographs import over_photographs
 from iaside.verdicts.rules import decide, every_reading, find
 
