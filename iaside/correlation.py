@@ -354,6 +354,9 @@ def jackknifed(
     """
     g = _numbered(draws)
     whole, k = np.asarray(statistic(np.arange(len(g))), dtype=float), g.max() + 1
+    known = np.isfinite(whole)
+    if known.mean() > 0.5:  # resamples that have no such statistic take no part
+        whole = whole[known | (np.arange(len(whole)) == 0)]
     if k < 2:
         return whole[None]
     left = np.array([np.asarray(statistic(np.flatnonzero(g != i)))[0] for i in range(k)])

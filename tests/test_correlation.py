@@ -338,7 +338,8 @@ def test_families_are_those_of_the_zoo_where_names_tell_them():
         "efficientnet_v2_s": "efficientnetv2", "mobilenet_v3_large": "mobilenetv3",
         "shufflenet_v2_x0_5": "shufflenetv2", "swin_b": "swin", "maxvit_t": "maxvit",
         "resnet18.a1_in1k": "resnet", "wide_resnet50_2": "wide_resnet",
-        "resnext50_32x4d": "resnext", "ResNet18": "resnet", "googlenet": "googlenet", "densenet121": "densenet",
+        "resnext50_32x4d": "resnext", "ResNet18": "resnet", "googlenet": "googlenet",
+        "densenet121": "densenet",
     }  # fmt: skip
     assert {name: family(name) for name in known} == known
 
@@ -416,6 +417,8 @@ def test_a_family_is_left_out_as_one():
     assert np.allclose([*found], [*once]) and found.n == 6
     as_if = over_networks(lambda index: copies[index].mean(keepdims=True), range(18))(0.95)
     assert as_if.high - as_if.value < 0.6 * (found.high - found.value)
+    resamples = np.array([1.0, 2.0, np.nan, 3.0])  # one of which has no such statistic
+    assert jackknifed(lambda index: resamples, range(4)).shape == (4, 3)
     three = over_networks(lambda index: x[index].mean(keepdims=True), range(3))(0.95)
     assert math.isnan(three.low), "4 networks are needed"
     assert jackknifed(lambda index: x[index].mean(keepdims=True), ["a"] * 6).shape == (1, 1)
