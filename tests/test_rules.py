@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from iaside.estimate import Estimate
 from iaside.intervals import LEAST, at_levels, mean_interval
@@ -185,8 +186,6 @@ def test_the_p_value_of_a_contradiction_is_bounded_from_above():
     part = at_levels(values, lambda mean: mean[0], unit="networks")
     row = decide("src_mce", part)
     t = values.mean() / values.std(ddof=1) * 40**0.5
-    from scipy import stats
-
     own = 2 * stats.t.sf(t, 39)
     assert row["verdict"] == CONTRADICTED and own <= row["p"] * 2 and row["p"] <= RISK
     parts = {k: part for k in "abc"}
@@ -358,3 +357,34 @@ def test_the_rules_need_no_network_and_no_figure():
         "verdicts.rules", "estimate", "intervals", "clean", "content", "rounding"
     }  # fmt: skip
     assert rules.RISKS[0] == RISK
+
+
+def normal(z, unit="networks", n=99, threshold=0.0):
+    """A part z standard errors above a threshold, with the limits of a normal estimate."""
+
+    def at(level):
+        reach = stats.norm.ppf((1 + level) / 2)
+        return Estimate(threshold + z, 1.0, threshold + z - reach, threshold + z + reach, n, unit)
+
+    return at
+
+
+def test_false_contradictions_are_rare_however_many_parts_lie_at_the_threshold():
+    rng = np.random.default_rng(0)
+    for k, least in ((1, 0.015), (8, 0.012)):
+        # One-sided half of 5 %: a claim at its threshold is contradicted by chance in 2.5 %.
+        said = [
+            decide("src_mce", {str(i): normal(z) for i, z in enumerate(rng.normal(size=k))})
+            for _ in range(1500)
+        ]
+        rate = np.mean([row["verdict"] == "contradicted" for row in said])
+        assert least < rate < 0.025 + 3 * math.sqrt(0.025 / 1500)
+
+
+def test_p_over_readings_is_that_of_the_weakest():
+    strong, weak = (decide("src_mce", normal(z)) for z in (9, 2.1))
+    assert strong["p"] < weak["p"]
+    assert every_reading({"a": strong, "b": weak})["p"] == weak["p"]
+    parts = decide("src_mce", {"x": normal(9), "y": normal(9)})
+    named = [part["part"] for part in every_reading({"a": parts, "b": strong})["parts"]]
+    assert named == ["a, x", "a, y", "b"]

@@ -69,7 +69,7 @@ def in_short(rows: Iterable[Mapping]) -> str:
 
 def _told(row: Mapping) -> str:
     where = f", on {row['data']}" if row["data"] else ""
-    numbers = f"{measured(row, row["unit"])}, claimed {row['claimed']}{where}"
+    numbers = f"{measured(row)}, claimed {row['claimed']}{where}"
     return f"{row['statement']} *{row['verdict']}*: {numbers}"
 
 
@@ -85,7 +85,7 @@ def table_of_tested(rows: Iterable[Mapping]) -> pd.DataFrame:
         if row["verdict"] == UNDECIDED and (missing := _missing(row)):
             notes.append(missing)
         lines.append({
-            "verdict": row["verdict"], "claim": row["statement"], "measured": measured(row, row["unit"]),
+            "verdict": row["verdict"], "claim": row["statement"], "measured": measured(row),
             "claimed": row["claimed"], "data": row["data"], "claimed for": row["claimed_on"],
             "what was measured": row["statistic"], "note": "; ".join(notes),
             "source": row["source"],
@@ -103,7 +103,7 @@ def table_of_recorded(runs: Mapping[str, Mapping], rows: Iterable[Mapping]) -> p
     here = {row["id"]: row["verdict"].partition(":")[0] for row in rows}
     lines = [
         {"run": name, "claim": row["statement"], "verdict": row["verdict"], "here": here[row["id"]],
-         "measured": measured(row, row["unit"]), "claimed": row["claimed"], "data": row["data"]}
+         "measured": measured(row), "claimed": row["claimed"], "data": row["data"]}
         for name, run in runs.items() for row in run["rows"]
     ]  # fmt: skip
     columns = ["run", "claim", "verdict", "here", "measured", "claimed", "data"]
