@@ -102,10 +102,10 @@ def test_distances_of_one_order_by_hand():
 def test_corrected_distances_are_those_to_the_whole_population():
     """Without replacement against the others, corrected: as with replacement against all."""
     rng = np.random.default_rng(0)
-    psi, sizes = skewed_population(200, rng), [10, 40]
+    psi, sizes = skewed_population(200, rng), [10, 80]
     gap = v.sid_distances(psi, random_orders(200, 2000, rng), sizes)[1]
     drawn = [v.distance_with_replacement(psi, size, 2000, rng) for size in sizes]
-    np.testing.assert_allclose(gap, drawn, rtol=0.06)
+    np.testing.assert_allclose(gap, drawn, rtol=0.1)
 
 
 def test_errors_of_values_fall_with_the_root():
