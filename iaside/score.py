@@ -196,12 +196,13 @@ def score_estimate(
     of its spread for two equal ones and 24 photographs. Near 0 an absolute value comes out too
     high. Of the corrections that were tried (jackknives, the bootstrap once, twice and from a
     normal law, a weakest value less its bias, smoothed, or weighted by how likely each band is the
-    weakest) none keeps the bias within a quarter of the spread where two are equal, and each adds
-    error elsewhere. Where they are clearly apart (`CLEAR`) the plain score keeps it, and that is
-    what is given (`benchmarks/estimators.py --scores`). A choice by the sample at hand has a price:
-    of bands that are in truth one error apart, the one sample in six that gets a score shows them
-    too far apart, and its score is too close to 0, more than its interval allows for in one of five
-    such cases. bias="none" is the plain score of every sample, as published.
+    weakest) none keeps the bias within a quarter of the spread in all worlds with two equally weak
+    bands without a larger error than the plain score has, and each adds error in others. Where the
+    two are clearly apart (`CLEAR`) the plain score does, and that is what is given
+    (`benchmarks/estimators.py --scores`). A choice by the sample at hand has a price: of bands that
+    are in truth one error apart, the one sample in six that gets a score shows them too far apart;
+    its score is too close to 0, in one of five such cases by more than its interval allows.
+    bias="none" is the plain score of every sample, as published.
 
     Raises ValueError for an unknown kind or bias, beta outside (0, 1), and as `interval`.
     Source: seed 002 Eq. 11; methods 9.1.

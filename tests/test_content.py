@@ -49,7 +49,7 @@ BY_CONTENT = {
     "a number's Estimate": lambda: Estimate(0.5, float("nan"), 0.0, 1.0, 9, "networks"),
     "Comparison": lambda: compare(explanation(), Explanation(game(1))),
     "Exploration": lambda: Exploration(
-        *(torch.arange(6.0).reshape(1, 6).requires_grad_() for _ in range(4)), torch.tensor([1])
+        *(torch.arange(6.0).reshape(1, 6).requires_grad_() for _ in range(6)), torch.tensor([1])
     ),
     "Estimates": lambda: Estimates(np.eye(2), np.eye(2)),
     "Condition": lambda: Condition("fgsm", 0.1, 2),

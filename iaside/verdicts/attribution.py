@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from iaside.correlation import correlation
+from iaside.correlation import correlation_at_levels
 from iaside.estimate import Estimate
 from iaside.intervals import Levels, accuracy_difference, best_interval
 from iaside.verdicts.photographs import over_photographs
@@ -192,13 +193,8 @@ def rank_correlation(x: ArrayLike, y: ArrayLike) -> Levels:
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     both = np.isfinite(x) & np.isfinite(y)
-    x, y = x[both], y[both]
-
-    def limits(level: float) -> Estimate:
-        r = correlation(x, y, level=level)
-        return Estimate(r.estimate, np.nan, r.low, r.high, len(x), "photographs")
-
-    return limits
+    limits = correlation_at_levels(x[both], y[both])
+    return lambda level: replace(limits(level), unit="photographs")
 
 
 def attack_transfers(

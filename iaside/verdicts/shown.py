@@ -28,7 +28,7 @@ def verdict_table(records: Iterable[Mapping]) -> pd.DataFrame:
     >>> verdict_table([decide("src_mce", lambda level: one)]).at[0, "measured"]
     '-0.6 [-0.8, -0.3], n = 19 networks'
     """
-    rows = [{**record, "measured": measured(record, record["unit"])} for record in records]
+    rows = [{**record, "measured": measured(record)} for record in records]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -47,14 +47,14 @@ def parts_table(records: Iterable[Mapping]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["claim", "part", "verdict", "measured"])
 
 
-def measured(row: Mapping, unit: str) -> str:
-    """The numbers of a record, or of a part of it, as text.
+def measured(row: Mapping, unit: str = "") -> str:
+    """The numbers of a record, or of a part of it, as text; a part counts the unit given.
 
     >>> measured({"value": 0.25, "se": 0.1, "low": None, "high": None, "n": 2}, "trainings")
     '0.25 (no interval), n = 2 trainings'
     """
     value, se, low, high, n = (np.nan if row.get(name) is None else row[name] for name in NUMBERS)
-    return f"{Estimate(value, se, low, high, n, unit):.3g}"
+    return f"{Estimate(value, se, low, high, int(n), unit or row['unit']):.3g}"
 
 
 def data_words(*images: str | None, classes: int | None = None) -> str:
