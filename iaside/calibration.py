@@ -17,7 +17,7 @@ from iaside.estimator import pairs_per_image, resampled_table
 from iaside.explain import SCORES
 from iaside.intervals import accuracy_interval, interval, paired_interval
 from iaside.rounding import total_worth
-from iaside.score import robustness_score, spectral_importance
+from iaside.score import no_score, no_sid, robustness_score, spectral_importance
 from iaside.tables import check_same_pictures
 
 # What is found in a sample of images: their indices and the sample's own seed -> an estimate of Q
@@ -89,8 +89,8 @@ def values_and_shares(mean: ArrayLike, shares: bool = True) -> np.ndarray:
 
 
 def find_values(psi: ArrayLike, n_resamples: int = 2000) -> Find:
-    """`values_and_shares` of a sample, with limits; shares only where v(all) - v(none) is clearly
-    above 0.
+    """`values_and_shares` of a sample, with limits; the SID only where its weakest band is clear
+    (`score.no_sid`), shares only where v(all) - v(none) is clearly above 0.
 
     >>> find_values(np.eye(3) + np.ones(3), 100)(np.arange(3).repeat(3), 0).value.shape
     (9,)
@@ -100,9 +100,11 @@ def find_values(psi: ArrayLike, n_resamples: int = 2000) -> Find:
     def find(index: np.ndarray, seed: int) -> Estimate:
         values = psi[:, index]
         told = not may_be_zero(total_worth(values))
-        return interval(
+        found = interval(
             values, lambda mean: values_and_shares(mean, told), n_resamples=n_resamples, seed=seed
         )
+        kind = np.repeat(["psi", "sid", "share"], len(values))
+        return _without(found, (kind == "sid") & bool(no_sid(values)))
 
     return find
 
@@ -198,7 +200,14 @@ def values_and_scores(mean: ArrayLike, beta: float = 0.75) -> np.ndarray:
 def told_scores(psi: np.ndarray, beta: float, n_resamples: int, seed: int) -> Estimate:
     """The scores of values (M, N) of some images, (3,), as a user is told them.
 
-    >>> told_scores(np.eye(3) + np.ones(3), 0.75, 100, 0).limits(".1f").count("(no interval)")
-    3
+    >>> told_scores(np.eye(3) + np.ones(3), 0.75, 100, 0).limits(".1f")
+    'none, none, none'
     """
-    return interval(psi, lambda mean: scores(mean, beta), n_resamples=n_resamples, seed=seed)
+    found = interval(psi, lambda mean: scores(mean, beta), n_resamples=n_resamples, seed=seed)
+    return _without(found, np.array([no_score(psi, beta, kind) != "" for kind in SCORES]))
+
+
+def _without(found: Estimate, rows: np.ndarray) -> Estimate:
+    """An estimate of Q numbers without those, (Q,) bool, that a user is not told."""
+    numbers = (np.where(rows, np.nan, field) for field in found)
+    return Estimate(*numbers, found.n, found.unit)
