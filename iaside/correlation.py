@@ -284,7 +284,7 @@ def several(families: Sequence[Hashable]) -> Sequence[Hashable] | None:
 
 
 def without_error(
-    x: ArrayLike, y: ArrayLike, groups: Sequence[Hashable] | None = None
+    x: ArrayLike, y: ArrayLike, n_images: int, groups: Sequence[Hashable] | None = None
 ) -> float:
     """Return Spearman's coefficient corrected for measurement error, for show: it decides nothing.
 
@@ -292,11 +292,12 @@ def without_error(
     networks (within groups) that other photographs would move. NaN where an error explains all of
     a spread; beyond 1 in size where the errors are over-estimated.
 
-    Shapes: x, y (K, 1 + R) as `intervals.resampled_scores` gives them; groups (K,).
+    Shapes: x, y (K, 1 + R) as `intervals.resampled_scores` gives them of n_images photographs;
+    groups (K,).
     Source: Spearman 1904; methods 9.2 (shown, never decides).
 
     >>> scores = np.arange(6.0)[:, None] + np.zeros((6, 101))
-    >>> without_error(scores, -scores)
+    >>> without_error(scores, -scores, n_images=9)
     -1.0
     """
     x, y, _, g = _asked(x, y, "spearman", None, groups)
@@ -306,6 +307,7 @@ def without_error(
         own = _within(v.T, one)
         spread = (own[0] ** 2).sum()
         error = np.nanvar(own[1:], axis=0, ddof=1).sum() if len(own) > 2 else 0.0
+        error *= n_images / max(n_images - 1, 1)  # resamples vary by less than new photographs
         share *= max(0.0, 1 - error / spread) if spread > 0 else 0.0
     return r / math.sqrt(share) if share > 0 else np.nan
 
@@ -352,6 +354,9 @@ def jackknifed(
     """
     g = _numbered(draws)
     whole, k = np.asarray(statistic(np.arange(len(g))), dtype=float), g.max() + 1
+    known = np.isfinite(whole)
+    if known.mean() > 0.5:  # resamples that have no such statistic take no part
+        whole = whole[known | (np.arange(len(whole)) == 0)]
     if k < 2:
         return whole[None]
     left = np.array([np.asarray(statistic(np.flatnonzero(g != i)))[0] for i in range(k)])
@@ -391,7 +396,7 @@ def _asked(x, y, method: str, given, groups) -> tuple:
             f"method={method!r} is not known{'' if plain else ' with given= or groups='}; "
             f"choose one of {', '.join(METHODS if plain else METHODS[:2])}"
         )
-    return *(v if v is None else v.reshape(len(v), -1) for v in (x, y, z)), g
+    return *(None if v is None else v.reshape(len(v), *v.shape[1:] or (1,)) for v in (x, y, z)), g
 
 
 def _numbers(values: ArrayLike, name: str) -> np.ndarray:

@@ -32,6 +32,7 @@ def write(root, k, name):
     about = {
         "values": ["log_likelihood", "accuracy"], "precision": "float32", "device": "cpu",
         "parameters": 1e6 * (k + 1), "labels": "the same", "absence": "zero",
+        "classes": 1000,
     }  # fmt: skip
     tables = {"log_likelihood": table, "accuracy": (table > -3).astype(float)}
     Worths(tables, about).save(root / f"results/worths/tables/{name}-trained.npz")

@@ -7,13 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_up import report
-from made_up_networks import MODELS, NAMES, M, N, make_networks
+from made_up_networks import M, N, make_networks
 from smoke import ROOT
 
 from iaside import plots
 from iaside.clean import clean_line
-from iaside.estimate import Interval
-from iaside.faithfulness import QUANTITIES, Examination
 from iaside.intervals import interval
 from iaside.shapley import coalitions, interaction_values
 from iaside.tables import (
@@ -21,160 +19,9 @@ from iaside.tables import (
 )
 
 
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     return make_networks(tmp_path_factory.mktemp("reports"))
-
-
-def write_attributions(root, name, judges, unattacked=0, deeplift=None, blank=0, rounds=False):
-    """FAMPE gains 0.05, and more over its low-frequency self the more an image leans low."""
-    how = {"steps": 2, "samples": 1}
-    fampe = {"method": "fampe", "alpha": 0.1, "kappa": 0.9, **how}
-    lean, base = np.arange(N) / N, 0.3 + 0.1 * np.random.default_rng(0).random(N)
-    scores = {  # in this order
-        "saliency": base - 0.02, "attexplore": base, "deeplift": deeplift, "fampe": base + 0.05,
-        "fampe, product of attexplore": base, "fampe alpha=0.5": base + 0.04,
-        "fampe alpha=0.9": base - 0.01 * lean, "clean": None, "pgd": None,
-        "grid alpha=0.1 kappa=0.5": base, "grid alpha=0.1 kappa=0.9": base + 0.02 + 0.01 * lean,
-    }  # fmt: skip
-    if deeplift is None:
-        del scores["deeplift"]
-    variants = {v: fampe | {"alpha": float(v[-3:]) if v.startswith("fampe alpha") else 0.1}
-                for v in scores}  # fmt: skip
-    quantities = [*QUANTITIES, *(f"correct {judge}" for judge in judges)]
-    tables = {q: np.full((len(scores), N), 1.0) for q in quantities}
-    for k, (v, score) in enumerate(scores.items()):
-        tables["insertion"][k] = np.nan if score is None else score
-        if v == "saliency":
-            tables["insertion"][k, :blank] = tables["deletion"][k, :blank] = np.nan
-        for judge in judges:  # the attack of FAMPE transfers, others do not
-            tables[f"correct {judge}"][k] = float(v != "fampe" or judge == name)
-            if rounds and v != "clean":
-                tables[f"correct {judge}"][k] = np.nan
-            if v == "pgd":
-                tables[f"correct {judge}"][k, :unattacked] = np.nan
-    if rounds:
-        for quantity in ("insertion", "deletion", "infidelity", "total", "change", "similarity"):
-            tables[quantity][:] = np.nan
-    about = {
-        "variants": variants, "rows": list(variants), "quantities": quantities, "n_images": N,
-        "only": {v: N for v in scores if v.startswith("grid")}, "n_shown": 1, "steps": 4,
-        "substrate": "zero", "rank": "pixel", "seed": 0, "device": "cpu", "alpha": 0.1,
-        "kappa": 0.9, "eps": 16, "n_grid": N, "grid_alphas": [0.1], "grid_kappas": [0.5, 0.9],
-        "input_size": [32, 32],
-    }  # fmt: skip
-    maps = np.ones((len(scores), 1, 32, 32), np.float16)
-    game = coalitions(2).astype(float) @ np.stack([lean, 1 - lean])
-    path = root / f"results/attributions/tables/{name}.npz"
-    Examination(variants, tables, about, maps).save(path, worths=game)
-
-
-def test_planted_gains_of_attributions_are_found_and_judged(project, capsys):
-    for name in NAMES[:2]:
-        write_attributions(project, name, NAMES[:2], unattacked=2)
-    pixels = np.random.default_rng(0).integers(0, 255, (N, 32, 32, 3)).astype("uint8")
-    labels = np.arange(N)
-    np.savez(project / "data/images/planted.npz", images=pixels, labels=labels)
-    found, metrics = report(project, "81_attribution_report",
-                      models={name: MODELS[name] for name in NAMES[:2]},
-                      images="data/images/planted.npz")  # fmt: skip
-    for claim, estimate in {
-        "fampe_over_attexplore": 0.05, "fampe_best": 0.05, "fampe_decoupling_helps": 0.01,
-        "fampe_high_matters": 0.05 + 0.01 * np.mean(np.arange(N) / N),
-        "importance_predicts_alpha": 1.0, "attack_transfers": 1.0,
-    }.items():  # fmt: skip
-        assert found[claim]["verdict"] == "supported", claim
-        assert found[claim]["estimate"] == pytest.approx(estimate, abs=1e-5), claim
-    assert [p["part"] for p in found["fampe_best"]["parts"]] == ["saliency", "attexplore"]
-    base = 0.3 + 0.1 * np.random.default_rng(0).random(N)
-    percent = 5 / base.mean() - 13.02
-    assert found["fampe_gain_13"]["estimate"] == pytest.approx(percent, abs=1e-3)
-    assert all("reconstruction" in row["note"] for row in found.values())
-    said = f"{NAMES[0]}: 2 of {N} photographs gave no usable gradient under PGD: left out, not"
-    assert said in capsys.readouterr().out
-    for name in NAMES[:2]:
-        best, half = metrics[name]["best_of_grid"], (0.02 + 0.01 * np.mean(np.arange(N) / N)) / 2
-        assert best["cells"] == [{"alpha": 0.1, "kappa": 0.9}]
-        assert best["above_mean"]["estimate"] == pytest.approx(half, abs=1e-6)
-        assert 0 < best["above_mean"]["low"] < half < best["above_mean"]["high"]
-
-
-def test_the_best_are_named_together_where_they_are_equal(project, capsys, monkeypatch):
-    """Two methods, two cells and, for three photographs, two alphas; and the share of ties."""
-    name = NAMES[0]
-    write_attributions(project, name, NAMES[:1])
-    path = project / f"results/attributions/tables/{name}.npz"
-    e, more = Examination.load(path)
-    at = list(e.variants).index
-    score = e.tables["insertion"]
-    score[at("saliency")] = score[at("fampe")]
-    score[at("grid alpha=0.1 kappa=0.5")] = score[at("grid alpha=0.1 kappa=0.9")]
-    score[at("fampe alpha=0.5"), :3] = score[at("fampe"), :3]
-    e.tables["ties"][:] = 0.001
-    e.tables["ties"][at("saliency")] = np.linspace(0.8, 1.0, N)
-    e.save(path, **more)
-    pixels = np.random.default_rng(0).integers(0, 255, (N, 32, 32, 3)).astype("uint8")
-    np.savez(project / "data/images/planted.npz", images=pixels, labels=np.arange(N))
-    tables = []
-    monkeypatch.setattr("IPython.display.Markdown", str)
-    monkeypatch.setattr(pd.DataFrame, "T", property(
-        lambda self: tables.append(self.transpose()) or self.transpose()))  # fmt: skip
-    _, metrics = report(project, "81_attribution_report", models={name: MODELS[name]},
-                        images="data/images/planted.npz")  # fmt: skip
-    assert "is that of *saliency and fampe*" in capsys.readouterr().out
-    kappas = [cell["kappa"] for cell in metrics[name]["best_of_grid"]["cells"]]
-    assert kappas == [0.5, 0.9]
-    assert metrics[name]["ties"]["saliency"] == pytest.approx(0.9)
-    (shares,) = (t["tied pixels"] for t in tables if "tied pixels" in t)
-    assert shares[name]["saliency"] == "90.0%" and shares[name]["fampe"] == "0.1%"
-    (alphas,) = (t["photographs for which each alpha is best"] for t in tables
-                 if "photographs for which each alpha is best" in t)  # fmt: skip
-    assert alphas[name] == f"0.1: {N}, 0.5: 3, 0.9: 0"
-    (cell,) = (t["best (alpha, kappa)"] for t in tables if "best (alpha, kappa)" in t)
-    assert cell[name] == "(0.1, 0.5) and (0.1, 0.9)"
-
-
-def test_networks_without_a_kind_of_map_and_maps_of_zeros_are_left_out_and_said(project, capsys):
-    """One network has no DeepLIFT; of the other 3 saliency maps are zero everywhere."""
-    first, second = NAMES[:2]
-    write_attributions(project, first, NAMES[:2])
-    base = 0.3 + 0.1 * np.random.default_rng(0).random(N)
-    write_attributions(project, second, NAMES[:2], deeplift=base + 0.02, blank=3)
-    pixels = np.random.default_rng(0).integers(0, 255, (N, 32, 32, 3)).astype("uint8")
-    np.savez(project / "data/images/planted.npz", images=pixels, labels=np.arange(N))
-    found, metrics = report(project, "81_attribution_report",
-                            models={name: MODELS[name] for name in NAMES[:2]},
-                            images="data/images/planted.npz")  # fmt: skip
-    said = capsys.readouterr().out
-    assert f"{first}: there is no deeplift of this network; left out" in said
-    assert f"{second}: 3 of {N} maps of saliency are zero everywhere" in said
-    parts = {p["part"]: p for p in found["fampe_best"]["parts"]}
-    assert parts["deeplift"]["estimate"] == pytest.approx(0.03) and parts["deeplift"]["n"] == N
-    assert parts["saliency"]["estimate"] == pytest.approx(0.07) and parts["saliency"]["n"] == N - 3
-    assert f"{first} has no deeplift" in found["fampe_best"]["note"]
-    assert metrics[first]["insertion"]["deeplift"]["estimate"] is None
-    mean = metrics[second]["insertion"]["saliency"]["estimate"]
-    assert mean == pytest.approx(base[3:].mean() - 0.02)
-
-
-def test_a_network_without_any_map_is_reported_and_decides_nothing(project, capsys):
-    """It rounds its pixels: every map is zero everywhere, and nothing was attacked."""
-    first, second = NAMES[:2]
-    write_attributions(project, first, NAMES[:2])
-    write_attributions(project, second, NAMES[:2], rounds=True)
-    pixels = np.random.default_rng(0).integers(0, 255, (N, 32, 32, 3)).astype("uint8")
-    np.savez(project / "data/images/planted.npz", images=pixels, labels=np.arange(N))
-    given = {"images": "data/images/planted.npz"}
-    both, metrics = report(project, "81_attribution_report",
-                           models={name: MODELS[name] for name in NAMES[:2]}, **given)  # fmt: skip
-    said = capsys.readouterr().out
-    assert f"{second}: {N} of {N} maps of fampe are zero everywhere" in said
-    assert f"{second}: {N} of {N} photographs gave no usable gradient under PGD" in said
-    assert both["fampe_over_attexplore"]["estimate"] == pytest.approx(0.05), "of the other"
-    assert metrics[second]["bridge"]["estimate"] is None
-    alone = report(project, "81_attribution_report", models={second: MODELS[second]}, **given)[0]
-    assert {row["verdict"] for row in alone.values()} <= {"undecided", "not tested"}
 
 
 def test_planted_substitutes_and_complements_are_named_and_drawn():
@@ -186,16 +33,15 @@ def test_planted_substitutes_and_complements_are_named_and_drawn():
     table = game[:, None] * np.linspace(0.8, 1.2, N)
     trained = {"net": SimpleNamespace(worths=SimpleNamespace(table=table))}
     space = {
-        "np": np, "plots": plots, "interval": interval, "Interval": Interval, "M": M, "n": N,
+        "np": np, "plots": plots, "interval": interval, "M": M, "n": N,
         "interaction_values": interaction_values, "trained": trained, "game": "log_likelihood",
-        "cell": lambda i, digits: f"{i.estimate:.{digits}f}", "Markdown": str,
-        "display": said.append,
+        "Markdown": str, "display": said.append,
     }  # fmt: skip
     exec(source, space)
-    assert said == [
-        f"**net**: of 6 pairs 1 are clearly substitutes, 1 clearly complements; strongest "
-        f"substitutes: 1 and 3, -3.00; strongest complements: 0 and 2, 2.00 (n = {N})."
-    ]
+    (text,) = said
+    assert text.startswith("**net**: of 6 pairs 1 are clearly substitutes, 1 clearly complements; ")
+    assert "strongest substitutes: 1 and 3, -3.00 [" in text
+    assert "strongest complements: 0 and 2, 2.00 [" in text and text.endswith(f"(n = {N}).")
     axis = space["axes"][0]
     rows, columns = ([tick.get_text() for tick in ticks]
                      for ticks in (axis.get_yticklabels(), axis.get_xticklabels()))  # fmt: skip
@@ -301,3 +147,48 @@ def test_a_report_shows_the_clean_answers_once():
         assert text.count("on the clean photographs") == 1
         assert not any(row in text for row in ("found by the probe", "top-1 on them",
                                                '\\"classified correctly\\":'))  # fmt: skip
+
+
+def write_convergence(root, name, n_bands, labels):
+    """Bands that add up, photographs that scatter around it: all that is printed is known."""
+    rng = np.random.default_rng(len(name))
+    values = np.array([[4.0], [2.0], [1.0], [0.2]])[:n_bands] + rng.normal(size=(n_bands, 60))
+    table = -7 + coalitions(n_bands).astype(float) @ values
+    about = {"precision": "float32", "device": "cpu", "classes": 1000, "labels": labels,
+             "images": labels, "values": ["log_likelihood", "probability"]}  # fmt: skip
+    tables = {"log_likelihood": table, "probability": np.exp(table / 10)}
+    Worths(tables, about).save(root / f"results/convergence/tables/{name}.npz")
+    return values
+
+
+def test_all_that_is_printed_is_put_to_the_test(tmp_path, capsys):
+    """Paired differences only where two networks saw the same photographs."""
+    for name, labels in (("a", "one"), ("bb", "one"), ("ccc", "other")):
+        write_convergence(tmp_path, name, M, labels)
+    (tmp_path / "params.yaml").write_text("")
+    networks = {name: {"model": {"name": name}} for name in ("a", "bb", "ccc")}
+    how = dict(
+        sizes=[6, 12, 24], n_draws=40, n_resamples=100, interval_sizes=[20], n_intervals=60,
+        interval_resamples=100,
+    )  # fmt: skip
+    found, metrics = report(tmp_path, "66_convergence_report", networks=networks, **how)
+    assert found["errors_converge"]["verdict"] == "supported"
+    assert found["error_bound_holds"]["verdict"] == "supported"
+    assert found["errors_converge"]["data"] == "ImageNet photographs"
+    assert {p["part"] for p in found["errors_converge"]["parts"]} == set(networks)
+    assert set(metrics) == {*networks, "a minus bb"}
+    quantities = {"Shapley values (nats)", "SID", "shares of v(all) - v(none)"}
+    kinds = [f"SRC {kind}" for kind in ("paper", "tight", "signed")]
+    quantities |= {*kinds, *(f"{kind}, sampled game" for kind in kinds)}
+    table = pd.DataFrame(metrics["a"]["intervals"])
+    assert set(table["quantity"]) == quantities and (table["told"] == 1).all()
+    assert table.groupby("quantity")["coverage"].mean().min() > 0.8
+    ratio = table["estimated"] / table["observed"]
+    assert ratio[table["quantity"] == "Shapley values (nats)"].between(0.75, 1.3).all()
+    pair = pd.DataFrame(metrics["a minus bb"]["intervals"])
+    both = ("Shapley values (nats)", "SID", *kinds)
+    assert set(pair["quantity"]) == {f"{quantity}, paired" for quantity in both}
+    assert pair["coverage"].mean() > 0.85
+    capsys.readouterr()
+    report(tmp_path, "66_convergence_report", networks={"a": networks["a"]}, **how)
+    assert "paired differences are not put to the test" in capsys.readouterr().out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 
 import pandas as pd
@@ -16,26 +15,9 @@ from iaside.verdicts.rules import (
     count_verdicts,
     holm,
 )
+from iaside.verdicts.shown import measured
 
 COLOURS = {"supported": "#dbe9f6", "contradicted": "#fbe0cf", "undecided": "#eeeeee"}
-
-
-def measured(row: Mapping) -> str:
-    """The numbers of a row of claims as text.
-
-    >>> measured({"value": 0.25, "low": 0.125, "high": 0.5, "n": 24, "unit": "photographs"})
-    '0.25 [0.125, 0.5], n = 24 photographs'
-    >>> measured({"value": -0.8, "low": None, "high": None, "n": 4, "unit": "networks"})
-    '-0.8, no interval, n = 4 networks'
-    >>> measured({"value": None, "low": None, "high": None, "n": 2, "unit": "trainings"})
-    'no estimate, n = 2 trainings'
-    """
-    value, low, high = (math.nan if row[k] is None else row[k] for k in ("value", "low", "high"))
-    counted = f"n = {int(row['n']):,} {row['unit']}"
-    if math.isnan(value):
-        return f"no estimate, {counted}"
-    limits = ", no interval" if math.isnan(low + high) else f" [{low:.3g}, {high:.3g}]"
-    return f"{value:.3g}{limits}, {counted}"
 
 
 def is_tested(row: Mapping) -> bool:
