@@ -357,8 +357,8 @@ def jackknifed(
     known = np.isfinite(whole)
     if known.mean() > 0.5:  # resamples that have no such statistic take no part
         whole = whole[known | (np.arange(len(whole)) == 0)]
-    if k < 2:
-        return whole[None]
+    if k < LEAST["networks"]:  # too few for limits, and perhaps for the statistic without one
+        return np.tile(whole, (k, 1))
     left = np.array([np.asarray(statistic(np.flatnonzero(g != i)))[0] for i in range(k)])
     pseudo = np.tile(whole, (k, 1))
     pseudo[:, 0] += (k - 1) * (left.mean() - left)

@@ -482,6 +482,8 @@ def card(bands: pd.DataFrame, prefix: pd.DataFrame, title: str) -> np.ndarray:
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set(xlabel=LABELS["band"], ylabel=LABELS[value], xticks=bands["band"])
         axis.grid(axis="x", visible=False)
+        if bands[value].isna().all():
+            axis.text(0.5, 0.5, "not given", ha="center", transform=axis.transAxes)
     axes[2].plot(prefix["prefix"], prefix["share of v(all) - v(none)"], marker="o")
     axes[2].axhline(0.9, color="black", linewidth=0.8, linestyle="--")
     share = "share of v(all) - v(none)"

@@ -172,7 +172,7 @@ def test_parameters_carry_a_comment(path):
 def test_modules_import_only_what_they_may():
     """DESIGN: nothing below worths knows what a model is; nothing but run knows what DVC is."""
     allowed = {
-        "spectral": set(), "shapley": set(), "claims": set(), "plots": set(),
+        "spectral": set(), "shapley": set(), "plots": set(),
         "rounding": set(), "clean": set(), "estimate": set(), "intervals": {"clean", "estimate",
         "rounding"}, "score": {"clean", "intervals", "rounding"},
         "files": set(), "keys": set(), "content": set(), "labels": set(), "inside": set(),

@@ -261,7 +261,7 @@ def test_a_network_without_any_usable_gradient_has_no_robustness():
     assert np.array_equal(r.tables["no_gradient"][1:], np.ones((3, 6)))
     for kind in MEASURES:
         for asked in (ATTACKED[0], ATTACKED):
-            assert np.isnan(measure(r, kind, asked)).all()
+            assert np.isnan([*measure(r, kind, asked)]).all()
     right = share_right(r, ATTACKED)
     assert np.isnan(right).all()
     drops = [measure(r, "mPE", c).estimate for c in ATTACKED]

@@ -124,6 +124,8 @@ def test_least_squares():
     assert row["verdict"] == "contradicted" and row["note"].startswith("worst of 2: b")
     game = (together - together[0]).mean(1)
     assert row["value"] == pytest.approx(non_additivity(game))
+    mixed = v.least_squares_additive({"c": additive + 3 + 0.3 * together})
+    assert mixed["low"] < mixed["value"] < mixed["high"], "limits of the same game as the value"
     assert v.least_squares_additive({"b": together[:, :4]})["verdict"] == "undecided"
     assert v.least_squares_efficient({"a": additive})["verdict"] == "supported"
     row = v.least_squares_efficient({"b": together})

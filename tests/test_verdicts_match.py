@@ -39,9 +39,11 @@ def test_four_families_decide_nothing_and_say_so():
     for record in (
         verdicts.profile_predicts_loss(truth, truth, families, 24),
         verdicts.profile_beats_score(truth, truth, truth[:, 0], families, 24),
+        verdicts.profile_over_accuracy(truth[:2], truth[:2], truth[:2, 0], ["a", "b"], 24),
     ):
         assert record["verdict"] == "undecided"
-        assert "4 independent networks, 5 are needed" in record["note"]
+        assert "independent networks, 5 are needed" in record["note"]
+        assert record["value"] is not None, "it is shown"
 
 
 def test_what_all_networks_share_by_chance_of_the_corruptions_is_no_support():

@@ -187,7 +187,7 @@ def within_designs(
         prefix = f"{name}: " if name else ""
         if why := no_correlation(x, y, given=given, groups=groups):
             said.append(f"{prefix}no coefficient, {why}")
-        elif groups is not None:
+        elif groups is not None and len(set(families)) > 2:  # two say nothing
             between = between_families(x, y, families, **how)
             said.append(f"{prefix}family means {between:+.2f}")
             if not short and _opposite(find(claim_id), parts[name](0.95), between):

@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import stdtrit
 
 from iaside.clean import may_be_zero
 from iaside.estimate import Estimate
@@ -228,6 +229,15 @@ def majority(energy: ArrayLike) -> int:
     """
     energy = np.asarray(energy, dtype=float)
     return int(np.searchsorted(np.cumsum(energy), energy.sum() / 2)) + 1
+
+
+def errors_of_95(n: int) -> float:
+    """How many standard errors of a mean over n photographs 95 % limits reach (Student's).
+
+    >>> errors_of_95(5).round(2)
+    np.float64(2.78)
+    """
+    return stdtrit(max(n - 1, 1), 0.975)
 
 
 def _of_shares(claim_id: str, psi: Networks, levels: Callable, data: str) -> dict:
