@@ -1,5 +1,6 @@
 """Claims as data: the list itself, and that each can be decided by some study that there is."""
 
+import ast
 import re
 from copy import deepcopy
 from dataclasses import replace
@@ -149,6 +150,18 @@ def complaint(claim, studies):
 @every_claim
 def test_some_study_decides_every_claim_or_the_claim_says_why_not(claim):
     assert complaint(claim, STUDIES) == ""
+
+
+def test_every_claim_that_some_study_decides_has_a_function_that_judges_it():
+    judged = [
+        node.name
+        for path in (ROOT / "iaside/verdicts").glob("*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.name in rules.claims()
+    ]
+    assert len(judged) == len(set(judged))
+    for claim in CLAIMS:
+        assert claim.id in judged or claim.until or claim.cannot, claim.id
 
 
 @every_claim
