@@ -1,0 +1,277 @@
+"""Verdicts on what bands are worth to networks, and on how that is turned into shares and scores.
+
+psi maps networks to their Shapley values (M, N), tables to their worths (2**M, N), a column per
+photograph. Networks are the parts: a statement about each network of the study.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from iaside.clean import may_be_zero
+from iaside.estimate import Estimate
+from iaside.intervals import (
+    Levels,
+    accuracy_difference,
+    at_levels,
+    distance_at_levels,
+    draws,
+    mean_interval,
+    nonuniformity,
+    per_image,
+)
+from iaside.rounding import total_worth
+from iaside.score import robustness_score, spectral_importance
+from iaside.shapley import least_squares_values, non_additivity
+from iaside.verdicts.resamples import of_resamples
+from iaside.verdicts.rules import decide
+
+Networks = Mapping[str, ArrayLike]
+N_RESAMPLES = 20_000
+
+
+def trained_nonuniform(psi: Networks, data: str = "") -> dict:
+    """Judge whether the importance of trained networks is uneven over the bands.
+
+    >>> psi = {"net": 1 + np.arange(3.0)[:, None] + np.zeros(9)}
+    >>> trained_nonuniform(psi)["verdict"]
+    'supported'
+    """
+    return _of_shares(
+        "trained_nonuniform", psi, lambda values: partial(nonuniformity, values), data
+    )
+
+
+def low_bands_preferred(psi: Networks, data: str = "") -> dict:
+    """Judge whether low bands are worth more than high ones, as a share of v(all) - v(none).
+
+    >>> psi = {"net": [[3.0] * 9, [2.0] * 9, [1.0] * 9]}
+    >>> low_bands_preferred(psi)["verdict"]
+    'supported'
+    """
+
+    def lean(mean: np.ndarray) -> np.ndarray:
+        half = len(mean) // 2
+        return (mean[:half].mean(0) - mean[-half:].mean(0)) / mean.sum(0)
+
+    return _of_shares(
+        "low_bands_preferred", psi, lambda values: at_levels(values, lean), data
+    )
+
+
+def untrained_uniform(
+    untrained: Networks, trained: Networks, without: Mapping[str, str] | None = None, data: str = ""
+) -> dict:
+    """Judge whether no band is worth anything to untrained networks, one part for every band.
+
+    Shapes: untrained (M, K), mean values over the photographs of each of K initialisations, which
+    are the unit; trained (M, N), values of the trained twins on these photographs, whose v(all) -
+    v(none) is the measure. without: networks that have no usable control, and why.
+
+    >>> trained = {"net": np.full((2, 9), 5.0)}
+    >>> untrained_uniform({"net": np.full((2, 5), 0.01)}, trained)["verdict"]
+    'supported'
+    """
+    parts, told = {}, []
+    for name, values in untrained.items():
+        values, gain = per_image(values), total_worth(trained[name])
+        for band, row in enumerate(values):
+            parts[f"{name}, band {band}"] = (
+                _unsure(len(row), "initialisations") if may_be_zero(gain)
+                else partial(_mean_of_one, row / gain.mean(), unit="initialisations")
+            )  # fmt: skip
+        told += [] if may_be_zero(gain) else [name]
+    refused = [f"no usable control of {name}: {why}" for name, why in (without or {}).items()]
+    notes = [*refused, *_untold(untrained, told)]
+    return decide("untrained_uniform", parts, "; ".join(notes), data)
+
+
+def low_frequencies_not_enough(
+    correct: Networks, kept: Mapping[str, int], data: str = ""
+) -> dict:
+    """Judge whether networks lose accuracy when only the bands that hold most energy are kept.
+
+    Shapes: correct (2**M, N), whether each network answers a photograph right on each coalition;
+    kept: how many bands, from the lowest on, hold the majority of the energy.
+
+    >>> correct = {"net": np.outer([0, 0, 0, 1], np.ones(30))}
+    >>> low_frequencies_not_enough(correct, {"net": 1})["verdict"]
+    'supported'
+    """
+    parts = {
+        name: partial(accuracy_difference, table[-1], table[2 ** kept[name] - 1])
+        for name, table in correct.items()
+    }
+    same = ", ".join(f"{name} {k}" for name, k in kept.items())
+    return decide("low_frequencies_not_enough", parts, f"bands kept: {same}", data)
+
+
+def value_is_information(
+    empty: Networks, classes: Mapping[str, int], data: str = ""
+) -> dict:
+    """Judge whether networks answer the empty image with the prior of equally frequent classes.
+
+    Shapes: empty (N,), the log-likelihood of each photograph's label on the empty image.
+
+    >>> honest = {"net": np.log(0.1) + 0.001 * np.arange(9.0)}
+    >>> value_is_information(honest, {"net": 10})["verdict"]
+    'supported'
+    """
+    parts = {}
+    for name, answers in empty.items():
+        prior = np.log(classes[name])
+        excess = (np.asarray(answers, dtype=float) + prior) / prior
+        parts[name] = at_levels(excess[None], lambda mean: mean[0])
+    return decide("value_is_information", parts, data=data)
+
+
+def efficiency(psi: Networks, tables: Networks, data: str = "") -> dict:
+    """Judge whether values add up to v(all) - v(none), in the worst photograph; exact.
+
+    >>> efficiency({"net": [[1.0], [2.0]]}, {"net": [[0.0], [1.5], [2.5], [3.0]]})["verdict"]
+    'supported'
+    """
+    parts = {}
+    for name, values in psi.items():
+        values, table = (np.asarray(x, dtype=float) for x in (values, tables[name]))
+        rest = (values.sum(0) - (table[-1] - table[0])) / np.abs(table).max()
+        worst = Estimate.exact(rest[np.abs(rest).argmax()], len(rest), "photographs")
+        parts[name] = lambda level, worst=worst: worst
+    return decide("efficiency", parts, data=data, exact=True)
+
+
+def least_squares_additive(tables: Networks, data: str = "") -> dict:
+    """Judge whether a sum of values of single bands describes the worths of all coalitions.
+
+    Shapes: tables (2**M, N), probabilities. Percentiles of resamples.
+
+    >>> table = np.array([0.0, 0.25, 0.5, 0.75])[:, None] + np.zeros(9)
+    >>> least_squares_additive({"net": table})["verdict"]
+    'supported'
+    """
+    parts = {}
+    for name, table in tables.items():
+        game = _gains(table)
+        n = game.shape[1]
+        rows = [non_additivity(game.mean(1, keepdims=True)),
+                non_additivity(game @ draws(n, N_RESAMPLES))]  # fmt: skip
+        limits = of_resamples(np.concatenate(rows), n)
+        parts[name] = lambda level, limits=limits: limits(level).within(0, 1)
+    return decide("least_squares_additive", parts, "percentiles of resamples", data)
+
+
+def least_squares_efficient(tables: Networks, data: str = "") -> dict:
+    """Judge whether least-squares values add up to the worth of all bands, of which the
+    difference is a share.
+
+    Shapes: tables (2**M, N), probabilities.
+
+    >>> table = np.array([0.0, 0.25, 0.5, 0.75])[:, None] + np.zeros(9)
+    >>> least_squares_efficient({"net": table})["verdict"]
+    'supported'
+    """
+    games = {name: _gains(table) for name, table in tables.items()}
+    parts = {
+        name: _unsure(game.shape[1]) if may_be_zero(game[-1]) else at_levels(
+            np.stack([least_squares_values(game).sum(0), game[-1]]),
+            lambda mean: (mean[0] - mean[1]) / mean[1],
+        )
+        for name, game in games.items()
+    }  # fmt: skip
+    told = [name for name, game in games.items() if not may_be_zero(game[-1])]
+    note = "; ".join(_untold(games, told))
+    return decide("least_squares_efficient", parts, note, data)
+
+
+def sid_linear(psi: Networks, data: str = "") -> dict:
+    """Judge whether the SID of mean values is the mean of the SIDs of single photographs.
+
+    >>> psi = {"net": [[3.0] * 9, [2.0] * 9, [1.0] * 9]}
+    >>> sid_linear(psi)["verdict"]
+    'supported'
+    """
+    return decide("sid_linear", {name: _linearity(values) for name, values in psi.items()},
+                  data=data)  # fmt: skip
+
+
+def src_range(n_bands: int, beta: float = 0.75) -> dict:
+    """Judge whether some SID has a score of 1: all importance in one band; exact.
+
+    >>> src_range(8)["verdict"]
+    'contradicted'
+    """
+    missing = 1 - _corners(n_bands, beta).max()
+    found = Estimate.exact(missing, n_bands, "bands")
+    return decide("src_range", lambda level: found, exact=True)
+
+
+def src_prefers_low(n_bands: int, beta: float = 0.75) -> dict:
+    """Judge whether the score falls as all importance moves up a band; exact.
+
+    >>> src_prefers_low(8)["verdict"]
+    'contradicted'
+    """
+    falls = -np.diff(_corners(n_bands, beta))
+    found = Estimate.exact(falls.min(), n_bands - 1, "bands")
+    return decide("src_prefers_low", lambda level: found, exact=True)
+
+
+def majority(energy: ArrayLike) -> int:
+    """How many bands, from the lowest on, hold most of the energy: energy (M,), of each band.
+
+    >>> majority([0.4, 0.3, 0.2, 0.1])
+    2
+    """
+    energy = np.asarray(energy, dtype=float)
+    return int(np.searchsorted(np.cumsum(energy), energy.sum() / 2)) + 1
+
+
+def _of_shares(claim_id: str, psi: Networks, levels: Callable, data: str) -> dict:
+    """Judge shares of v(all) - v(none): of a network for which that may be 0 there are none."""
+    gains = {name: total_worth(values) for name, values in psi.items()}
+    told = [name for name, gain in gains.items() if not may_be_zero(gain)]
+    parts = {
+        name: levels(np.asarray(values, dtype=float)) if name in told else _unsure(len(gains[name]))
+        for name, values in psi.items()
+    }
+    return decide(claim_id, parts, "; ".join(_untold(psi, told)), data)
+
+
+def _untold(networks: Mapping, told: list[str]) -> list[str]:
+    rest = [name for name in networks if name not in told]
+    return [f"v(all) - v(none) may be 0: {', '.join(rest)}"] if rest else []
+
+
+def _unsure(n: int, unit: str = "photographs") -> Levels:
+    return lambda level: Estimate.unsure(np.nan, n, unit)
+
+
+def _mean_of_one(row: np.ndarray, level: float, unit: str) -> Estimate:
+    return mean_interval(row[None], level, unit)[0]
+
+
+def _linearity(values: ArrayLike) -> Levels:
+    """The distance of the SID of mean values from the mean SID, as of two sets of mean values of
+    which a last row says whether they are shares already."""
+    values = np.asarray(values, dtype=float)
+    raw = np.vstack([values, np.zeros(values.shape[1])])
+    shares = np.vstack([spectral_importance(values), np.ones(values.shape[1])])
+
+    def sid(mean: np.ndarray) -> np.ndarray:
+        return mean[:-1] if mean[-1, 0] > 0.5 else spectral_importance(mean[:-1])
+
+    return distance_at_levels(raw, shares, sid)
+
+
+def _gains(table: ArrayLike) -> np.ndarray:
+    table = np.asarray(table, dtype=float)
+    return table - table[0]
+
+
+def _corners(n_bands: int, beta: float) -> np.ndarray:
+    """The score (M,) of all importance in one band."""
+    return robustness_score(np.eye(n_bands), beta)
