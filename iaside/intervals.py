@@ -144,11 +144,12 @@ def nonuniformity(psi: ArrayLike, level: float = 0.95) -> Estimate:
             f"v(all) - v(none) = {whole:.3g} may be 0: no share of it can be told", RuntimeWarning,
             stacklevel=2,
         )  # fmt: skip
-    distance = (psi - psi.mean(0)) / whole
-    far = np.abs(distance.mean(1))
+    apart = psi - psi.mean(0)
+    share = apart.mean(1) / whole
+    far = np.abs(share)
     if n < LEAST["photographs"]:
         return Estimate.unsure(far.max(), n, "photographs")
-    se = standard_errors(distance)
+    se = standard_errors((apart - share[:, None] * gain) / whole)  # of a ratio: both parts vary
     of_any, of_all = stdtrit(n - 1, 1 - _tail_of(level) / np.array([n_bands, 1]))
     low, high = max(0.0, (far - of_any * se).max()), (far + of_all * se).max()
     return Estimate(far.max(), se[far.argmax()], low, high, n, "photographs")

@@ -593,9 +593,12 @@ def test_crossed_limits_of_networks_alone_are_the_textbooks():
         assert [one.low, one.high] == pytest.approx(
             list(stats.ttest_1samp(first, 0).confidence_interval(level))
         )
+        other = crossed_mean(as_scores[1], 24, level, "networks")
         two = crossed_difference(*as_scores, 24, level)
-        welch = stats.ttest_ind(first, second, equal_var=False).confidence_interval(level)
-        assert [two.low, two.high] == pytest.approx(list(welch)) and two.n == 6
+        # each group has its own reach, and both add up in quadrature
+        reach = np.hypot(one.high - one.value, other.high - other.value)
+        gap = one.value - other.value
+        assert [two.low, two.high] == pytest.approx([gap - reach, gap + reach]) and two.n == 6
 
 
 def test_slope_by_hand_and_hc3():

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 
+from iaside.intervals import crossed_difference
 from iaside.verdicts.rules import CONTRADICTED, SUPPORTED, UNDECIDED
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "verdicts.py"
@@ -126,3 +128,25 @@ def test_a_page_counts_only_false_contradictions_that_survive(bench):
     assert found["survived"] == found["decided"] == 1
     sure = [c._replace(p=1e-6) for c in at]
     assert bench.page({"rule": list(zip(sure, out, strict=True))})["rate"][0] == 1
+
+
+@pytest.mark.parametrize("spreads", [(1, 1), (4, 1), (1, 4)])
+@pytest.mark.parametrize("sizes", [(3, 3), (3, 5), (4, 9)])
+@pytest.mark.parametrize("level", [0.95, 0.9995])
+def test_limits_of_two_small_groups_hold_whichever_scatters_more(sizes, spreads, level):
+    """Normal scores: rates from 20,000 draws, with three standard errors of room. Welch's degrees
+    of freedom fail at (3, 5) with the first scattering more, and by far at 99.95 %."""
+    rng, repeats = np.random.default_rng(0), 20_000
+    groups = [s * rng.normal(size=(repeats, m)) for m, s in zip(sizes, spreads, strict=True)]
+    pairs = zip(*(g[:1000] for g in groups), strict=True)
+    reach = [
+        crossed_difference(np.repeat(a[:, None], 3, 1), np.repeat(b[:, None], 3, 1), 24, level,
+                           "trainings")  # fmt: skip
+        for a, b in pairs
+    ]
+    own = [stdtrit(m - 1, (1 + level) / 2) ** 2 / m for m in sizes]
+    by_hand = np.sqrt(sum(f * g.var(1, ddof=1) for f, g in zip(own, groups, strict=True)))
+    np.testing.assert_allclose([(e.high - e.low) / 2 for e in reach], by_hand[:1000])
+    gap = groups[0].mean(1) - groups[1].mean(1)
+    asked = 1 - level
+    assert np.mean(np.abs(gap) > by_hand) < asked + 3 * np.sqrt(asked / repeats)
