@@ -6,7 +6,7 @@ gets the estimates and limits that a user gets from such images.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,6 +18,7 @@ from iaside.explain import SCORES
 from iaside.intervals import accuracy_interval, interval, paired_interval
 from iaside.rounding import total_worth
 from iaside.score import robustness_score, spectral_importance
+from iaside.tables import check_same_pictures
 
 # What is found in a sample of images: their indices and the sample's own seed -> an estimate of Q
 # numbers, nan where a user is told none.
@@ -167,6 +168,21 @@ def find_differences(
         )
 
     return find
+
+
+def same_photographs(first: Mapping, second: Mapping) -> bool:
+    """Whether two tables are of the same photographs in the same order, by their provenances.
+
+    >>> same_photographs({"images": "a", "labels": "b"}, {"images": "a", "labels": "b"})
+    True
+    """
+    if first.get("labels") is None or first.get("labels") != second.get("labels"):
+        return False
+    try:
+        check_same_pictures(first, second)
+    except ValueError:
+        return False
+    return True
 
 
 def values_and_scores(mean: ArrayLike, beta: float = 0.75) -> np.ndarray:

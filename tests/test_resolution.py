@@ -24,6 +24,7 @@ from iaside.worths import coalition_worths
 ROOT = Path(__file__).resolve().parents[1]
 N, SIZE = 16, (32, 32)
 EXACT = {
+    "classes": 10,
     "n_bands": 8, "images": "these", "labels": "their", "precision": "float32", "absence": "zero",
     "values": ["log_likelihood"], "temperature": 1.0, "masks": fingerprint(band_masks(8, SIZE)),
     "device": "cpu",
@@ -130,18 +131,18 @@ def test_planted_games_are_judged(tmp_path):
     parts = {p["part"]: p for p in found["m8_suffices"]["parts"]}
     assert parts["additive, M = 16"]["verdict"] == "supported"
     assert parts["together, M = 16"]["verdict"] == "contradicted"
-    assert parts["together, M = 16"]["estimate"] == pytest.approx(1 / 3, abs=0.02)
+    assert parts["together, M = 16"]["value"] == pytest.approx(1 / 3, abs=0.02)
     assert found["m8_suffices"]["verdict"] == "contradicted" and found["m8_suffices"]["n"] == N
     assert found["sampling_inaccurate"]["verdict"] == "contradicted", "sampling is accurate here"
     metrics = json.loads((folder / "metrics.json").read_text())["additive"]
     for n_bands, row in metrics["bands"].items():
-        assert len(row["psi"]["estimate"]) == int(n_bands) and row["n"] == N
+        assert len(row["psi"]["value"]) == int(n_bands) and row["n"] == N
         whole_image = (table[-1] - table[0]).mean()
-        assert sum(row["psi"]["estimate"]) == pytest.approx(whole_image, abs=1e-4), "they add up"
+        assert sum(row["psi"]["value"]) == pytest.approx(whole_image, abs=1e-4), "they add up"
     # the lowest of two parts of band 0, of a game in which its value is known
-    assert metrics["lowest_part"]["estimate"] == pytest.approx(1 / 1.6, abs=0.02)
+    assert metrics["lowest_part"]["value"] == pytest.approx(1 / 1.6, abs=0.02)
     page = (folder / "report.html").read_text()
-    assert "1 lie inside the margin of 0.1, 1 beyond it and 0 leave" in page
+    assert "1 have 95 % limits inside the margin of 0.1, 1 limits beyond it" in page
 
 
 def test_no_share_is_told_of_what_may_be_worth_nothing(tmp_path, monkeypatch):
@@ -158,7 +159,7 @@ def test_no_share_is_told_of_what_may_be_worth_nothing(tmp_path, monkeypatch):
     how = dict(bands=[16], n_draws=2)
     found, metrics = report(tmp_path, "67_resolution_report", models=models, **how)
     assert metrics["blind"]["lowest_part"] is None
-    assert metrics["steep"]["lowest_part"]["estimate"] == pytest.approx(1 / 1.6, abs=0.02)
+    assert metrics["steep"]["lowest_part"]["value"] == pytest.approx(1 / 1.6, abs=0.02)
     text = "\n".join(said)
     assert "of the band's value cannot be told, which may be 0" in text
     assert "Without plain shares, because v(all) - v(none) may be 0: blind." in text
