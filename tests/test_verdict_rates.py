@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.special import stdtrit
 
-from iaside.intervals import crossed_difference
+from iaside.intervals import at_levels, crossed_difference, mean_interval
 from iaside.verdicts.rules import CONTRADICTED, SUPPORTED, UNDECIDED
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "verdicts.py"
@@ -150,3 +150,15 @@ def test_limits_of_two_small_groups_hold_whichever_scatters_more(sizes, spreads,
     gap = groups[0].mean(1) - groups[1].mean(1)
     asked = 1 - level
     assert np.mean(np.abs(gap) > by_hand) < asked + 3 * np.sqrt(asked / repeats)
+
+
+@pytest.mark.parametrize("n", [5, 14, 15, 24, 100])
+@pytest.mark.parametrize("level", [0.95, 0.999])
+def test_limits_of_a_mean_reach_as_far_as_students_at_every_n(n, level):
+    """Which hold for normal values exactly, where resamples alone are wrong too often."""
+    for seed in range(20):
+        values = np.random.default_rng([n, seed]).normal(size=(1, n))
+        found = at_levels(values, lambda mean: mean, 1000)(level)
+        student = mean_interval(values, level)
+        assert found.low[0] <= student.low[0] + 1e-12
+        assert found.high[0] >= student.high[0] - 1e-12
