@@ -542,35 +542,6 @@ def percentile_interval(
     return Estimate(rows[0], rows[1:].std(0, ddof=1), low, high, n, unit)
 
 
-def repeated_intervals(
-    psi: ArrayLike, statistic: Callable, size: int, n_draws: int = 500, level: float = 0.95,
-    n_resamples: int = 500, seed: int = 0,
-) -> Estimate:
-    """Return `interval` for many samples of the images, to see whether it keeps its promise.
-
-    Each sample draws `size` images with replacement from `psi` (M, N), which is then the whole
-    population: the truth is statistic(psi.mean(1)), without an error of its own. The fields are
-    those of `interval` with the draws on a last axis, (..., n_draws).
-
-    Raises ValueError for a size below 5 or no draw, and as `interval`.
-
-    >>> psi = np.random.default_rng(0).normal(size=(2, 30))
-    >>> repeated_intervals(psi, lambda mean: mean, size=10, n_draws=7).se.shape
-    (2, 7)
-    """
-    psi = per_image(psi, least=1)
-    if size < LEAST["photographs"] or n_draws < 1:
-        raise ValueError(
-            f"intervals need samples of at least {least('photographs')} images and one draw; "
-            f"got size={size!r} and n_draws={n_draws!r}"
-        )
-    drawn = np.random.default_rng([seed, size]).integers(psi.shape[1], size=(n_draws, size))
-    found = [interval(psi[:, d], statistic, level, n_resamples, k) for k, d in enumerate(drawn)]
-    return Estimate(
-        *(np.stack(field, axis=-1) for field in zip(*found, strict=True)), size, "photographs"
-    )
-
-
 def _stacked(psi, others, statistic):
     """The values of all models in one array, and the lead of the first in the statistic on it."""
     psi, others = per_image(psi, 1), [per_image(other, 1) for other in others]

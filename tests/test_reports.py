@@ -440,3 +440,48 @@ def test_a_report_shows_the_clean_answers_once():
         assert text.count("on the clean photographs") == 1
         assert not any(row in text for row in ("found by the probe", "top-1 on them",
                                                '\\"classified correctly\\":'))  # fmt: skip
+
+
+def write_convergence(root, name, n_bands, labels):
+    """Bands that add up, photographs that scatter around it: all that is printed is known."""
+    rng = np.random.default_rng(len(name))
+    values = np.array([[4.0], [2.0], [1.0], [0.2]])[:n_bands] + rng.normal(size=(n_bands, 60))
+    table = -7 + coalitions(n_bands).astype(float) @ values
+    about = {"precision": "float32", "device": "cpu", "classes": 1000, "labels": labels,
+             "images": labels, "values": ["log_likelihood", "probability"]}  # fmt: skip
+    tables = {"log_likelihood": table, "probability": np.exp(table / 10)}
+    Worths(tables, about).save(root / f"results/convergence/tables/{name}.npz")
+    return values
+
+
+def test_all_that_is_printed_is_put_to_the_test(tmp_path, capsys):
+    """Paired differences only where two networks saw the same photographs."""
+    for name, labels in (("a", "one"), ("bb", "one"), ("ccc", "other")):
+        write_convergence(tmp_path, name, M, labels)
+    (tmp_path / "params.yaml").write_text("")
+    networks = {name: {"model": {"name": name}} for name in ("a", "bb", "ccc")}
+    how = dict(
+        sizes=[6, 12, 24], n_draws=40, n_resamples=100, interval_sizes=[20], n_intervals=60,
+        interval_resamples=100,
+    )  # fmt: skip
+    found, metrics = report(tmp_path, "66_convergence_report", networks=networks, **how)
+    assert found["errors_converge"]["verdict"] == "supported"
+    assert found["error_bound_holds"]["verdict"] == "supported"
+    assert found["errors_converge"]["data"] == "ImageNet photographs"
+    assert {p["part"] for p in found["errors_converge"]["parts"]} == set(networks)
+    assert set(metrics) == {*networks, "a minus bb"}
+    quantities = {"Shapley values (nats)", "SID", "shares of v(all) - v(none)"}
+    kinds = [f"SRC {kind}" for kind in ("paper", "tight", "signed")]
+    quantities |= {*kinds, *(f"{kind}, sampled game" for kind in kinds)}
+    table = pd.DataFrame(metrics["a"]["intervals"])
+    assert set(table["quantity"]) == quantities and (table["told"] == 1).all()
+    assert table.groupby("quantity")["coverage"].mean().min() > 0.8
+    ratio = table["estimated"] / table["observed"]
+    assert ratio[table["quantity"] == "Shapley values (nats)"].between(0.75, 1.3).all()
+    pair = pd.DataFrame(metrics["a minus bb"]["intervals"])
+    both = ("Shapley values (nats)", "SID", *kinds)
+    assert set(pair["quantity"]) == {f"{quantity}, paired" for quantity in both}
+    assert pair["coverage"].mean() > 0.85
+    capsys.readouterr()
+    report(tmp_path, "66_convergence_report", networks={"a": networks["a"]}, **how)
+    assert "paired differences are not put to the test" in capsys.readouterr().out

@@ -1,0 +1,154 @@
+"""Verdicts on importance: games whose answer is planted."""
+
+import numpy as np
+import pytest
+
+from iaside.shapley import coalitions, least_squares_values, non_additivity, shapley_values
+from iaside.verdicts import importance as v
+
+M, N = 4, 24
+WEIGHTS = np.array([4.0, 2.0, 1.0, 0.5])
+
+
+def psi_of(mean, spread=0.2, n=N, seed=0):
+    noise = np.random.default_rng(seed).normal(size=(len(mean), n))
+    return np.asarray(mean)[:, None] + spread * noise
+
+
+def nets(**means):
+    return {name: psi_of(mean, seed=k) for k, (name, mean) in enumerate(means.items())}
+
+
+BLIND = np.r_[np.ones(N // 2), -np.ones(N // 2)] * np.ones((M, 1)) + 1e-3  # worth nothing
+
+
+def test_uneven_and_even_networks():
+    uneven = nets(a=WEIGHTS, b=WEIGHTS[::-1])
+    row = v.trained_nonuniform(uneven, "these")
+    assert row["verdict"] == "supported" and row["data"] == "these"
+    assert [p["part"] for p in row["parts"]] == ["a", "b"] and row["n"] == N
+    assert row["value"] == pytest.approx((4 - 1.875) / 7.5, abs=0.02)
+    even = {"even": psi_of([2, 2, 2, 2], 0.05)}
+    assert v.trained_nonuniform(even)["verdict"] == "contradicted"
+    assert v.trained_nonuniform(uneven | even)["verdict"] == "contradicted", "one part suffices"
+    row = v.trained_nonuniform(uneven | {"blind": BLIND})
+    assert row["verdict"] == "undecided"
+    assert "v(all) - v(none) may be 0: blind" in row["note"]
+
+
+def test_what_low_bands_are_worth():
+    assert v.low_bands_preferred(nets(a=WEIGHTS))["verdict"] == "supported"
+    assert v.low_bands_preferred(nets(a=WEIGHTS))["value"] == pytest.approx(2.25 / 7.5, abs=0.02)
+    assert v.low_bands_preferred(nets(a=WEIGHTS, b=WEIGHTS[::-1]))["verdict"] == "contradicted"
+    flat = v.low_bands_preferred({"a": psi_of([1, 1, 1, 1], 0.5)})
+    assert flat["verdict"] == "undecided"
+    odd = v.low_bands_preferred({"a": psi_of([3, 100, 1], 0.0)})
+    assert odd["value"] == pytest.approx(2 / 104), "the middle band is neither"
+    assert v.low_bands_preferred({"blind": BLIND})["value"] is None
+
+
+@pytest.mark.parametrize(("size", "verdict"), [
+    (0.0, "supported"), (0.5, "contradicted"), (0.05, "undecided"),
+])  # fmt: skip
+def test_untrained_networks(size, verdict):
+    """Bands worth `size` of the trained v(all) - v(none): 32 parts, 5 initialisations."""
+    trained = nets(a=WEIGHTS, b=WEIGHTS)
+    rng = np.random.default_rng(1)
+    untrained = {m: 7.5 * (size + 0.005 * rng.normal(size=(M, 5))) for m in trained}
+    row = v.untrained_uniform(untrained, trained, {"c": "logit sd 9"}, "these")
+    assert row["verdict"] == verdict and (row["n"], row["unit"]) == (5, "initialisations")
+    assert len(row["parts"]) == 2 * M and row["parts"][0]["part"] == "a, band 0"
+    assert "no usable control of c: logit sd 9" in row["note"]
+    few = {m: values[:, :4] for m, values in untrained.items()}
+    row = v.untrained_uniform(few, trained)
+    assert row["verdict"] == "undecided" and "n = 4 initialisations, 5 are needed" in row["note"]
+    none = v.untrained_uniform(untrained, trained | {"b": BLIND})
+    assert none["verdict"] in (["undecided"] if verdict != "contradicted" else ["contradicted"])
+    assert "v(all) - v(none) may be 0: b" in none["note"]
+
+
+def test_uniform_networks_are_seldom_called_uneven_by_chance():
+    """32 bands worth exactly the margin: contradicted in no more than 5 % of studies, which the 95
+    % limits of each would do in most of them."""
+    trained, wrong, naive, repeats = {"a": psi_of(np.full(32, 1.0), 0.0)}, 0, 0, 200
+    for k in range(repeats):
+        noise = np.random.default_rng(k).normal(size=(32, 5))
+        row = v.untrained_uniform({"a": 32 * (0.05 + 0.01 * noise)}, trained)
+        wrong += row["verdict"] == "contradicted"
+        naive += any(part["low"] > 0.05 for part in row["parts"])
+    assert wrong <= 0.05 * repeats + 6 and naive > 0.4 * repeats
+
+
+@pytest.mark.parametrize(("lost", "verdict"), [(0.6, "supported"), (-0.6, "contradicted"),
+                                               (0.0, "undecided")])  # fmt: skip
+def test_what_the_low_bands_alone_answer(lost, verdict):
+    many, few = np.arange(40) < 30, np.arange(40) < 30 - 40 * abs(lost)
+    right, alone = (many, few) if lost >= 0 else (few, many)
+    correct = np.zeros((2**M, 40))
+    correct[-1], correct[0b0011] = right, alone
+    row = v.low_frequencies_not_enough({"a": correct}, {"a": 2})
+    assert row["verdict"] == verdict, (row["value"], row["low"], row["high"])
+    assert row["value"] == pytest.approx(right.mean() - alone.mean())
+    assert "bands kept: a 2" in row["note"]
+
+
+def test_how_many_bands_hold_most_energy():
+    assert [v.majority(e) for e in ([0.6, 0.4], [0.4, 0.3, 0.3], [2, 3, 9, 1])] == [1, 2, 3]
+
+
+def test_answers_to_the_empty_image():
+    noise = 0.1 * np.random.default_rng(0).normal(size=N)
+    assert v.value_is_information({"a": np.log(0.1) + noise}, {"a": 10})["verdict"] == "supported"
+    sure = v.value_is_information({"a": 2 * np.log(0.1) + noise}, {"a": 10})
+    assert sure["verdict"] == "contradicted" and sure["value"] == pytest.approx(-1, abs=0.03)
+
+
+def test_efficiency_is_that_of_the_worst_photograph():
+    table = coalitions(M).astype(float) @ psi_of(WEIGHTS)
+    psi = shapley_values(table)
+    row = v.efficiency({"a": psi}, {"a": table})
+    assert row["verdict"] == "supported" and row["low"] == row["high"] and row["n"] == N
+    spoilt = psi.copy()
+    spoilt[0, 3] += 0.01
+    row = v.efficiency({"a": psi, "b": spoilt}, {"a": table, "b": table})
+    assert row["verdict"] == "contradicted"
+    assert row["value"] == pytest.approx(0.01 / np.abs(table).max())
+    assert v.efficiency({"a": psi[:, :2]}, {"a": table[:, :2]})["verdict"] == "supported", "exact"
+
+
+def test_least_squares():
+    additive = coalitions(M).astype(float) @ psi_of(WEIGHTS, 0.05) / 10
+    together = 0.1 + 0.5 * coalitions(M).all(1)[:, None] * psi_of([1.0], 0.1)
+    assert v.least_squares_additive({"a": additive})["verdict"] == "supported"
+    row = v.least_squares_additive({"a": additive, "b": together})
+    assert row["verdict"] == "contradicted" and row["note"].startswith("worst of 2: b")
+    game = (together - together[0]).mean(1)
+    assert row["value"] == pytest.approx(non_additivity(game))
+    assert v.least_squares_additive({"b": together[:, :4]})["verdict"] == "undecided"
+    assert v.least_squares_efficient({"a": additive})["verdict"] == "supported"
+    row = v.least_squares_efficient({"b": together})
+    assert row["verdict"] == "contradicted"
+    assert row["value"] == pytest.approx(least_squares_values(game).sum() / game[-1] - 1)
+    nothing = coalitions(M).astype(float) @ BLIND
+    row = v.least_squares_efficient({"a": additive, "n": nothing})
+    assert row["verdict"] == "undecided" and "may be 0: n" in row["note"]
+
+
+def test_the_mean_sid_is_not_that_of_the_mean_where_photographs_differ():
+    alike = np.outer(WEIGHTS, 1 + 0.1 * np.random.default_rng(0).normal(size=N))
+    assert v.sid_linear({"a": alike})["verdict"] == "supported", "each a multiple of one profile"
+    differ = np.concatenate([np.outer([9, 0, 0, 0.0], np.ones(60)),
+                             np.outer([0, 0, 0, 1.0], np.ones(60))], axis=1)  # fmt: skip
+    row = v.sid_linear({"a": differ + 0.01 * np.random.default_rng(0).normal(size=differ.shape)})
+    assert row["verdict"] == "contradicted", "means say 9 to 1, photographs half and half"
+    assert row["value"] == pytest.approx(0.8, abs=0.03)
+
+
+def test_scores_of_single_bands_are_exact():
+    row = v.src_range(8)
+    assert (row["verdict"], row["n"], row["unit"]) == ("contradicted", 8, "bands")
+    assert row["value"] == pytest.approx(1 - 0.5217, abs=5e-5)
+    row = v.src_prefers_low(8)
+    assert row["verdict"] == "contradicted" and row["n"] == 7
+    paper = [0.5217, 0.2846, 0.1068, 0.0266, 0.1267, 0.2017, 0.2580, 0.3002]
+    assert row["value"] == pytest.approx(-np.diff(paper).max(), abs=1e-4)
