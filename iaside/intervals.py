@@ -241,8 +241,8 @@ def at_levels(
 
     def limits(level: float) -> Estimate:
         tail = _tail_of(level)
-        t_low, t_high = _quantiles(t, tail, n)
-        low, high = _quantiles(resampled, _widened(tail, n), n)
+        t_low, t_high = _quantiles(t, tail, functools.partial(stdtrit, n - 1))
+        low, high = _quantiles(resampled, _widened(tail, n), ndtri)
         low, high = np.minimum(low, -t_high * se), np.maximum(high, -t_low * se)
         reach = -stdtrit(n - 1, tail) * se
         low, high = np.minimum(low, -reach), np.maximum(high, reach)
@@ -364,7 +364,7 @@ def distance_at_levels(
     se = np.abs(resampled).sum(0).std(ddof=1)
 
     def limits(level: float) -> Estimate:
-        reach = _quantiles(error, 2 * _widened(_tail_of(level), n), n)[1][0, 0]
+        reach = _quantiles(error, 2 * _widened(_tail_of(level), n), ndtri)[1][0, 0]
         low, high = max(distance - reach, 0.0), distance + reach
         return Estimate(distance, se, low, high, n, "photographs")
 
@@ -542,6 +542,35 @@ def percentile_interval(
     return Estimate(rows[0], rows[1:].std(0, ddof=1), low, high, n, unit)
 
 
+def repeated_intervals(
+    psi: ArrayLike, statistic: Callable, size: int, n_draws: int = 500, level: float = 0.95,
+    n_resamples: int = 500, seed: int = 0,
+) -> Estimate:
+    """Return `interval` for many samples of the images, to see whether it keeps its promise.
+
+    Each sample draws `size` images with replacement from `psi` (M, N), which is then the whole
+    population: the truth is statistic(psi.mean(1)), without an error of its own. The fields are
+    those of `interval` with the draws on a last axis, (..., n_draws).
+
+    Raises ValueError for a size below 5 or no draw, and as `interval`.
+
+    >>> psi = np.random.default_rng(0).normal(size=(2, 30))
+    >>> repeated_intervals(psi, lambda mean: mean, size=10, n_draws=7).se.shape
+    (2, 7)
+    """
+    psi = per_image(psi, least=1)
+    if size < LEAST["photographs"] or n_draws < 1:
+        raise ValueError(
+            f"intervals need samples of at least {least('photographs')} images and one draw; "
+            f"got size={size!r} and n_draws={n_draws!r}"
+        )
+    drawn = np.random.default_rng([seed, size]).integers(psi.shape[1], size=(n_draws, size))
+    found = [interval(psi[:, d], statistic, level, n_resamples, k) for k, d in enumerate(drawn)]
+    return Estimate(
+        *(np.stack(field, axis=-1) for field in zip(*found, strict=True)), size, "photographs"
+    )
+
+
 def _stacked(psi, others, statistic):
     """The values of all models in one array, and the lead of the first in the statistic on it."""
     psi, others = per_image(psi, 1), [per_image(other, 1) for other in others]
@@ -594,13 +623,15 @@ def _widened(tail: float, n: int) -> float:
     return ndtr(np.sqrt(n / (n - 1)) * stdtrit(n - 1, tail))
 
 
-def _quantiles(ordered: np.ndarray, tail: float, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper quantile of sorted rows (K, R), each (K, 1), moved out as Student's t where
-    the rows do not hold enough for the tail."""
+def _quantiles(
+    ordered: np.ndarray, tail: float, theory: Callable
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper quantile of sorted rows (K, R), each (K, 1), moved out as those of `theory`
+    (tail -> quantile) where the rows do not hold enough for the tail."""
     held = min(0.5, max(tail, RESOLVED / ordered.shape[1]))
     low, high = (_between(ordered, share) for share in (held, 1 - held))
     if held > tail:
-        out = np.divide(*stdtrit(n - 1, [tail, held]))
+        out = theory(tail) / theory(held)
         low, high = (np.where(x * sign > 0, x * out, x / out)
                      for x, sign in ((low, -1), (high, 1)))  # fmt: skip
     return low, high
