@@ -26,7 +26,6 @@ from iaside.intervals import (
     paired_distance,
     paired_interval,
     percentile_interval,
-    repeated_intervals,
     resampled_scores,
     standard_errors,
 )
@@ -307,26 +306,6 @@ def test_bootstrap_of_too_few_images_has_no_limits(n):
     assert np.isnan([result.low, result.high]).all() and result.n == n
 
 
-def test_repeated_intervals_are_intervals_of_samples_with_replacement():
-    psi = skewed_population(12, np.random.default_rng(0))
-    found = repeated_intervals(psi, all_scores, size=6, n_draws=40, n_resamples=100, seed=3)
-    assert all(field.shape == (10, 40) for field in found)
-    drawn = np.random.default_rng([3, 6]).integers(12, size=(40, 6))
-    one = interval(psi[:, drawn[7]], all_scores, n_resamples=100, seed=7)
-    for many, single in zip(found, one, strict=True):
-        np.testing.assert_array_equal(many[:, 7], single)
-
-
-def test_standard_errors_are_calibrated_against_a_known_population():
-    """Variances of means are estimated without bias, whatever the population and the size."""
-    psi = skewed_population(70, np.random.default_rng(0))
-    found = repeated_intervals(psi, mean_of, size=12, n_draws=3000, n_resamples=100)
-    truth = psi.std(1) / np.sqrt(12)
-    np.testing.assert_allclose(np.sqrt((found.se**2).mean(1)), truth, rtol=0.05)
-    np.testing.assert_allclose(found.value.std(1), truth, rtol=0.06)
-    np.testing.assert_allclose(found.value.mean(1), psi.mean(1), atol=5 * truth.max() / 55)
-
-
 def errors_of(call, message):
     with pytest.raises(ValueError, match=message):
         call()
@@ -342,8 +321,6 @@ def test_errors_name_the_value():
     errors_of(lambda: interval(psi, lambda mean: mean.T), r"\(8, 1\) into \(1, 8\)")
     errors_of(lambda: interval(psi, np.sum), r"into \(\)")
     errors_of(lambda: bootstrap(mean_of, 9, n_resamples=99), "at least 100, got 99")
-    errors_of(lambda: repeated_intervals(psi, mean_of, size=4), "at least 5 images .* size=4")
-    errors_of(lambda: repeated_intervals(psi, mean_of, 5, n_draws=0), "n_draws=0")
     for function in (paired_interval, paired_distance):
         errors_of(lambda f=function: f(psi, psi[:, :9], spectral_importance),
                   r"\(8, 10\) and \(8, 9\)")
