@@ -21,11 +21,26 @@ have in common, given for nothing (balancing permutations over images could remo
 that), and one regression over the pooled draws of all images. A pilot that chooses the design has
 nothing to choose: one design is ahead on every table.
 
-`tables` is a folder with <model>-trained.npz, or one npz. Prints the coverage of the 95 % intervals
-that `explain` gives, on a population of games whose values are known (over all bands, and of the
-bands with the lowest and the highest): images visited once, four times, and until a tolerance is
-reached, so that the data say where to stop. Then one JSON line per model and estimator; the
-last line holds the speed-ups of the root mean square error.
+`tables` is a folder with <model>-trained.npz, or one npz. With --scores only the first part is
+run, in a few minutes: what is made of the values (below). Then prints the coverage of the 95 %
+intervals that `explain` gives, on a population of games whose values are known (over all bands, and
+of the bands with the lowest and the highest): images visited once, four times, and until a
+tolerance is reached, so that the data say where to stop. Then one JSON line per model and
+estimator; the last line holds the speed-ups of the root mean square error.
+
+The first part: mean values have no bias, but the SID subtracts the smallest of them. In each world
+photographs are drawn with replacement from a population whose score is known: the tables of
+`--populations`, their values exact or each time sampled anew (12 passes a photograph at 8 bands),
+and planted ones, Gaussian and skewed, some with two bands or seven that are equally weak. One JSON
+line for each world and estimator: of psi, the signed score and the SID (of bands the one that is
+worst off) bias, spread, bias over spread, root mean square error over that of the plain estimate,
+and coverage of the plain 95 % interval moved by the correction. "paper" and "tight" are the signed
+score without its sign, times 0.522 and 1: away from 0 the ratios are those of the signed score.
+Then what a threshold of `score.CLEAR` does, for every kind: a score is given in a share of the
+samples only, and the rest of the line is of these. The last of these lines says which thresholds
+do both: give a score in at most a tenth of the samples where the two weakest bands are tied (or the
+signed score is 0, where the sign is dropped), and keep the bias within a quarter of the spread in
+all worlds where most samples get a score.
 """
 
 import argparse
@@ -43,7 +58,9 @@ from shapiq.approximator import SVARM, KernelSHAP, PermutationSamplingSV
 
 from iaside.estimator import draw_pairs, members, pairs_per_image, resampled_table
 from iaside.explain import Explanation
+from iaside.intervals import draws, interval
 from iaside.sampling import sampled_worths
+from iaside.score import CLEAR, robustness_score, spectral_importance, weakest_gap
 from iaside.shapley import coalitions, shapley_values
 from iaside.tables import Worths
 
@@ -226,22 +243,256 @@ def coverage(found):
     return shares | {"images": [int(seen.min()), float(np.median(seen)), int(seen.max())]}
 
 
+# -- scores of mean values ---------------------------------------------------------------------
+
+BANDS = 8
+TILT = robustness_score(np.eye(BANDS), signed=True, norm="tight")  # its sum over bands cancels
+THRESHOLDS = (0.0, 1.0, 1.5, 2.0, 2.5, 3.0)
+COVERED = 250  # samples whose intervals are made: what they show is known to 3 % or so
+HALVES, RESAMPLES, INNER = 30, 300, 30
+REAL = 60  # photographs that a table must have to stand for a population
+
+
+def profile(mean, weakest):
+    """The signed score and the SID (..., 1 + M) of means (..., M), given their smallest (...)."""
+    lowest = np.asarray(weakest)[..., None]
+    share = (mean - lowest) / (mean - lowest).sum(-1, keepdims=True)
+    return np.concatenate([share @ TILT[:, None], share], -1)
+
+
+def plain(mean):
+    return profile(mean, mean.min(-1))
+
+
+def as_likely(mean, noise):
+    """The weakest value, each band weighted by how often it is the weakest of noisy means."""
+    weakest = (mean[:, None] + noise).argmin(-1)
+    often = (weakest[..., None] == np.arange(BANDS)).mean(1)
+    return (often * mean).sum(-1)
+
+
+def to_a_line(mean, covariance):
+    """Means drawn to the straight line through them as far as their noise allows (James, Stein)."""
+    x = np.vander(np.arange(BANDS), 2)
+    line = mean @ (x @ np.linalg.pinv(x)).T
+    off = ((mean - line) ** 2).sum(-1, keepdims=True)
+    noise = np.trace(covariance, axis1=1, axis2=2)[:, None] / BANDS
+    return line + np.maximum(0, 1 - (BANDS - 4) * noise / off) * (mean - line)
+
+
+def every_estimate(psi):
+    """Name -> the signed score and the SID, (R, 1 + M), that each makes of samples (R, M, n)."""
+    n, mean = psi.shape[2], psi.mean(2)
+    deviation = psi - mean[:, :, None]
+    covariance = deviation @ deviation.transpose(0, 2, 1) / (n - 1) / n
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(RESAMPLES // 2, BANDS))
+    root = np.linalg.cholesky(covariance + 1e-12 * covariance.max() * np.eye(BANDS))
+    noise = np.concatenate([noise, -noise]) @ root.transpose(0, 2, 1)  # (R, resamples, M)
+    noisy = mean[:, None] + noise
+
+    def of_weighted(weight):  # images (n, resamples) -> mean over the resamples
+        return plain((psi @ weight).transpose(0, 2, 1)).mean(1)
+
+    half = rng.permuted(np.tile(np.arange(n) < n // 2, (HALVES, 1)), axis=1)
+    half = np.concatenate([half, ~half])
+    first = draws(n, RESAMPLES)
+    second = np.concatenate([rng.multinomial(n, p, INNER) / n for p in first.T[:HALVES]])
+    left_out = (1 - np.eye(n)) / (n - 1)
+    found, weakest = plain(mean), mean.min(-1)
+    resampled, parametric = of_weighted(first), plain(noisy).mean(1)
+    likely = as_likely(mean, noise)
+    weighted = profile(mean, likely)
+    error = plain(noisy).std(1)
+    size = np.abs(weighted - found) / np.where(error > 0, error, np.inf)
+    soft = np.exp((weakest[:, None] - mean) / noise.std((1, 2))[:, None])
+    return {
+        "plain": found,
+        "jackknife": n * found - (n - 1) * of_weighted(left_out),
+        "half-samples": 2 * found - of_weighted((half / half.sum(1, keepdims=True)).T),
+        "bootstrap": 2 * found - resampled,
+        "double bootstrap": 3 * found - 3 * resampled + of_weighted(second.T),
+        "Gaussian bootstrap": 2 * found - parametric,
+        "half of the Gaussian bootstrap": 1.5 * found - 0.5 * parametric,
+        "weakest less its bias": profile(mean, 2 * weakest - noisy.min(-1).mean(1)),
+        "weakest as likely": weighted,
+        "weakest as likely, noise / 1.4": profile(mean, as_likely(mean, noise / 2**0.5)),
+        "weakest as likely, noise * 1.4": profile(mean, as_likely(mean, noise * 2**0.5)),
+        "weakest half as likely": profile(mean, (weakest + likely) / 2),
+        "weakest as likely, where it matters": (
+            found + (weighted - found) * np.clip((size - 0.3) / 0.4, 0, 1)
+        ),
+        "smooth minimum": profile(mean, (soft * mean).sum(-1) / soft.sum(-1)),
+        "drawn to a line": plain(to_a_line(mean, covariance)),
+    }
+
+
+def worlds(populations):
+    """Name -> (kind, what samples are drawn from), and whether the two weakest bands are tied."""
+    found = {}
+    for path in populations:
+        table = Worths.load(path).table
+        if table.shape[1] >= REAL and bands(table) == BANDS:
+            name = f"{path.stem.removesuffix('-trained')}, {table.shape[1]} photographs"
+            found[f"{name}, exact"] = "exact", table, False
+            found[f"{name}, sampled"] = "sampled", table, False
+    falling = np.array([1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.0])
+    tied, one = np.r_[falling[:-2], 0, 0], np.eye(BANDS)[0]
+    apart, steep = np.r_[falling[:-1], -0.4], 4 * 2.0 ** -np.arange(BANDS)
+    level = np.r_[0.5, 0.4, 0.4, 0.4, 0.5, 0.5, 0.5, 0]
+    level[4] -= TILT @ level / TILT[4]
+    for name, mean, sd, alike, is_tied in (
+        ("weakest 1.2 errors apart", falling, 0.8, 0.5, False),
+        ("weakest 1.2 errors apart, high bands count", falling[::-1], 0.8, 0.5, False),
+        ("weakest 3.7 errors apart", apart, 0.8, 0.5, False),
+        ("falling steeply", steep, steep, 0.3, False),
+        ("signed score 0", level, 0.4, 0.5, False),
+        ("two tied", tied, 0.8, 0.5, True),
+        ("two tied, noisy", tied, 1.6, 0.2, True),
+        ("two tied, clear otherwise", tied, 0.3, 0.5, True),
+        ("seven tied", one, 0.8, 0.2, True),
+    ):
+        covariance = np.outer(sd * np.ones(BANDS), sd * np.ones(BANDS))
+        covariance *= alike + (1 - alike) * np.eye(BANDS)
+        for how in ("Gaussian", "skewed"):
+            found[f"{name}, {how}"] = how, (mean, np.linalg.cholesky(covariance)), is_tied
+    return found
+
+
+def drawn(how, source, n, repeats):
+    """Samples of values (R, M, n) from a population, and its mean values (M,)."""
+    rng = np.random.default_rng([n, 18])
+    if how in ("Gaussian", "skewed"):
+        mean, root = source
+        shape = repeats, BANDS, n
+        each = rng.normal(size=shape) if how == "Gaussian" else rng.exponential(size=shape) - 1
+        return mean[:, None] + root @ each, mean
+    chosen = rng.integers(source.shape[1], size=(repeats, n))
+    values = shapley_values(source)
+    if how == "exact":
+        return values[:, chosen].transpose(1, 0, 2), values.mean(1)
+    size = pairs_per_image(BANDS)
+    psi = [resampled_table(source[:, c], size, rng)[0].values for c in chosen]
+    return np.stack(psi), values.mean(1)
+
+
+def judged(estimate, truth, other, low, high):
+    """Of estimates (R, K), the one of the K that is worst off, and the error of all K together;
+    limits (C, K) are of the first samples.
+
+    One without spread is left aside: the weakest band's share, 0 in every sample.
+    """
+    bias, spread = estimate.mean(0) - truth, estimate.std(0)
+    moves = np.flatnonzero(spread > 1e-9)
+    worst = moves[np.argmax(np.abs(bias[moves]) / spread[moves])]
+    error, others = (((x - truth) ** 2).mean() ** 0.5 for x in (estimate, other))
+    held = ((low <= truth + 1e-9) & (truth - 1e-9 <= high)).mean(0)[moves]
+    found = {
+        "bias": bias[worst], "spread": spread[worst], "bias/spread": bias[worst] / spread[worst],
+        "rmse/plain": error / others, "coverage": held[np.argmax(np.abs(held - 0.95))],
+    }
+    return {name: round(float(value), 4) for name, value in found.items()}
+
+
+def in_a_world(name, how, source, tied, n, repeats):
+    """All lines about one world."""
+    psi, mean = drawn(how, source, n, repeats)
+    truth, values = plain(mean), psi.mean(2)
+    parts = [every_estimate(psi[k : k + 200]) for k in range(0, repeats, 200)]
+    estimates = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    found = estimates["plain"]
+
+    def statistic(means):  # of (M, R): psi, the signed score, the SID, the score without its sign
+        sid = spectral_importance(means)
+        return np.concatenate([means, (TILT @ sid)[None], sid, np.abs(TILT @ sid)[None]])
+
+    made = [interval(each, statistic, n_resamples=500) for each in psi[:COVERED]]
+    of_psi, of_profile, of_score = np.s_[:, :BANDS], np.s_[:, BANDS:-1], np.s_[:, -1:]
+    limits = [np.stack([getattr(e, end) for e in made]) for end in ("low", "high")]
+    head = {"world": name, "n": n, "repeats": repeats, "score": round(float(truth[0]), 4)}
+    lines = [head | {"psi": judged(values, mean, values, *(x[of_psi] for x in limits))}]
+    for key, estimate in estimates.items():
+        moved = [x[of_profile] + (estimate - found)[:COVERED] for x in limits]
+        lines.append(head | {"estimator": key} | {
+            what: judged(estimate[part], truth[part[1]], found[part], *(x[part] for x in moved))
+            for what, part in (("signed", np.s_[:, :1]), ("sid", np.s_[:, 1:]))
+        })  # fmt: skip
+    gaps = np.array([weakest_gap(each) for each in psi])
+    numerator = TILT @ psi  # of the signed score, per image
+    far = np.abs(numerator.mean(1)) / numerator.std(1, ddof=1) * n**0.5
+    shrunk = robustness_score(np.eye(BANDS)[0])  # "paper" over "tight"
+    for threshold in THRESHOLDS:
+        clear = gaps >= threshold
+        sure = clear & (far >= threshold)
+        for kind, estimate, goal, given, ends in (
+            ("signed", found[:, :1], truth[:1], clear, [x[of_profile][:, :1] for x in limits]),
+            ("sid", found[:, 1:], truth[1:], clear, [x[of_profile][:, 1:] for x in limits]),
+            ("tight", np.abs(found[:, :1]), np.abs(truth[:1]), sure, [x[of_score] for x in limits]),
+        ):
+            line = head | {"threshold": threshold, "kind": kind, "tied": tied}
+            line["given"] = round(float(given.mean()), 4)
+            if given[:COVERED].sum() >= 20:
+                some, first = estimate[given], [x[given[:COVERED]] for x in ends]
+                line |= judged(some, goal, some, *first)
+            lines.append(line)
+            if kind == "tight":
+                paper = {k: round(line[k] * shrunk, 4) for k in ("bias", "spread") if k in line}
+                lines.append(line | paper | {"kind": "paper"})
+    return lines
+
+
+def thresholds(lines):
+    """What each threshold does: how often a score is given where it must not be, and how good it is
+    where most samples are given one."""
+    found = {}
+    for threshold in THRESHOLDS:
+        for kind in ("signed", "tight"):
+            rows = [r for r in lines if r.get("threshold") == threshold and r["kind"] == kind]
+            flat = [r["given"] for r in rows if r["tied"] or (kind == "tight" and not r["score"])]
+            most = [r for r in rows if r["given"] > 0.5]
+            bias = max((abs(r["bias/spread"]) for r in most), default=0.0)
+            covered = [r["coverage"] for r in most]
+            found.setdefault(str(threshold), {})[kind] = {
+                "given_where_not_to_be": max(flat), "worlds_mostly_given": len(most),
+                "worst_bias/spread": bias, "coverage": [min(covered), max(covered)],
+                "does": max(flat) <= 0.1 and bias <= 0.25 and len(most) > 0,
+            }  # fmt: skip
+    return found
+
+
+def scores(pool, populations, repeats, n=24):
+    tasks = worlds(populations)
+    runs = [pool.submit(in_a_world, name, *task, n, repeats) for name, task in tasks.items()]
+    lines = []
+    for run in runs:
+        for line in run.result():
+            print(json.dumps(line), flush=True)
+            lines.append(line)
+    print(json.dumps({"score_thresholds": thresholds(lines), "chosen": CLEAR}))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tables", nargs="?", type=Path, default=Path("results/worths/tables"))
     parser.add_argument("--models", nargs="*")
     parser.add_argument("--repeats", type=int, default=100, help="at least 10")
     parser.add_argument("--coverage", type=int, default=1000, metavar="REPEATS")
+    parser.add_argument("--scores", action="store_true", help="only what is made of the values")
+    parser.add_argument("--populations", type=Path, default=Path("results/convergence/tables"))
+    parser.add_argument("--samples", type=int, default=1000, metavar="REPEATS")
     a = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started now
     found = [a.tables] if a.tables.is_file() else sorted(a.tables.glob("*-trained.npz"))
     tables = {p.stem.removesuffix("-trained"): Worths.load(p).table for p in found}
     tables = {m: t for m, t in tables.items() if a.models is None or m in a.models}
     if a.repeats < 10:
         parser.error(f"--repeats {a.repeats}: give at least 10, of which a fifth choose a budget")
-    if not tables:
+    if not tables and not a.scores:
         parser.error(f"no tables of worths in {a.tables}; run the stage `worths` first")
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started now
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        scores(pool, sorted(a.populations.glob("*.npz")), a.samples)
+        if a.scores:
+            return
 
         def shared(task, seeds):
             parts = [seeds[i : i + 10] for i in range(0, len(seeds), 10)]

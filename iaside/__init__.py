@@ -40,6 +40,8 @@ _HOME = {  # public name -> its module
     "only_one_in": "shapley",
     "spectral_importance": "score",
     "robustness_score": "score",
+    "score_estimate": "score",
+    "sid_estimate": "score",
     "centroid": "score",
     "entropy": "score",
     "explain": "explain",
@@ -58,7 +60,7 @@ _HOME = {  # public name -> its module
     "deletion": "faithfulness",
     "mean_prediction_error": "robustness",
     "mean_corruption_error": "robustness",
-    "correlation": "robustness",
+    "correlation": "correlation",
 }
 __all__ = list(_HOME)
 

@@ -31,6 +31,7 @@ from iaside.machine import not_finite, undisturbed
 from iaside.perturb import _attackable, _generators, _seeds, asked_about
 from iaside.probe import PROBE, Asked, check_images, probe
 
+PRODUCTS = ("gradient", "update")  # what the moves of FAMPE and AttEXplore are multiplied with
 AT_ONCE = {"cpu": 10}  # images (copies, points of a path) per pass of the model
 ELSEWHERE = 64
 EPS = 16 / 255
@@ -40,10 +41,12 @@ EPS = 16 / 255
 class Exploration(NamedTuple):
     """An attack and what it attributes.
 
-    attribution (B, C, H, W); path (T + 1, B, C, H, W) from the images to the attacked ones;
-    loss_change (B,), cross-entropy at the end of the path minus at its start, in nats, which a
-    complete attribution sums to; success (B,) bool, whether the prediction is no longer the target;
-    radius (B,), the cutoff in cycles per shorter side (nan for AttEXplore, which has none).
+    attribution (B, C, H, W), by the product that was asked for; by_gradient and by_update, the same
+    with either product, as the attack does not depend on it; path (T + 1, B, C, H, W) from the
+    images to the attacked ones; loss_change (B,), cross-entropy at the end of the path minus at its
+    start, in nats, which a complete attribution sums to; success (B,) bool, whether the prediction
+    is no longer the target; radius (B,), the cutoff in cycles per shorter side (nan for AttEXplore,
+    which has none).
     Where an attribution is zero everywhere, which is warned of, no gradient showed a way: such an
     image was not attacked, and success=False there is no robustness.
     """
@@ -53,6 +56,8 @@ class Exploration(NamedTuple):
     loss_change: Tensor
     success: Tensor
     radius: Tensor
+    by_gradient: Tensor
+    by_update: Tensor
 
     @property
     def adversarial(self) -> Tensor:
@@ -340,7 +345,8 @@ def _explore(
     momentum=1.0, loss=None, direction=1,
 ) -> Exploration:  # fmt: skip
     loss = loss or cross_entropy
-    path, attribution, kept = [x], torch.zeros_like(x), torch.zeros_like(x)
+    path, kept = [x], torch.zeros_like(x)
+    by_gradient, by_update = torch.zeros_like(x), torch.zeros_like(x)
     larger = bool(diversity) and _takes_larger(model, x)
     for _ in range(steps):
         at = path[-1]
@@ -354,14 +360,16 @@ def _explore(
         kept = update / size.clamp(min=torch.finfo(x.dtype).tiny) + momentum * kept
         moved = at + direction * eps / steps * kept.sign()
         moved = torch.minimum(torch.maximum(moved, x - eps), x + eps).clamp(0, 1)
-        factor = gradient if product == "gradient" else kept
-        attribution += direction * (moved - at) * factor
+        step = direction * (moved - at)
+        by_gradient += step * gradient
+        by_update += step * kept
         path.append(moved)
     with torch.no_grad():
         before, after = (model(end) for end in (x, path[-1]))
     return Exploration(
-        attribution, torch.stack(path), cross_entropy(after, y) - cross_entropy(before, y),
-        after.argmax(1) != y, torch.full_like(x[:, 0, 0, 0], torch.nan),
+        by_gradient if product == "gradient" else by_update, torch.stack(path),
+        cross_entropy(after, y) - cross_entropy(before, y), after.argmax(1) != y,
+        torch.full_like(x[:, 0, 0, 0], torch.nan), by_gradient, by_update,
     )  # fmt: skip
 
 
@@ -510,7 +518,7 @@ _ALLOWED = {  # option -> (what is allowed, in words and as a test)
     "max_dist": ("above 0 and at most 1", _radius),
     "spatial_range": ("a number from 1", lambda v: _is(Real, v) and v >= 1),
     "mode": ("multiplicative or additive", lambda v: v in ("multiplicative", "additive")),
-    "product": ("gradient or update", lambda v: v in ("gradient", "update")),
+    "product": (" or ".join(PRODUCTS), lambda v: v in PRODUCTS),
     "compat": ("None or 'published'", lambda v: v in (None, "published")),
     "variant": ("sharp or smooth", lambda v: v in ("sharp", "smooth")),
     "smooth": ("True or False", lambda v: isinstance(v, bool)),

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from iaside.architectures import ARCHITECTURES
-from iaside.attribution import map_passes
+from iaside.attribution import PRODUCTS, map_passes
 from iaside.content import by_content
 from iaside.controls import ONE_BATCH, control_passes
 from iaside.corruptions import strengths_for
@@ -253,6 +253,7 @@ def _profiles(p: dict, study: Study) -> list[Part]:
 
 def _attributions(p: dict, study: Study) -> list[Part]:
     attack = {"steps": p["steps"], "samples": p["samples"]}
+    fampe = {"method": "fampe", "kappa": p["kappa"]}
     options = {
         "smoothgrad": {"samples": p["path_steps"]},
         "integrated_gradients": {"steps": p["path_steps"]},
@@ -263,22 +264,27 @@ def _attributions(p: dict, study: Study) -> list[Part]:
         "attexplore": attack,
     }
     variants = {m: {"method": m, **options.get(m, {})} for m in p["methods"]}
-    fampe = ["fampe", "product", *p["alphas"]]
-    variants |= {("fampe", name): {"method": "fampe", **attack} for name in fampe}
+    variants |= {("fampe", p["alpha"], product): fampe | attack | {"alpha": p["alpha"]}
+                 for product in PRODUCTS}  # fmt: skip
+    variants |= {("fampe", a): fampe | attack | {"alpha": a} for a in p["alphas"]}
     variants |= {"clean": {"method": "clean"}, "pgd": {"method": "pgd", "steps": p["steps"]}}
-    coarse = {"method": "fampe", "steps": p["grid_steps"], "samples": p["grid_samples"]}
-    grid = {(a, k): coarse for a in p["grid_alphas"] for k in p["grid_kappas"]}
+    second = {("fampe", a, "update"): fampe | attack | {"alpha": a} for a in p["alphas"]}
+    coarse = fampe | {"steps": p["grid_steps"], "samples": p["grid_samples"]}
+    grid = {("grid", a, k, product): coarse | {"alpha": a, "kappa": k}
+            for a in p["grid_alphas"] for k in p["grid_kappas"]
+            for product in PRODUCTS}  # fmt: skip
     n, bands, judges = p["n_images"], p["n_bands"], len(p["networks"])
+    only = dict.fromkeys(second, n) | dict.fromkeys(grid, p["n_grid"])
     passes = examination_passes(
-        variants | grid, n, judges, dict.fromkeys(grid, p["n_grid"]), p["n_twin"],
-        p["insertion_steps"], p["infidelity_samples"],
-    )  # fmt: skip
+        variants | second | grid, n, judges, only, p["n_twin"], p["insertion_steps"],
+        p["infidelity_samples"],
+    )
     game = n + coalition_passes(bands, n)  # with what is predicted
     twin = FOLD + control_passes(n) if p["n_twin"] else 0
     passes = passes + _forward(FOLD * (1 + judges) + twin + game)
     if "deeplift" in p["methods"]:  # tried on one photograph, for the class that is predicted
         passes = passes + map_passes("deeplift") + _forward(1)
-    rows = len(variants) + len(grid)
+    rows = len(variants) + len(only)
     disk = NUMBER * n * (rows * (len(QUANTITIES) + judges) + 2**bands)
     return [Part(study.network(p["model"]), passes, "float32", 16, 10, n, bands,
                  disk + HALF * rows * p["n_shown"] * SIDE**2)]  # fmt: skip

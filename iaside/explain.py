@@ -18,7 +18,16 @@ from iaside.estimator import SampledWorths
 from iaside.files import write_text
 from iaside.intervals import interval, mean_interval, paired_interval
 from iaside.rounding import total_worth
-from iaside.score import normalisation_noise, robustness_score, spectral_importance
+from iaside.score import (
+    SCORES,
+    check_bias,
+    no_score,
+    no_sid,
+    normalisation_noise,
+    robustness_score,
+    score_range,
+    spectral_importance,
+)
 from iaside.shapley import shapley_values
 from iaside.tables import Worths, check_same_pictures
 
@@ -29,11 +38,6 @@ if TYPE_CHECKING:  # reports read explanations without torch, which takes second
     from iaside.spectral import Masks
 
 MIN_IMAGES_PER_CLASS = 5
-SCORES = {  # name -> how robustness_score is asked for it
-    "paper": {"signed": False, "norm": "paper"},
-    "tight": {"signed": False, "norm": "tight"},
-    "signed": {"signed": True, "norm": "tight"},
-}
 
 
 @dataclass(eq=False)
@@ -43,11 +47,13 @@ class Explanation:
     values (M, N): Shapley value of every band for every image, in the unit of the worths; of
     sampled worths unbiased estimates, whose noise is part of every interval.
     psi, sid, score: ``Estimate`` (value, se, low, high) of the mean values (M,), of the
-    spectral importance distribution (M,) and of the spectral robustness score.
+    spectral importance distribution (M,) and of the spectral robustness score. The min-max SID and
+    its score are None where the sample does not show which band is the weakest, or the score's
+    sign where it is dropped (``score_estimate``); bias="none" gives them all the same.
     labels: (N,) class indices, needed by ``per_class`` only. score_kind: "paper" as printed
     in the seeds, "tight" with the reachable maximum 1, "signed" also with the sign kept.
 
-    Errors: ValueError for an unknown score_kind, and those of ``iaside.score``.
+    Errors: ValueError for an unknown score_kind or bias, and those of ``iaside.score``.
     Source: seed 002 Eqs. 3, 10 and 11.
 
     >>> w = Worths({"log_likelihood": np.random.default_rng(0).normal(size=(4, 9))}, {})
@@ -61,13 +67,14 @@ class Explanation:
     score_kind: str = "paper"
     level: float = 0.95
     labels: np.ndarray | None = None
+    bias: str = "corrected"
     values: np.ndarray = field(init=False, repr=False)
     psi: Estimate = field(init=False, repr=False)
-    sid: Estimate = field(init=False, repr=False)
-    score: Estimate = field(init=False, repr=False)
+    sid: Estimate | None = field(init=False, repr=False)
+    score: Estimate | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_settings(self.normalise, self.beta, self.score_kind, self.level)
+        _check_settings(self.normalise, self.beta, self.score_kind, self.level, self.bias)
         if isinstance(self.worths, SampledWorths):
             self.values = self.worths.estimates.values
         else:
@@ -75,9 +82,9 @@ class Explanation:
         self.psi = interval(self.values, lambda mean: mean, self.level)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # too few images: said for psi
-            self.sid = self._within(interval(self.values, self._sid, self.level), 0, 1)
+            self.sid = self._sid_of(self.values)
             self.score = self.src()
-        if self.normalise == "minmax" and self.values.shape[1] > 1:
+        if self.normalise == "minmax" and self.sid is not None and self.values.shape[1] > 1:
             normalisation_noise(self.values)
 
     def _sid(self, mean: np.ndarray) -> np.ndarray:
@@ -86,22 +93,40 @@ class Explanation:
     def _score(self, mean: np.ndarray) -> np.ndarray:
         return robustness_score(self._sid(mean), self.beta, **SCORES[self.score_kind])
 
-    def src(self, kind: str | None = None, beta: float | np.ndarray | None = None) -> Estimate:
-        """The score of another kind or at another beta, (); at several betas, (betas,)."""
-        how = SCORES[kind or self.score_kind]
-        beta = np.asarray(self.beta if beta is None else beta)
+    def _sid_of(self, values: np.ndarray) -> Estimate | None:
+        if self._corrected and no_sid(values):
+            return None
+        return self._within(interval(values, self._sid, self.level), 0, 1)
+
+    @property
+    def _corrected(self) -> bool:
+        """Whether there is a bias to avoid: of the SIDs, min-max alone subtracts a minimum."""
+        return self.normalise == "minmax" and self.bias == "corrected"
+
+    def src(
+        self, kind: str | None = None, beta: float | np.ndarray | None = None
+    ) -> Estimate | None:
+        """The score of another kind or at another beta, (); at several betas, (betas,).
+
+        None where the score is not given; NaN at those betas of several where it is not.
+        """
+        kind = kind or self.score_kind
+        beta = np.asarray(self.beta if beta is None else beta, dtype=float)
+        withheld = np.array([
+            self._corrected and no_score(self.values, b, kind) != "" for b in beta.ravel()
+        ])  # fmt: skip
+        if withheld.all():
+            return None
 
         def score(mean: np.ndarray) -> np.ndarray:
             sid = self._sid(mean)
-            scores = np.stack([robustness_score(sid, b, **how) for b in beta.ravel()])
+            scores = np.stack([robustness_score(sid, b, **SCORES[kind]) for b in beta.ravel()])
+            scores[withheld] = np.nan
             return scores.reshape(*beta.shape, -1)
 
-        # All importance in one band: no distribution scores beyond these.
-        corners = np.eye(len(self.values))
-        ends = np.stack([robustness_score(corners, b, **how) for b in beta.ravel()])
-        lowest = ends.min(1) if how["signed"] else np.zeros(len(ends))
-        return self._within(interval(self.values, score, self.level),
-                            lowest.reshape(beta.shape), ends.max(1).reshape(beta.shape))
+        ends = np.array([score_range(len(self.values), b, kind) for b in beta.ravel()])
+        lowest, highest = ends.T.reshape(2, *beta.shape)
+        return self._within(interval(self.values, score, self.level), lowest, highest)
 
     def _within(self, quantity: Estimate, lowest, highest) -> Estimate:
         """Cut limits where shares cannot lead; signed shares can lead anywhere."""
@@ -112,13 +137,26 @@ class Explanation:
         """v(all) - v(none) of every image, (N,), which its values add up to."""
         return total_worth(self.values)
 
+    @property
+    def shares(self) -> Estimate | None:
+        """Each band's share of v(all) - v(none), (M,), signed; None where that may be 0.
+
+        Unlike the min-max SID they do not depend on which band is the weakest.
+        """
+        if may_be_zero(self.gain, self.level):
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # too few images: said for psi
+            return interval(self.values, lambda mean: mean / mean.sum(0), self.level)
+
     def sid_per_image(self) -> np.ndarray:
         """The SID of every single image, (M, N); without intervals."""
         return spectral_importance(self.values, self.normalise)
 
-    def per_class(self) -> dict[int, Estimate]:
+    def per_class(self) -> dict[int, Estimate | None]:
         """The SID of every class that has at least 5 images, with intervals over its images.
 
+        None for a class whose images do not show which band is the weakest.
         Errors: ValueError when the explanation has no labels.
         """
         if self.labels is None:
@@ -126,7 +164,7 @@ class Explanation:
         labels = np.asarray(self.labels)
         classes, counts = np.unique(labels, return_counts=True)
         return {
-            int(c): self._within(interval(self.values[:, labels == c], self._sid, self.level), 0, 1)
+            int(c): self._sid_of(self.values[:, labels == c])
             for c in classes[counts >= MIN_IMAGES_PER_CLASS]
         }
 
@@ -143,11 +181,15 @@ class Explanation:
         return Estimate(mean, se, mean - reach, mean + reach, n, "photographs")
 
     def to_frame(self):
-        """A tidy table with one row per band and its values, SID and intervals."""
+        """A tidy table with one row per band and its values, SID and intervals.
+
+        Where the SID is not given, its columns are NaN.
+        """
         import pandas as pd
 
         columns = {"band": np.arange(len(self.values))}
-        for name, quantity in (("psi", self.psi), ("sid", self.sid)):
+        not_given = Estimate.unsure(np.full(len(self.values), np.nan), self.psi.n, self.psi.unit)
+        for name, quantity in (("psi", self.psi), ("sid", self.sid or not_given)):
             columns[name] = quantity.estimate
             columns |= {f"{name}_{part}": getattr(quantity, part) for part in ("se", "low", "high")}
         return pd.DataFrame(columns)
@@ -163,32 +205,43 @@ class Explanation:
         lines = [
             f"{', '.join(setting)}; v(all) - v(none) = {gain} ({value})",
             *clean_line(about, self.level).splitlines(),
-            f"band     psi  [{self.level:.0%} interval]      SID  [{self.level:.0%} interval]",
         ]
-        for i, row in enumerate(zip(*self.psi, *self.sid, strict=True)):
-            psi, _, psi_low, psi_high, sid, _, sid_low, sid_high = row
-            lines.append(
-                f"{i:4d} {psi:7.3f}  [{psi_low:6.3f}, {psi_high:6.3f}]    "
-                f"{sid:6.3f}  [{sid_low:6.3f}, {sid_high:6.3f}]"
-            )
+        name, shown = ("SID", self.sid) if self.sid is not None else ("share", self.shares)
+        limits = f"[{self.level:.0%} interval]"
+        lines.append(f"band     psi  {limits}" + f"    {name:>5s}  {limits}" * (shown is not None))
+        for i in range(len(self.values)):
+            beside = "" if shown is None else f"    {_row(shown[i], 6)}"
+            lines.append(f"{i:4d} {_row(self.psi[i], 7)}{beside}")
         if may_be_zero(self.gain, self.level):
             lines.append("v(all) - v(none) may be 0: the SID and its score say nothing")
-        score, _, low, high = self.score
-        lines.append(
-            f"SRC ({self.score_kind}, beta {self.beta}, SID {self.normalise}) "
-            f"{score:.3f}  [{low:.3f}, {high:.3f}]"
-        )
+        what = f"SRC ({self.score_kind}, beta {self.beta}, SID {self.normalise})"
+        if self.score is not None:
+            low, high = (f"{limit:.3f}" for limit in (self.score.low, self.score.high))
+            lines.append(f"{what} {self.score.value:.3f}  [{low}, {high}]")
+        else:
+            why = no_score(self.values, self.beta, self.score_kind)
+            whose = "score" if self.sid is not None else "SID and score"
+            lines.append(f"{what}: {whose} not given: {why}")
         return "\n".join(lines)
 
     __repr__ = __str__
 
-    def plot(self, value: str = "sid", ax=None):
-        """Draw the SID (or ``value="psi"``) with its intervals; returns the Axes, (1,).
+    def plot(self, value: str | None = None, ax=None):
+        """Draw the SID or the mean values with their intervals; returns the Axes, (1,).
 
-        ax: where to draw, None for a new figure, ``plot()[0].figure``.
+        value: "sid", "psi", or None for the SID where it is given and else psi. ax: where to draw,
+        None for a new figure, ``plot()[0].figure``.
+        Errors: ValueError for value="sid" where it is not given.
         """
         from iaside import plots
 
+        if value is None:
+            value = "psi" if self.sid is None else "sid"
+        if value == "sid" and self.sid is None:
+            raise ValueError(
+                f"the SID is not given: {no_sid(self.values)}; draw value='psi', or explain with "
+                "bias='none'"
+            )
         return plots.importance(self.to_frame().assign(model=""), value, ax=ax)
 
     def save(self, path: str | os.PathLike) -> None:
@@ -216,6 +269,7 @@ def explain(
     level: float = 0.95,
     tolerance: float | None = None,
     budget: int | None = None,
+    bias: str = "corrected",
     **settings,
 ) -> Explanation:
     """Explain by frequency bands what a model's predictions rest on.
@@ -225,7 +279,9 @@ def explain(
     ``masks`` replaces the partition that n_bands, metric and spacing would make. With a tolerance
     (standard error of the mean values; with ``relative=True`` as a share of their sum) or a budget
     (forward passes) coalitions are sampled until it is reached (``sampled_worths``): up to 64
-    bands, in this process (no client), and the columns are the images visited.
+    bands, in this process (no client), and the columns are the images visited. With few passes an
+    image it is rarely clear which band is the weakest, and then psi and shares are given but no SID
+    and no score (``Explanation``); bias="none" gives these, too.
 
     Errors: as ``band_masks``, ``coalition_worths`` and ``sampled_worths``; ValueError for
     normalise="share" where v(all) - v(none) of several images is not clearly above 0, which is
@@ -236,13 +292,13 @@ def explain(
     >>> brightness = lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x[:, 0, 0, 0]], 1)
     >>> e = explain(brightness, torch.rand(9, 3, 16, 16), torch.zeros(9).long(), n_bands=3,
     ...             batch_size=8, progress=False)
-    >>> e.sid.estimate.round(3).tolist()
-    [1.0, 0.0, 0.0]
+    >>> print(e.psi.n, "photographs; strongest: band", e.psi.value.argmax())
+    9 photographs; strongest: band 0
     """
     from iaside.machine import undisturbed  # here: a table is read without torch
 
     partition = (n_bands, metric, spacing, masks)
-    judged = (normalise, beta, score_kind, level)
+    judged = (normalise, beta, score_kind, level, bias)
     return undisturbed(_explained)(
         model, images, labels, partition, judged, tolerance, budget, settings
     )
@@ -256,7 +312,7 @@ def _explained(
     from iaside.spectral import band_masks, check_partition
     from iaside.worths import check_images, coalition_worths
 
-    (n_bands, metric, spacing, masks), (normalise, _, _, level) = partition, judged
+    (n_bands, metric, spacing, masks), (normalise, _, _, level, bias) = partition, judged
     _check_settings(*judged)
     sampled = tolerance is not None or budget is not None
     if sampled and settings.pop("client", None) is not None:
@@ -281,7 +337,7 @@ def _explained(
         hard = hard[places(settings["subset"], len(hard)).numpy()]
     if hard is not None and isinstance(worths, SampledWorths):
         hard = hard[worths.images]
-    return Explanation(worths, *judged, hard)
+    return Explanation(worths, *judged[:-1], hard, bias)
 
 
 _OF_THE_GAME = (  # settings that say what a coalition is worth
@@ -327,8 +383,14 @@ def _worth_sharing(model, images, labels, masks, level, **game) -> Asked:
     return asked
 
 
-def _check_settings(normalise: str, beta: float, score_kind: str, level: float) -> None:
+def _row(one: Estimate, width: int) -> str:
+    """A value and its limits in columns, the limits as wide as those of psi."""
+    return f"{one.value:{width}.3f}  [{one.low:6.3f}, {one.high:6.3f}]"
+
+
+def _check_settings(normalise: str, beta: float, score_kind: str, level: float, bias: str) -> None:
     """Refuse what the scores would refuse, before anything is measured."""
+    check_bias(bias)
     if score_kind not in SCORES:
         raise ValueError(
             f"score_kind={score_kind!r} is not known; choose one of {', '.join(SCORES)}"
@@ -350,15 +412,16 @@ class Comparison(NamedTuple):
     """Paired differences, first minus second explanation, with intervals over the images."""
 
     psi: Estimate
-    sid: Estimate
-    score: Estimate
+    sid: Estimate | None
+    score: Estimate | None
 
 
 def compare(first: Explanation, second: Explanation) -> Comparison:
     """Compare two models on the same images, image by image.
 
     Returns the differences of mean values (M,), SID (M,) and score, first minus second; each
-    resample draws the same images for both, so what the images have in common cancels.
+    resample draws the same images for both, so what the images have in common cancels. There is no
+    difference (None) of what one of the two explanations does not give.
     Errors: ValueError when the value, the absence, the photographs, labels or score settings of
     the two differ. Other crops of the same photographs are the same (``check_same_pictures``).
 
@@ -366,7 +429,7 @@ def compare(first: Explanation, second: Explanation) -> Comparison:
     >>> compare(Explanation(w), Explanation(w)).score.estimate
     np.float64(0.0)
     """
-    for what in ("normalise", "beta", "score_kind", "level"):
+    for what in ("normalise", "beta", "score_kind", "level", "bias"):
         if getattr(first, what) != getattr(second, what):
             raise ValueError(
                 f"{what} is {getattr(first, what)!r} in one explanation and "
@@ -390,9 +453,14 @@ def compare(first: Explanation, second: Explanation) -> Comparison:
             "the same; sampled worths need a tolerance that visits all images, or subset="
         )
     check_same_pictures(first.worths.provenance, second.worths.provenance)
-    pair = first.values, second.values
+
+    def difference(statistic: Callable, *given: Estimate | None) -> Estimate | None:
+        if None in given:
+            return None
+        return paired_interval(first.values, second.values, statistic, first.level)
+
     return Comparison(
-        paired_interval(*pair, lambda mean: mean, first.level),
-        paired_interval(*pair, first._sid, first.level),
-        paired_interval(*pair, first._score, first.level),
+        difference(lambda mean: mean),
+        difference(first._sid, first.sid, second.sid),
+        difference(first._score, first.score, second.score),
     )

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 from tqdm import tqdm
 
-from iaside.attribution import EXPLORERS, attribute, explore, map_passes
+from iaside.attribution import EXPLORERS, _check_options, attribute, explore, map_passes
 from iaside.baselines import captum_attr, image_by_image, probabilities
 from iaside.clean import clean_summary, warn_of_chance
 from iaside.files import reading
@@ -77,7 +77,7 @@ def insertion(
     substrate: where it starts: ``zero`` black, ``blur`` the image under an 11x11 Gaussian of
     sigma 5, ``mean`` its mean colour.
     rank: ``pixel`` orders pixels by the sum over channels; ``channel`` orders every channel for
-    itself, as the code of AttEXplore does: its numbers are not comparable.
+    itself, as the code of AttEXplore does: its numbers are not comparable (``examine`` has both).
     batch_size: points per pass of the model. outputs: what the model gives, as in ``iaside.probe``,
     which looks at it first.
     seed, first: pixels of equal attribution (``ties``) follow each other in an order that image i
@@ -359,8 +359,8 @@ def _map(attribution: Tensor) -> Tensor:
 # Guided IG does so on smooth networks: its points see slopes that are the smallest before a move.
 FROM_BLACK = ("integrated_gradients", "guided_ig", "deeplift")
 QUANTITIES = (
-    "insertion", "deletion", "infidelity", "total", "change", "success", "passes", "similarity",
-    "radius", "ties",
+    "insertion", "insertion_channel", "deletion", "infidelity", "total", "change", "success",
+    "passes", "similarity", "radius", "ties", "ties_channel",
 )  # fmt: skip
 
 
@@ -370,7 +370,8 @@ class Examination:
 
     tables (K, N) float64, nan where it was not asked or means nothing: ``insertion``, ``deletion``
     areas; ``ties`` the share of the pixels whose order there is drawn, as another one has the same
-    attribution; ``infidelity``; ``total`` the sum of the attribution and ``change`` what it
+    attribution; ``insertion_channel`` and ``ties_channel``, where every channel is ordered for
+    itself; ``infidelity``; ``total`` the sum of the attribution and ``change`` what it
     promises to sum to; ``success`` whether the attack along the way changed the prediction;
     ``passes`` images that the model saw with gradients; ``similarity`` to the map of the untrained
     twin; ``radius`` the cutoff; ``correct <judge>`` whether that network classifies what the attack
@@ -433,7 +434,6 @@ def examine(
     n_shown: int = 0,
     steps: int = 224,
     substrate: str = "zero",
-    rank: str = "pixel",
     infidelity_samples: int = 10,
     seed: int = 0,
     resume: str | os.PathLike | None = None,
@@ -446,12 +446,14 @@ def examine(
     are those of the model's own predictions; ``correct`` is by the labels.
 
     variants: name -> {"method": ..., options}: those of ``attribute``, ``clean`` (nothing is done)
-    and ``pgd`` (of ``perturb``, against the prediction). only: name -> that variant on so many
+    and ``pgd`` (of ``perturb``, against the prediction). Those that differ in ``product`` alone
+    share an attack, and cost no more than their curves. only: name -> that variant on so many
     images only, the first ones, with insertion curves, ties and nothing else. judges: networks
     (with .input_size) that answer to what the attacks made, resized to fit. twin: the network with
     random weights, whose maps of the first n_twin images are compared. n_shown: heat maps that are
     kept.
-    steps, substrate, rank: of ``insertion`` and ``deletion``. infidelity_samples: 0 leaves it out.
+    steps, substrate: of ``insertion``, which is measured with either rank, as AttEXplore's code and
+    its descriptions differ, and of ``deletion``, by pixels. infidelity_samples: 0 leaves it out.
     resume: a folder for the measurement in progress. outputs: what model and twin give, as in
     ``iaside.probe``; ``clean`` in the provenance says how many images the model classifies right.
 
@@ -495,7 +497,6 @@ def examine(
         "n_shown": n_shown,
         "steps": steps,
         "substrate": substrate,
-        "rank": rank,
         "infidelity_samples": infidelity_samples,
         "seed": seed,
         "device": device.type,
@@ -520,8 +521,10 @@ def examine(
             f"{len(variants)} variants on {len(images)} images, {len(rest):,} maps to make on "
             f"{device.type}", file=sys.stderr, flush=True,
         )  # fmt: skip
-    how = {"steps": steps, "substrate": substrate, "rank": rank}
+    how = {"steps": steps, "substrate": substrate}
+    known, of = {}, None
     for k, i in tqdm(rest, disable=not progress, unit="map"):
+        known, of = known if i == of else {}, i  # the attacks on one image
         name = list(variants)[k]
         x, y = images[i : i + 1].to(device), targets[i : i + 1].to(device)
         whole = name not in only
@@ -529,7 +532,7 @@ def examine(
             warnings.filterwarnings("ignore", ".* maps of images .* are zero everywhere")
             found, heat = _examined(model, x, y, variants[name], images, i, seed, how, whole,
                                     infidelity_samples if whole else 0,
-                                    twin if whole and i < n_twin else None)  # fmt: skip
+                                    twin if whole and i < n_twin else None, known)  # fmt: skip
         attacked = found.pop("attacked", None)
         if attacked is not None and whole:
             found |= {f"correct {j}": _is_correct(asked[j], _fitted(attacked, net),
@@ -560,11 +563,11 @@ def examination_passes(
     An upper bound where a method of the variants has one (``map_passes``).
 
     >>> examination_passes({"a": {"method": "saliency"}}, 2, steps=4, infidelity_samples=0).tolist()
-    [30, 2]
+    [40, 2]
     """
     looks = PROBE * (1 + (n_twin > 0) + n_judges)
     total = np.array([looks + n_images, 0])  # with what is predicted
-    curve = np.array([steps + 1, 0])
+    curve, attacked = np.array([steps + 1, 0]), {}  # images, by the attack
     for name, variant in variants.items():
         n, whole = (only or {}).get(name, n_images), name not in (only or {})
         options = dict(variant)
@@ -575,16 +578,49 @@ def examination_passes(
             each += attack_passes("pgd", steps=options.get("steps"), at_once=None)
         elif method != "clean":
             a_map = map_passes(method, **options) - (PROBE, 0)  # the model has been seen
-            each += a_map + curve * (2 if whole else 1)
+            asked = {"model": n, "twin": min(n, n_twin) if whole else 0}
+            for net, images in asked.items():
+                attack = (net, *_attack_of(variant)) if method in EXPLORERS else (net, name)
+                before = attacked.get(attack, 0)
+                total += max(0, images - before) * a_map
+                attacked[attack] = max(images, before)
+            each += curve * (len(RANKS) + whole)
             each[0] += 2 if method in FROM_BLACK else 0
             if whole:
                 each[0] += infidelity_samples + 1 if infidelity_samples else 0
-                total += min(n, n_twin) * a_map
         total += n * each
     return total
 
 
-def _examined(model, x, y, variant, references, i, seed, how, whole, samples, twin):
+def _attack_of(variant: Mapping) -> tuple:
+    """What the attack depends on that a map of FAMPE or AttEXplore is made along."""
+    return tuple(sorted((name, repr(v)) for name, v in variant.items() if name != "product"))
+
+
+def _mapped(net, who: str, x, y, variant: Mapping, draw: Mapping, references, known: dict):
+    """A map, the images seen with gradients for it, and the attack along the way, if any.
+
+    known: the attacks on this image so far, and what they cost.
+    """
+    method = variant["method"]
+    options = {name: value for name, value in variant.items() if name != "method"}
+    if method == "expected_gradients":
+        options["references"] = references
+    if method not in EXPLORERS:
+        with _counted(net) as seen:
+            return attribute(net, x, y, method, **draw, **options), seen, None
+    product = options.pop("product", None)
+    if product is not None:
+        _check_options({"product": product})
+    attack = who, *_attack_of(variant)
+    if attack not in known:
+        with _counted(net) as seen:
+            known[attack] = explore(net, x, y, method, **draw, **options), seen
+    e, seen = known[attack]
+    return {None: e.attribution, "gradient": e.by_gradient, "update": e.by_update}[product], seen, e
+
+
+def _examined(model, x, y, variant, references, i, seed, how, whole, samples, twin, known):
     """Everything about one map of one image, and its heat map."""
     method = variant["method"]
     options = {name: value for name, value in variant.items() if name != "method"}
@@ -594,18 +630,12 @@ def _examined(model, x, y, variant, references, i, seed, how, whole, samples, tw
     if method == "pgd":
         attacked, usable = perturb_noting(x, "pgd", model=model, labels=y, **draw, **options)
         return {"attacked": attacked} if usable else {}, None
-    if method == "expected_gradients":
-        options["references"] = references
     found = {}
-    with _counted(model) as seen:
-        if method in EXPLORERS:
-            e = explore(model, x, y, method, **draw, **options)
-            a, found["radius"] = e.attribution, e.radius.item()
-            found |= {"attacked": e.adversarial, "success": float(e.success)}
-            if method == "fampe" and options.get("product") != "update":
-                found["change"] = e.loss_change.item()
-        else:
-            a = attribute(model, x, y, method, **draw, **options)
+    a, seen, e = _mapped(model, "model", x, y, variant, draw, references, known)
+    if e is not None:
+        found |= {"radius": e.radius.item(), "attacked": e.adversarial, "success": float(e.success)}
+        if method == "fampe" and options.get("product") != "update":
+            found["change"] = e.loss_change.item()
     found["passes"] = float(sum(seen)) if seen else np.nan
     heat = a.sum(1)[0].cpu().numpy()
     if not a.any():  # no gradient showed a way: no map to judge, and nobody resisted an attack
@@ -616,13 +646,16 @@ def _examined(model, x, y, variant, references, i, seed, how, whole, samples, tw
         explained = (outputs if method == "deeplift" else outputs.softmax(1))[:, y.item()]
         found["change"] = (explained[0] - explained[1]).item()
     if twin is not None:
-        other = attribute(twin, x, y, method, **draw, **options)
+        other = _mapped(twin, "twin", x, y, variant, draw, references, known)[0]
         found["similarity"] = map_similarity(a, other)[0]
     if samples:
         found["infidelity"] = infidelity(model, x, y, a, samples=samples, **draw)[0]
     found["total"] = a.cpu().double().sum().item()
-    found["ties"] = ties(a, how["rank"])[0]
-    found["insertion"] = curve_area(insertion(model, x, y, a, **how, **draw))[0]
+    for rank in RANKS:
+        of = "" if rank == "pixel" else f"_{rank}"
+        found[f"ties{of}"] = ties(a, rank)[0]
+        curves = insertion(model, x, y, a, rank=rank, **how, **draw)
+        found[f"insertion{of}"] = curve_area(curves)[0]
     if whole:
         found["deletion"] = curve_area(deletion(model, x, y, a, **how, **draw))[0]
     return found, heat

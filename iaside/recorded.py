@@ -6,17 +6,16 @@ import base64
 import datetime
 import html
 import io
-import math
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
-from iaside.claims import NOT_TESTED, count_verdicts, gather
 from iaside.files import put, read_json, reading, replacing, temporary_folder, write_text
 from iaside.notebook import commit, save_json
 from iaside.parameters import UsageError, read_yaml
 
+# The rules of verdicts are imported where they are needed: the runner of every stage imports this
+# module, and with them SciPy and pandas, two seconds.
 NAME = re.compile(r"[a-z0-9_]+")
 
 
@@ -29,6 +28,8 @@ def record(root: Path, name: str, title: str) -> Path:
     title: one line that says what the run is.
     Errors: UsageError for a name that is no plain word, or a report that is not there yet.
     """
+    from iaside.verdicts.rules import gather
+
     if not NAME.fullmatch(name):
         raise UsageError(f"--record {name!r}: small letters, digits and _ only")
     params = (root / "params.yaml").read_text(encoding="utf-8")
@@ -71,6 +72,9 @@ def runs(root: Path, names: list[str]) -> dict[str, dict]:
 
     Errors: UsageError for a name under which nothing was recorded.
     """
+    from iaside.verdicts.page import is_tested
+    from iaside.verdicts.rules import gather
+
     found = {}
     for name in names:
         folder = root / "results" / "recorded" / name
@@ -86,35 +90,19 @@ def runs(root: Path, names: list[str]) -> dict[str, dict]:
             nouns = list(map(str, about["reports"]))
             about = {**about, "title": about["title"], "date": about["date"]}
         documents = [_claims(folder / f"{noun}.claims.json", remedy) for noun in nouns]
-        rows = [r for r in gather(documents) if not r["verdict"].startswith(NOT_TESTED)]
+        rows = [row for row in gather(documents) if is_tested(row)]
         found[name] = about | {"rows": rows}
     return found
 
 
 def _claims(path: Path, remedy: str) -> dict:
     """A claims.json, as ``gather`` takes it. Errors: DamagedError."""
+    from iaside.verdicts.rules import gather
+
     document = read_json(path, "claims", remedy)
     with reading(path, "claims", remedy):
         gather([document])
     return document
-
-
-def measured(row: Mapping) -> str:
-    """The numbers of a row of claims as text.
-
-    >>> measured({"estimate": 0.25, "low": 0.125, "high": 0.5, "n": 24})
-    '0.25 [0.125, 0.5], n = 24'
-    >>> measured({"estimate": -0.8, "low": None, "high": None, "n": 4})
-    '-0.8, no interval, n = 4'
-    >>> measured({"estimate": None, "low": None, "high": None, "n": 2})
-    'no estimate, n = 2'
-    """
-    numbers = [math.nan if row[k] is None else row[k] for k in ("estimate", "low", "high")]
-    if math.isnan(numbers[0]):
-        return f"no estimate, n = {int(row['n'])}"
-    estimate, low, high = (f"{v:.3g}" for v in numbers)
-    limits = ", no interval" if math.isnan(numbers[1]) else f" [{low}, {high}]"
-    return f"{estimate}{limits}, n = {int(row['n'])}"
 
 
 def _marked(page: str, about: dict) -> str:
@@ -153,17 +141,20 @@ def _without_places(text: str, params: str) -> str:
 
 
 def _readme(about: dict, rows: list[dict]) -> str:
+    from iaside.verdicts.page import is_tested, measured
+    from iaside.verdicts.rules import NOT_TESTED, count_verdicts
+
     counts = count_verdicts(rows)
-    tested = [row for row in rows if not row["verdict"].startswith(NOT_TESTED)]
+    tested = [row for row in rows if is_tested(row)]
     said = ", ".join(f"{counts[v]} {v}" for v in counts if v != NOT_TESTED)
     pages = ", ".join(f"`{noun}.html`" for noun in about["reports"])
     lines = [
         f"# {about['title']}", "",
         f"Recorded on {about['date']} (commit {about['commit']}) with the settings in "
         f"`params.yaml`. Reports, as they were: {pages}. Claims: {said}.", "",
-        "| verdict | claim | measured | claimed |", "|---|---|---|---|",
+        "| verdict | claim | measured | claimed | data |", "|---|---|---|---|---|",
     ]  # fmt: skip
     for row in tested:
-        cells = row["verdict"], row["statement"], measured(row), row["claimed"]
+        cells = row["verdict"], row["statement"], measured(row), row["claimed"], row["data"]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return html.escape("\n".join(lines), quote=False) + "\n"  # Markdown would take tags as such

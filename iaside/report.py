@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 
 from iaside import recorded
-from iaside.claims import count_verdicts
 from iaside.files import as_object, put, reading, temporary_folder, write_text
 from iaside.parameters import UsageError, read_yaml
 
@@ -282,6 +281,8 @@ def index_html(root: Path) -> str:
 
 def _recorded(root: Path) -> str:
     """Links to the runs in results/recorded that params.yaml names, and what they found."""
+    from iaside.verdicts.rules import count_verdicts  # with SciPy: the runner imports this module
+
     params = read_yaml((root / "params.yaml").read_text(encoding="utf-8"), "params.yaml")
     parts = []
     names = params.get("claims", {}).get("recorded", [])

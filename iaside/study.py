@@ -317,7 +317,7 @@ def _check_value(where: str, value: Any, rule: Rule | None) -> None:
 def _rules() -> dict[str, Rule]:
     """Name of a parameter -> what it may be. Most names mean the same in all notebooks."""
     from iaside import attribution, baselines
-    from iaside.faithfulness import RANKS, SUBSTRATES
+    from iaside.faithfulness import SUBSTRATES
     from iaside.machine import pick_device
     from iaside.models import LARGEST_SIDE
     from iaside.score import spectral_importance
@@ -345,7 +345,7 @@ def _rules() -> dict[str, Rule]:
     methods = [*(name for name in attribution.METHODS if name not in own), *own]
     return {
         "metric": one_of(*METRICS), "spacing": one_of(*SPACINGS), "absence": one_of(*ABSENCES),
-        "values": one_of(*VALUES), "substrate": one_of(*SUBSTRATES), "rank": one_of(*RANKS),
+        "values": one_of(*VALUES), "substrate": one_of(*SUBSTRATES),
         "methods": one_of(*methods), "prior": one_of(*methods),
         "precision": one_of("float32", "bfloat16"),
         "normalise": ("minmax, share, positive or softmax",

@@ -1,28 +1,30 @@
 """What changes along a factor of training and along its epochs, with limits for few networks.
 
 A number about trained networks is uncertain twice over: other seeds would have given other
-networks, and other photographs other numbers of the same networks. The limits here hold both. With
-a handful of networks resampling them says too little (two networks have three resamples), so for
-them the limits are Student's; for the photographs, of which all networks see the same, resamples.
+networks, and other photographs other numbers of the same networks. The limits here hold both, and
+with fewer than three trainings there are none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from iaside.content import by_content
+from iaside.correlation import coefficient
 from iaside.estimate import Estimate
-from iaside.intervals import LEAST, mean_interval
-from iaside.robustness import MIN_MODELS, coefficient
-from iaside.rounding import flat
+from iaside.intervals import Levels, crossed_mean, interval, mean_interval, resampled_scores
+from iaside.score import entropy, robustness_score, spectral_importance
+from iaside.shapley import shapley_values
 from iaside.zoo import FACTORS, SHARED, Profile
 
+Cells = Mapping[float, Sequence[Profile]]  # the value of a factor -> networks that have it
 MIN_BANDS = 4  # with fewer bands any order of them is likely
 
 
@@ -57,111 +59,170 @@ def families(profiles: Mapping[str, Profile], factor: str) -> dict[str, dict]:
     }
 
 
-def network_scores(
-    values: Sequence[ArrayLike], statistic: Callable, n_resamples: int = 400, seed: int = 0
-) -> np.ndarray:
-    """Return a statistic of each of K networks on the photographs and on resamples of them.
+def seed_rows(seeds: Sequence[int], cells: Sequence[Hashable]) -> np.ndarray:
+    """Return which of K networks have a seed in common, one of each cell: (S, C) indices.
 
-    Shapes: values K arrays (M, N) of the same N photographs; statistic maps mean values (M, R),
-    one column per resample, to (..., R). Returns (K, ..., 1 + n_resamples): column 0 is on the
-    photographs as they are, each further one on the same resample for all networks. With fewer
-    than 5 photographs resamples say nothing: NaN.
-    Errors: ValueError for no network or for different photographs.
+    seeds, cells: of each network, K each; cells are what differs otherwise (levels of a factor,
+    architectures), in the order in which they come. Seeds that some cell lacks are left out.
 
-    >>> scores = network_scores([np.ones((2, 9)), np.eye(2, 9)], lambda mean: mean[0])
-    >>> scores.shape, scores[:, 0].round(2).tolist()
-    ((2, 401), [1.0, 0.11])
+    Networks of one seed begin with the same weights and see images in the same order. What differs
+    between cells is therefore taken seed by seed, and S of these differences are S draws whatever
+    each cell scatters by.
+    Errors: ValueError for two networks of one seed and cell.
+    Source: methods 9.2 (the unit is the training).
+
+    >>> seed_rows([0, 1, 2, 0, 1], ["a", "a", "a", "b", "b"]).tolist()
+    [[0, 3], [1, 4]]
     """
-    values = [np.asarray(v, dtype=float) for v in values]
-    counts = {v.shape[-1] for v in values}
-    if len(counts) != 1:
-        raise ValueError(f"networks are compared on the same photographs, got {sorted(counts)}")
-    n = counts.pop()
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_resamples).T / n
-    weights = np.concatenate([np.full((n, 1), 1 / n), drawn], axis=1)
-    scores = np.stack([np.asarray(statistic(v @ weights), dtype=float) for v in values])
-    if n < LEAST["photographs"]:
-        scores[..., 1:] = np.nan
-    return scores
+    names = list(dict.fromkeys(cells))
+    at: dict = {}
+    for k, (seed, cell) in enumerate(zip(seeds, cells, strict=True)):
+        if (seed, cell) in at:
+            raise ValueError(f"two networks have seed {seed} in cell {cell!r}; give one of them")
+        at[seed, cell] = k
+    shared = [s for s in dict.fromkeys(seeds) if all((s, cell) in at for cell in names)]
+    rows = [[at[s, cell] for cell in names] for s in shared]
+    return np.array(rows, dtype=int).reshape(len(shared), len(names))
 
 
-def over_photographs(scores: ArrayLike, level: float = 0.95) -> Estimate:
-    """Return the mean of a score over these very networks, with limits over photographs only.
+def over_seeds(scores: ArrayLike, n_images: int) -> Levels:
+    """`intervals.crossed_mean` of scores (S, 1 + R), one row per seed, as a function of the level.
 
-    Shapes: scores (K, ..., 1 + R) as `network_scores` gives them; the fields are (...). The reach
-    is the normal quantile times the spread over resamples, around the estimate: resamples of a SID
-    are flatter than the SID, so their own quantiles would lie to one side of it.
+    No seed has no mean: NaN.
 
-    >>> scores = network_scores([np.arange(25.0)[None]], lambda mean: mean[0])
-    >>> f"{over_photographs(scores):.0f}"
-    '12 [9, 15]'
+    >>> print(over_seeds(np.zeros((0, 9)), 24)(0.95))
+    none, n = 0 trainings
     """
-    mean = np.mean(scores, axis=0)
-    estimate, se = mean[..., 0][()], mean[..., 1:].std(axis=-1, ddof=1)
-    reach = stats.norm.ppf((1 + level) / 2) * se
-    return Estimate(estimate, se, estimate - reach, estimate + reach, len(scores), "trainings")
+    if not len(scores):
+        return lambda level: Estimate.unsure(np.nan, 0, "trainings")
+    return partial(crossed_mean, scores, n_images)
 
 
-def average(scores: ArrayLike, level: float = 0.95) -> Estimate:
-    """Return the mean of a score over networks; scores and limits as in `slope`.
+def over_groups(groups: Mapping[str, Sequence[Profile]], scores: ArrayLike) -> np.ndarray:
+    """The mean over groups (architectures) of scores of all their networks, seed by seed.
 
-    >>> f"{average([[1.0] * 9, [2.0] * 9, [3.0] * 9, [4.0] * 9, [5.0] * 9]):.2f}"
-    '3.00 [0.81, 5.19]'
+    Shapes: scores (K, 1 + R), networks in the order of the groups; returns (S, 1 + R).
     """
-    return _last_coefficient(np.ones((len(scores), 1)), scores, level)
+    seeds = [p.settings["seed"] for some in groups.values() for p in some]
+    rows = seed_rows(seeds, [name for name, some in groups.items() for _ in some])
+    return np.asarray(scores, dtype=float)[rows].mean(1)
 
 
-def apart(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Estimate:
-    """Return the mean score of some networks minus that of others, limits as in `slope`.
+@dataclass(frozen=True)
+class Score:
+    """A number of each network: of which values per photograph, and which statistic of their means.
 
-    Shapes: first (A, 1 + R), second (B, 1 + R), on the same photographs and resamples of them.
+    values: a profile -> (M, N);  statistic: mean values (M, R) -> (R,). What its methods return
+    are functions of the level, with limits over trainings (Student's with one degree of freedom
+    less than there are) and over photographs (`intervals.crossed_mean`).
 
-    >>> f"{apart([[3.0] * 9, [4.0] * 9, [5.0] * 9], [[1.0] * 9, [2.0] * 9, [3.0] * 9]):.2f}"
-    '2.00 [-0.78, 4.78]'
+    >>> correct = [np.eye(1, 9), np.ones((1, 9)), np.ones((1, 9))]
+    >>> networks = [Profile(str(k), {"seed": k}, answers={"correct": c}) for k, c in
+    ...             enumerate(correct)]
+    >>> print(ACCURACY.mean(networks)(0.95))
+    0.70 [-0.57, 1.98], n = 3 trainings
     """
-    group = np.repeat([1.0, 0.0], [len(first), len(second)])
-    return slope(group, np.concatenate([first, second]), level)
+
+    values: Callable[[Profile], np.ndarray]
+    statistic: Callable[[np.ndarray], np.ndarray]
+
+    def each(self, networks: Sequence[Profile]) -> np.ndarray:
+        """The score of K networks on the photographs and on resamples of them, (K, 1 + R)."""
+        return resampled_scores([self.values(p) for p in networks], self.statistic)
+
+    def mean(self, networks: Sequence[Profile]) -> Levels:
+        """The mean over networks that differ in their seed only."""
+        return partial(crossed_mean, self.each(networks), self._n_images(networks))
+
+    def slope(self, cells: Cells) -> Levels:
+        """The least-squares slope against the numbers that name the cells, seed by seed.
+
+        Errors: ValueError for fewer than two cells.
+        """
+        x = np.array(list(cells), dtype=float)
+        if len(x) < 2:
+            raise ValueError(f"a slope needs at least two different x, got {x.tolist()}")
+        return self._contrast(cells, (x - x.mean()) / ((x - x.mean()) ** 2).sum())
+
+    def rise(self, cells: Cells) -> Levels:
+        """The score in the last of the cells minus that in the first, seed by seed.
+
+        Errors: ValueError for fewer than two cells.
+        """
+        if len(cells) < 2:
+            raise ValueError(f"a difference needs two cells, got {list(cells)}")
+        ends = [list(cells.items())[k] for k in (0, -1)]
+        return self._contrast(dict(ends), [-1, 1])
+
+    def _contrast(self, cells: Cells, weights: ArrayLike) -> Levels:
+        networks = [p for some in cells.values() for p in some]
+        of = [cell for cell, some in cells.items() for _ in some]
+        rows = seed_rows([p.settings["seed"] for p in networks], of)
+        scores = np.einsum("c,scr->sr", np.asarray(weights, float), self.each(networks)[rows])
+        return over_seeds(scores, self._n_images(networks))
+
+    def _n_images(self, networks: Sequence[Profile]) -> int:
+        return self.values(networks[0]).shape[-1]
 
 
-def slope(x: ArrayLike, scores: ArrayLike, level: float = 0.95) -> Estimate:
-    """Return the least-squares slope of a score against x over networks, with limits.
+def game(profile: Profile) -> np.ndarray:
+    """The Shapley values of a final network, (M, N)."""
+    return shapley_values(profile.final.table)
 
-    Shapes: x (K,), one number per network; scores (K, 1 + R) as `network_scores` gives them.
 
-    Over networks the standard error is HC3's, about that of leaving out one network at a time,
-    with Student's quantile at K - 2: seeds may scatter more at one x than at another. (In
-    simulations with 5 to 13 networks, three times as much at one end, limits hold the truth in 92
-    to 97 % of cases; those of the textbook in 87 to 93 %.) Over photographs it is the spread of the
-    slope over resamples. The reach of the limits is the root of the sum of both squared. Below 5
-    networks, or where one network alone decides, the limits are NaN.
+def signed_src(beta: float = 0.75) -> Score:
+    """The signed SRC of final networks, above 0 for low bands (`score.robustness_score`)."""
+    return Score(game, partial(signed, beta=beta))
 
-    Errors: ValueError for unequal lengths, or an x that does not vary.
 
-    >>> scores = np.repeat([[0.0], [1.1], [1.9], [3.1], [3.9]], 9, axis=1)
-    >>> f"{slope([0, 1, 2, 3, 4], scores):.2f}"
-    '0.98 [0.85, 1.11]'
+def signed(mean: ArrayLike, beta: float = 0.75) -> np.ndarray:
+    """The signed SRC of mean values (M, ...): 1 where all importance lies in the lowest band.
+
+    >>> signed([2.0, 0.0, 0.0])
+    np.float64(1.0)
     """
-    x = np.asarray(x, dtype=float)
-    if len(x) != len(scores):
-        raise ValueError(f"{len(x)} values of x for {len(scores)} networks; give one to each")
-    if len(x) == 0 or flat(x[None])[0]:
-        raise ValueError(f"a slope needs at least two different x, got {x.tolist()}")
-    return _last_coefficient(np.stack([np.ones(len(x)), x], axis=1), scores, level)
+    return robustness_score(spectral_importance(mean), beta, signed=True, norm="tight")
 
 
-def _last_coefficient(design: np.ndarray, scores: ArrayLike, level: float) -> Estimate:
-    scores, (k, p) = np.asarray(scores, dtype=float), design.shape
-    solve = np.linalg.pinv(design)  # (p, K)
-    found = solve[-1] @ scores
-    free = 1 - np.einsum("kp,pk->k", design, solve)  # of each network: 1 - leverage
-    if k < MIN_MODELS or free.min() < 1e-9:
-        return Estimate.unsure(found[0], k, "trainings")
-    residuals = scores[:, 0] - design @ (solve @ scores[:, 0])
-    over_networks = np.sqrt((solve[-1] ** 2 * (residuals / free) ** 2).sum())
-    estimate, over_images, low, _ = over_photographs(found[None], level)
-    reach = np.hypot(stats.t.ppf((1 + level) / 2, k - p) * over_networks, estimate - low)
-    se = np.hypot(over_networks, over_images)
-    return Estimate(estimate, se, estimate - reach, estimate + reach, k, "trainings")
+def high_part(mean: ArrayLike) -> np.ndarray:
+    """The part of sum |psi| that the upper half of the bands has; mean values (M, ...) -> (...).
+
+    >>> high_part([2.0, 1.0, 0.0, -1.0])
+    np.float64(0.25)
+    """
+    size = np.abs(mean)
+    return size[-(len(size) // 2) :].sum(0) / size.sum(0)
+
+
+ACCURACY = Score(lambda p: p.answers["correct"][-1][None], lambda mean: mean[0])
+WORTH = Score(game, lambda mean: mean.sum(0))
+ENTROPY = Score(game, lambda mean: entropy(spectral_importance(mean)))
+HIGH = Score(game, high_part)
+
+
+def worth_of_all(networks: Sequence[Profile]) -> Estimate:
+    """v(all) - v(none) of the mean of these very networks, with limits over photographs.
+
+    Where it does not lie above 0 a distribution over bands is noise, and cannot be read.
+    """
+    return interval(np.mean([game(p).sum(0) for p in networks], 0)[None], lambda mean: mean[0])
+
+
+def readable(cells: Cells) -> Cells:
+    """The cells in which the networks know something that a distribution can share out.
+
+    See `worth_of_all`.
+    """
+    return {x: some for x, some in cells.items() if worth_of_all(some).low > 0}
+
+
+def columns(name: str, e: Estimate) -> dict:
+    """An estimate as figures take it: the value under a name, its limits beside it.
+
+    >>> columns("sid", Estimate(0.25, 0.1, 0.0625, 0.5, 24, "photographs"))
+    {'sid': 0.25, 'sid_low': 0.0625, 'sid_high': 0.5}
+    """
+    return {name: e.value, f"{name}_low": e.low, f"{name}_high": e.high}
 
 
 # -- along the epochs of one network ---------------------------------------------------------------
@@ -215,6 +276,38 @@ def order_learnt(epochs: ArrayLike, values: ArrayLike, learnt: ArrayLike) -> np.
     return coefficient(np.broadcast_to(bands, half.shape), half, method="spearman")
 
 
+@by_content
+class Learning(NamedTuple):
+    """How one network came to its bands: (E, M, N) values, and what follows from them."""
+
+    psi: np.ndarray  # (E, M, N), values at each checkpoint
+    learnt: np.ndarray  # (M,) bool: the final value lies above 0
+    half: np.ndarray  # (M, 1 + R), of `half_epochs`; NaN for what was not learnt
+    order: np.ndarray  # (1 + R,), of `order_learnt`
+    early: int  # halves before the first checkpoint, whose order is that of their shares there
+
+
+def learning(profile: Profile) -> Learning:
+    """Read the order of learning off the checkpoints of a network and resamples of its photographs.
+
+    Errors: those of `half_epochs`.
+    """
+    epochs = profile.epochs
+    psi = np.stack([shapley_values(profile.worths[e].table) for e in epochs])
+    learnt = mean_interval(psi[-1]).low > 0
+    flat = psi.reshape(-1, psi.shape[-1])
+
+    def resampled(what: Callable) -> np.ndarray:
+        def of_means(mean: np.ndarray) -> np.ndarray:
+            return what(epochs, mean.reshape(*psi.shape[:2], -1))
+
+        return resampled_scores([flat], of_means)[0]
+
+    half = np.where(learnt[:, None], resampled(half_epochs), np.nan)
+    order = resampled(partial(order_learnt, learnt=learnt))
+    return Learning(psi, learnt, half, order, int((half[learnt, 0] <= epochs[0]).sum()))
+
+
 def peak(psi: ArrayLike, score: Callable) -> int:
     """Return the index of the checkpoint of the highest score, the last one where there is none.
 
@@ -239,6 +332,7 @@ class SecondStage(NamedTuple):
     fall: np.ndarray  # of the score, (K, 1 + R)
     rise: np.ndarray  # of held-out accuracy, (K, 1 + R)
     picked: np.ndarray  # index of the checkpoint, (2, K)
+    n: tuple[int, int]  # photographs that each half measures the fall and the rise on, at least
 
 
 def second_stage(
@@ -263,7 +357,7 @@ def second_stage(
     """
     psi, correct = ([np.asarray(v, dtype=float) for v in part] for part in (psi, correct))
     side = np.random.default_rng(seed).permutation(correct[0].shape[1]) % 2
-    n_bands, falls, rises, picked = psi[0].shape[1], [], [], []
+    n_bands, falls, rises, picked, sizes = psi[0].shape[1], [], [], [], []
 
     def lost(mean: np.ndarray) -> np.ndarray:
         return score(mean[:n_bands]) - score(mean[n_bands:])
@@ -273,7 +367,9 @@ def second_stage(
         at = [peak(values[:, :, picks], score) for values in psi]
         ends = [np.concatenate([v[k], v[-1]])[:, measures] for k, v in zip(at, psi, strict=True)]
         gained = [(c[-1] - c[k])[None, side != half] for k, c in zip(at, correct, strict=True)]
-        falls.append(network_scores(ends, lost, n_resamples, seed + half))
-        rises.append(network_scores(gained, lambda mean: mean[0], n_resamples, seed + half))
+        falls.append(resampled_scores(ends, lost, n_resamples, seed + half))
+        rises.append(resampled_scores(gained, lambda mean: mean[0], n_resamples, seed + half))
         picked.append(at)
-    return SecondStage(np.mean(falls, axis=0), np.mean(rises, axis=0), np.array(picked))
+        sizes.append((measures.sum(), (side != half).sum()))
+    n = tuple(int(size) for size in np.min(sizes, axis=0))
+    return SecondStage(np.mean(falls, axis=0), np.mean(rises, axis=0), np.array(picked), n)

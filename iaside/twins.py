@@ -1,24 +1,26 @@
-"""Trainings side by side: networks that differ in one thing only, and what the thing did, with
-intervals that allow for images and seeds.
+"""Trainings side by side: networks that differ in one thing only, and what the thing did.
+
+Every limit allows for other trainings and other images, which all networks share: the reach of
+`intervals.crossed_mean`, with Student's degrees of freedom of the trainings (pairs of them, in a
+difference). One training says nothing of others, and with fewer than three there are no limits.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from iaside.content import by_content
 from iaside.estimate import Estimate
-from iaside.intervals import LEAST, interval
-from iaside.score import centroid, robustness_score, spectral_importance
-from iaside.shapley import shapley_values
-from iaside.tables import Condition, Responses
+from iaside.intervals import interval, resampled_scores
+from iaside.score import centroid, spectral_importance
+from iaside.tables import CLEAN, CORRUPTIONS, Condition, Responses
+from iaside.trends import game, over_seeds, seed_rows, signed
 from iaside.zoo import FACTORS, Profile, select
 
 # -- which networks --------------------------------------------------------------------------------
@@ -78,7 +80,7 @@ def cause(settings: Mapping) -> str:
     return " + ".join(done) or "nothing"
 
 
-# -- what they say, over images and seeds ----------------------------------------------------------
+# -- what trainings of one kind say ----------------------------------------------------------------
 
 
 def share_right(r: Responses, conditions: Sequence[Condition]) -> np.ndarray:
@@ -90,124 +92,121 @@ def share_right(r: Responses, conditions: Sequence[Condition]) -> np.ndarray:
     return r.tables["correct"][[r.row(c) for c in conditions]].mean(0)
 
 
-def over_seeds(
-    statistic: Callable[[np.ndarray], np.ndarray], n_images: int, level: float = 0.95,
-    n_resamples: int = 1000, seed: int = 0,
+def _over_trainings(
+    networks: Sequence[Profile], values: Sequence[np.ndarray], statistic: Callable, level: float
 ) -> Estimate:
-    """Return the mean of a statistic over trainings, with limits that allow for both of its draws:
-    the images, which all networks share, and the seed of each training.
+    """The mean over trainings of a statistic of the means of values (M, N), one array each.
 
-    statistic: weights of the images (N, R), columns that sum to 1 -> (S, R), the statistic of each
-    of S trainings (or pairs of trainings) on images so weighted.
-
-    Two parts add up to the variance of the mean: that of the bootstrap over images, drawn alike for
-    all trainings, and the spread of the S estimates over S. Student's t has the degrees of freedom
-    of Satterthwaite: with two seeds that agree the limits are those of the images, with two that do
-    not, one degree of freedom widens them. Simulated with 2 to 4 seeds and 100 images, 95 % limits
-    hold the truth in 89 % (two seeds, whose spread is the larger part) to 98 % of cases; those of
-    the images alone in 14 to 95 %. One seed says nothing about others: the limits are then those of
-    the images. Fewer than 5 images have no limits: NaN; of none there is no estimate either.
-
-    >>> correct = np.array([[1, 1, 0, 0, 1, 1], [1, 0, 0, 0, 1, 1.0]])
-    >>> f"{over_seeds(lambda weights: correct @ weights, 6):.2f}"
-    '0.58 [0.06, 1.11]'
+    Architectures count the same, seed by seed. Of no images everything is nan.
     """
-    def at(weights):
-        return np.asarray(statistic(weights), dtype=float)
-
-    if n_images == 0:
-        return Estimate.unsure(np.nan, 0, "trainings")
-    each = at(np.full((n_images, 1), 1 / n_images))[:, 0]
-    estimate, n_seeds = float(each.mean()), len(each)
-    if n_images < LEAST["photographs"]:
-        return Estimate.unsure(estimate, n_seeds, "trainings")
-    drawn = np.random.default_rng(seed).multinomial(
-        n_images, np.full(n_images, 1 / n_images), n_resamples
-    )
-    # A resample varies by (n - 1) / n of what a new set of images does.
-    images = at(drawn.T / n_images).mean(0).var(ddof=1) * n_images / (n_images - 1)
-    seeds = each.var(ddof=1) / n_seeds if n_seeds > 1 else 0.0
-    variance = images + seeds
-    if variance == 0:
-        return Estimate.exact(estimate, n_seeds, "trainings")
-    inverse = images**2 / (n_images - 1) + (seeds**2 / (n_seeds - 1) if n_seeds > 1 else 0)
-    reach = stats.t.ppf((1 + level) / 2, variance**2 / inverse) * math.sqrt(variance)
-    se = math.sqrt(variance)
-    return Estimate(estimate, se, estimate - reach, estimate + reach, n_seeds, "trainings")
+    n = values[0].shape[-1]
+    if n == 0:
+        return Estimate.unsure(np.nan, len(networks), "trainings")
+    seeds, builds = ([p.settings[name] for p in networks] for name in ("seed", "architecture"))
+    scores = resampled_scores(values, statistic)[seed_rows(seeds, builds)].mean(1)
+    return over_seeds(scores, n)(level)
 
 
-def accuracy_over_seeds(correct: ArrayLike, minus: ArrayLike | None = None) -> Estimate:
-    """Return the mean accuracy of S trainings, or its lead over S others on the same images.
+def _share(found: Estimate, n_images: int, level: float, lowest: float = 0) -> Estimate:
+    """Cut the limits of a share, or of a difference of shares, at what it can be.
 
-    ``over_seeds``, cut at what an accuracy (or a difference of two) can be. Where every image says
-    the same, resampling sees no spread: the limits then are as far off as Wilson's for unanimous
-    answers.
-
-    Shapes: correct (S, N), share of right answers of each training to each image; minus (S, N),
-    those of the trainings that are compared with these, in the same order. Images with nan, which
-    were not asked, are left out.
-
-    >>> f"{accuracy_over_seeds(np.zeros((2, 50))):.2f}"
-    '0.00 [0.00, 0.07]'
+    Where neither images nor trainings part, resampling sees no spread: the limits are then as far
+    off as Wilson's for unanimous answers.
     """
-    values = np.asarray(correct, dtype=float) - (0 if minus is None else np.asarray(minus))
-    values = values[:, ~np.isnan(values).any(0)]
-    n = values.shape[1]
-    found = over_seeds(lambda weights: values @ weights, n)
     if found.se < 1e-9:
-        z2 = stats.norm.ppf(0.975) ** 2
-        reach = z2 / (n + z2)
+        z2 = stats.norm.ppf((1 + level) / 2) ** 2
+        reach = z2 / (n_images + z2)
         found = replace(found, low=found.low - reach, high=found.high + reach)
-    return found.within(0 if minus is None else -1, 1)
+    return found.within(lowest, 1)
+
+
+def _mean_share(networks, each: np.ndarray, level: float, lowest: float = 0) -> Estimate:
+    each = _asked(each)
+    found = _over_trainings(networks, each[:, None], _first, level)
+    return _share(found, each.shape[1], level, lowest)
+
+
+def _asked(each: np.ndarray) -> np.ndarray:
+    """Of numbers (K, N) the columns of images that every network was asked about."""
+    return each[:, ~np.isnan(each).any(0)]
+
+
+def _first(mean: np.ndarray) -> np.ndarray:
+    return mean[0]
+
+
+def accuracy(
+    networks: Sequence[Profile], conditions: Sequence[Condition], level: float = 0.95
+) -> Estimate:
+    """The mean accuracy of final networks under some conditions, over trainings and images.
+
+    Images that were not asked under all of them are left out.
+    Errors: ValueError for a condition that was not measured.
+    """
+    each = np.stack([share_right(p.responses, conditions) for p in networks])
+    return _mean_share(networks, each, level)
+
+
+def clean_accuracy(networks: Sequence[Profile], level: float = 0.95) -> Estimate:
+    """The mean accuracy of final networks on all held-out images."""
+    each = np.stack([p.answers["correct"][-1] for p in networks]).astype(float)
+    return _mean_share(networks, each, level)
+
+
+def signed_score(networks: Sequence[Profile], beta: float = 0.75, level: float = 0.95) -> Estimate:
+    """The mean signed SRC of final networks."""
+    values = [game(p) for p in networks]
+    corners = signed(np.eye(len(values[0])), beta)
+    found = _over_trainings(networks, values, partial(signed, beta=beta), level)
+    return found.within(corners.min(), corners.max())
+
+
+def importances(networks: Sequence[Profile], level: float = 0.95) -> list[Estimate]:
+    """The mean min-max SID of final networks, band by band."""
+    values = [game(p) for p in networks]
+
+    def of_band(band: int) -> Estimate:
+        return _over_trainings(networks, values, lambda m: spectral_importance(m)[band], level)
+
+    return [of_band(band).within(0, 1) for band in range(len(values[0]))]
+
+
+def gradient_bias(networks: Sequence[Profile], level: float = 0.95) -> Estimate:
+    """The mean low-frequency bias B of the input gradient of final networks, over their images."""
+    each = _asked(_biases(networks))
+    return _over_trainings(networks, each[:, None], _first, level)
+
+
+def _biases(networks: Sequence[Profile]) -> np.ndarray:
+    return np.stack([p.answers["bias"] for p in networks])
 
 
 # -- what parts twins ------------------------------------------------------------------------------
 
+# Each is a mean over pairs of trainings, paired over images; n counts the pairs.
 Couples = Sequence[tuple[Profile, Profile]]
 
 
-@by_content
-class Difference(NamedTuple):
-    """What parts the first from the second of each pair of twins: its mean over pairs with limits.
-
-    n: images behind it;  pairs: trainings of each kind.
-
-    >>> (-Difference(0.2, 0.1, 0.4, n=50, pairs=2)).judged
-    (-0.2, -0.4, -0.1, 50)
-    """
-
-    estimate: float
-    low: float
-    high: float
-    n: int
-    pairs: int
-
-    def __neg__(self) -> Difference:
-        return self._replace(estimate=-self.estimate, low=-self.high, high=-self.low)
-
-    @property
-    def judged(self) -> tuple[float, float, float, int]:
-        """As ``claims.record`` takes it. A single pair is one case, whatever its images say."""
-        return self.estimate, self.low, self.high, self.n if self.pairs > 1 else 1
-
-
-def accuracy_gain(couples: Couples, *groups: Sequence[Condition]) -> Difference:
+def accuracy_gain(
+    couples: Couples, *groups: Sequence[Condition], level: float = 0.95
+) -> Estimate:
     """Accuracy of the first minus that of the second twin under some conditions.
 
     Several groups of conditions count the same each, however many conditions they have. Images
     that were not asked under all of them are left out.
     Errors: ValueError for a condition that was not measured.
     """
+    firsts, seconds = zip(*couples, strict=True)
     first, second = (
         np.stack([np.mean([share_right(p.responses, g) for g in groups], axis=0) for p in side])
-        for side in zip(*couples, strict=True)
+        for side in (firsts, seconds)
     )
-    found = accuracy_over_seeds(first, second)
-    n = int((~np.isnan(first - second).any(0)).sum())
-    return Difference(found.estimate, found.low, found.high, n, len(couples))
+    return _mean_share(firsts, first - second, level, lowest=-1)
 
 
-def share_of_wins(couples: Couples, groups: Sequence[Sequence[Condition]]) -> Difference:
+def share_of_wins(
+    couples: Couples, groups: Sequence[Sequence[Condition]], level: float = 0.95
+) -> Estimate:
     """The share of groups of conditions (corruptions, say) under which the first twin is the more
     accurate; a draw counts half.
 
@@ -218,70 +217,33 @@ def share_of_wins(couples: Couples, groups: Sequence[Sequence[Condition]]) -> Di
         for a, b in couples
     ])  # fmt: skip
     ahead = ahead[:, :, ~np.isnan(ahead).any((0, 1))]
-    n = ahead.shape[2]
-    # Sums of shares of right answers: what differs by rounding only is a draw.
-    found = over_seeds(lambda w: (np.sign((ahead @ w).round(9)).mean(1) + 1) / 2, n)
-    found = found.within(0, 1)
-    return Difference(found.estimate, found.low, found.high, n, len(couples))
+
+    def won(mean: np.ndarray) -> np.ndarray:
+        # Sums of shares of right answers: what differs by rounding only is a draw.
+        return (np.sign(mean.round(9)).mean(0) + 1) / 2
+
+    found = _over_trainings([first for first, _ in couples], ahead, won, level)
+    return _share(found, ahead.shape[2], level)
 
 
-def score_difference(couples: Couples, beta: float = 0.75) -> Difference:
+def score_difference(couples: Couples, beta: float = 0.75, level: float = 0.95) -> Estimate:
     """Signed SRC of the first minus that of the second twin, final networks, on the same images.
 
     Errors: ValueError when twins were not measured on equally many images, and those of ``score``.
     """
-    first, second = (
-        np.stack([shapley_values(p.final.table) for p in side])
-        for side in zip(*couples, strict=True)
-    )
-    n = first.shape[2]
-    found = over_seeds(lambda w: _scores(first, w, beta) - _scores(second, w, beta), n)
-    return Difference(found.estimate, found.low, found.high, n, len(couples))
+    both = [np.concatenate([game(first), game(second)]) for first, second in couples]
+
+    def lead(mean: np.ndarray) -> np.ndarray:
+        return np.subtract(*(signed(own, beta) for own in np.split(mean, 2)))
+
+    return _over_trainings([first for first, _ in couples], both, lead, level)
 
 
-def _scores(values: np.ndarray, weights: np.ndarray, beta: float) -> np.ndarray:
-    """The signed SRC of each of S networks on weighted images: (S, M, N), (N, R) -> (S, R)."""
-    sid = spectral_importance(np.moveaxis(values @ weights, 1, 0))
-    return robustness_score(sid, beta, signed=True, norm="tight")
-
-
-def signed_score(networks: Sequence[Profile], beta: float = 0.75) -> Estimate:
-    """The mean signed SRC of final networks that differ in their seed, with its limits."""
-    values = np.stack([shapley_values(p.final.table) for p in networks])
-    corners = robustness_score(np.eye(values.shape[1]), beta, signed=True, norm="tight")
-    found = over_seeds(lambda w: _scores(values, w, beta), values.shape[2])
-    return found.within(corners.min(), corners.max())
-
-
-def importances(networks: Sequence[Profile]) -> list[Estimate]:
-    """The mean min-max SID of final networks that differ in their seed, band by band."""
-    values = np.stack([shapley_values(p.final.table) for p in networks])
-
-    def of_band(band: int) -> Callable[[np.ndarray], np.ndarray]:
-        return lambda w: spectral_importance(np.moveaxis(values @ w, 1, 0))[band]
-
-    n_bands, n = values.shape[1:]
-    return [over_seeds(of_band(band), n).within(0, 1) for band in range(n_bands)]
-
-
-def gradient_bias(networks: Sequence[Profile]) -> Estimate:
-    """The mean low-frequency bias B of the input gradient of final networks, over their images."""
-    each = _biases(networks)
-    each = each[:, ~np.isnan(each).any(0)]
-    return over_seeds(lambda w: each @ w, each.shape[1])
-
-
-def bias_difference(couples: Couples) -> Difference:
+def bias_difference(couples: Couples, level: float = 0.95) -> Estimate:
     """B of the input gradient of the first minus that of the second twin, image by image."""
-    first, second = (_biases(side) for side in zip(*couples, strict=True))
-    change = first - second
-    change = change[:, ~np.isnan(change).any(0)]
-    found = over_seeds(lambda w: change @ w, change.shape[1])
-    return Difference(found.estimate, found.low, found.high, change.shape[1], len(couples))
-
-
-def _biases(networks: Sequence[Profile]) -> np.ndarray:
-    return np.stack([p.answers["bias"] for p in networks])
+    firsts, seconds = zip(*couples, strict=True)
+    change = _asked(_biases(firsts) - _biases(seconds))
+    return _over_trainings(firsts, change[:, None], _first, level)
 
 
 # -- which corruptions are of low and which of high frequency --------------------------------------
@@ -323,6 +285,83 @@ def frequency_groups(centroids: Mapping[str, float]) -> dict[str, str]:
         name: GROUPS[0] if k < third else GROUPS[2] if k >= n - third else GROUPS[1]
         for k, name in enumerate(order)
     }
+
+
+# -- a study of adversaries, JaFR and augmentation -------------------------------------------------
+
+KINDS = {"none": "standard training", "fgsm": "FGSM training", "pgd": "PGD training"}
+
+
+class Treatments:
+    """The networks of a study that were trained without and with JaFR, an adversary, augmentation.
+
+    profiles: networks whose responses were measured;  images: the data set of plans that name
+    none. Only architectures that were trained with JaFR are compared, where there are any: others
+    would blur the comparison.
+
+    data_sets: what plans say of their images (None: `images`);  strengths: of JaFR, 0 included;
+    cells: (data set, kind, strength) -> networks;  centroids, groups: data set -> corruption ->
+    its place in the spectrum, and ``low``, ``middle`` or ``high``;  conditions: data set -> words
+    -> what networks were asked about.
+    """
+
+    def __init__(self, profiles: Mapping[str, Profile], images: str) -> None:
+        self.profiles, self.images = profiles, images
+        with_jafr = [p for p in profiles.values() if p.settings["penalty"] == "jafr"]
+        compared = with_jafr or list(profiles.values())
+        self.strengths = sorted({0.0} | {p.settings["strength"] for p in with_jafr})
+        self.data_sets = list(dict.fromkeys(p.settings["images"] for p in compared))
+        self._augmented = {p.settings["images"]: p.settings["augment"] for p in compared}
+        builds = {p.settings["architecture"] for p in compared}
+        self.cells = {
+            (d, kind, s): list(found.values())
+            for d in self.data_sets for kind in KINDS for s in self.strengths
+            if (found := select(profiles, architecture=builds, **self._factors(d, kind, s)))
+        }  # fmt: skip
+        self.centroids, self.groups, self.conditions = {}, {}, {}
+        for d in self.data_sets:
+            r = self.responses(d)
+            self.centroids[d] = {c: change_centroid(r, c) for c in CORRUPTIONS if r.rows(c)}
+            places = {c: float(place.value) for c, place in self.centroids[d].items()}
+            self.groups[d] = frequency_groups(places)
+            self.conditions[d] = _conditions(r, self.groups[d])
+
+    def responses(self, data_set: str | None) -> Responses:
+        """The answers of the first network on a data set."""
+        return next(found[0].responses for key, found in self.cells.items() if key[0] == data_set)
+
+    def title(self, data_set: str | None) -> str:
+        """What a data set is called in figures and tables."""
+        return Path(data_set or self.images).stem
+
+    def _factors(self, data_set, kind: str, strength: float, augment: bool | None = None) -> dict:
+        return {
+            "images": data_set, "adversary": kind, "strength": strength,
+            "penalty": "jafr" if strength else "none",
+            "augment": self._augmented[data_set] if augment is None else augment,
+        }  # fmt: skip
+
+    def couples(self, data_set: str | None, one: tuple, other: tuple) -> Couples:
+        """Twins of two ways of training, each (kind, strength) or (kind, strength, augment)."""
+        return twins(
+            self.profiles, self._factors(data_set, *one), self._factors(data_set, *other)
+        )
+
+    def best(self, data_set: str | None, recommended: Sequence[float]) -> dict[str, float]:
+        """Kind of training -> the recommended strength that it was trained with."""
+        return {kind: s for d, kind, s in self.cells if d == data_set and s in recommended}
+
+
+def _conditions(r: Responses, groups: Mapping[str, str]) -> dict[str, list[Condition]]:
+    """What networks were asked about, in words: corruptions by frequency, and attacks."""
+    members = {f"{g} corruptions": [c for c, of in groups.items() if of == g] for g in GROUPS}
+    members["all corruptions"] = list(groups)
+    asked = {u: [c for c in r.conditions if c.source in own] for u, own in members.items()}
+    attacks = {
+        name.upper(): [c for c in r.conditions if c.source == name and c.place < 0]
+        for name in ("fgsm", "pgd")
+    }
+    return {"clean": [CLEAN]} | asked | {name: some for name, some in attacks.items() if some}
 
 
 # -- what they listen to ---------------------------------------------------------------------------

@@ -188,6 +188,21 @@ def test_attexplore_ascends_and_its_published_code_descends():
         assert (e.attribution >= 0).all() and e.radius.isnan().all()
 
 
+@pytest.mark.parametrize("method", EXPLORERS)
+def test_an_attack_has_the_maps_of_both_products(method):
+    """It is the same for both: what moves are multiplied with does not move anything."""
+    x, few = some_images(), {"steps": 3, "samples": 2}
+    found = {p: explore(Net(), x, method=method, product=p, **few) for p in attribution.PRODUCTS}
+    gradient, update = found["gradient"], found["update"]
+    assert gradient.path.equal(update.path)
+    for e in (gradient, update, explore(Net(), x, method=method, **few)):
+        assert e.by_gradient.equal(gradient.attribution)
+        assert e.by_update.equal(update.attribution)
+    assert not gradient.attribution.equal(update.attribution)
+    with pytest.raises(ValueError, match="product='sum' is not possible; it must be gradient or"):
+        explore(Net(), x, method=method, product="sum", **few)
+
+
 def test_the_dct_is_the_dct():
     x = some_images(1)[0, 0]
     matrix = attribution._dct_matrix(SIDE)

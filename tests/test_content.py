@@ -19,7 +19,6 @@ from iaside.estimate import Estimate
 from iaside.estimator import Controls, Estimates, SampledWorths
 from iaside.explain import Explanation, compare
 from iaside.faithfulness import Examination
-from iaside.robustness import Correlation
 from iaside.tables import CLEAN, Condition, Responses, Worths
 from iaside.zoo import Profile
 
@@ -53,7 +52,6 @@ BY_CONTENT = {
         *(torch.arange(6.0).reshape(1, 6).requires_grad_() for _ in range(4)), torch.tensor([1])
     ),
     "Estimates": lambda: Estimates(np.eye(2), np.eye(2)),
-    "Correlation": lambda: Correlation(0.5, float("nan"), 0.8, 0.02, 0.4, 0.6, 20),
     "Condition": lambda: Condition("fgsm", 0.1, 2),
 }
 

@@ -1,6 +1,7 @@
 """The one-call path: it ties the parts together and loses nothing on the way."""
 
 import itertools
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 import iaside as ia
 from iaside.explain import Explanation
 from iaside.machine import fingerprint, look
+from iaside.shapley import coalitions
 from iaside.tables import Worths
 from tests.test_worths import MASKS, Net, band_reader, some_images, some_labels
 
@@ -27,7 +29,7 @@ def planted(n=12, **settings):
 
 
 def test_the_parts_agree_with_each_other_and_with_the_functions():
-    e = planted()
+    e = planted(bias="none")  # two bands are worth nothing, but for the rounding of the pictures
     psi = ia.shapley_values(e.worths.table)
     assert np.array_equal(e.values, psi) and np.allclose(e.psi.estimate, psi.mean(1))
     assert np.allclose(e.sid.estimate, ia.spectral_importance(psi.mean(1)))
@@ -45,18 +47,99 @@ def test_it_prints_every_band_the_score_and_the_size_of_the_sample():
     text = str(planted(score_kind="signed"))
     assert "12 images, 3 bands, float32; v(all) - v(none) = " in text
     assert len(text.splitlines()) == 4 + 3 + 1 + ("may be 0" in text)
-    assert text.splitlines()[-1].startswith("SRC (signed, beta 0.75, SID minmax) ")
+    last = (str(e).splitlines()[-1] for e in (planted(score_kind="signed"), planted(bias="none")))
+    assert next(last).startswith("SRC (signed, beta 0.75, SID minmax): SID and score not given: ")
+    assert next(last).startswith("SRC (paper, beta 0.75, SID minmax) ")
+
+
+def clear(n=12):
+    """Values of three bands that all photographs order alike."""
+    worth = np.array([0.0, 5.0, 3.0, 8.0, 1.0, 6.0, 4.0, 9.0])  # additive: 5, 3 and 1
+    noise = np.random.default_rng(0).normal(size=(3, n)) * 0.3
+    return Worths({"v": worth[:, None] + coalitions(3).astype(float) @ noise}, {})
+
+
+def tied(n=12):
+    """The same, but the second band is worth what the third is."""
+    w = clear(n)
+    return Worths({"v": w.table - 2.0 * coalitions(3)[:, [1]]}, {})
+
+
+@pytest.mark.parametrize("kind", ["paper", "tight", "signed"])
+def test_a_score_is_given_where_the_weakest_band_is_clear(kind):
+    e = Explanation(clear(), score_kind=kind)
+    assert e.score == ia.score_estimate(e.values, kind=kind) and e.sid == ia.sid_estimate(e.values)
+    assert str(e).splitlines()[-1].startswith(f"SRC ({kind}, beta 0.75, SID minmax) 0.")
+    assert "SID  [95% interval]" in str(e) and e.plot()[0].get_ylabel().startswith("spectral imp")
+
+
+def test_where_two_bands_are_equally_weak_values_and_shares_are_given_and_the_reason():
+    e = Explanation(tied())
+    assert e.sid is None and e.score is None and e.src("signed") is None
+    assert e.src(beta=np.array([0.5, 0.9])) is None
+    said = str(e).splitlines()
+    assert re.search(r"SID and score not given: the two weakest bands are [01]\.\d standard errors "
+                     r"apart \(2 are needed\)$", said[-1])  # fmt: skip
+    assert "share  [95% interval]" in said[1] and "SID  [" not in said[1]
+    assert np.allclose(e.shares.value, e.values.mean(1) / e.values.mean(1).sum())
+    assert e.to_frame()[["sid", "sid_low"]].isna().all(axis=None)
+    assert e.to_frame()["psi"].notna().all()
+    assert e.plot()[0].get_ylabel().startswith("Shapley value")
+    with pytest.raises(ValueError, match="the SID is not given: the two weakest.*value='psi'"):
+        e.plot("sid")
+
+
+def test_the_plain_score_is_there_for_what_was_published():
+    e = Explanation(tied(), bias="none")
+    mean = ia.shapley_values(tied().table).mean(1)
+    assert np.allclose(e.sid.value, ia.spectral_importance(mean))
+    assert np.isclose(e.score.value, ia.robustness_score(e.sid.value))
+    assert np.array_equal(e.src(beta=np.array([0.75])).value, [e.score.value])
+
+
+def test_other_shares_subtract_no_minimum_and_are_always_given():
+    for normalise in ("share", "positive", "softmax"):
+        e = Explanation(tied(), normalise)
+        assert e == e and e.sid is not None and e.score is not None
+
+
+def test_a_sign_that_is_not_known_is_not_dropped():
+    weight = 0.75 ** np.arange(3) - (0.75 ** np.arange(3)).mean()
+    mean = np.array([1.0, 0.0, 0.0])
+    mean[2] = -weight[0] / weight[2]  # so that the signed score is 0
+    noise = np.random.default_rng(1).normal(size=(3, 24)) * 0.3
+    noise -= noise.mean(1, keepdims=True)
+    w = Worths({"v": coalitions(3).astype(float) @ (mean[:, None] + noise)}, {})
+    signed, dropped = Explanation(w, score_kind="signed"), Explanation(w)
+    assert abs(signed.score.value) < 1e-12 and signed.score.low < 0 < signed.score.high
+    assert dropped.score is None and dropped.sid == signed.sid
+    assert "score not given: before the sign is dropped it is 0.0 standard errors" in str(dropped)
+    several = dropped.src(beta=np.array([0.3, 0.75]))
+    assert np.isfinite([*several][0][0]) and np.isnan([*several][2][1])
+
+
+def test_no_difference_of_what_is_not_given():
+    a, b = Explanation(clear()), Explanation(tied())
+    assert ia.compare(a, b).score is None and ia.compare(b, a).sid is None
+    assert ia.compare(a, b).psi.value[1] == pytest.approx(2.0)
+    plain = [Explanation(w, bias="none") for w in (clear(), tied())]
+    assert ia.compare(*plain).score.value == pytest.approx(
+        plain[0].score.value - plain[1].score.value
+    )
+    with pytest.raises(ValueError, match="bias is 'corrected' in one explanation and 'none'"):
+        ia.compare(a, plain[1])
 
 
 def test_a_class_gets_its_own_distribution_from_five_images_on():
     labels = torch.tensor([0] * 5 + [1] * 4 + [2] * 6) % 2
     labels[:5], labels[5:9], labels[9:] = 0, 1, 0
-    e = ia.explain(Net().eval(), some_images(15), labels, **ARGS)
+    e = ia.explain(Net().eval(), some_images(15), labels, **ARGS, bias="none")
     assert list(e.per_class()) == [0]
     e.labels = np.array([0] * 5 + [1] * 4 + [2] * 6)
     classes = e.per_class()
     assert list(classes) == [0, 2]
     assert np.allclose(classes[2].estimate, ia.spectral_importance(e.values[:, 9:].mean(1)))
+    assert Explanation(tied(), labels=np.zeros(12, int)).per_class() == {0: None}
     e.labels = None
     with pytest.raises(ValueError, match="no labels; pass labels="):
         e.per_class()
@@ -119,7 +202,7 @@ def test_masks_may_be_given_and_spacings_named():
 @pytest.mark.parametrize("kind", ["paper", "tight", "signed"])
 def test_limits_hold_the_estimate_and_stay_possible(normalise, kind):
     table = np.random.default_rng(0).normal(size=(16, 24)).cumsum(0)
-    e = Explanation(Worths({"v": table}, {}), normalise, score_kind=kind)
+    e = Explanation(Worths({"v": table}, {}), normalise, score_kind=kind, bias="none")
     several = e.src(beta=np.array([0.5, 0.9]))
     for found in (e.score, e.sid, several):
         assert (found.low <= found.estimate).all() and (found.estimate <= found.high).all()
@@ -138,6 +221,7 @@ def test_limits_hold_the_estimate_and_stay_possible(normalise, kind):
         (dict(beta=1.5), "beta must lie between 0 and 1"),
         (dict(level=95), "level=95 must lie between"),
         (dict(score_kind="best"), "score_kind='best' is not known"),
+        (dict(bias="some"), "bias='some' is not known; choose 'corrected'.*or 'none'"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_measured(settings, message):
@@ -260,14 +344,16 @@ def test_a_worth_that_may_be_zero_is_not_shared_and_nothing_is_said_twice():
 def test_noise_is_announced():
     table = np.random.default_rng(0).normal(size=(8, 10))
     with pytest.warns(RuntimeWarning, match="dominated by noise"):
-        Explanation(Worths({"v": table}, {}))
+        Explanation(Worths({"v": table}, {}), bias="none")
 
 
 def test_a_constant_classifier_is_worth_nothing_and_says_so():
     with pytest.warns(RuntimeWarning, match="no difference between the bands|dominated by noise"):
-        e = ia.explain(lambda x: torch.zeros(len(x), 2), some_images(6), some_labels(6), **ARGS)
+        e = ia.explain(lambda x: torch.zeros(len(x), 2), some_images(6), some_labels(6), **ARGS,
+                       bias="none")  # fmt: skip
     assert np.array_equal(e.values, np.zeros((3, 6)))
     assert np.allclose(e.sid.estimate, 1 / 3)
+    assert Explanation(e.worths).sid is None
 
 
 def test_every_public_name_is_there_and_documented():

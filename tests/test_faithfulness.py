@@ -359,22 +359,58 @@ def test_an_examination_asks_what_it_should_and_comes_back_from_disk(tmp_path):
         back.rows("lime")
 
 
-@pytest.mark.parametrize("rank", ["pixel", "channel"])
-def test_an_examination_draws_ties_as_insertion_does_and_keeps_their_share(rank):
+def test_an_examination_draws_ties_as_insertion_does_and_keeps_their_share():
     net, x = Linear().float(), some_images().float()
     net.weight.data[:, : SIDE // 2] = 3.0  # all alike, of pixels that are not
     net.weight.data *= 0.05
     flat = {"saliency": {"method": "saliency"}}
-    e = examine(net, x, zeros(), flat, rank=rank, steps=16, infidelity_samples=0, seed=4,
-                progress=False)  # fmt: skip
+    e = examine(net, x, zeros(), flat, steps=16, infidelity_samples=0, seed=4, progress=False)
     rows, y = e.rows("saliency"), predictions(net, x)
-    assert rows["ties"].tolist() == [0.5] * 3
+    assert rows["ties"].tolist() == rows["ties_channel"].tolist() == [0.5] * 3
     a = attribute(net, x, y, "saliency")
-    for name, function in (("insertion", insertion), ("deletion", deletion)):
+    for name, function, rank in (("insertion", insertion, "pixel"), ("deletion", deletion, "pixel"),
+                                 ("insertion_channel", insertion, "channel")):  # fmt: skip
         curves = function(net, x, y, a, 16, rank=rank, seed=4)
         assert np.array_equal(rows[name], curve_area(curves))
         other = curve_area(function(net, x, y, a, 16, rank=rank, seed=5))
         assert (np.abs(other - rows[name]) > 1e-4).all(), "the order of equal pixels counts"
+
+
+def test_maps_of_both_products_share_their_attack_and_are_those_of_attribute():
+    """What is shared is no other map, of the model and of its twin, and costs no gradient more."""
+    shown = {"model": 0, "twin": 0}
+
+    class Seen(Linear):
+        def forward(self, x):
+            shown[self.name] += len(x) * torch.is_grad_enabled()
+            return super().forward(x)
+
+    net, twin, x = Seen(), Seen(seed=7), some_images()
+    net.name, twin.name = shown
+    y, fampe = predictions(net, x), {"method": "fampe", "steps": 2, "samples": 3, "alpha": 0.1}
+    variants = {"update": fampe | {"product": "update"}, "saliency": {"method": "saliency"},
+                "gradient": fampe | {"product": "gradient"}, "as it comes": fampe,
+                "another": fampe | {"alpha": 0.9}}  # fmt: skip
+    wanted = {}
+    for name, how in variants.items():
+        maps = attribute(net, x, y, **how)
+        other = attribute(twin, x[:2], y[:2], **how)
+        wanted[name] = (curve_area(insertion(net, x, y, maps, 4)), maps.sum((1, 2, 3)).numpy(),
+                        faithfulness.map_similarity(maps[:2], other))  # fmt: skip
+    shown |= {"model": 0, "twin": 0}
+    e = examine(net, x, zeros(), variants, twin=twin, n_twin=2, steps=4, infidelity_samples=0,
+                progress=False, only={"another": 1})  # fmt: skip
+    assert shown == {"model": 3 * (6 + 1) + 6, "twin": 2 * (6 + 1)}
+    for name, (area, total, alike) in wanted.items():
+        rows, n = e.rows(name), 1 if name == "another" else 3
+        assert np.allclose(rows["insertion"][:n], area[:n])
+        if n == 3:
+            assert np.allclose(rows["total"], total) and np.allclose(rows["similarity"][:2], alike)
+            assert rows["passes"].tolist() == [1 if name == "saliency" else 6] * 3
+    assert np.isnan(e.rows("update")["change"]).all(), "complete with the gradient alone"
+    assert np.array_equal(e.rows("gradient")["change"], e.rows("as it comes")["change"])
+    with pytest.raises(ValueError, match="product='sum' is not possible"):
+        examine(net, x, zeros(), {"a": fampe | {"product": "sum"}}, progress=False)
 
 
 class Rounding(Linear):

@@ -107,7 +107,9 @@ CALLS = GRADIENTS | {
         net, x, y, ia.band_masks(3, (SIDE, SIDE)), budget=24, **GAME
     ).estimates.values,
     "published_worths": lambda net, x, y, maps: ia.published_worths(net, x, y, 2),
-    "explain": lambda net, x, y, maps: ia.explain(net, x, y, n_bands=2, **GAME).sid.estimate,
+    "explain": lambda net, x, y, maps: ia.explain(
+        net, x, y, n_bands=2, bias="none", **GAME
+    ).sid.estimate,
     "responses": lambda net, x, y, maps: ia.responses(
         net, x, y, [ia.Condition("white_noise", 0.1), ia.Condition("pgd", 0.1),
                     ia.Condition("fourier", 2.0, 3)], MASKS, heat_grid=3, progress=False
@@ -126,9 +128,9 @@ CALLS = GRADIENTS | {
     ]),
     "interactions": lambda *_: ia.interaction_values(TABLE),
     "explanation": lambda *_: np.hstack([
-        e := ia.Explanation(ia.Worths({"v": TABLE}, {})), e.src(beta=[0.5, 0.9]).low,
+        e := ia.Explanation(ia.Worths({"v": TABLE}, {}), bias="none"), e.src(beta=[0.5, 0.9]).low,
         e.sid.low, e.psi.high][1:]),
-    "correlation": lambda *_: np.asarray(ia.correlation(TABLE[0], TABLE[1])[:3], float),
+    "correlation": lambda *_: np.array([*ia.correlation(TABLE[0], TABLE[1])]),
     "errors": lambda *_: np.asarray(ia.mean_prediction_error(
         1 / (1 + TABLE[0] ** 2), 1 / (2 + TABLE[1:3] ** 2)
     )),
@@ -308,7 +310,8 @@ def pictures_of_a_folder(path):
 
 
 def explanation(shift=0.0):
-    return ia.Explanation(ia.Worths({"v": TABLE + shift * TABLE[::-1]}, {"values": ["v"]}))
+    worths = ia.Worths({"v": TABLE + shift * TABLE[::-1]}, {"values": ["v"]})
+    return ia.Explanation(worths, bias="none")
 
 
 def plotted(path):
@@ -327,7 +330,7 @@ REST = {
     "calibrated": lambda path: ia.calibrated(untrained(path), PHOTOGRAPHS),
     "untrained_control": lambda path: ia.untrained_control(
         "own", PHOTOGRAPHS, recipe=RECIPE).model,
-    "compare": lambda path: ia.compare(explanation(), explanation(0.5)).score[:4],
+    "compare": lambda path: tuple(ia.compare(explanation(), explanation(0.5)).score),
     "plot": plotted,
     "written": lambda path: explanation().save(path / "e.npz") or ia.Worths.load(
         path / "e.npz").table,

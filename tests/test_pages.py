@@ -7,8 +7,10 @@ from html.parser import HTMLParser
 import nbformat
 import pytest
 
-from iaside import claims, recorded, report
+from iaside import recorded, report
+from iaside.estimate import Estimate
 from iaside.files import DamagedError
+from iaside.verdicts import rules
 
 HOSTILE = [
     "<script>alert(1)</script>", '" onload="alert(1)', "'><img src=x onerror=alert(1)>",
@@ -90,8 +92,9 @@ def study(tmp_path, monkeypatch):
         page.write_text("<html>\n<body>\n</body></html>")
         page.with_suffix(".ipynb").write_text(json.dumps(notebook("# A\n\nB?")))
         pages.append(page.relative_to(tmp_path))
-    row = claims.record("low_energy_majority", 0.75, 0.625, 0.875, n=24)
-    document = claims.as_document("bands", [row])
+    share = Estimate(0.75, 0.06, 0.625, 0.875, 24, "photographs")
+    row = rules.decide("low_energy_majority", lambda level: share)
+    document = rules.as_document("bands", [row])
     (tmp_path / "results/bands/claims.json").write_text(json.dumps(document))
     (tmp_path / "results/bands/metrics.json").write_text("{}")
     rows = [{"verdict": "supported", "statement": "C", "source": "D"}]
@@ -147,6 +150,6 @@ def test_what_is_recorded_cannot_act(text):
     about = {"date": text, "commit": text, "title": text, "reports": [text]}
     page = report.to_html(notebook("# A"))
     check(recorded._marked(page, about))
-    row = {"verdict": "supported", "statement": text, "claimed": text, "estimate": 1.0,
-           "low": 0.0, "high": 2.0, "n": 3}  # fmt: skip
+    row = {"verdict": "supported", "statement": text, "claimed": text, "value": 1.0,
+           "low": 0.0, "high": 2.0, "n": 3, "unit": text, "data": text}  # fmt: skip
     assert not re.search(r"<\w", recorded._readme(about, [row]))

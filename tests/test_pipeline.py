@@ -200,8 +200,9 @@ def test_modules_import_only_what_they_may():
                      "tables", "training", "workers", "worths"},
         "responses": {"clean", "corruptions", "machine", "perturb", "probe", "spectral", "tables",
                       "workers"},
-        "robustness": {"rounding", "score", "tables"},
-        "trends": {"robustness", "rounding", "score", "zoo"},
+        "correlation": {"estimate", "intervals", "rounding"},
+        "robustness": {"estimate", "intervals", "tables"},
+        "trends": {"correlation", "estimate", "intervals", "rounding", "zoo"},
         "twins": {"score", "shapley", "tables", "zoo"},
     }
     for module, may in allowed.items():

@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 from smoke import ROOT
 
-from iaside import claims
+from iaside.estimate import Estimate
 from iaside.parameters import UsageError
 from iaside.recorded import record, runs
 from iaside.report import POLICY, index_html
+from iaside.verdicts import rules
+from iaside.verdicts.page import measured
 
 PARAMS = """models:
   net: {name: net, weights: /disk/own/net.safetensors, recipe: data/weights/net.json}
@@ -37,8 +39,9 @@ def finished(tmp_path):
     out = tmp_path / "results" / "bands"
     out.mkdir(parents=True)
     (tmp_path / "params.yaml").write_text(PARAMS)
-    row = claims.record("low_energy_majority", 0.75, 0.625, 0.875, n=24)
-    (out / "claims.json").write_text(json.dumps(claims.as_document("bands", [row])))
+    share = Estimate(0.75, 0.06, 0.625, 0.875, 24, "photographs")
+    row = rules.decide("low_energy_majority", lambda level: share, data="my own photographs")
+    (out / "claims.json").write_text(json.dumps(rules.as_document("bands", [row])))
     (out / "metrics.json").write_text('{"n": 24}\n')
     (out / "table.csv").write_text("a,b\n1,2\n")
     image = picture(40)
@@ -59,7 +62,8 @@ def test_a_record_holds_pages_tables_claims_settings_and_date(finished):
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", about["date"]) and about["reports"] == ["bands"]
     page = (folder / "bands.html").read_text()
     assert f"Recorded on {about['date']}" in page and "<h1>Bands</h1>" in page
-    assert "0.75 [0.625, 0.875], n = 24" in (folder / "README.md").read_text()
+    said = "0.75 [0.625, 0.875], n = 24 photographs | &gt; 0.5 | my own photographs |"
+    assert said in (folder / "README.md").read_text()
     [row] = runs(finished, ["mine"])["mine"]["rows"]
     assert (row["id"], row["verdict"]) == ("low_energy_majority", "supported")
 
@@ -119,6 +123,19 @@ def test_the_index_leads_to_recorded_runs_as_such(finished, monkeypatch):
     shown = index_html(finished)
     assert "Recorded: My own photographs" in shown and "1 supported" in shown
     assert 'href="recorded/mine/bands.html"' in shown
+
+
+def test_claims_on_record_say_what_their_readme_says():
+    # The documents have taken on the keys of later rules; what they say is as it was.
+    for folder in sorted((ROOT / "results/recorded").iterdir()):
+        lines = (folder / "README.md").read_text().replace("\\|", "/").splitlines()
+        table = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")][2:]
+        rows = runs(ROOT, [folder.name])[folder.name]["rows"]
+        assert len(rows) == len(table) > 4
+        for row, (verdict, statement, numbers, *_) in zip(rows, table, strict=True):
+            assert (row["verdict"], row["statement"]) == (verdict, statement)
+            assert measured(row).removesuffix(f" {row['unit']}") == numbers
+            assert row["data"] or row["unit"] == "bands"  # exact: of no data
 
 
 def test_pages_on_record_run_nothing():

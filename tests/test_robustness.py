@@ -1,18 +1,16 @@
 """Planted answers, invariances, independent oracles and every error of robustness."""
 
-import itertools
 import math
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from scipy import stats
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from iaside import robustness
+from iaside.correlation import correlation, correlation_row
 from iaside.models import INTERPOLATIONS
 from iaside.responses import (
     _answerer,
@@ -26,16 +24,11 @@ from iaside.robustness import (
     ALEXNET,
     MEASURES,
     band_survival,
-    coefficient,
-    coefficients,
-    correlation,
     corruption_error,
-    groups_apart,
     heat_map,
     mean_corruption_error,
     mean_prediction_error,
     measure,
-    over_models,
     predicted_loss,
     trivial_predictors,
 )
@@ -51,7 +44,7 @@ from iaside.tables import (
     heat_frequencies,
     without_gradient,
 )
-from iaside.twins import accuracy_over_seeds, share_right
+from iaside.twins import share_right
 
 SIDE, M = 32, 4
 MASKS = band_masks(M, (SIDE, SIDE))
@@ -270,10 +263,11 @@ def test_a_network_without_any_usable_gradient_has_no_robustness():
         for asked in (ATTACKED[0], ATTACKED):
             assert np.isnan(measure(r, kind, asked)).all()
     right = share_right(r, ATTACKED)
-    assert np.isnan(right).all() and np.isnan(accuracy_over_seeds(right[None])).all()
+    assert np.isnan(right).all()
     drops = [measure(r, "mPE", c).estimate for c in ATTACKED]
     assert np.isnan(correlation([1, 2, 3], drops).estimate)
-    assert np.isnan(correlation([1, 2, 3, 4, 5], [1, 2, 3, 4, np.nan])[:-1]).all(), "loo neither"
+    row = correlation_row([1, 2, 3, 4, 5], [1, 2, 3, 4, np.nan])
+    assert np.isnan([row[k] for k in ("value", "low", "p", "loo_low")]).all(), "loo neither"
 
 
 def test_an_interrupted_measurement_goes_on_and_the_same_bytes_come_out(tmp_path):
@@ -533,128 +527,6 @@ def test_the_mce_of_a_table_is_that_of_its_errors():
 # -- correlation over models -----------------------------------------------------------------------
 
 
-def pair(n=12, seed=0, rho=0.6):
-    return np.random.default_rng(seed).multivariate_normal([0, 0], [[1, rho], [rho, 1]], n).T
-
-
-@pytest.mark.parametrize(
-    ("method", "oracle"),
-    [("pearson", stats.pearsonr), ("spearman", stats.spearmanr), ("kendall", stats.kendalltau)],
-)
-def test_coefficients_are_those_of_scipy(method, oracle):
-    x, y = pair()
-    y[3] = y[5]  # a tie
-    c = correlation(x, y, method)
-    assert c.estimate == pytest.approx(oracle(x, y).statistic)
-    assert c.low < c.estimate < c.high and c.loo_low <= c.estimate <= c.loo_high
-    without = [oracle(np.delete(x, k), np.delete(y, k)).statistic for k in range(len(x))]
-    assert (c.loo_low, c.loo_high) == pytest.approx((min(without), max(without)))
-
-
-def test_partial_correlation_is_that_of_residuals():
-    rng = np.random.default_rng(2)
-    z = rng.normal(size=15)
-    x, y = z + rng.normal(size=15), z + rng.normal(size=15)
-
-    def residual(v):
-        design = np.stack([np.ones(15), z], 1)
-        return v - design @ np.linalg.lstsq(design, v, rcond=None)[0]
-
-    expected = stats.pearsonr(residual(x), residual(y)).statistic
-    assert correlation(x, y, "pearson", given=z).estimate == pytest.approx(expected)
-    only_through_z = correlation(z, y, given=z)
-    assert math.isnan(only_through_z.estimate), "nothing is left of z given z"
-
-
-def test_the_permutation_p_is_exact_for_few_models():
-    x, y = pair(6, seed=4)
-    observed = abs(stats.spearmanr(x, y).statistic)
-    all_of_them = [abs(stats.spearmanr(x, np.array(p)).statistic)
-                   for p in itertools.permutations(y)]  # fmt: skip
-    expected = np.mean(np.array(all_of_them) >= observed - 1e-12)
-    assert correlation(x, y).p == pytest.approx(expected)
-
-
-def test_few_models_prove_nothing():
-    four = correlation([1, 2, 3, 4], [1, 2, 3, 4])
-    assert four.estimate == 1 and math.isnan(four.low) and math.isnan(four.high)
-    five = correlation(range(5), range(5))
-    assert five.low < 0 < five.high, "a perfect order of five models is one of 120"
-    assert correlation(range(20), range(20)).low > 0.5
-    constant = correlation([1, 1, 1, 1, 1, 1], range(6))
-    assert math.isnan(constant.estimate) and math.isnan(constant.low)
-    assert math.isnan(correlation([1.0], [2.0]).estimate)
-
-
-@pytest.mark.parametrize("n", [6, 15])
-def test_limits_hold_the_true_coefficient_often_enough(n):
-    truth = 6 / np.pi * np.arcsin(0.6 / 2)  # Spearman's rho of a normal pair with r = 0.6
-    drawn = [correlation(*pair(n, seed), n_resamples=300) for seed in range(200)]
-    assert np.mean([c.low <= truth <= c.high for c in drawn]) > 0.92
-
-
-def test_correlation_within_groups_is_that_of_residuals():
-    rng = np.random.default_rng(3)
-    groups = np.repeat(list("abcd"), 6)
-    shift = np.repeat([0.0, 9.0, 18.0, 27.0], 6)  # between groups: a perfect rise
-    inner = rng.normal(size=24)
-    x, y, z = shift + inner, shift - inner + 0.3 * rng.normal(size=24), rng.normal(size=24)
-    design = np.equal.outer(groups, np.unique(groups)).astype(float)
-
-    def residual(v, design=design):
-        return v - design @ np.linalg.lstsq(design, v, rcond=None)[0]
-
-    found = correlation(x, y, "pearson", groups=groups)
-    assert correlation(x, y, "pearson").low > 0.8
-    assert found.estimate == pytest.approx(stats.pearsonr(residual(x), residual(y)).statistic)
-    assert found.high < 0 and found.p < 0.01
-    reach = 1.96 / math.sqrt(24 - 3 - 3)  # Fisher's, with three means less
-    assert found.high >= math.tanh(math.atanh(found.estimate * 23 / 24) + reach) - 1e-4
-    ranks = correlation(x, y, groups=groups)
-    expected = stats.pearsonr(*(residual(stats.rankdata(v)) for v in (x, y))).statistic
-    assert ranks.estimate == pytest.approx(expected) and ranks.high < 0
-    both = np.column_stack([design, z])
-    left = stats.pearsonr(*(residual(v, both) for v in (x, y))).statistic
-    assert correlation(x, y, "pearson", given=z, groups=groups).estimate == pytest.approx(left)
-    apart = correlation(rng.normal(size=24), shift, groups=groups)
-    assert math.isnan(apart.estimate), "nothing is left within groups that are constant"
-    assert math.isnan(correlation(x[:7], y[:7], groups=list("aabbccd")).low), "3 models for 7 - 3"
-    with pytest.raises(ValueError, match="and 2 groups"):
-        correlation(x, y, groups=["a", "b"])
-
-
-def test_p_within_groups_is_that_of_permutations_within_them():
-    x, y = pair(6, seed=1)
-    groups = [0, 1, 0, 1, 0, 1]  # 3! * 3! orders
-    x[1::2], y[1::2] = x[1::2] / 50, y[1::2] / 50  # whoever leaves his group is seen
-    within = np.array([[0, 2, 4], [1, 3, 5]])
-    observed, others = abs(correlation(x, y, "pearson", groups=groups).estimate), []
-    for a, b in itertools.product(*(itertools.permutations(w) for w in within)):
-        order = np.arange(6)
-        order[within[0]], order[within[1]] = a, b
-        found = coefficient(x[None], y[order][None], None, "pearson", np.array([groups]))
-        others.append(abs(found[0]))
-    expected = np.mean(np.array(others) >= observed - 1e-12)
-    found = correlation(x, y, "pearson", groups=groups).p
-    assert found == pytest.approx(expected, abs=0.02)
-
-
-def test_kendall_of_many_rows_is_that_of_each():
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(2, 250, 6))
-    each = [stats.kendalltau(a, b).statistic for a, b in zip(x, y, strict=True)]
-    assert coefficient(x, y, method="kendall") == pytest.approx(np.array(each))
-
-
-def test_every_predictor_meets_every_measure():
-    x, y = pair(9)
-    rows = coefficients({"SRC": x, "clean error": y}, {("mPE", "pgd"): y, ("error", "fog"): x}, -y)
-    assert len(rows) == 2 * (2 + 1), "clean error says nothing given clean accuracy"
-    [row] = [r for r in rows if (r["measure"], r["predictor"], r["given"]) == ("mPE", "SRC", "")]
-    assert row["estimate"] == pytest.approx(stats.spearmanr(x, y).statistic)
-    assert {r["given"] for r in rows} == {"", "clean accuracy"}
-
-
 def test_trivial_predictors_by_hand():
     _, r = planted(np.log([0.9, 0.8, 0.3, 0.9]), np.zeros(4))
     accuracies = np.zeros((2**8, 4))
@@ -662,140 +534,6 @@ def test_trivial_predictors_by_hand():
     found = trivial_predictors(r, accuracies)
     assert found["clean error"] == 0.25 and found["low-pass accuracy"] == 0.75
     assert found["confidence"] == pytest.approx(0.725)
-
-
-def test_correlation_refuses_what_does_not_fit():
-    with pytest.raises(ValueError, match="one number per model"):
-        correlation([1, 2, 3], [1, 2])
-    with pytest.raises(ValueError, match="choose one of pearson, spearman, kendall"):
-        correlation([1, 2, 3], [1, 2, 3], "tau")
-    with pytest.raises(ValueError, match="with given= or groups="):
-        correlation([1, 2, 3], [1, 2, 3], "kendall", given=[1, 2, 3])
-
-
-CONSTANTS = [0.3, 0.576, 1 / 3, 0.1 + 0.2, 0.7, 1e-9, 1e9, -0.3, 0.0, 2 / 7, 1e-300, 1e300, math.pi]
-
-
-A_FEW = [0.1, 0.4, 0.2, 0.9, 0.5, 0.3]
-
-
-@pytest.mark.parametrize("held", [
-    tuple(A_FEW), np.array(A_FEW), torch.tensor(A_FEW, dtype=torch.float64, requires_grad=True),
-    pd.Series(A_FEW, index=range(7, 13)), pd.Series(A_FEW, dtype="Float64"),
-    np.ma.masked_array(A_FEW, False),
-])  # fmt: skip
-def test_numbers_of_models_are_taken_from_whatever_holds_them(held):
-    assert correlation(held, [1, 2, 3, 4, 6, 5]) == correlation(A_FEW, [1, 2, 3, 4, 6, 5])
-
-
-def test_a_missing_number_is_missing_in_whatever_holds_it():
-    for held in ([None, *A_FEW[1:]], pd.Series([None, *A_FEW[1:]], dtype="Float64")):
-        assert correlation(held, range(6)).why == "x is nan for 1 of 6"
-
-
-@pytest.mark.parametrize(
-    ("error", "match", "how"),
-    [
-        (ValueError, "x is masked in places", {"x": np.ma.masked_less(A_FEW, 0.2)}),
-        (TypeError, "y is .*; give real numbers", {"y": ["a"] * 6}),
-        (TypeError, "x is .*; give real numbers", {"x": np.array(A_FEW) + 1j}),
-        (TypeError, "x is .*; give real numbers", {"x": (a for a in A_FEW)}),
-        (TypeError, "given is .*; give real", {"given": np.array(["2026-01-01"] * 6, "M8[D]")}),
-        (ValueError, "one number per model is needed", {"x": 0.3}),
-        (ValueError, "level must lie between 0 and 1, both excluded; got 95", {"level": 95}),
-        (ValueError, "level must lie between", {"level": 0}),
-        (ValueError, "n_resamples=0 is not possible", {"n_resamples": 0}),
-        (ValueError, "n_resamples=2.5 is not possible", {"n_resamples": 2.5}),
-        (ValueError, "seed=-1 is not possible; it must be an integer from 0", {"seed": -1}),
-    ],
-)
-def test_correlation_refuses_what_are_no_numbers_and_settings(error, match, how):
-    with pytest.raises(error, match=match):
-        correlation(**{"x": A_FEW, "y": A_FEW[::-1]} | how)
-
-
-@pytest.mark.parametrize("method", robustness.METHODS)
-def test_constants_have_no_correlation(method):
-    vary = np.random.default_rng(0).normal(size=11)
-    for a, n in itertools.product(CONSTANTS, (2, 3, 7, 10, 11)):
-        for b in CONSTANTS:
-            found = correlation([a] * n, [b] * n, method)
-            assert np.isnan(found[:6]).all() and found.why == "x and y are constant"
-        for x, y, name in (([a] * n, vary[:n], "x"), (vary[:n], [a] * n, "y")):
-            found = correlation(x, y, method)
-            assert np.isnan(found[:6]).all() and found.n == n
-            assert f"{found:.2f}" == f"none ({name} is constant)"
-            assert found._asdict()["why"] == found.why
-
-
-@pytest.mark.parametrize("method", robustness.METHODS)
-def test_rounding_is_no_spread_and_small_differences_are(method):
-    rng = np.random.default_rng(1)
-    y = rng.normal(size=10)
-    for value in (0.3, 1 / 3, 1e9, -7e-5):
-        noise = value + rng.integers(-3, 4, 10) * np.spacing(abs(value))
-        assert np.ptp(noise) > 0 and correlation(noise, y, method).why == "x is constant"
-        assert correlation(y, noise, method).why == "y is constant"
-    sums = [sum(rng.permutation([0.1, 0.2, 0.3, 0.7, 1e-3])) for _ in range(10)]
-    assert correlation(sums, y, method).why == "x is constant"
-    right = correlation(y, y**3, method)
-    for offset, unit in ((1e8, 1e-3), (1e8, 1.0), (-1e-3, 1e-12), (0, 1e-200), (0, 1e200)):
-        found = correlation(offset + unit * y, y**3, method)
-        assert found.estimate == pytest.approx(right.estimate, abs=1e-4) and found.why == ""
-        assert "why" not in found._asdict(), "what is defined is recorded as it was"
-
-
-@pytest.mark.parametrize("method", ["pearson", "spearman"])
-def test_what_is_constant_within_groups_or_given_all_has_no_correlation(method):
-    rng = np.random.default_rng(2)
-    x, y, z = rng.normal(size=(3, 12))
-    groups = ["a"] * 5 + ["b"] * 4 + ["c"] * 3
-    still = np.repeat([0.3, 0.7, 1 / 3], [5, 4, 3])
-    still = still + rng.integers(-1, 2, 12) * np.spacing(0.3)
-    assert correlation(still, y, method, groups=groups).why == "x is constant within groups"
-    assert correlation(x, still, method, groups=groups).why == "y is constant within groups"
-    assert correlation(x, y, method, still, groups).why == "given is constant within groups"
-    assert correlation(x, y, method, given=[0.3] * 12).why == "given is constant"
-    assert correlation(x, y, method, given=2 * x + 0.1).why == "given leaves nothing of x or y"
-    assert correlation(x, y, method, z, groups).why == ""
-
-
-def test_resamples_and_leaving_one_out_that_are_constant_take_no_part():
-    """Of 0.3 nine times and one other, every third resample has 0.3 only: no coefficient."""
-    x, y = np.array([0.3] * 9 + [0.7]), np.random.default_rng(3).normal(size=10)
-    index = np.random.default_rng(0).integers(0, 10, (2000, 10))
-    rows = coefficient(x[index], y[index], method="pearson")
-    assert np.array_equal(np.isnan(rows), np.ptp(x[index], axis=1) == 0)
-    others = np.array([np.delete(np.arange(10), k) for k in range(10)])
-    assert np.isnan(coefficient(x[others], y[others], method="pearson")).tolist() == [0] * 9 + [1]
-    a, b = correlation(x, y, "pearson"), correlation(x > 0.5, y, "pearson")
-    assert np.allclose(a, b), "only which of the ten is the other counts"
-
-
-def test_numbers_that_are_too_few_or_infinite():
-    y = np.arange(6.0) ** 2
-    for method, n in itertools.product(robustness.METHODS, (0, 1)):
-        found = correlation(y[:n], y[:n], method)
-        assert found.why == f"it takes 2 models, not {n}" and found.n == n
-    assert correlation([1, 2], [5, 3]).estimate == -1
-    x = np.array([0.0, 1, 2, 4, 3, np.inf])
-    assert correlation(x, y, "pearson").why == "x is infinite for 1 of 6; take ranks"
-    for method in ("spearman", "kendall"):
-        ranks = correlation(stats.rankdata(x), y, method)
-        assert np.array_equal(correlation(x, y, method), ranks)
-    assert correlation([np.inf] * 6, y).why == "x is constant"
-    assert correlation([1, np.nan, 2], [1, 2, 3]).why == "x is nan for 1 of 3"
-
-
-def test_statistics_over_models():
-    x, y = pair(9)
-    found = over_models(lambda index: coefficient(x[index], y[index]), 9)
-    assert found.estimate == pytest.approx(stats.spearmanr(x, y).statistic)
-    assert found.low < found.estimate < found.high
-    assert math.isnan(over_models(lambda index: x[index].mean(1), 4).low)
-    rng = np.random.default_rng(0)
-    low, high = groups_apart(1 + rng.normal(size=(5, 40)), rng.normal(size=(6, 40)))
-    assert low < 1 < high
 
 
 # -- matching --------------------------------------------------------------------------------------

@@ -56,7 +56,6 @@ BAD = [
     ("convergence:   #", "n_images: 2400", "n_images: 5001", "is 5001", "at most 5000"),
     (ATTRIBUTIONS, "    squeezenet1_1: *", "    sq/net: *", "'sq/net'", "attributions.networks"),
     (ATTRIBUTIONS, "substrate: zero", "substrate: one", "attributions.substrate is 'one'", "blur"),
-    (ATTRIBUTIONS, "rank: pixel", "rank: row", "attributions.rank is 'row'", "pixel, channel"),
     (ATTRIBUTIONS, "mfaba, big", "mfabba, big", "attributions.methods is 'mfabba'", "saliency"),
     (ATTRIBUTIONS, "alpha: 0.1", "alpha: 2.0", "attributions.alpha is 2.0", "from 0 to 1"),
     (RESOLUTION, "[16, 32, 64]", "[16, 20]", "resolution.bands is [16, 20]", "multiples of 8"),

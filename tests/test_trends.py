@@ -1,91 +1,144 @@
-"""Trends over networks: independent oracles for the limits, planted answers along the epochs."""
+"""Trends over trainings: independent oracles for the limits, planted answers along the epochs."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from iaside.shapley import coalitions
+from iaside.tables import Worths
 from iaside.trends import (
-    apart,
-    average,
+    ACCURACY,
     families,
     half_epochs,
-    network_scores,
+    high_part,
+    learning,
     order_learnt,
-    over_photographs,
+    over_groups,
+    over_seeds,
     peak,
+    readable,
     second_stage,
-    slope,
+    seed_rows,
+    signed,
+    worth_of_all,
 )
 from iaside.zoo import Profile, networks
 
 
-def mean_of(mean):
-    return mean[0]
+def with_values(cells, values):
+    """Networks of cells (cell -> seeds), whose answers are values(cell, seed), (N,)."""
+    return {
+        cell: [
+            Profile(f"{cell}-{seed}", {"seed": seed}, answers={"correct": values(cell, seed)[None]})
+            for seed in seeds
+        ]
+        for cell, seeds in cells.items()
+    }
 
 
-def fixed(scores, columns=9):
-    """Scores on which the photographs have no influence."""
-    return np.repeat(np.asarray(scores, dtype=float)[:, None], columns, axis=1)
+def planted(rng, cells, slope=1.0, training=0.2, own=0.0, n=30):
+    """Answers of networks whose mean rises by `slope`, photographs and trainings scattering."""
+    response = rng.normal(slope, 1, size=n)  # of each photograph to x, the same for all networks
+
+    def of(x, seed):
+        return x * response + training * rng.normal() + own * rng.normal(size=n)
+
+    return with_values(cells, of)
 
 
-def test_an_x_that_varies_by_rounding_only_has_no_slope():
-    x = 0.3 + np.array([0, 1, 0, -1, 0, 1]) * np.spacing(0.3)
-    with pytest.raises(ValueError, match="at least two different x"):
-        slope(x, np.random.default_rng(0).normal(size=(6, 9)))
+# -- seed by seed ----------------------------------------------------------------------------------
 
 
-def test_slope_and_its_error_over_networks_are_least_squares_and_the_jackknife():
+def test_networks_of_one_seed_are_compared_with_each_other():
+    seeds, cells = [3, 0, 1, 1, 3, 0, 9], ["a", "a", "a", "b", "b", "b", "b"]
+    assert seed_rows(seeds, cells).tolist() == [[0, 4], [1, 5], [2, 3]], "9 is in one cell only"
+    assert seed_rows([0, 1], ["a", "b"]).shape == (0, 2)
+    with pytest.raises(ValueError, match="two networks have seed 1 in cell 'a'"):
+        seed_rows([1, 1], ["a", "a"])
+
+
+def test_a_slope_is_the_mean_of_the_slopes_of_seeds_with_students_limits():
     rng = np.random.default_rng(0)
-    x, y = np.array([0, 0, 0, 0.2, 0.2, 0.6, 1.0, 1.0]), rng.normal(size=8)
-    found = slope(x, fixed(y))
-    full = np.polyfit(x, y, 1)[0]
-    left_out = [np.polyfit(np.delete(x, k), np.delete(y, k), 1)[0] for k in range(8)]
-    assert found.estimate == pytest.approx(full)
-    assert found.se == pytest.approx(np.sqrt(((np.array(left_out) - full) ** 2).sum()))
-    reach = stats.t.ppf(0.975, 6) * found.se
-    assert (found.low, found.high) == pytest.approx((full - reach, full + reach))
+    x, y = [0.0, 0.2, 0.6, 1.0], rng.normal(size=(4, 5))
+    at = {(level, seed): y[k, seed] for k, level in enumerate(x) for seed in range(5)}
+    cells = with_values(dict.fromkeys(x, range(5)), lambda *key: np.full(9, at[key]))
+    found = ACCURACY.slope(cells)(0.95)
+    each = [np.polyfit(x, y[:, seed], 1)[0] for seed in range(5)]
+    assert (found.n, found.unit) == (5, "trainings")
+    assert found.value == pytest.approx(np.mean(each))
+    assert found.value == pytest.approx(np.polyfit(np.repeat(x, 5), y.ravel(), 1)[0])
+    low, high = stats.ttest_1samp(each, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((low, high))
+    rise = ACCURACY.rise(cells)(0.99)
+    low, high = stats.ttest_rel(y[3], y[0]).confidence_interval(0.99)
+    assert (rise.low, rise.high) == pytest.approx((low, high))
 
 
-def test_groups_and_means_are_the_textbooks_on_one_network_less():
-    first, second = np.array([1.0, 2.0, 4.0]), np.array([0.0, 0.5, 0.7])
-    found = apart(fixed(first), fixed(second))
-    assert found.estimate == pytest.approx(first.mean() - second.mean())
-    assert found.se == pytest.approx(np.sqrt((first.var(ddof=1) + second.var(ddof=1)) / 2))
-    values = np.arange(6.0)
-    assert average(fixed(values)).se == pytest.approx(values.std(ddof=1) / np.sqrt(5))
+def test_photographs_count_where_trainings_agree():
+    values = np.random.default_rng(0).normal(size=200)
+    cells = with_values({0: range(3), 1: range(3)}, lambda x, seed: 5 + (1 + values) * x)
+    found = ACCURACY.slope(cells)(0.95)
+    low, high = stats.ttest_1samp(1 + values, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.02)
+    same = with_values({0: range(3), 1: range(3)}, lambda x, seed: values + x)
+    assert ACCURACY.rise(same)(0.95).se < 1e-12, "what both cells share cancels"
 
 
-def test_photographs_count_where_networks_agree():
-    values = np.random.default_rng(0).normal(size=(1, 50))
-    scores = network_scores([values] * 6, mean_of, n_resamples=4000)
-    assert average(scores).se == pytest.approx(stats.sem(values[0]), rel=0.05)
-    assert over_photographs(scores).se == pytest.approx(average(scores).se)
-    assert apart(scores[:3], scores[3:]).se < 1e-12, "what all share cancels in a difference"
+def test_fewer_than_three_seeds_that_all_cells_have_give_no_limits():
+    rng = np.random.default_rng(0)
+    two = planted(rng, {0.0: [0, 1, 2], 0.5: [0, 1, 2], 1.0: [1, 2, 3]})
+    found = ACCURACY.slope(two)(0.95)
+    assert found.n == 2 and np.isfinite(found.value) and np.isnan([found.low, found.high]).all()
+    none = planted(rng, {0.0: [0, 1, 2], 1.0: [3, 4, 5]})
+    assert ACCURACY.rise(none)(0.95).n == 0
+    three = planted(rng, {0.0: range(3), 1.0: range(3)})
+    assert np.isfinite(ACCURACY.rise(three)(0.95).low)
+    assert np.isnan(ACCURACY.mean(three[0.0][:2])(0.95).low)
+    with pytest.raises(ValueError, match="a slope needs at least two different x, got .0.0."):
+        ACCURACY.slope({0.0: three[0.0]})
+    with pytest.raises(ValueError, match="a difference needs two cells"):
+        ACCURACY.rise({0.0: three[0.0]})
 
 
-def test_limits_hold_the_truth_when_networks_and_photographs_are_drawn_anew():
-    rng, held = np.random.default_rng(0), 0
-    x = np.repeat([0.0, 0.5, 1.0], 3)
-    for seed in range(200):
-        response = rng.normal(1, 1, size=30)  # of each photograph to x, the same for all networks
-        nets = rng.normal(0, 0.2, size=9)[:, None] + x[:, None] * response
-        values = nets + rng.normal(0, 0.5, size=(9, 30))
-        scores = network_scores(values[:, None], mean_of, n_resamples=100, seed=seed)
-        held += slope(x, scores).low <= 1 <= slope(x, scores).high
-    assert 184 <= held <= 199, "95 % are asked of 200"
+@pytest.mark.parametrize(
+    ("training", "at_the_end"), [(0.0, False), (0.1, False), (0.5, False), (0.5, True)]
+)
+def test_a_slope_at_its_threshold_is_called_wrong_in_at_most_one_of_twenty(training, at_the_end):
+    """Seeds that scatter at one end only have no more degrees of freedom than that end has."""
+    rng, wrong, n = np.random.default_rng(0), 0, 400
+    for _ in range(n):
+        response = rng.normal(size=30)
+        sd = {0.0: 0.0 if at_the_end else training, 0.5: 0.0 if at_the_end else training}
+
+        def of(x, seed, response=response, sd=sd):
+            return x * response + sd.get(x, training) * rng.normal()
+
+        cells = with_values(dict.fromkeys((0.0, 0.5, 1.0), range(3)), of)
+        found = ACCURACY.slope(cells)(0.95)
+        wrong += found.low > 0 or found.high < 0
+    assert wrong / n <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / n)
 
 
-def test_few_networks_have_no_limits():
-    assert np.isnan(average(fixed([1, 2, 3, 4])).low)
-    assert np.isnan(apart(fixed([1]), fixed([1, 2, 3, 4])).high), "one network has no scatter"
-    assert slope([0, 1], fixed([0, 3])).estimate == pytest.approx(3)
-    with pytest.raises(ValueError, match="at least two different x"):
-        slope([1, 1], fixed([0, 3]))
-    with pytest.raises(ValueError, match="3 values of x for 2 networks"):
-        slope([0, 1, 2], fixed([0, 3]))
-    with pytest.raises(ValueError, match="the same photographs, got \\[4, 5\\]"):
-        network_scores([np.ones((2, 4)), np.ones((2, 5))], mean_of)
-    assert np.isnan(over_photographs(network_scores([np.ones((2, 4))], mean_of)).se)
+def test_a_cell_is_read_where_the_whole_image_is_worth_something():
+    rng = np.random.default_rng(0)
+
+    def networks_of(mean):
+        psi = mean + rng.normal(size=(3, 40))
+        table = coalitions(3).astype(float) @ psi
+        return [Profile("a", {"seed": 0}, [1], {1: Worths({"log_likelihood": table}, {})})]
+
+    cells = {0.0: networks_of(1.0), 0.5: networks_of(0.0), 1.0: networks_of(-1.0)}
+    assert list(readable(cells)) == [0.0]
+    assert worth_of_all(cells[0.0]).value == pytest.approx(3, abs=1)
+
+
+def test_groups_count_the_same_however_they_scatter():
+    groups = with_values({"a": [0, 1, 2, 7], "b": [2, 1, 0]}, lambda *key: np.zeros(5))
+    scores = np.arange(7.0)[:, None] * np.ones(9)  # a: 0 1 2 3, b: 4 5 6
+    assert over_groups(groups, scores)[:, 0].tolist() == [3, 3, 3], "seeds 0, 1, 2 of both"
+
+
+# -- families, and along the epochs ----------------------------------------------------------------
 
 
 def test_families_differ_in_one_factor_only():
@@ -162,7 +215,7 @@ def test_the_second_stage_sees_a_fall_and_does_not_make_one():
 
     naive = np.mean([v[:, 0].mean(1).max() - v[-1, 0].mean() for v in flat])
     found = second_stage(flat, correct, chosen, first)
-    limits = average(found.fall)
+    limits = over_seeds(found.fall, found.n[0])(0.95)
     assert naive > 0.1 and limits.low < 0 < limits.high
     assert found.picked.shape == (2, 8) and found.rise.shape == found.fall.shape
 
@@ -170,6 +223,29 @@ def test_the_second_stage_sees_a_fall_and_does_not_make_one():
     falling = [height + 0.3 * rng.normal(size=(5, 2, 80)) for _ in range(8)]
     found = second_stage(falling, correct, chosen, first)
     assert (found.picked == 1).all()
-    assert average(found.fall).estimate == pytest.approx(1.5, abs=0.1)
-    assert average(found.rise).low > 0.1
-    assert average(found.rise).estimate == pytest.approx(60 / 400, abs=0.01)
+    assert found.n[1] == 200 and 20 < found.n[0] <= 40
+    assert over_seeds(found.fall, found.n[0])(0.95).value == pytest.approx(1.5, abs=0.1)
+    rise = over_seeds(found.rise, found.n[1])(0.95)
+    assert rise.low > 0.1 and rise.value == pytest.approx(60 / 400, abs=0.01)
+
+
+def test_a_course_of_learning_says_what_was_planted():
+    rng = np.random.default_rng(0)
+    epochs, noise = [1, 2, 3, 4, 5, 6], 0.01 * rng.normal(size=(5, 40))
+    progress = np.clip(np.array(epochs)[:, None] - np.arange(5) + 0.4, 0, 1)
+    progress[:, 3] = -0.1  # band 3 does harm throughout
+    worths = {
+        e: Worths({"log_likelihood": coalitions(5).astype(float) @ (row[:, None] + noise)}, {})
+        for e, row in zip(epochs, progress, strict=True)
+    }
+    found = learning(Profile("a", {"seed": 0}, epochs, worths))
+    assert found.learnt.tolist() == [True, True, True, False, True]
+    assert found.order[0] == pytest.approx(1) and found.order.shape == (401,)
+    assert found.early == 1, "the first band alone has its half at the first checkpoint"
+    assert np.isnan(found.half[3]).all() and found.half[1, 0] == pytest.approx(1.1, abs=0.15)
+    assert found.psi.shape == (6, 5, 40)
+
+
+def test_scores_know_low_from_high():
+    assert signed([3.0, 0, 0, 0]) == pytest.approx(1) and signed([0, 0, 0, 3.0]) < 0
+    assert high_part([[1.0], [0], [0], [-3.0]]) == pytest.approx(0.75)

@@ -7,15 +7,16 @@ from scipy import stats
 from iaside.shapley import coalitions
 from iaside.tables import CLEAN, CORRUPTIONS, TABLES, Condition, Responses, Worths
 from iaside.twins import (
+    Treatments,
+    accuracy,
     accuracy_gain,
-    accuracy_over_seeds,
     bias_difference,
     cause,
     change_centroid,
+    clean_accuracy,
     frequency_groups,
     gradient_bias,
     importances,
-    over_seeds,
     radial_profile,
     score_difference,
     share_of_wins,
@@ -29,7 +30,7 @@ FOG, NOISE, PGD = Condition("fog", 1.0), Condition("shot_noise", 1.0), Condition
 N = 30
 
 
-def profile(name, correct, psi=(2.0, 1.0, 0.0), bias=5.0):
+def profile(name, correct, psi=(2.0, 1.0, 0.0), bias=5.0, seed=0, **factors):
     """A network that is right as said (condition -> (N,)) and lives on bands worth psi."""
     conditions = list(correct)
     right = np.stack([np.broadcast_to(row, N) for row in correct.values()]).astype(float)
@@ -37,7 +38,14 @@ def profile(name, correct, psi=(2.0, 1.0, 0.0), bias=5.0):
     energies = np.ones((3, N)), np.ones((len(conditions), 3, N))
     r = Responses(conditions, dict.fromkeys(TABLES, right), *energies, {})
     worths = {1: Worths({"log_likelihood": table}, {})}
-    return Profile(name, FACTORS, [1], worths, {"bias": np.full(N, float(bias))}, r)
+    answers = {"bias": np.full(N, float(bias)), "correct": right[:1] > 0}
+    settings = FACTORS | {"architecture": "x", "seed": seed} | factors
+    return Profile(name, settings, [1], worths, answers, r)
+
+
+def seeds(make, n=3):
+    """The same of n seeds: networks, or couples of them."""
+    return [make(seed) for seed in range(n)]
 
 
 # -- who is compared with whom ---------------------------------------------------------------------
@@ -64,46 +72,71 @@ def test_twins_share_all_that_is_not_named():
 # -- images and seeds ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("seeds", "spread", "least"), [(2, 0.0, 0.94), (2, 0.1, 0.92), (3, 0.5, 0.89), (4, 0.2, 0.92)]
-)
-def test_limits_allow_for_images_and_for_seeds(seeds, spread, least):
-    """How often the truth, 0, is held where seeds scatter by `spread` and images by 1 (n = 60)."""
-    rng, held = np.random.default_rng(0), 0
-    for k in range(300):
-        values = rng.normal(size=(1, 60)) + rng.normal(size=(seeds, 60))
-        values = values + spread * rng.normal(size=(seeds, 1))
-        found = over_seeds(lambda w, v=values: v @ w, 60, n_resamples=100, seed=k)
-        held += found.low <= 0 <= found.high
-    assert held / 300 >= least
+def pairs(values):
+    """Couples whose gains under fog are values, (S, N)."""
+    return [
+        (profile("a", {FOG: row}, seed=k), profile("b", {FOG: np.zeros(N)}, seed=k))
+        for k, row in enumerate(values)
+    ]
 
 
-def test_one_seed_has_the_interval_of_its_images_and_agreeing_ones_no_wider():
-    values = np.random.default_rng(1).normal(size=(1, 200))
-    one = over_seeds(lambda w: values @ w, 200, n_resamples=4000)
-    t = stats.t.interval(0.95, 199, values.mean(), values.std(ddof=1) / np.sqrt(200))
-    assert (one.low, one.high) == pytest.approx(t, abs=0.005)
-    same = over_seeds(lambda w: np.repeat(values, 2, 0) @ w, 200, n_resamples=4000)
-    assert same == pytest.approx(one)
-    apart = over_seeds(lambda w: (values + [[-0.5], [0.5]]) @ w, 200)
-    assert apart.high - apart.low > 10, "two seeds that disagree have one degree of freedom"
-    seeds = np.array([1.0, 2.0, 4.0, 5.0])  # on all images alike: what is left is Student's t
-    found = over_seeds(lambda w: np.repeat(seeds[:, None], 60, 1) @ w, 60)
-    t = stats.t.interval(0.95, 3, 3, seeds.std(ddof=1) / 2)
-    assert (found.low, found.high) == pytest.approx(t)
-    few = over_seeds(lambda w: values[:, :4] @ w, 4)
-    assert np.isnan([few.low, few.high]).all() and few.estimate == values[:, :4].mean()
+@pytest.mark.parametrize("training", [0.0, 0.5, 2.0, 10.0])
+def test_a_gain_at_its_threshold_is_called_wrong_in_at_most_one_of_twenty(training):
+    """Three pairs; trainings vary by so many times the variance of a mean over photographs."""
+    rng, wrong, n = np.random.default_rng(0), 0, 400
+    for _ in range(n):
+        values = 0.1 * rng.normal(size=N) + 0.02 * rng.normal(size=(3, N))
+        values = values + 0.1 * np.sqrt(3 * training / N) * rng.normal(size=(3, 1))
+        found = accuracy_gain(pairs(values), [FOG])
+        wrong += found.low > 0 or found.high < 0
+    assert wrong / n <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / n)
+
+
+def test_limits_are_students_with_the_degrees_of_freedom_of_trainings_and_of_images():
+    gains = np.array([0.1, 0.2, 0.4, 0.5])  # on all images alike: what is left is Student's t
+    found = accuracy_gain(pairs(np.repeat(gains[:, None], N, 1)), [FOG])
+    low, high = stats.ttest_1samp(gains, 0).confidence_interval(0.95)
+    assert (found.low, found.high, found.n) == (pytest.approx(low), pytest.approx(high), 4)
+    images = 0.5 + 0.2 * np.random.default_rng(1).normal(size=N)  # seeds agree: that of the images
+    found = accuracy_gain(pairs(np.repeat(images[None], 3, 0)), [FOG], level=0.99)
+    low, high = stats.ttest_1samp(images, 0).confidence_interval(0.99)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.02)
+
+
+def test_photographs_are_no_trainings():
+    images = np.ones((2, N)) * (0.5 + 0.01 * np.random.default_rng(0).normal(size=N))
+    for few in (1, 2):
+        found = accuracy_gain(pairs(images[:few]), [FOG])
+        assert found.n == few and np.isnan([found.low, found.high]).all()
+    assert found.value == pytest.approx(0.5, abs=0.01)
+
+
+def test_architectures_count_the_same_seed_by_seed():
+    def build(architecture, seed, right):
+        return profile(f"{architecture}{seed}", {FOG: right}, seed=seed, architecture=architecture)
+
+    networks = [build("x", seed, 0) for seed in range(5)] + [build("y", seed, 1) for seed in (1, 2)]
+    found = accuracy(networks, [FOG])
+    assert (found.value, found.n) == (pytest.approx(0.5), 2), "two seeds have both"
 
 
 def test_unanimous_images_are_not_certainty():
-    none = accuracy_over_seeds(np.zeros((2, 50)))
-    assert none.low == 0 and none.high == pytest.approx(0.0714, abs=1e-3)  # Wilson's for 0 of 50
-    equal = accuracy_over_seeds(np.ones((2, 50)), np.ones((2, 50)))
-    assert equal.low == -equal.high and 0.05 < equal.high < 0.1
-    some = np.ones((1, 10))
-    some[0, :4] = np.nan  # not asked
-    some[0, 9] = 0
-    assert accuracy_over_seeds(some).estimate == pytest.approx(5 / 6)
+    found = accuracy(seeds(lambda k: profile("a", {CLEAN: 0}, seed=k)), [CLEAN])
+    assert found.low == 0 and found.high == pytest.approx(stats.norm.ppf(0.975) ** 2 / (
+        N + stats.norm.ppf(0.975) ** 2))  # Wilson's for 0 of 30
+    right = seeds(lambda k: profile("a", {CLEAN: 1}, seed=k))
+    equal = accuracy_gain(list(zip(right, right, strict=True)), [CLEAN])
+    assert equal.low == -equal.high and 0.1 < equal.high < 0.13
+    assert accuracy_gain(list(zip(right, right, strict=True)), [CLEAN], level=0.999).high > 0.2
+    wins = share_of_wins([(a, b) for a, b in zip(right, right, strict=True)], [[CLEAN]])
+    assert wins.low == pytest.approx(0.5 - equal.high)
+    assert clean_accuracy(right).value == pytest.approx(1)
+    asked = np.ones(N)
+    asked[:4], asked[9] = np.nan, 0  # the first were not asked
+    some = accuracy(seeds(lambda k: profile("a", {PGD: asked}, seed=k)), [PGD])
+    assert some.value == pytest.approx((N - 5) / (N - 4))
+    none = accuracy(seeds(lambda k: profile("a", {PGD: np.nan}, seed=k)), [PGD])
+    assert np.isnan(list(none)).all() and none.n == 3
 
 
 # -- what parts twins ------------------------------------------------------------------------------
@@ -112,43 +145,43 @@ def test_unanimous_images_are_not_certainty():
 def test_gains_are_paired_differences_of_accuracy():
     half, most = np.arange(N) % 2, (np.arange(N) % 5 > 0)
     asked = np.where(np.arange(N) < 9, 1, np.nan)
-    first = profile("a", {CLEAN: 1, FOG: half, NOISE: most, PGD: asked})
-    second = profile("b", {CLEAN: 1, FOG: 1, NOISE: half, PGD: 0 * asked})
-    assert share_right(first.responses, [CLEAN, FOG]).mean() == 0.75
-    gain = accuracy_gain([(first, second)], [FOG])
-    assert gain.estimate == pytest.approx(-0.5) and gain.high < 0 and (gain.n, gain.pairs) == (N, 1)
-    assert (-gain).low == -gain.high and (-gain).estimate == -gain.estimate
-    assert gain.judged[3] == 1, "a single pair is one case"
-    twice = accuracy_gain([(first, second)] * 2, [FOG])
-    assert twice.judged == (twice.estimate, twice.low, twice.high, N)
-    both = accuracy_gain([(first, second)], [CLEAN, FOG], [NOISE])  # groups count the same
-    assert both.estimate == pytest.approx((-0.25 + 0.3) / 2)
-    attack = accuracy_gain([(first, second)], [PGD])
-    assert attack.n == 9 and attack.estimate == pytest.approx(1)
-    assert 0.5 < attack.low < 0.9 and attack.high == 1
+    first = seeds(lambda k: profile("a", {CLEAN: 1, FOG: half, NOISE: most, PGD: asked}, seed=k))
+    second = seeds(lambda k: profile("b", {CLEAN: 1, FOG: 1, NOISE: half, PGD: 0 * asked}, seed=k))
+    couples = list(zip(first, second, strict=True))
+    assert share_right(first[0].responses, [CLEAN, FOG]).mean() == 0.75
+    gain = accuracy_gain(couples, [FOG])
+    assert gain.value == pytest.approx(-0.5) and gain.high < 0
+    assert (gain.n, gain.unit) == (3, "trainings")
+    both = accuracy_gain(couples, [CLEAN, FOG], [NOISE])  # groups count the same
+    assert both.value == pytest.approx((-0.25 + 0.3) / 2)
+    attack = accuracy_gain(couples, [PGD])  # of nine images, all of which agree
+    assert attack.value == pytest.approx(1) and 0.5 < attack.low < 0.9 and attack.high == 1
 
 
 def test_wins_are_counted_per_corruption_and_draws_by_half():
     half = np.arange(N) % 2
-    first = profile("a", {CLEAN: 1, FOG: 1, NOISE: half, PGD: half})
-    second = profile("b", {CLEAN: 1, FOG: half, NOISE: 1, PGD: half})
-    found = share_of_wins([(first, second)] * 2, [[FOG], [NOISE], [PGD], [CLEAN]])
-    assert found.estimate == 0.5 and found.low >= 0 and found.n == N
-    assert share_of_wins([(first, second)] * 2, [[FOG], [CLEAN]]).estimate == 0.75
+    couples = seeds(lambda k: (
+        profile("a", {CLEAN: 1, FOG: 1, NOISE: half, PGD: half}, seed=k),
+        profile("b", {CLEAN: 1, FOG: half, NOISE: 1, PGD: half}, seed=k),
+    ))  # fmt: skip
+    found = share_of_wins(couples, [[FOG], [NOISE], [PGD], [CLEAN]])
+    assert found.value == 0.5 and found.low >= 0 and found.n == 3
+    assert share_of_wins(couples, [[FOG], [CLEAN]]).value == 0.75
 
 
 def test_scores_and_biases_of_twins_differ_by_what_was_planted():
-    low, flat = profile("a", {CLEAN: 1}, (3, 0, 0), bias=7), profile("b", {CLEAN: 1}, (1, 1, 0))
-    score = score_difference([(low, flat)] * 2)
+    low = seeds(lambda k: profile("a", {CLEAN: 1}, (3, 0, 0), bias=7, seed=k))
+    flat = seeds(lambda k: profile("b", {CLEAN: 1}, (1, 1, 0), seed=k))
+    couples = list(zip(low, flat, strict=True))
+    score = score_difference(couples)
     # min-max shares (1, 0, 0) and (1/2, 1/2, 0) at beta = 3/4: ((1 - 7/8) / (1 - mean(b)))
     expected = (1 - 0.875) / (1 - np.mean([1, 0.75, 0.75**2]))
-    assert score.estimate == pytest.approx(expected) and score.n == N
-    assert signed_score([low]).estimate == pytest.approx(1)
-    assert [i.estimate for i in importances([flat])] == pytest.approx([0.5, 0.5, 0])
-    assert bias_difference([(low, flat)]).estimate == pytest.approx(2)
-    low.answers["bias"][:3] = np.nan  # images without a gradient
-    assert bias_difference([(low, flat)]).n == N - 3
-    assert gradient_bias([low]).estimate == pytest.approx(7)
+    assert score.value == pytest.approx(expected) and score.n == 3
+    assert signed_score(low).value == pytest.approx(1)
+    assert [i.value for i in importances(flat)] == pytest.approx([0.5, 0.5, 0])
+    low[0].answers["bias"][:3] = np.nan  # images without a gradient
+    assert bias_difference(couples).value == pytest.approx(2)
+    assert gradient_bias(low).value == pytest.approx(7)
 
 
 # -- where corruptions are -------------------------------------------------------------------------
@@ -190,3 +223,30 @@ def test_a_radial_profile_is_that_of_the_whole_plane():
     radius = np.hypot(k[:, None], k).round()
     expected = [whole[radius == r].mean() / whole.mean() for r in range(7)]
     assert radial_profile(half) == pytest.approx(expected)
+
+
+# -- a study ---------------------------------------------------------------------------------------
+
+
+def test_a_study_is_sorted_into_cells_and_compares_what_was_trained_with_jafr():
+    made = networks({
+        "a": {"architecture": ["x", "y"], "adversary": ["none", "pgd"], "augment": [True, False]},
+        "b": {"architecture": "x", "penalty": "jafr", "strength": [-0.1, 0.1], "augment": True},
+    })  # fmt: skip
+    profiles = {}
+    for name, settings in made.items():
+        profiles[name] = profile(name, {CLEAN: 1, FOG: 1, PGD: 1}, **settings)
+    study = Treatments(profiles, "data/images/mnist_5k.npz")
+    assert study.data_sets == [None] and study.title(None) == "mnist_5k"
+    assert study.strengths == [-0.1, 0, 0.1]
+    names = {key[1:]: [p.name for p in found] for key, found in study.cells.items()}
+    assert names == {
+        ("none", -0.1): ["x-jafr-0.1-augment-seed0"], ("none", 0.0): ["x-augment-seed0"],
+        ("none", 0.1): ["x-jafr0.1-augment-seed0"], ("pgd", 0.0): ["x-pgd-augment-seed0"],
+    }  # fmt: skip
+    [(a, b)] = study.couples(None, ("none", 0.1), ("none", 0.0))
+    assert (a.name, b.name) == ("x-jafr0.1-augment-seed0", "x-augment-seed0")
+    assert len(study.couples(None, ("none", 0.0, True), ("none", 0.0, False))) == 2
+    assert study.best(None, [0.1, 0.2]) == {"none": 0.1} and study.best(None, [0.2]) == {}
+    assert set(study.conditions[None]) >= {"clean", "low corruptions", "all corruptions", "PGD"}
+    assert "FGSM" not in study.conditions[None], "nobody was asked that"

@@ -6,7 +6,7 @@ import pytest
 from iaside.spectral import band_masks, cells_per_band
 from iaside.verdicts import bands
 from iaside.verdicts.rules import gather
-from iaside.verdicts.shown import data_named, parts_table, verdict_table
+from iaside.verdicts.shown import data_words, parts_table, verdict_table
 
 RNG = np.random.default_rng(0)
 
@@ -63,15 +63,15 @@ def test_tables_of_verdicts_say_what_n_and_unit_are():
     few = verdict_table([bands.esd_power_law(np.ones(2))])
     assert few["measured"][0] == "1 (no interval), n = 2 photographs"
     assert "5 are needed" in few["note"][0]
-    assert verdict_table([]).empty and parts_table(rows[0]).empty
+    assert verdict_table([]).empty and parts_table(rows[:1]).empty
     assert {r["id"] for r in gather([{"stage": "bands", "claims": rows}]) if r["n"]} \
         == {"linf_equal_cells", "esd_power_law"}
 
 
 def test_data_have_names():
-    assert data_named("data/images/photographs") == "ImageNet photographs"
-    assert data_named("data/images/mnist_5k.npz", 10) == "MNIST digits"
-    assert data_named(None, 1000) == "ImageNet photographs"
-    assert data_named("/home/me/cats", 1000) == "ImageNet photographs", "by its labels"
-    assert data_named("/home/me/cats", 3) == "images of cats"
-    assert data_named(classes=7) == "images of 7 classes"
+    assert data_words("data/images/photographs") == "ImageNet photographs"
+    assert data_words("data/images/mnist_5k.npz", classes=10) == "MNIST digits"
+    assert data_words(None, classes=1000) == "ImageNet photographs"
+    assert data_words("/home/me/cats", classes=1000) == "ImageNet photographs", "by its labels"
+    assert data_words("/home/me/cats", classes=3) == "images of cats"
+    assert data_words(classes=7) == "images of 7 classes"

@@ -54,6 +54,7 @@ class Claim:
     kind: str = "greater"
     threshold: float = 0.0
     why: str = ""
+    claimed_on: str = ""
     readings: Mapping | None = None
     requires: Mapping | None = None
     until: str = ""
@@ -259,7 +260,7 @@ def gather(documents: Iterable[dict]) -> list[dict]:
                "verdict": f"{NOT_TESTED}: needs {claim.needs}", **untested}  # fmt: skip
         if claim.id in recorded:
             stage, found = recorded[claim.id]
-            row |= {key: found[key] for key in ("verdict", *untested)} | {"stage": stage}
+            row |= {key: found[key] for key in ("verdict", "unit", *untested)} | {"stage": stage}
         rows.append(row)
     return rows
 

@@ -1,0 +1,241 @@
+"""Verdicts on what goes with the score over networks, and on which bands are the fragile ones.
+
+Of K networks scores are (K,), or (K, 1 + R) as `intervals.resampled_scores` gives them; `n_images`
+is then the number of photographs behind the resamples. `families` says of what design each is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from iaside.correlation import (
+    MIN_MODELS,
+    between_families,
+    coefficient,
+    correlation_at_levels,
+    independent,
+    no_correlation,
+    over_networks,
+    several,
+)
+from iaside.estimate import Estimate
+from iaside.intervals import (
+    Levels,
+    accuracy_difference,
+    at_levels,
+    crossed_mean,
+    resampled_scores,
+)
+from iaside.verdicts.rules import CONTRADICTED, SUPPORTED, decide, find
+
+Families = Sequence[Hashable]
+
+
+def src_mce(
+    src: ArrayLike, mce: ArrayLike, families: Families, n_images: int | None = None, data: str = ""
+) -> dict:
+    """Judge whether the score falls with the mean corruption error, by `within_designs`.
+
+    >>> src_mce([1, 2, 3, 4, 5, 6, 7, 8], [8, 7, 6, 5, 4, 3, 1, 2], list("abcdefgh"))["verdict"]
+    'supported'
+    """
+    return within_designs("src_mce", src, {"": mce}, families, n_images, data=data)
+
+
+def src_adversarial(
+    src: ArrayLike, mpe: Mapping[str, ArrayLike], families: Families, n_images: int | None = None,
+    data: str = "",
+) -> dict:
+    """Judge whether the score falls with mPE under every attack, by `within_designs`.
+
+    mpe: attack and strength -> mPE of each network.
+    """
+    return within_designs("src_adversarial", src, mpe, families, n_images, data=data)
+
+
+def src_corruptions(
+    src: ArrayLike, mpe: Mapping[str, ArrayLike], families: Families, n_images: int | None = None,
+    data: str = "",
+) -> dict:
+    """Judge whether the score falls with mPE under noise and blur, by `within_designs`."""
+    return within_designs("src_corruptions", src, mpe, families, n_images, data=data)
+
+
+def src_adversarial_t2(
+    src: ArrayLike, mpe: Mapping[str, ArrayLike], families: Families, n_images: int | None = None,
+    data: str = "",
+) -> dict:
+    """Judge whether the score falls with mPE at softmax temperature 2, by `within_designs`."""
+    return within_designs("src_adversarial_t2", src, mpe, families, n_images, data=data)
+
+
+def robust_features_robust_models(
+    signed: ArrayLike, mce: ArrayLike, accuracy: ArrayLike, families: Families,
+    n_images: int | None = None, data: str = "",
+) -> dict:
+    """Judge whether the signed score falls with mCE given clean accuracy, by `within_designs`."""
+    return within_designs("robust_features_robust_models", signed, {"": mce}, families, n_images,
+                          given=accuracy, data=data)  # fmt: skip
+
+
+def beta_075_best(
+    scores: Mapping[float, ArrayLike], mce: ArrayLike, families: Families,
+    n_images: int | None = None, data: str = "",
+) -> dict:
+    """Judge whether the score at beta = 0.75 goes with mCE more than at any other beta.
+
+    Each other beta is a part of its own, |rho(0.75)| - |rho(beta)|: the largest of several noisy
+    coefficients is too large, and 0.75 would lose to it without cause. Limits are the jackknife's
+    over the networks that `deciding` names (`over_networks`), and the photographs'.
+
+    scores: beta -> score of each network; 0.75 must be among them, and another.
+    Errors: ValueError without 0.75 or any other beta.
+    Source: seed 002 Assumption 3.8; methods 9.2.
+    """
+    scores = {round(float(beta), 6): _columns(score) for beta, score in scores.items()}
+    if 0.75 not in scores or len(scores) < 2:
+        raise ValueError(
+            f"beta = 0.75 is compared with others, got {sorted(scores)}; give it and another"
+        )
+    mce, groups = _columns(mce), several(families)
+    # A network that is alone in its family says nothing of differences within designs.
+    members = np.arange(len(mce)) if groups is None else np.array(
+        [k for k, name in enumerate(families) if list(families).count(name) > 1], dtype=int
+    )  # fmt: skip
+    numbers = None if groups is None else [list(dict.fromkeys(families)).index(f) for f in families]
+
+    def size(score: np.ndarray, index: np.ndarray) -> np.ndarray:
+        own = None if numbers is None else np.array(numbers)[members[index]][None]
+        pair = np.broadcast_arrays(score[members[index]], mce[members[index]])
+        return np.abs(coefficient(*(v.T for v in pair), groups=own))
+
+    def lead(beta: float) -> Levels:
+        def statistic(index: np.ndarray) -> np.ndarray:
+            return size(scores[0.75], index) - size(scores[beta], index)
+
+        return over_networks(statistic, range(len(members)), n_images)
+
+    found = {f"beta {beta:g}": lead(beta) for beta in scores if beta != 0.75}
+    words, short = deciding(families)
+    return decide("beta_075_best", found, note=words, data=data, short=short)
+
+
+def high_bands_fragile(changes: Mapping[str, ArrayLike], data: str = "") -> dict:
+    """Judge whether noise in one of the high bands changes more than noise in one of the low ones.
+
+    changes: network -> (M, N), the change of the true class's probability of each photograph under
+    noise of equal energy in each band. Parts: the networks; the mean over networks is in the note.
+
+    >>> changes = np.arange(4.0)[:, None] + np.random.default_rng(0).normal(size=(4, 30)) / 9
+    >>> high_bands_fragile({"a": changes, "b": changes})["verdict"]
+    'supported'
+    """
+    gaps = {}
+    for name, change in changes.items():
+        change = np.asarray(change, dtype=float)
+        half = len(change) // 2
+        gaps[name] = (change[-half:].mean(0) - change[:half].mean(0))[None]
+    parts = {name: at_levels(gap, lambda mean: mean[0]) for name, gap in gaps.items()}
+    return decide("high_bands_fragile", parts, note=_in_general(gaps), data=data)
+
+
+def low_frequency_attacks(answers: Mapping[str, ArrayLike], data: str = "") -> dict:
+    """Judge whether attacks confined to band 0 lower the accuracy.
+
+    answers: network -> (2, N), zeros and ones, right answers to each photograph without and with
+    the attack. Parts: the networks; the mean over networks is in the note.
+
+    >>> low_frequency_attacks({"a": [[1] * 9, [0] * 9]})["verdict"]
+    'supported'
+    """
+    answers = {name: np.asarray(pair, dtype=float) for name, pair in answers.items()}
+    parts = {
+        name: lambda level, pair=pair: accuracy_difference(*pair, level)
+        for name, pair in answers.items()
+    }
+    lost = {name: (pair[0] - pair[1])[None] for name, pair in answers.items()}
+    return decide("low_frequency_attacks", parts, note=_in_general(lost), data=data)
+
+
+# -- the rule for correlations over networks -------------------------------------------------------
+
+
+def within_designs(
+    claim_id: str, x: ArrayLike, ys: Mapping[str, ArrayLike], families: Families,
+    n_images: int | None = None, given: ArrayLike | None = None, data: str = "",
+) -> dict:
+    """Judge Spearman's coefficient of x with each part of ys over networks.
+
+    The rule was fixed beforehand: where some family has several networks the coefficient within
+    families decides, and the claim reads "within designs"; else the plain one. The coefficient of
+    the family means is shown; where it points the other way (of three families or more) the part
+    is undecided. It takes 5 independent networks (`correlation.independent`).
+    Source: methods 9.2.
+
+    >>> x, y = np.arange(12.0), np.arange(12.0)[::-1]
+    >>> within_designs("src_mce", x, {"": y}, list("aaabbbcccddd"))["note"].partition(";")[0]
+    'within designs: 12 networks of 4 families, 9 of them independent'
+    """
+    groups, parts, said = several(families), {}, []
+    words, short = deciding(families, given)
+    for name, y in ys.items():
+        how = {"given": given, "n_images": n_images}
+        parts[name] = correlation_at_levels(x, y, groups=groups, **how)
+        prefix = f"{name}: " if name else ""
+        if why := no_correlation(x, y, given=given, groups=groups):
+            said.append(f"{prefix}no coefficient, {why}")
+        elif groups is not None:
+            between = between_families(x, y, families, **how)
+            said.append(f"{prefix}family means {between:+.2f}")
+            if not short and _opposite(find(claim_id), parts[name](0.95), between):
+                said[-1] += f" against {parts[name](0.95).limits('+.2f')} within: undecided"
+                parts[name] = _without_limits(parts[name])
+    return decide(claim_id, parts, note="; ".join([words, *said]), data=data, short=short)
+
+
+def deciding(families: Families, given: ArrayLike | None = None) -> tuple[str, str]:
+    """Say over which networks a coefficient is taken, and why nothing can be decided, "" if it can.
+
+    >>> deciding(["lite", "lite", "squeezenet"])[1]
+    '2 independent networks, 5 are needed'
+    """
+    groups, n = several(families), len(families)
+    m = independent(n, groups, given)
+    if groups is None:
+        words = f"{n} networks, each of a family of its own"
+    else:
+        words = f"within designs: {n} networks of {len(set(families))} families"
+    words += "" if m == n else f", {max(m, 0)} of them independent"
+    return words, f"{max(m, 0)} independent networks, {MIN_MODELS} are needed" * (m < MIN_MODELS)
+
+
+def _opposite(claim, within: Estimate, between: Estimate) -> bool:
+    """Whether the family means say another thing than what would be the verdict."""
+    if claim.kind == "null" and claim.side(within) == SUPPORTED:
+        return claim.side(between) == CONTRADICTED
+    return within.value * between.value < 0
+
+
+def _without_limits(part: Levels) -> Levels:
+    def unsure(level: float) -> Estimate:
+        found = part(level)
+        return Estimate.unsure(found.value, found.n, found.unit)
+
+    return unsure
+
+
+def _in_general(rows: Mapping[str, np.ndarray]) -> str:
+    """The mean over networks with limits for other networks and photographs, in words."""
+    if len({row.shape for row in rows.values()}) > 1:
+        return ""
+    scores = resampled_scores(list(rows.values()), lambda mean: mean[0])
+    n = next(iter(rows.values())).shape[-1]
+    return f"mean over networks: {crossed_mean(scores, n, unit='networks'):.2f}"
+
+
+def _columns(scores: ArrayLike) -> np.ndarray:
+    scores = np.asarray(scores, dtype=float)
+    return scores.reshape(len(scores), -1)

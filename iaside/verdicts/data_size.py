@@ -1,0 +1,20 @@
+"""The verdict on networks that were trained on shares of a training set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from iaside.trends import Cells, signed_src
+from iaside.verdicts.rules import decide
+
+
+def more_data_more_robust(
+    found: Mapping[str, Cells], beta: float = 0.75, data: str = ""
+) -> dict | None:
+    """Judge whether the signed SRC is higher with the largest training set than with the smallest.
+
+    found: family -> share of the training set -> networks, as `trends.families` gives them; None
+    without any.
+    """
+    parts = {family: signed_src(beta).rise(cells) for family, cells in found.items()}
+    return decide("more_data_more_robust", parts, data=data) if parts else None

@@ -1,0 +1,59 @@
+"""Verdicts on what happens along the epochs of a training.
+
+groups: an architecture and its number of epochs -> networks that differ in their seed. A verdict is
+on the mean over groups, seed by seed. None where there is no group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from iaside.intervals import Levels
+from iaside.trends import Learning, SecondStage, over_groups, over_seeds
+from iaside.verdicts.rules import decide
+from iaside.zoo import Profile
+
+Groups = Mapping[str, Sequence[Profile]]
+
+
+def low_bands_learnt_first(
+    groups: Groups, courses: Mapping[str, Learning], data: str = ""
+) -> dict | None:
+    """Judge whether low bands reach half of their final value first.
+
+    courses: name of each network -> `trends.learning` of it.
+    """
+    if not groups:
+        return None
+    each = [courses[p.name] for some in groups.values() for p in some]
+    early, halves = sum(c.early for c in each), sum(int(c.learnt.sum()) for c in each)
+    note = f"{early} of {halves} halves lie before the first checkpoint"
+    if none := sum(bool(np.isnan(c.order[0])) for c in each):
+        note += f"; {none} of {len(each)} networks learnt too few bands to order them"
+    return decide("low_bands_learnt_first", order(groups, courses), note=note, data=data)
+
+
+def order(groups: Groups, courses: Mapping[str, Learning]) -> Levels:
+    """The mean of Spearman's rho of band and epoch over groups and seeds."""
+    each = [courses[p.name] for some in groups.values() for p in some]
+    limits = over_seeds(over_groups(groups, [c.order for c in each]), each[0].psi.shape[-1])
+    return lambda level: limits(level).within(-1, 1)
+
+
+def second_stage_tradeoff(groups: Groups, stage: SecondStage | None, data: str = "") -> dict | None:
+    """Judge whether the signed SRC falls and accuracy rises after the epoch of the highest SRC.
+
+    stage: `trends.second_stage` of the networks in the order of the groups.
+    """
+    return decide("second_stage_tradeoff", changes(groups, stage), data=data) if groups else None
+
+
+def changes(groups: Groups, stage: SecondStage) -> dict[str, Levels]:
+    """Both changes of the second stage, means over groups and seeds."""
+    both = {"fall of signed SRC": stage.fall, "rise of held-out accuracy": stage.rise}
+    return {
+        name: over_seeds(over_groups(groups, scores), n)
+        for (name, scores), n in zip(both.items(), stage.n, strict=True)
+    }

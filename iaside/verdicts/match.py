@@ -1,0 +1,205 @@
+"""Verdicts on whether band profiles tell what a perturbation costs, and which network to choose.
+
+Losses of K networks under C corruptions are (K, C, 1 + R): on the photographs as they are, and on
+R resamples of them. `families` says of what design each network is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from iaside.correlation import MIN_MODELS, coefficient, jackknifed, over_networks
+from iaside.estimate import Estimate
+from iaside.intervals import Levels, crossed_mean
+from iaside.verdicts.correlation import Families
+from iaside.verdicts.rules import decide
+
+
+def profile_predicts_loss(
+    predicted: ArrayLike, measured: ArrayLike, families: Families, n_images: int, note: str = "",
+    data: str = "",
+) -> dict:
+    """Judge whether predicted losses order the measured ones, over networks and corruptions.
+
+    Limits allow for other networks (a family left out at a time), corruptions and photographs.
+    """
+    predicted, measured = _losses(predicted, measured)
+    over = over_networks(
+        lambda index: pooled(predicted[index], measured[index]), families, n_images
+    )
+
+    def whole(index: np.ndarray) -> np.ndarray:
+        return pooled(predicted[:, index], measured[:, index])
+
+    return decide(
+        "profile_predicts_loss",
+        in_quadrature(over, _of_corruptions(whole, predicted.shape[1], n_images, np.inf)),
+        note=_joined(_words(families), note), data=data, short=_short(families),
+    )  # fmt: skip
+
+
+def profile_beats_score(
+    predicted: ArrayLike, measured: ArrayLike, score: ArrayLike, families: Families, n_images: int,
+    data: str = "",
+) -> dict:
+    """Judge whether the profile orders networks by their losses better than the signed score does.
+
+    score (K, 1 + R): a high one promises a small loss. Limits as in `profile_predicts_loss`.
+    """
+    return _over_rival("profile_beats_score", predicted, measured, -np.asarray(score), families,
+                       n_images, data)  # fmt: skip
+
+
+def profile_over_accuracy(
+    predicted: ArrayLike, measured: ArrayLike, clean_error: ArrayLike, families: Families,
+    n_images: int, data: str = "",
+) -> dict:
+    """Judge whether the profile orders networks by their losses better than clean error does.
+
+    clean_error (K, 1 + R): a high one promises a large loss. Limits as in `profile_predicts_loss`.
+    """
+    return _over_rival("profile_over_accuracy", predicted, measured, np.asarray(clean_error),
+                       families, n_images, data)  # fmt: skip
+
+
+def pooled(predicted: ArrayLike, measured: ArrayLike) -> np.ndarray:
+    """Spearman's coefficient over networks and corruptions together: (K, C, R) twice -> (R,).
+
+    >>> losses = np.arange(6.0).reshape(2, 3, 1)
+    >>> pooled(losses, -losses).tolist()
+    [-1.0]
+    """
+    predicted, measured = _losses(predicted, measured)
+    n = predicted.shape[0] * predicted.shape[1]
+    return coefficient(predicted.reshape(n, -1).T, measured.reshape(n, -1).T)
+
+
+def over_corruptions(guess: ArrayLike, measured: ArrayLike) -> np.ndarray:
+    """Spearman's coefficient over networks within each corruption: (K, C, R) twice -> (C, R).
+
+    NaN where all networks are alike.
+
+    >>> losses = np.arange(6.0).reshape(3, 2, 1)
+    >>> over_corruptions(losses, losses).ravel().tolist()
+    [1.0, 1.0]
+    """
+    guess, measured = _losses(guess, measured)
+    pairs = zip(np.moveaxis(guess, 1, 0), np.moveaxis(measured, 1, 0), strict=True)
+    return np.stack([coefficient(a.T, b.T) for a, b in pairs])
+
+
+def order_at_levels(
+    predicted: ArrayLike, measured: ArrayLike, n_images: int, rival: ArrayLike | None = None
+) -> Levels:
+    """Return how a prediction orders losses, over other corruptions and photographs, by level.
+
+    `pooled` (with a rival: less that of the rival), the networks as given.
+    Shapes: (K, C, 1 + R) each.
+
+    >>> losses = np.arange(30.0).reshape(3, 10, 1) + np.zeros((3, 10, 101))
+    >>> print(order_at_levels(losses, losses, n_images=9)(0.95))
+    1.00 [1.00, 1.00], n = 10 corruptions
+    """
+    predicted, measured = _losses(predicted, measured)
+    rival = None if rival is None else np.asarray(rival, dtype=float)
+
+    def statistic(index: np.ndarray) -> np.ndarray:
+        own = pooled(predicted[:, index], measured[:, index])
+        return own if rival is None else own - pooled(rival[:, index], measured[:, index])
+
+    most = 1.0 if rival is None else 2.0
+    return _of_corruptions(statistic, predicted.shape[1], n_images, most)
+
+
+def choice_at_levels(guess: ArrayLike, reached: ArrayLike, n_images: int) -> Levels:
+    """Return how a guess orders these networks within a corruption, on average, by level.
+
+    Limits are over other corruptions and photographs, the networks as given: what a choice among
+    them rests on.
+    Shapes: (K, C, 1 + R) each.
+
+    >>> order = np.arange(30.0).reshape(3, 10, 1) + np.zeros((3, 10, 101))
+    >>> print(choice_at_levels(order, -order, n_images=9)(0.95))
+    -1.00 [-1.00, -1.00], n = 10 corruptions
+    """
+    each = over_corruptions(guess, reached)
+    return _of_corruptions(lambda index: _mean(each[index]), len(each), n_images, 1.0)
+
+
+def in_quadrature(first: Levels, second: Levels) -> Levels:
+    """Return the first estimate with a reach that holds both, for two kinds of draws.
+
+    >>> part = lambda level: Estimate(0.0, 1.0, -3.0, 3.0, 9, "networks")
+    >>> other = lambda level: Estimate(0.0, 1.0, -4.0, 4.0, 15, "corruptions")
+    >>> in_quadrature(part, other)(0.95).limits(".0f")
+    '0 [-5, 5]'
+    """
+
+    def both(level: float) -> Estimate:
+        a, b = first(level), second(level)
+        low, high = np.hypot(a.value - a.low, b.value - b.low), np.hypot(
+            a.high - a.value, b.high - b.value
+        )
+        return replace(a, se=np.hypot(a.se, b.se), low=a.value - low, high=a.value + high)
+
+    return both
+
+
+def _over_rival(claim_id, predicted, measured, rival, families, n_images, data) -> dict:
+    predicted, measured = _losses(predicted, measured)
+    rival = np.broadcast_to(rival[:, None], predicted.shape)
+
+    def each(index: np.ndarray) -> np.ndarray:
+        own, other = (over_corruptions(g[index], measured[index]) for g in (predicted, rival))
+        return own - other
+
+    whole = each(np.arange(len(predicted)))
+    over = over_networks(lambda index: _mean(each(index)), families, n_images)
+    other = _of_corruptions(lambda index: _mean(whole[index]), len(whole), n_images, np.inf)
+    return decide(claim_id, in_quadrature(over, other), note=_words(families), data=data,
+                  short=_short(families))  # fmt: skip
+
+
+def _of_corruptions(statistic, n: int, n_images: int, most: float) -> Levels:
+    """Limits over corruptions and photographs, up to what the statistic can be at most."""
+    pseudo = jackknifed(statistic, range(n))
+
+    def limits(level: float) -> Estimate:
+        # `crossed_mean` counts networks; here corruptions are what was drawn.
+        found = crossed_mean(pseudo, n_images, level, "networks")
+        return replace(found, unit="corruptions").within(-most, most)
+
+    return limits
+
+
+def _losses(predicted: ArrayLike, measured: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    predicted, measured = (np.asarray(v, dtype=float) for v in (predicted, measured))
+    if predicted.ndim != 3 or predicted.shape != measured.shape:
+        raise ValueError(
+            f"losses are (networks, corruptions, 1 + resamples), got {predicted.shape} and "
+            f"{measured.shape}; give both on the same resamples"
+        )
+    return predicted, measured
+
+
+def _mean(rows: np.ndarray) -> np.ndarray:
+    """Mean of rows (C, R) without those that are NaN, (R,); NaN where all are."""
+    known = np.isfinite(rows)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, rows, 0).sum(0) / known.sum(0)
+
+
+def _words(families: Families) -> str:
+    return f"{len(families)} networks of {len(set(families))} families, each family one draw"
+
+
+def _short(families: Families) -> str:
+    n = len(set(families))
+    return f"{n} independent networks, {MIN_MODELS} are needed" * (n < MIN_MODELS)
+
+
+def _joined(*words: str) -> str:
+    return "; ".join(filter(None, words))

@@ -1,0 +1,139 @@
+"""The page of claims: what was tried, how far it can be trusted, and the tables of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+
+from iaside.verdicts.rules import (
+    CONTRADICTED,
+    NOT_TESTED,
+    RISK,
+    SUPPORTED,
+    UNDECIDED,
+    count_verdicts,
+    holm,
+)
+from iaside.verdicts.shown import measured
+
+COLOURS = {"supported": "#dbe9f6", "contradicted": "#fbe0cf", "undecided": "#eeeeee"}
+
+
+def is_tested(row: Mapping) -> bool:
+    """Whether a row of `rules.gather` has a verdict, be it *undecided*."""
+    return not row["verdict"].startswith(NOT_TESTED)
+
+
+def in_short(rows: Iterable[Mapping]) -> str:
+    """What the verdicts of a study say together, in Markdown: first of all, how many may be wrong.
+
+    A verdict on a claim that lies exactly at its threshold is wrong in 5 % of studies, and on any
+    other claim in fewer; a number without an error cannot be wrong.
+    Source: methods 9.2 (Holm over the page).
+
+    >>> from iaside.estimate import Estimate
+    >>> from iaside.verdicts.rules import as_document, decide, gather
+    >>> one = decide("src_mce", lambda _: Estimate(-0.6, 0.1, -0.8, -0.3, 19, "networks"))
+    >>> print(in_short(gather([as_document("correlation", [one])])).partition(":")[0])
+    **In short**
+    """
+    rows = list(rows)
+    tried = [row for row in rows if is_tested(row)]
+    counts, safe = count_verdicts(rows), holm(rows)
+    exact = sum(row["low"] is not None and row["low"] == row["high"] for row in tried)
+    against = [row for row in tried if row["verdict"] == CONTRADICTED]
+    lines = [
+        f"**In short**: of {len(rows)} claims this study tried {len(tried)}: "
+        f"**{counts[SUPPORTED]}** are supported, **{len(against)}** contradicted, "
+        f"**{counts[UNDECIDED]}** undecided; {counts[NOT_TESTED]} it could not test. Of the "
+        f"verdicts {exact} rest on numbers without an error; of the other {len(tried) - exact}, up "
+        f"to {RISK * (len(tried) - exact):.1f} are to be expected to be wrong ({RISK:.0%} each, if "
+        f"every claim lay exactly at its threshold). *Contradicted* survives Holm's correction "
+        f"over the whole page for **{len(safe)}** of {len(against)}."
+    ]
+    near = (
+        "Close to the threshold (a limit lies within a tenth of its half-width of what it is "
+        "compared with, so that another draw may turn the verdict)"
+    )
+    groups = {
+        "Contradicted, also after Holm's correction": [r for r in against if r["id"] in safe],
+        "Contradicted, but not after it": [r for r in against if r["id"] not in safe],
+        near: [r for r in tried if r["close"]],
+    }
+    for title, some in groups.items():
+        if some:
+            lines += [f"\n{title}:\n", *(f"* {_told(row)}" for row in some)]
+    return "\n".join(lines)
+
+
+def _told(row: Mapping) -> str:
+    where = f", on {row['data']}" if row["data"] else ""
+    numbers = f"{measured(row, row["unit"])}, claimed {row['claimed']}{where}"
+    return f"{row['statement']} *{row['verdict']}*: {numbers}"
+
+
+def table_of_tested(rows: Iterable[Mapping]) -> pd.DataFrame:
+    """A line for each claim with a verdict: what was measured, on what, and what was claimed."""
+    rows = list(rows)
+    safe = holm(rows)
+    lines = []
+    for row in filter(is_tested, rows):
+        notes = [row["note"]] if row["note"] else []
+        if row["verdict"] == CONTRADICTED and row["id"] not in safe:
+            notes.append("not after Holm's correction over the page")
+        if row["verdict"] == UNDECIDED and (missing := _missing(row)):
+            notes.append(missing)
+        lines.append({
+            "verdict": row["verdict"], "claim": row["statement"], "measured": measured(row, row["unit"]),
+            "claimed": row["claimed"], "data": row["data"], "claimed for": row["claimed_on"],
+            "what was measured": row["statistic"], "note": "; ".join(notes),
+            "source": row["source"],
+        })  # fmt: skip
+    columns = ["verdict", "claim", "measured", "claimed", "data", "claimed for",
+               "what was measured", "note", "source"]  # fmt: skip
+    return pd.DataFrame(lines, columns=columns)
+
+
+def table_of_recorded(runs: Mapping[str, Mapping], rows: Iterable[Mapping]) -> pd.DataFrame:
+    """A line for each claim that a recorded run has a verdict on, and the verdict of this study.
+
+    runs: as `recorded.runs` returns them; rows: of this study.
+    """
+    here = {row["id"]: row["verdict"].partition(":")[0] for row in rows}
+    lines = [
+        {"run": name, "claim": row["statement"], "verdict": row["verdict"], "here": here[row["id"]],
+         "measured": measured(row, row["unit"]), "claimed": row["claimed"], "data": row["data"]}
+        for name, run in runs.items() for row in run["rows"]
+    ]  # fmt: skip
+    columns = ["run", "claim", "verdict", "here", "measured", "claimed", "data"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def table_of_untested(rows: Iterable[Mapping]) -> pd.DataFrame:
+    """A line for each claim that this study could not test: what it needs, and what will bring it.
+
+    *Until* is said of claims that no study of this project can decide yet, *cannot* of those that
+    none will.
+    """
+    lines = [
+        {"claim": row["statement"], "claimed": row["claimed"], "needs": row["needs"],
+         "for want of": _missing(row), "source": row["source"]}
+        for row in rows if not is_tested(row)
+    ]  # fmt: skip
+    return pd.DataFrame(lines, columns=["claim", "claimed", "needs", "for want of", "source"])
+
+
+def _missing(row: Mapping) -> str:
+    """What no study has yet or ever, "" where some study in studies/ decides the claim."""
+    return next((f"{word}: {row[word]}" for word in ("until", "cannot") if row[word]), "")
+
+
+def styled(frame: pd.DataFrame, name: str):
+    """A table of claims as the page shows it: verdicts in colour, text at the top left."""
+    verdicts = [column for column in ("verdict", "here") if column in frame]
+    style = frame.style.set_uuid(name).hide(axis="index")
+    style = style.map(lambda v: f"background-color: {COLOURS.get(v, 'none')}", subset=verdicts)
+    return style.set_properties(
+        **{"text-align": "left", "vertical-align": "top", "white-space": "normal"}
+    )

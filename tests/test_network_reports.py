@@ -1,0 +1,155 @@
+"""The reports on many networks, on made-up tables with a planted answer."""
+
+import shutil
+
+import numpy as np
+import pytest
+from made_up import report
+from made_up_networks import MODELS, NAMES, N, make_networks
+
+from iaside.tables import CLEAN_CUT, TABLES, Condition, Responses
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return make_networks(tmp_path_factory.mktemp("networks"))
+
+
+def test_a_score_that_predicts_robustness_is_supported(project):
+    found, metrics = report(project, "50_correlation", models=MODELS)
+    for claim in ("src_mce", "src_adversarial", "src_adversarial_t2", "src_corruptions"):
+        row = found[claim]
+        assert row["value"] < -0.9 and row["verdict"] == "supported", claim
+        assert (row["n"], row["unit"], row["data"]) == (9, "networks", "ImageNet photographs")
+    assert found["high_bands_fragile"]["verdict"] == "supported"
+    assert {p["part"] for p in found["low_frequency_attacks"]["parts"]} == set(NAMES)
+    assert len(found["src_adversarial"]["parts"]) == 4, "fgsm and pgd at the papers' strengths"
+    assert found["beta_075_best"]["verdict"] != "supported", "here every beta does as well"
+    assert metrics["src_mce"]["spearman"]["independent"] == 9
+    assert len(set(metrics["families"].values())) == 9
+    table = (project / "results/correlation/correlations.csv").read_text()
+    assert "clean accuracy" in table and "low-pass accuracy" in table
+
+
+def test_claims_about_architectures_are_judged_where_their_networks_are(project):
+    found = report(project, "55_architecture", models=MODELS, transformers=NAMES[-3:])[0]
+    assert found["parameter_count"]["verdict"] == "contradicted", "size decides here, by design"
+    for claim in ("transformers_more_robust", "transformers_cluster"):
+        assert found[claim]["verdict"] == "undecided" and found[claim]["value"] > 0
+        assert "n = 3 networks, 4 are needed" in found[claim]["note"]
+    assert found["efficientnet_over_older"]["verdict"] == "supported"
+    assert found["efficientnet_comparable"]["value"] < 0
+    assert found["shufflenet_robust"]["n"] == N
+    assert {p["part"] for p in found["shufflenet_adversarial"]["parts"]} == {"fgsm", "pgd"}
+
+
+def test_a_fourth_transformer_decides(project):
+    found = report(project, "55_architecture", models=MODELS, transformers=NAMES[-4:])[0]
+    assert found["transformers_more_robust"]["verdict"] == "supported"
+    assert found["transformers_more_robust"]["n"] == 4 == found["transformers_cluster"]["n"]
+
+
+def test_sizes_of_one_design_are_said_to_be_too_few_networks(project, capsys):
+    """Three sizes of two designs each: nothing is said of networks, and why is said."""
+    models = {m: {"name": f"vgg{k}" if k < 5 else f"resnet{k}"} for k, m in enumerate(NAMES[:7])}
+    found, metrics = report(project, "50_correlation", models=models)
+    assert set(metrics["families"].values()) == {"vgg", "resnet"}
+    assert metrics["src_mce_within_families"]["independent"] == 6
+    assert "within designs: 7 networks of 2 families, 6 of them" in found["src_mce"]["note"]
+    few = {m: {"name": f"vgg{k}"} for k, m in enumerate(NAMES[:4])}
+    found = report(project, "50_correlation", models=few)[0]
+    for claim in ("src_mce", "src_adversarial", "beta_075_best"):
+        assert found[claim]["verdict"] == "undecided", claim
+    assert "4 independent networks, 5 are needed" in found["src_mce"]["note"]
+
+
+def test_images_without_a_usable_gradient_are_left_out_of_the_reports_and_said(project, capsys):
+    path = project / "results/robustness/tables/alexnet.npz"
+    whole, r = path.read_bytes(), Responses.load(path)
+    row = r.row(Condition("pgd", 0.2))
+    for t in TABLES:
+        r.tables[t][row, :3] = 1.0 if t == "no_gradient" else np.nan
+    r.save(path)
+    some = {name: MODELS[name] for name in NAMES[:5]}
+    capsys.readouterr()
+    found = report(project, "55_architecture", models=some)[0]
+    said = "alexnet: 3 of 12 images gave no usable gradient under pgd 0.2: left out, not robust"
+    assert said in capsys.readouterr().out
+    parts = {p["part"]: p["n"] for p in found["shufflenet_adversarial"]["parts"]}
+    assert parts == {"fgsm": N, "pgd": N - 3}, "the images that every network was attacked on"
+    report(project, "50_correlation", models=some)
+    assert said in capsys.readouterr().out
+    path.write_bytes(whole)
+
+
+def test_matching_is_judged_over_corruptions_and_networks(project, monkeypatch):
+    from IPython import display
+
+    said = []
+    monkeypatch.setattr(display, "display", lambda shown: said.append(getattr(shown, "data", "")))
+    found, metrics = report(project, "58_match", models=MODELS)
+    assert set(found) >= {"profile_predicts_loss", "profile_beats_score"}
+    assert found["profile_beats_score"]["n"] == len(NAMES)
+    groups = ["sensor noise", "blur", "weather", "digital"]
+    for choices in metrics["choices"].values():
+        assert {g: c["best"] for g, c in choices.items()} == dict.fromkeys(groups, NAMES[-1])
+    # The lean decides what is lost, by design, and the score tells it; accuracy is the same.
+    told = metrics["methods"]
+    assert told["score"]["low"] > 0.9 and told["clean accuracy"]["low"] < 0
+    (recommended,) = (words for words in said if "Recommended by" in words)
+    assert "score" in recommended and "accuracy" not in recommended.partition("**,")[0]
+    assert not any("better by" in words for words in said)
+
+
+def test_no_network_is_recommended_by_a_method_that_did_not_predict(project, monkeypatch, tmp_path):
+    """The same losses, dealt out to other networks: no profile, score or accuracy tells them."""
+    from IPython import display
+
+    for path in ("worths", "robustness"):
+        shutil.copytree(project / f"results/{path}", tmp_path / f"results/{path}")
+    (tmp_path / "params.yaml").write_text("")
+    (tmp_path / "data/images/photographs").mkdir(parents=True)
+    names, tables = NAMES[:4], tmp_path / "results/robustness/tables"
+    for name, other in zip(names, (NAMES[2], NAMES[0], NAMES[3], NAMES[1]), strict=True):
+        shutil.copy(project / f"results/robustness/tables/{other}.npz", tables / f"{name}.npz")
+    said = []
+    monkeypatch.setattr(display, "display", lambda shown: said.append(getattr(shown, "data", "")))
+    _, metrics = report(tmp_path, "58_match", models={name: MODELS[name] for name in names})
+    assert not any(found["low"] > 0 for found in metrics["methods"].values())
+    assert any("No method can be recommended" in words for words in said)
+    (compared,) = (words for words in said if "bare energy" in words)
+    low, high = (metrics["over_energy"][end] for end in ("low", "high"))
+    word = "better" if low > 0 else "worse" if high < 0 else "no difference can be told"
+    assert f"**{word}**" in compared
+
+
+def test_an_own_deployment_is_matched_and_unpaired_files_are_refused(project, capsys):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for folder in ("clean", "degraded"):
+        (project / "phone" / folder).mkdir(parents=True)
+        for k in range(3):
+            pixels = rng.integers(0, 255, (40, 40, 3)).astype("uint8")
+            Image.fromarray(pixels).save(project / "phone" / folder / f"{k}.png")
+    capsys.readouterr()
+    report(project, "58_match", models=MODELS, images="phone")
+    plain = capsys.readouterr().out
+    path = project / f"results/robustness/tables/{NAMES[0]}.npz"
+    whole, r = path.read_bytes(), Responses.load(path)
+    r.conditions.insert(1, CLEAN_CUT)  # of the smaller cut, which the user's photographs are not
+    tables = {t: np.insert(rows, 1, rows[0] + (t == "log_likelihood"), axis=0)
+              for t, rows in r.tables.items()}  # fmt: skip
+    Responses(r.conditions, tables, r.clean_energy, np.insert(r.change_energy, 1, 0, axis=0),
+              r.provenance).save(path)  # fmt: skip
+    report(project, "58_match", models=MODELS, images="phone")
+    path.write_bytes(whole)
+    one, other = (out.partition("predicted log-likelihood")[2].splitlines()[: 1 + len(NAMES)]
+                  for out in (plain, capsys.readouterr().out))  # fmt: skip
+    assert len(one) == 1 + len(NAMES) and one == other
+    (project / "phone/degraded/2.png").unlink()
+    with pytest.raises(ValueError, match=r"the same names: 2 \(1 in all\)"):
+        report(project, "58_match", models=MODELS, images="phone")
+    (project / "phone/degraded/2.heic").touch()  # a name, but no picture
+    with pytest.raises(ValueError, match="degraded: 1 files left out.*1 .heic"):
+        report(project, "58_match", models=MODELS, images="phone")

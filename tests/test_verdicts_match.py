@@ -1,0 +1,113 @@
+"""Verdicts on matching profiles to deployments, in planted populations whose answer is known."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from iaside.estimate import Estimate
+from iaside.robustness import predicted_loss, predicted_losses
+from iaside.verdicts import match as verdicts
+
+K, C, R = 8, 15, 60
+
+
+def losses(seed=0, k=K, c=C, noise=0.2, shift=1.0):
+    """Losses of networks under corruptions, on resamples; each has an effect of its own."""
+    rng = np.random.default_rng(seed)
+    truth = shift * rng.normal(size=(k, 1)) + rng.normal(size=(1, c)) + rng.normal(size=(k, c))
+    images = noise * rng.normal(size=(k, c, R))
+    return truth[..., None] + np.concatenate([np.zeros((k, c, 1)), images], axis=2)
+
+
+def some(values, noise=0.3, seed=9):
+    return values + noise * np.random.default_rng(seed).normal(size=(*values.shape[:2], 1))
+
+
+def test_a_prediction_of_the_losses_is_supported_and_its_opposite_contradicted():
+    truth = losses()
+    record = verdicts.profile_predicts_loss(some(truth), truth, range(K), 24, "so planted", "toys")
+    assert record["verdict"] == "supported" and (record["n"], record["unit"]) == (K, "networks")
+    assert record["data"] == "toys" and record["note"].endswith("one draw; so planted")
+    expected = stats.spearmanr(some(truth)[..., 0].ravel(), truth[..., 0].ravel()).statistic
+    assert record["value"] == pytest.approx(expected)
+    turned = verdicts.profile_predicts_loss(-some(truth), truth, range(K), 24)
+    assert turned["verdict"] == "contradicted"
+
+
+def test_four_families_decide_nothing_and_say_so():
+    truth, families = losses(), list("aabbccdd")
+    for record in (
+        verdicts.profile_predicts_loss(truth, truth, families, 24),
+        verdicts.profile_beats_score(truth, truth, truth[:, 0], families, 24),
+    ):
+        assert record["verdict"] == "undecided"
+        assert "4 independent networks, 5 are needed" in record["note"]
+
+
+def test_what_all_networks_share_by_chance_of_the_corruptions_is_no_support():
+    """Every network has the losses of the first: more of them say nothing new of corruptions.
+
+    A prediction that has nothing to do with them orders 15 corruptions by chance, all networks in
+    the same way: over networks alone limits would have no width.
+    """
+    wrong = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        truth, guess = (np.tile(rng.normal(size=(1, C, 1)), (K, 1, 3)) for _ in range(2))
+        tiny = 1e-3 * rng.normal(size=(K, C, 1))
+        record = verdicts.profile_predicts_loss(guess + tiny, truth + tiny[::-1], range(K), 24)
+        wrong += record["verdict"] != "undecided"
+    assert wrong <= 7, "5 % of 60, and two standard deviations"
+
+
+def test_the_profile_beats_a_score_that_says_nothing_and_loses_to_one_that_says_all():
+    truth = losses(c=9, k=10)
+    score = -truth[..., :].mean(1)  # high where the losses are small
+    blind = np.random.default_rng(1).normal(size=(10, 1)) + np.zeros((1, R + 1))
+    record = verdicts.profile_beats_score(some(truth), truth, blind, range(10), 24)
+    assert record["verdict"] == "supported"
+    noise = np.random.default_rng(2).normal(size=truth.shape[:2])[..., None] + np.zeros(R + 1)
+    record = verdicts.profile_beats_score(-truth + noise, truth, score, range(10), 24)
+    assert record["verdict"] == "contradicted" and record["value"] < -0.5
+    own = [stats.spearmanr((-truth + noise)[:, c, 0], truth[:, c, 0]).statistic for c in range(9)]
+    rival = [stats.spearmanr(-score[:, 0], truth[:, c, 0]).statistic for c in range(9)]
+    assert record["value"] == pytest.approx(np.mean(own) - np.mean(rival))
+
+
+def test_a_choice_among_networks_is_tested_within_corruptions():
+    """What differs between corruptions alone orders losses, and no networks."""
+    truth = losses()
+    easy = truth.mean(0, keepdims=True) + 0.01 * losses(5)
+    assert verdicts.order_at_levels(easy, truth, 24)(0.95).low > 0
+    found = verdicts.choice_at_levels(easy, truth, 24)(0.95)
+    assert found.low < 0 < found.high and found.unit == "corruptions" and found.n == C
+    told = verdicts.choice_at_levels(some(truth), truth, 24)(0.95)
+    assert 0 < told.low < told.value < told.high <= 1
+    rival = verdicts.order_at_levels(easy, truth, 24, rival=truth)(0.95)
+    assert rival.high < 0
+    alike = np.ones((3, C, 5))
+    assert np.isnan(verdicts.choice_at_levels(alike, truth[:3, :, :5], 24)(0.95).low)
+
+
+def test_two_draws_add_up_in_quadrature():
+    one = Estimate(1.0, 3.0, -2.0, 5.0, 9, "networks")
+    other = Estimate(1.0, 4.0, -3.0, 4.0, 15, "corruptions")
+    both = verdicts.in_quadrature(lambda level: one, lambda level: other)(0.95)
+    assert (both.se, both.low, both.high) == (5.0, -4.0, 6.0) and both.n == 9
+
+
+def test_losses_are_refused_where_they_are_of_different_resamples():
+    with pytest.raises(ValueError, match="give both on the same resamples"):
+        verdicts.pooled(np.ones((3, 4, 5)), np.ones((3, 4, 6)))
+
+
+def test_predicted_losses_are_those_of_the_mean_profile():
+    rng = np.random.default_rng(0)
+    values, survival = rng.normal(size=(4, 20)), rng.random((3, 4, 20))
+    found = predicted_losses(values, survival)
+    expected = predicted_loss(values.mean(1), survival.mean(2))
+    assert found[:, 0] == pytest.approx(expected)
+    again = predicted_losses(values, survival[:2])
+    assert found[:2] == pytest.approx(again), "the same resamples"
+    spread = found[:, 1:].std(1)
+    assert (spread > 0.1 * np.abs(expected)).any() and spread.max() < 2
