@@ -632,8 +632,9 @@ def _quantiles(
     low, high = (_between(ordered, share) for share in (held, 1 - held))
     if held > tail:
         out = theory(tail) / theory(held)
-        low, high = (np.where(x * sign > 0, x * out, x / out)
-                     for x, sign in ((low, -1), (high, 1)))  # fmt: skip
+        with np.errstate(invalid="ignore"):  # 0 times infinity, where a tail underflows
+            low, high = (np.where(x * sign > 0, x * out, x / out)
+                         for x, sign in ((low, -1), (high, 1)))  # fmt: skip
     return low, high
 
 

@@ -174,7 +174,7 @@ def test_a_distance_of_equal_sids_is_not_mistaken_for_one(n_images, noise):
         above += found.low > 0
         plainly_above += plain.low > 0
         estimates.append(found.value)
-    assert above <= 0.05 * repeats < 0.15 * repeats < plainly_above
+    assert above <= 0.05 * repeats < 0.1 * repeats < plainly_above
     assert np.mean(estimates) > 0.02, "the estimate is biased upwards, and not corrected"
 
 
