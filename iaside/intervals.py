@@ -17,7 +17,7 @@ from scipy.special import ndtr, ndtri, stdtrit
 
 from iaside.clean import may_be_zero, wilson
 from iaside.estimate import Estimate
-from iaside.rounding import flat, total_worth
+from iaside.rounding import total_worth
 
 Levels = Callable[[float], Estimate]  # a level, such as .95 -> the estimate with these limits
 # With fewer of them limits are NaN, and nothing is decided (methods 9.2).
@@ -447,37 +447,6 @@ def crossed_difference(
     return _crossed(difference, variances, sizes - 1, sizes.min(), n_images, level, unit)
 
 
-def crossed_slope(
-    x: ArrayLike, scores: ArrayLike, n_images: int, level: float = 0.95, unit: str = "trainings"
-) -> Estimate:
-    """Return the least-squares slope of a score against x over networks, limits as in
-    `crossed_mean`.
-
-    Over networks the standard error is HC3's, about that of leaving out one network at a time,
-    with Student's quantile at K - 2: seeds may scatter more at one x than at another. Where one
-    network alone decides, the limits are NaN. n is the number of networks.
-
-    Shapes: x (K,), one number per network; scores (K, 1 + R) as `resampled_scores` gives them.
-    Errors: ValueError for unequal lengths, or an x that does not vary.
-
-    >>> scores = np.repeat([[0.0], [1.1], [1.9], [3.1], [3.9]], 9, axis=1)
-    >>> f"{crossed_slope([0, 1, 2, 3, 4], scores, 9):.2f}"
-    '0.98 [0.85, 1.11], n = 5 trainings'
-    """
-    x, scores = np.asarray(x, dtype=float), np.asarray(scores, dtype=float)
-    if len(x) != len(scores):
-        raise ValueError(f"{len(x)} values of x for {len(scores)} networks; give one to each")
-    if len(x) == 0 or flat(x[None])[0]:
-        raise ValueError(f"a slope needs at least two different x, got {x.tolist()}")
-    design = np.stack([np.ones(len(x)), x], axis=1)
-    solve = np.linalg.pinv(design)  # (2, K)
-    free = 1 - np.einsum("kp,pk->k", design, solve)  # of each network: 1 - leverage
-    residuals = scores[:, 0] - design @ (solve @ scores[:, 0])
-    alone = len(x) < 3 or free.min() < 1e-9
-    variance = np.nan if alone else (solve[-1] ** 2 * (residuals / free) ** 2).sum()
-    return _crossed(solve[-1] @ scores, variance, len(x) - 2, len(x), n_images, level, unit)
-
-
 def _crossed(found, variance, df, n, n_images, level, unit):
     """The value found on the photographs and on resamples of them, (1 + R,), with its limits.
 
@@ -540,35 +509,6 @@ def percentile_interval(
     low, high = np.quantile(rows[1:], [_tail_of(level), 1 - _tail_of(level)], axis=0)
     low, high = np.minimum(low, rows[0]), np.maximum(high, rows[0])
     return Estimate(rows[0], rows[1:].std(0, ddof=1), low, high, n, unit)
-
-
-def repeated_intervals(
-    psi: ArrayLike, statistic: Callable, size: int, n_draws: int = 500, level: float = 0.95,
-    n_resamples: int = 500, seed: int = 0,
-) -> Estimate:
-    """Return `interval` for many samples of the images, to see whether it keeps its promise.
-
-    Each sample draws `size` images with replacement from `psi` (M, N), which is then the whole
-    population: the truth is statistic(psi.mean(1)), without an error of its own. The fields are
-    those of `interval` with the draws on a last axis, (..., n_draws).
-
-    Raises ValueError for a size below 5 or no draw, and as `interval`.
-
-    >>> psi = np.random.default_rng(0).normal(size=(2, 30))
-    >>> repeated_intervals(psi, lambda mean: mean, size=10, n_draws=7).se.shape
-    (2, 7)
-    """
-    psi = per_image(psi, least=1)
-    if size < LEAST["photographs"] or n_draws < 1:
-        raise ValueError(
-            f"intervals need samples of at least {least('photographs')} images and one draw; "
-            f"got size={size!r} and n_draws={n_draws!r}"
-        )
-    drawn = np.random.default_rng([seed, size]).integers(psi.shape[1], size=(n_draws, size))
-    found = [interval(psi[:, d], statistic, level, n_resamples, k) for k, d in enumerate(drawn)]
-    return Estimate(
-        *(np.stack(field, axis=-1) for field in zip(*found, strict=True)), size, "photographs"
-    )
 
 
 def _stacked(psi, others, statistic):

@@ -16,7 +16,6 @@ from iaside.intervals import (
     bootstrap,
     crossed_difference,
     crossed_mean,
-    crossed_slope,
     distance_at_levels,
     draws,
     interval,
@@ -330,8 +329,6 @@ def test_errors_name_the_value():
     errors_of(lambda: mean_interval(psi, unit="cats"), "unit='cats' is not known; choose one of")
     errors_of(lambda: resampled_scores([psi, psi[:, :9]], mean_of), r"photographs, got \[9, 10\]")
     errors_of(lambda: resampled_scores([], mean_of), r"same photographs, got \[\]")
-    errors_of(lambda: crossed_slope([1, 2], np.ones((3, 9)), 9), "2 values of x for 3 networks")
-    errors_of(lambda: crossed_slope([1, 1], np.ones((2, 9)), 9), "two different x")
 
 def test_nonuniformity_is_held_by_its_interval_and_zero_for_equal_bands():
     rng = np.random.default_rng(0)
@@ -534,15 +531,6 @@ def test_coverage_of_a_crossed_difference(world, sizes):
         assert find(np.random.default_rng(0)).low == pytest.approx(1)
 
 
-@pytest.mark.parametrize("world", WORLDS)
-def test_coverage_of_a_crossed_slope(world):
-    x = np.repeat([0.0, 1.0, 2.0, 3.0], 3)
-    share = covered(
-        lambda rng: crossed_slope(x, planted(rng, 12, 24, *WORLDS[world], mean=x / 2), 24), 0.5
-    )
-    assert share > 0.92 or world == "photographs alone"  # which have no slope: exact, to rounding
-
-
 def test_networks_of_one_photograph_more_do_not_count_as_more_photographs():
     """Limits over networks do not shrink with photographs, nor those over these with networks."""
     reach = {}
@@ -573,21 +561,6 @@ def test_crossed_limits_of_networks_alone_are_the_textbooks():
         reach = np.hypot(one.high - one.value, other.high - other.value)
         gap = one.value - other.value
         assert [two.low, two.high] == pytest.approx([gap - reach, gap + reach]) and two.n == 6
-
-
-def test_slope_by_hand_and_hc3():
-    x, y = np.array([0.0, 1.0, 2.0, 5.0]), np.array([0.0, 1.5, 1.0, 4.0])
-    found = crossed_slope(x, np.repeat(y[:, None], 9, axis=1), 24)
-    fit = stats.linregress(x, y)
-    assert found.value == pytest.approx(fit.slope)
-    centred = x - x.mean()
-    leverage = 1 / 4 + centred**2 / (centred @ centred)
-    residual = (y - fit.intercept - fit.slope * x) / (1 - leverage)
-    se = np.sqrt((centred**2 * residual**2).sum()) / (centred @ centred)
-    assert found.se == pytest.approx(se)
-    assert found.high - found.value == pytest.approx(stats.t.ppf(0.975, 2) * se)
-    alone = crossed_slope([0.0, 0.0, 0.0, 1.0], np.repeat(y[:, None], 9, axis=1), 24)
-    assert np.isnan(alone.low), "the one network at x = 1 has no residual of its own"
 
 
 def test_resamples_are_the_same_for_all_networks_and_too_few_photographs_say_nothing():

@@ -38,7 +38,8 @@ def attempt(part: str, k: int, seed: int, place: Path) -> dict:
     except subprocess.TimeoutExpired:
         found["hangs"] = 1
     else:
-        if k == 0 and unclear(said):
+        # Python shows where an error came from; what it says itself is the last line.
+        if k == 0 and (unclear(said.strip().splitlines()[-1]) or "asyncio" in said):
             found |= {"unclear": 1, "what": said[-300:]}
         elif k and started.returncode:
             found |= {"lost": 1, "what": said[-300:]}
