@@ -10,6 +10,8 @@ PDF, ...) it is the caller's alone, `axis.figure`, and gone when nothing holds i
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -58,7 +60,19 @@ STYLE = (
     | {"axes.prop_cycle": cycler(color=sns.color_palette("colorblind")), "figure.dpi": 110,
        "savefig.bbox": "tight", "figure.constrained_layout.use": True}
 )  # fmt: skip
-in_style = mpl.rc_context(STYLE)
+@contextmanager
+def _styled():
+    """Set what `STYLE` names and put only that back: a backend that is loaded inside, as a
+    notebook's with its first figure, sets what must stay."""
+    before = {key: mpl.rcParams[key] for key in STYLE}
+    mpl.rcParams.update(STYLE)
+    try:
+        yield
+    finally:
+        mpl.rcParams.update(before)
+
+
+in_style = _styled()  # a decorator
 
 
 class StyledFigure(Figure):

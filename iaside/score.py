@@ -209,7 +209,7 @@ def score_estimate(
 
     >>> psi = np.random.default_rng(0).normal(size=(3, 50)) + [[3.0], [1.0], [0.0]]
     >>> print(score_estimate(psi, kind="tight"))
-    0.73 [0.67, 0.81], n = 50 photographs
+    0.73 [0.66, 0.81], n = 50 photographs
     >>> score_estimate(psi - [[0.0], [1.0], [0.0]]) is None
     True
     """

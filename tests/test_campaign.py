@@ -98,7 +98,7 @@ STAGE = """
 import os, subprocess, sys, time
 from pathlib import Path
 
-stage, first = sys.argv[-1], "-f" in sys.argv
+stage, first = sys.argv[-1], not Path(".dvc/begun").exists()
 Path(".partial/corrupted-a").mkdir(parents=True, exist_ok=True)
 Path(".partial/corrupted-a/kept.npz").write_text("kept")
 left = Path(f"half.{os.getpid()}")

@@ -131,6 +131,8 @@ CALLS = GRADIENTS | {
         e := ia.Explanation(ia.Worths({"v": TABLE}, {}), bias="none"), e.src(beta=[0.5, 0.9]).low,
         e.sid.low, e.psi.high][1:]),
     "correlation": lambda *_: np.array([*ia.correlation(TABLE[0], TABLE[1])]),
+    "score_estimate": lambda *_: np.array([*ia.score_estimate(TABLE[:3], bias="none")]),
+    "sid_estimate": lambda *_: np.array([*ia.sid_estimate(TABLE[:3], bias="none")]),
     "errors": lambda *_: np.asarray(ia.mean_prediction_error(
         1 / (1 + TABLE[0] ** 2), 1 / (2 + TABLE[1:3] ** 2)
     )),

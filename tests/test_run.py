@@ -605,3 +605,19 @@ def test_index_lists_the_present_study_and_nothing_stale(tmp_path, monkeypatch):
     assert "http" not in page.replace("http-equiv", "")
     assert run.main(["--index"]) == 0
     assert (tmp_path / "results/index.html").read_text() == page
+
+
+def test_every_figure_of_a_notebook_is_in_its_page(tmp_path, monkeypatch):
+    """Each cell that draws shows its figure below itself, whichever drew first."""
+    setup = ("import pandas as pd\nfrom iaside import plots\nplots.use_style()\n"
+             "frame = pd.DataFrame({'model': 'a', 'band': [0, 1], 'psi': [1.0, 2.0],"
+             " 'psi_low': 0.5, 'psi_high': 2.5})")  # fmt: skip
+    draw = "_ = plots.importance(frame, 'psi')"
+    cells = [parameters("seed = 0"), ("code", setup), *[("code", draw)] * 3]
+    project(tmp_path, importance=notebook(*cells))
+    monkeypatch.chdir(tmp_path)
+    assert run.main(["20_importance"]) == 0
+    made = json.loads((tmp_path / "results/importance/report.ipynb").read_text())
+    pictures = [sum("image/png" in out.get("data", {}) for out in cell["outputs"])
+                for cell in made["cells"] if cell["source"] == draw or draw in cell["source"]]  # fmt: skip
+    assert pictures == [1, 1, 1]
