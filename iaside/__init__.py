@@ -40,6 +40,7 @@ _HOME = {  # public name -> its module
     "only_one_in": "shapley",
     "spectral_importance": "score",
     "robustness_score": "score",
+    "Estimate": "estimate",
     "score_estimate": "score",
     "sid_estimate": "score",
     "centroid": "score",

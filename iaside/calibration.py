@@ -165,9 +165,12 @@ def find_differences(
 
     def find(index: np.ndarray, seed: int) -> Estimate:
         pair = first[:, index], second[:, index]
-        return paired_interval(
+        found = paired_interval(
             *pair, lambda mean: values_and_scores(mean, beta), n_resamples=n_resamples, seed=seed
         )
+        none = [np.zeros(len(first), bool), np.full(len(first), any(map(no_sid, pair)))]
+        none += [np.array([any(no_score(v, beta, kind) for v in pair) for kind in SCORES])]
+        return _without(found, np.concatenate(none))
 
     return find
 

@@ -74,6 +74,12 @@ class Estimate:
         se = self.se * abs(factor)
         return replace(self, value=self.value * factor, se=se, low=low, high=high)
 
+    def __rsub__(self, other: float) -> Estimate:
+        return -self + other
+
+    def __truediv__(self, divisor: float) -> Estimate:
+        return self * (1 / divisor)
+
     __rmul__, __radd__ = __mul__, __add__
 
     def within(self, lowest: ArrayLike, highest: ArrayLike) -> Estimate:

@@ -14,7 +14,7 @@ from scipy import stats
 
 from iaside.clean import may_be_zero
 from iaside.estimate import Estimate
-from iaside.intervals import evaluate, finite, interval, least, per_image
+from iaside.intervals import check_level, evaluate, finite, interval, least, per_image
 from iaside.rounding import ROUNDING, total_worth
 
 SCORES = {  # kind -> how robustness_score is asked for it
@@ -214,6 +214,7 @@ def score_estimate(
     True
     """
     check_bias(bias)
+    check_level(level)
     if bias == "corrected" and no_score(psi, beta, kind):
         return None
     ends = score_range(len(psi), beta, kind)
@@ -233,6 +234,7 @@ def sid_estimate(
     0.8 [0.7, 0.8], 0.2 [0.2, 0.3], 0.0 [0.0, 0.0]
     """
     check_bias(bias)
+    check_level(level)
     if bias == "corrected" and no_sid(psi):
         return None
     return interval(psi, spectral_importance, level).within(0, 1)

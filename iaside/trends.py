@@ -7,7 +7,7 @@ with fewer than three trainings there are none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from iaside.content import by_content
 from iaside.correlation import coefficient
 from iaside.estimate import Estimate
 from iaside.intervals import Levels, crossed_mean, interval, mean_interval, resampled_scores
-from iaside.score import entropy, robustness_score, spectral_importance
+from iaside.score import entropy, no_sid, robustness_score, spectral_importance
 from iaside.shapley import shapley_values
 from iaside.zoo import FACTORS, SHARED, Profile
 
@@ -192,6 +192,22 @@ def high_part(mean: ArrayLike) -> np.ndarray:
     """
     size = np.abs(mean)
     return size[-(len(size) // 2) :].sum(0) / size.sum(0)
+
+
+def unclear(networks: Iterable[Profile]) -> str:
+    """Why scores of networks are biased, in words: not all show which band is the weakest.
+
+    "" where all do (`score.no_sid`). Networks whose profile is only larger would else seem to have
+    another score.
+
+    >>> from iaside.tables import Worths
+    >>> even = Worths({"log_likelihood": np.eye(8, 9)}, {})
+    >>> unclear([Profile("a", {}, [1], {1: even})])
+    'which band is the weakest is not clear in 1 of 1 networks'
+    """
+    untold = [bool(no_sid(game(p))) for p in networks]
+    said = f"which band is the weakest is not clear in {sum(untold)} of {len(untold)} networks"
+    return said if any(untold) else ""
 
 
 ACCURACY = Score(lambda p: p.answers["correct"][-1][None], lambda mean: mean[0])

@@ -17,6 +17,7 @@ def values(settings, epoch):
     """Low bands first; label noise flattens and shrinks; more images lean to low bands."""
     steep = 0.6 * settings["fraction"] ** 0.2 * (1 - settings["noise"])
     final = 4 * np.exp(-steep * np.arange(M)) * (1 - settings["noise"])
+    final[-1] -= 0.6 * (1 - settings["noise"])  # clearly the weakest: else there is no score
     progress = 1 / (1 + np.exp(np.arange(M) * 0.8 + 0.5 - epoch))
     return final * (progress if settings["every"] else 1)
 

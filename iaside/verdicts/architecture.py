@@ -99,8 +99,9 @@ def transformers_more_robust(
 ) -> dict:
     """Judge whether vision transformers have a higher signed score than ConvNets.
 
-    A statement on networks: limits allow for other networks (Welch) and other photographs. Each
-    family counts once, with its mean; it takes 4 of them a group.
+    A statement on networks: limits allow for other networks, each group with its own degrees of
+    freedom, and other photographs. Each family counts once, with its mean; it takes 4 of them a
+    group.
     """
     sides = [list(group.values()) for group in (transformers, convnets)]
     scores = resampled_scores(sides[0] + sides[1], _signed(beta))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from iaside.trends import Cells, signed_src
-from iaside.verdicts.rules import decide
+from iaside.trends import Cells, signed_src, unclear
+from iaside.verdicts.rules import decide, withheld
 
 
 def more_data_more_robust(
@@ -17,4 +17,7 @@ def more_data_more_robust(
     without any.
     """
     parts = {family: signed_src(beta).rise(cells) for family, cells in found.items()}
-    return decide("more_data_more_robust", parts, data=data) if parts else None
+    ends = [p for cells in found.values() for k in (min(cells), max(cells)) for p in cells[k]]
+    parts = {family: withheld(part, unclear(ends)) for family, part in parts.items()}
+    note = unclear(ends)
+    return decide("more_data_more_robust", parts, note=note, data=data) if parts else None

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from iaside.intervals import Levels
-from iaside.trends import Learning, SecondStage, over_groups, over_seeds
-from iaside.verdicts.rules import decide
+from iaside.trends import Learning, SecondStage, over_groups, over_seeds, unclear
+from iaside.verdicts.rules import decide, withheld
 from iaside.zoo import Profile
 
 Groups = Mapping[str, Sequence[Profile]]
@@ -47,7 +47,11 @@ def second_stage_tradeoff(groups: Groups, stage: SecondStage | None, data: str =
 
     stage: `trends.second_stage` of the networks in the order of the groups.
     """
-    return decide("second_stage_tradeoff", changes(groups, stage), data=data) if groups else None
+    if not groups:
+        return None
+    why, parts = unclear(p for some in groups.values() for p in some), changes(groups, stage)
+    parts |= {name: withheld(part, why) for name, part in parts.items() if "SRC" in name}
+    return decide("second_stage_tradeoff", parts, note=why, data=data)
 
 
 def changes(groups: Groups, stage: SecondStage) -> dict[str, Levels]:

@@ -83,7 +83,7 @@ def untrained_uniform(
         for band, row in enumerate(values):
             parts[f"{name}, band {band}"] = (
                 _unsure(len(row), "initialisations") if may_be_zero(gain)
-                else partial(_mean_of_one, row / gain.mean(), unit="initialisations")
+                else partial(_share_of_gain, row, gain)
             )  # fmt: skip
         told += [] if may_be_zero(gain) else [name]
     refused = [f"no usable control of {name}: {why}" for name, why in (without or {}).items()]
@@ -260,8 +260,21 @@ def _unsure(n: int, unit: str = "photographs") -> Levels:
     return lambda level: Estimate.unsure(np.nan, n, unit)
 
 
-def _mean_of_one(row: np.ndarray, level: float, unit: str) -> Estimate:
-    return mean_interval(row[None], level, unit)[0]
+def _share_of_gain(row: np.ndarray, gain: np.ndarray, level: float) -> Estimate:
+    """The mean of initialisations over that of the gain of photographs, both with their errors.
+
+    A limit x is where the mean of row - x * gain is just told from 0 (Fieller 1954), the reach of
+    both parts, Student's each, in quadrature. NaN where the gain may be 0 at this level.
+    """
+    own, whole = (mean_interval(v[None], level, unit)[0]
+                  for v, unit in ((row, "initialisations"), (gain, "photographs")))  # fmt: skip
+    share, se = own.value / whole.value, own.se / whole.value
+    a, b = ((e.high - e.value) / whole.value for e in (own, whole))
+    if not b < 1:
+        return Estimate.unsure(share, len(row), "initialisations", se)
+    # x = share +- hypot(a, b x), as a quadratic in x
+    middle, reach = share / (1 - b**2), np.sqrt((b * share) ** 2 + a**2 * (1 - b**2)) / (1 - b**2)
+    return Estimate(share, se, middle - reach, middle + reach, len(row), "initialisations")
 
 
 def _linearity(values: ArrayLike) -> Levels:

@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+
+from iaside.estimate import Estimate
 from iaside.intervals import Levels
+from iaside.trends import unclear
 from iaside.twins import (
     KINDS,
     Couples,
@@ -19,7 +23,7 @@ from iaside.twins import (
     score_difference,
     share_of_wins,
 )
-from iaside.verdicts.rules import decide
+from iaside.verdicts.rules import decide, withheld
 from iaside.verdicts.shown import data_words
 
 LOW, HIGH, ALL = "low corruptions", "high corruptions", "all corruptions"
@@ -38,12 +42,14 @@ def adversarial_training_tradeoff(study: Treatments) -> dict | None:
 
 def augmentation_low_reliance(study: Treatments, beta: float = 0.75) -> dict | None:
     """Judge whether augmentation raises the signed SRC and loses accuracy on low corruptions."""
-    parts: Parts = {}
+    parts, note = {}, ""
     for d in study.data_sets:
         both = study.couples(d, ("none", 0.0, True), ("none", 0.0, False))
-        parts |= _of(d, "rise of SRC", both, score_difference, beta)
+        own = _of(d, "rise of SRC", both, score_difference, beta)
+        parts |= {name: withheld(part, _unclear(both)) for name, part in own.items()}
         parts |= _gain(study, d, "loss on low", both, LOW, sign=-1)
-    return _judge("augmentation_low_reliance", study, parts)
+        note = note or _unclear(both)
+    return _judge("augmentation_low_reliance", study, parts, note)
 
 
 def jafr_high_gain(study: Treatments, recommended: Sequence[float]) -> dict | None:
@@ -114,9 +120,12 @@ def jafr_less_low_than_pgd(
 ) -> dict | None:
     """Judge whether the signed SRC is lower with JaFR than with PGD training."""
     parts: Parts = {}
+    note = ""
     for d, both in _against_pgd(study, recommended):
-        parts |= _of(d, "", both, score_difference, beta)
-    return _judge("jafr_less_low_than_pgd", study, parts)
+        own = _of(d, "", both, score_difference, beta)
+        parts |= {name: withheld(part, _unclear(both)) for name, part in own.items()}
+        note = note or _unclear(both)
+    return _judge("jafr_less_low_than_pgd", study, parts, note)
 
 
 def jafr_large_lambda(study: Treatments, recommended: Sequence[float]) -> dict | None:
@@ -150,7 +159,11 @@ def _against_pgd(
 
 def _gain(study: Treatments, d, words: str, couples: Couples, *under: str, sign: int = 1) -> Parts:
     asked = [study.conditions[d].get(u, []) for u in under]
-    return _of(d, words, couples, accuracy_gain, *asked, sign=sign) if all(asked) else {}
+    if all(asked):
+        return _of(d, words, couples, accuracy_gain, *asked, sign=sign)
+    # A part that was not asked is missing, not fulfilled: the claim needs it.
+    nothing = Estimate.unsure(np.nan, 0, "trainings")
+    return {(d, f"{words} (not asked)".strip()): lambda level: nothing} if couples else {}
 
 
 def _of(d, words: str, couples: Couples, measure: Callable, *args, sign: int = 1) -> Parts:
@@ -160,7 +173,11 @@ def _of(d, words: str, couples: Couples, measure: Callable, *args, sign: int = 1
     return {(d, words): lambda level: sign * measure(couples, *args, level=level)}
 
 
-def _judge(claim: str, study: Treatments, parts: Parts) -> dict | None:
+def _unclear(couples: Couples) -> str:
+    return unclear(p for pair in couples for p in pair)
+
+
+def _judge(claim: str, study: Treatments, parts: Parts, note: str = "") -> dict | None:
     if not parts:
         return None
     several = len(study.data_sets) > 1
@@ -169,4 +186,4 @@ def _judge(claim: str, study: Treatments, parts: Parts) -> dict | None:
         for (d, words), part in parts.items()
     }
     data = data_words(*(d or study.images for d, _ in parts))
-    return decide(claim, named, data=data)
+    return decide(claim, named, note=note, data=data)

@@ -12,8 +12,8 @@ import numpy as np
 
 from iaside.estimate import Estimate
 from iaside.intervals import Levels
-from iaside.trends import ACCURACY, ENTROPY, HIGH, Cells, Score, readable
-from iaside.verdicts.rules import decide
+from iaside.trends import ACCURACY, ENTROPY, HIGH, Cells, Score, readable, unclear
+from iaside.verdicts.rules import decide, withheld
 
 LEVELS = 3  # of noise: two have a difference, and no trend
 Families = Mapping[str, Cells]
@@ -54,4 +54,7 @@ def _trend(claim: str, found: Families, score: Score, data: str, of_bands: bool 
     few = [name for name, cells in judged.items() if of_bands and len(readable(cells)) < LEVELS]
     note = f"fewer than {LEVELS} levels can be read: {', '.join(few)}" if few else ""
     parts = {name: trend(cells, score, of_bands) for name, cells in judged.items()}
-    return decide(claim, parts, note=note, data=data)
+    read = [readable(cells) for cells in judged.values()] if score is ENTROPY else []
+    why = unclear(p for cells in read for networks in cells.values() for p in networks)
+    parts = {name: withheld(part, why) for name, part in parts.items()}
+    return decide(claim, parts, note="; ".join(w for w in (note, why) if w), data=data)

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import stdtrit
 
 from iaside.correlation import MIN_MODELS, coefficient, jackknifed, over_networks
 from iaside.estimate import Estimate
@@ -34,11 +35,31 @@ def profile_predicts_loss(
     def whole(index: np.ndarray) -> np.ndarray:
         return pooled(predicted[:, index], measured[:, index])
 
+    parts = in_quadrature(over, _of_corruptions(whole, predicted.shape[1], n_images, np.inf))
     return decide(
-        "profile_predicts_loss",
-        in_quadrature(over, _of_corruptions(whole, predicted.shape[1], n_images, np.inf)),
+        "profile_predicts_loss", _at_least_of(len(set(families)), parts),
         note=_joined(_words(families), note), data=data, short=_short(families),
     )  # fmt: skip
+
+
+def _at_least_of(n: int, found: Levels) -> Levels:
+    """Limits of a coefficient, no narrower than those of one over n independent networks.
+
+    Corruptions of a network are no further draws where one quality of the network decides them
+    all: leaving out one of 5 to 7 networks then tells a coefficient of 0 from 0 in 10 to 13 % of
+    cases.
+    """
+    def limits(level: float) -> Estimate:
+        e = found(level)
+        if n < MIN_MODELS or not np.isfinite(e.value):
+            return e
+        t = stdtrit(n - 2, (1 + level) / 2)
+        reach = np.arctanh(t / np.sqrt(n - 2 + t**2))
+        middle = np.arctanh(np.clip(e.value, -1 + 1e-12, 1 - 1e-12))
+        low, high = np.tanh(middle - reach), np.tanh(middle + reach)
+        return replace(e, low=min(e.low, low), high=max(e.high, high))
+
+    return limits
 
 
 def profile_beats_score(

@@ -163,9 +163,7 @@ def decide(
                 f"{e.unit}; give one over {claim.unit}"
             )
         few = 0 if exact else LEAST.get(e.unit, 2)
-        reasons[name] = short or (
-            f"n = {e.n} {e.unit}, {few} are needed" if e.n < few else ""
-        )
+        reasons[name] = f"n = {e.n} {e.unit}, {few} are needed" if e.n < few else short
         against = claim.side(joint[name]) == CONTRADICTED
         own = claim.side(e)
         judged[name] = UNDECIDED if reasons[name] else CONTRADICTED if against else (
@@ -196,6 +194,21 @@ def decide(
             {"part": name, "verdict": judged[name], **_numbers(e)} for name, e in shown.items()
         ] if len(parts) > 1 else [],
     }  # fmt: skip
+
+
+def withheld(part: Levels, why: str) -> Levels:
+    """A part that nothing is decided by, as it is biased: its value without limits, if there is a
+    reason why.
+
+    >>> one = Estimate(-0.6, 0.1, -0.8, -0.3, 19, "networks")
+    >>> decide("src_mce", withheld(lambda level: one, "a tie"))["verdict"]
+    'undecided'
+    """
+    def bare(level: float) -> Estimate:
+        e = part(level)
+        return Estimate.unsure(e.value, e.n, e.unit, e.se)
+
+    return bare if why else part
 
 
 def every_reading(records: Mapping[str, dict]) -> dict:
