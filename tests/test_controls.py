@@ -242,13 +242,13 @@ def test_untrained_networks_are_judged_over_initialisations(tmp_path):
     found, metrics = importance(tmp_path, exploded=REFUSED, flat=controls)
     claim = found["untrained_uniform"]
     assert claim["verdict"] == "supported" and claim["n"] == 5
-    assert "initialisations" in claim["note"] and "no usable control: exploded" in claim["note"]
+    assert claim["unit"] == "initialisations" and "no usable control of exploded" in claim["note"]
     assert [p["part"] for p in claim["parts"]] == [f"flat, band {i}" for i in range(M)]
     for part, each in zip(claim["parts"], controls.values / V_ALL, strict=True):
         # 5 initialisations, not 12 photographs: Student's t with 4 degrees of freedom
         reach = stats.t.ppf(0.975, 4) * each.std(ddof=1) / 5**0.5
-        assert part["estimate"] == pytest.approx(each.mean(), rel=1e-4)
-        assert part["high"] - part["estimate"] == pytest.approx(reach, rel=1e-3)
+        assert part["value"] == pytest.approx(each.mean(), rel=1e-4)
+        assert part["high"] - part["value"] == pytest.approx(reach, rel=1e-3)
         assert part["n"] == 5
     assert metrics["flat"]["untrained"]["initialisations"] == 5
     assert metrics["flat"]["untrained"]["logit_sd"] == [0.6] * 5
@@ -282,7 +282,7 @@ def test_a_study_of_networks_that_see_nothing_has_its_report_and_decides_no_shar
     found, metrics = importance(tmp_path, blind=drawn(UNIFORM, 5))
     for claim in [*SHARES, "untrained_uniform"]:
         row = found[claim]
-        assert row["verdict"] == "undecided" and row["estimate"] is None, claim
+        assert row["verdict"] == "undecided" and row["value"] is None, claim
         assert "v(all) - v(none) may be 0: blind" in row["note"], claim
     assert found["efficiency"]["verdict"] == "supported", "it is a matter of rounding, not of worth"
     assert abs(metrics["blind"]["gain"]) < 0.01
@@ -298,7 +298,7 @@ def test_a_network_that_sees_nothing_is_not_dropped_from_the_claims_about_all(tm
     assert found["trained_nonuniform"]["parts"][0]["verdict"] == "supported"
     twins = found["untrained_uniform"]
     assert twins["verdict"] == "undecided" and len(twins["parts"]) == 2 * M
-    assert {p["estimate"] for p in twins["parts"] if "blind" in p["part"]} == {None}
+    assert {p["value"] for p in twins["parts"] if "blind" in p["part"]} == {None}
 
 
 def test_claims_about_the_papers_sid_do_not_depend_on_the_one_that_is_drawn(tmp_path):

@@ -41,7 +41,8 @@ def test_planted_substitutes_and_complements_are_named_and_drawn():
     (text,) = said
     assert text.startswith("**net**: of 6 pairs 1 are clearly substitutes, 1 clearly complements; ")
     assert "strongest substitutes: 1 and 3, -3.00 [" in text
-    assert "strongest complements: 0 and 2, 2.00 [" in text and text.endswith(f"(n = {N}).")
+    assert "strongest complements: 0 and 2, 2.00 [" in text
+    assert text.endswith(f"(n = {N} photographs).")
     axis = space["axes"][0]
     rows, columns = ([tick.get_text() for tick in ticks]
                      for ticks in (axis.get_yticklabels(), axis.get_xticklabels()))  # fmt: skip
@@ -152,7 +153,7 @@ def test_a_report_shows_the_clean_answers_once():
 def write_convergence(root, name, n_bands, labels):
     """Bands that add up, photographs that scatter around it: all that is printed is known."""
     rng = np.random.default_rng(len(name))
-    values = np.array([[4.0], [2.0], [1.0], [0.2]])[:n_bands] + rng.normal(size=(n_bands, 60))
+    values = np.array([[4.0], [2.0], [1.0], [-3.0]])[:n_bands] + rng.normal(size=(n_bands, 60))
     table = -7 + coalitions(n_bands).astype(float) @ values
     about = {"precision": "float32", "device": "cpu", "classes": 1000, "labels": labels,
              "images": labels, "values": ["log_likelihood", "probability"]}  # fmt: skip

@@ -142,18 +142,22 @@ def test_planted_games_are_judged(tmp_path):
     # the lowest of two parts of band 0, of a game in which its value is known
     assert metrics["lowest_part"]["value"] == pytest.approx(1 / 1.6, abs=0.02)
     page = (folder / "report.html").read_text()
-    assert "1 have 95 % limits inside the margin of 0.1, 1 limits beyond it" in page
+    assert (
+        f"Of 2 distances (n = {N} photographs) 1 has 95 % limits inside the margin of 0.1; 1 lies "
+        "beyond it, for all 2 together (95 %); none is undecided."
+    ) in page
 
 
 def test_no_share_is_told_of_what_may_be_worth_nothing(tmp_path, monkeypatch):
-    """Of a network whose photographs cancel, beside two that rank alike."""
+    """Of a network whose photographs cancel, beside two that rank alike, whose last band is clearly
+    the weakest: where it is not, no min-max score is told either."""
     said = []
     monkeypatch.setattr("IPython.display.Markdown", lambda text: said.append(text) or text)
-    falling = 0.6 ** np.arange(16)
     strength = {"steep": None, "flat": None, "blind": np.r_[np.ones(8), -np.ones(8)] + 1e-3}
     for name, of_image in strength.items():
-        write(tmp_path, name, lambda x, n=name: x @ falling ** (0.5 if n == "flat" else 1),
-              strength=of_image)  # fmt: skip
+        falling = (0.6**0.5 if name == "flat" else 0.6) ** np.arange(16)
+        falling[-1] = -0.3
+        write(tmp_path, name, lambda x, f=falling: x @ f, strength=of_image)
     (tmp_path / "params.yaml").write_text("")
     models = {name: {"name": name} for name in strength}
     how = dict(bands=[16], n_draws=2)
@@ -165,7 +169,10 @@ def test_no_share_is_told_of_what_may_be_worth_nothing(tmp_path, monkeypatch):
     assert "Without plain shares, because v(all) - v(none) may be 0: blind." in text
     plain, printed = (next(line for line in text.splitlines() if line.startswith(f"**{kind}**"))
                       for kind in ("the same, of plain shares", "SRC as printed"))  # fmt: skip
-    assert "steep, flat at M = 8 and 16" in plain and "blind" not in plain and "blind" in printed
+    for line in (plain, printed):
+        assert "steep, flat at M = 8 and 16" in line and "blind" not in line
+    assert "**blind**, M = 16: no min-max score, the two weakest bands are " in text
+    assert "steep**, M =" not in text and "flat**, M =" not in text
     said.clear()
     report(tmp_path, "67_resolution_report", models={"blind": models["blind"]}, **how)
     assert "A study of one network has no ranks." in said

@@ -58,6 +58,7 @@ def test_two_seeds_or_an_order_that_nobody_can_tell_decide_nothing():
     row = judge({"a": never})
     assert row["verdict"] == "undecided" and row["value"] is None
     assert "3 of 3 networks learnt too few bands to order them" in row["note"]
+    assert "band 3 left out in 3 of 3 networks" in row["note"] and "band 2" not in row["note"]
 
 
 @pytest.mark.parametrize(

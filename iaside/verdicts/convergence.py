@@ -30,7 +30,8 @@ def errors_converge(slopes: Found, n_images: Mapping[str, int], data: str = "") 
     'supported'
     """
     parts = {name: of_resamples(rows, n_images[name]) for name, rows in slopes.items()}
-    return decide("errors_converge", parts, "other photographs, and other samples of them", data)
+    note = "limits: other photographs and other samples of them"
+    return decide("errors_converge", parts, note, data)
 
 
 def error_bound_holds(

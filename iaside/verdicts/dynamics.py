@@ -29,10 +29,29 @@ def low_bands_learnt_first(
         return None
     each = [courses[p.name] for some in groups.values() for p in some]
     early, halves = sum(c.early for c in each), sum(int(c.learnt.sum()) for c in each)
-    note = f"{early} of {halves} halves lie before the first checkpoint"
+    notes = [
+        f"{early} of {halves} halves lie before the first checkpoint: the share there was used",
+        *left_out(each),
+    ]
     if none := sum(bool(np.isnan(c.order[0])) for c in each):
-        note += f"; {none} of {len(each)} networks learnt too few bands to order them"
+        notes.append(f"{none} of {len(each)} networks learnt too few bands to order them")
+    note = "; ".join(notes)
     return decide("low_bands_learnt_first", order(groups, courses), note=note, data=data)
+
+
+def left_out(courses: Sequence[Learning]) -> list[str]:
+    """Say how many networks leave each band out of their order, of the bands that any leaves out.
+
+    courses: one for each network.
+
+    >>> from iaside.trends import Learning
+    >>> one = Learning(np.zeros((3, 2, 9)), np.array([False, True]), None, None, 1)
+    >>> left_out([one, one])
+    ['band 0 left out in 2 of 2 networks']
+    """
+    counts = np.sum([~course.learnt for course in courses], axis=0)
+    n = len(courses)
+    return [f"band {b} left out in {k} of {n} networks" for b, k in enumerate(counts) if k]
 
 
 def order(groups: Groups, courses: Mapping[str, Learning]) -> Levels:
