@@ -63,10 +63,14 @@ from iaside.intervals import (
     resampled_scores,
 )
 from iaside.score import no_score, robustness_score, spectral_importance
-from iaside.shapley import non_additivity
+from iaside.shapley import coalitions, non_additivity
+from iaside.tables import Worths
 from iaside.trends import over_seeds
 from iaside.verdicts.architecture import parameter_count
 from iaside.verdicts.correlation import beta_075_best, src_adversarial, src_mce
+from iaside.verdicts.data_size import more_data_more_robust
+from iaside.verdicts.importance import low_frequencies_not_enough, untrained_uniform
+from iaside.verdicts.match import profile_predicts_loss
 from iaside.verdicts.resamples import of_resamples
 from iaside.verdicts.rules import (
     CONTRADICTED,
@@ -78,6 +82,7 @@ from iaside.verdicts.rules import (
     find,
     holm,
 )
+from iaside.zoo import Profile
 
 AT = "at the threshold"  # truth of a case in which every decided verdict is false
 FAR = 30  # standard errors: a part so far on the claimed side never decides
@@ -223,6 +228,27 @@ def readings_of_photographs(rng, claim_id="fampe_over_attexplore", n=10):
         values = np.sqrt(0.7) * draw(rng, (1, n)) + np.sqrt(0.3) * draw(rng, (4, n))
         parts = [one_mean(row, RESAMPLES) for row in values]
         found += cases(claim_id, parts, plain_se(values), 1 / np.sqrt(n), name, readings=True)
+    return found
+
+
+def right_answers(rng, n=24, k=4):
+    """k networks that lose as many right answers as they win, on a share of the photographs."""
+    found, claim = [], find("low_frequencies_not_enough")
+    for share in (0.3, 0.6, 1.0):
+        for which, truth, at, lost in (
+            ("one part", AT, 1, 0.5), ("all parts", AT, k, 0.5),
+            ("all parts", SUPPORTED, k, 0.9), ("one part", CONTRADICTED, 1, 0.1),
+        ):  # fmt: skip
+            tables, leads = {}, []
+            for i in range(k):
+                differs = rng.random(n) < (share if i < at else 1.0)
+                whole = np.where(differs, rng.random(n) < (lost if i < at else 1.0), True)
+                part = np.where(differs, ~whole, True)
+                tables[str(i)] = np.stack([whole, part, whole, whole]).astype(float)
+                change = tables[str(i)][3] - tables[str(i)][1]
+                leads.append(lead_of(claim, change.mean(), plain_se(change)))
+            record = low_frequencies_not_enough(tables, dict.fromkeys(tables, 1))
+            found.append(case(f"{which}, {share:.0%} differ", truth, record, min(leads)))
     return found
 
 
@@ -441,6 +467,30 @@ def initialisations(rng, claim_id="untrained_uniform", n=5, networks=4, bands=8)
     return found
 
 
+def controls(rng, n=24, k=5, bands=8):
+    """Bands of one untrained network against the worth of its trained twin, which is measured too.
+
+    The worth of a photograph scatters by half of its mean; initialisations by 1 or 5 % of it.
+    """
+    found, margin = [], find("untrained_uniform").threshold
+    for scatter in (0.01, 0.05):
+        worth = rng.gamma(4, 0.25, n)  # mean 1, standard deviation .5
+        trained = {"net": np.tile(worth / bands, (bands, 1))}
+        for name, truth, mean in (
+            ("one part", AT, margin * np.eye(bands)[0]), ("all parts", AT, np.full(bands, margin)),
+            ("all parts", SUPPORTED, np.zeros(bands)),
+            ("one part", CONTRADICTED, margin * np.eye(bands)[0] + 3 * scatter * np.eye(bands)[0]),
+        ):  # fmt: skip
+            values = mean[:, None] + scatter * rng.normal(size=(bands, k))
+            lead = min(
+                lead_of(find("untrained_uniform"), row.mean() / worth.mean(), plain_se(row))
+                for row in values
+            )
+            record = untrained_uniform({"net": values}, trained)
+            found.append(case(f"{name}, scatter {scatter:g}", truth, record, lead))
+    return found
+
+
 # -- trainings and networks that saw the same photographs ------------------------------------------
 
 # Scatter of trainings, or networks, in standard errors over photographs.
@@ -555,6 +605,43 @@ def correlations(rng, claim_id, verdict, families=FAMILIES, k=1, n=24, designs=D
     return found
 
 
+def orders_of_losses(rng, networks=6, corruptions=15, resamples=20):
+    """Predicted and measured losses, each of one quality of a network that decides all corruptions.
+    """
+    found, families = [], [str(i) for i in range(networks)]
+    for truth, rho in ((AT, 0.0), (SUPPORTED, 0.8), (CONTRADICTED, -0.8)):
+        quality = rng.multivariate_normal([0, 0], [[1, rho], [rho, 1]], networks).T
+        noise = 0.3 * rng.normal(size=(2, networks, corruptions, 1 + resamples))
+        predicted, measured = quality[:, :, None, None] + noise
+        r = stats.spearmanr(*quality)[0]
+        lead = np.arctanh(np.clip(r, -0.999, 0.999)) * np.sqrt(networks * corruptions - 3)
+        record = profile_predicts_loss(predicted, measured, families, n_images=24)
+        found.append(case("one quality", truth, record, lead))
+    return found
+
+
+def sizes_of_profiles(rng, k=3, n=100):
+    """Trainings whose profile differs in its size alone, the weakest bands tied or told apart."""
+    found = []
+    for name, means in (("tied", TIED), ("clear", CLEAR)):
+        cells = {}
+        for size in (0.3, 1.0):
+            common = rng.normal(size=(len(means), n))
+            cells[size] = [
+                trained_profile(means * size + 0.05 * size * rng.normal(size=8), common, rng, seed)
+                for seed in range(k)
+            ]
+        record = more_data_more_robust({"a": cells})
+        found.append(case(name, AT, record, 0.0))
+    return found
+
+
+def trained_profile(means, common, rng, seed):
+    values = means[:, None] + 0.5 * common + 0.5 * rng.normal(size=common.shape)
+    worths = Worths({"log_likelihood": coalitions(len(means)).astype(float) @ values}, {})
+    return Profile(str(seed), {"seed": seed, "architecture": "a"}, [1], {1: worths})
+
+
 def _src_mce(x, ys, families, n):
     return src_mce(x, ys[0], families, n)
 
@@ -622,7 +709,12 @@ RULES: dict[str, Callable] = {
     ),
     "the best of 3 betas": best_of,
     "an exact number": exact_numbers,
+    "right answers of 4 networks, 24 photographs": right_answers,
+    "right answers of 12 networks, 10 photographs": functools.partial(right_answers, n=10, k=12),
     "32 parts of 5 initialisations": initialisations,
+    "8 bands of 5 initialisations over a measured worth": controls,
+    "orders of losses, 6 networks": orders_of_losses,
+    "scores of trainings that differ in size": sizes_of_profiles,
     "a mean over 3 trainings": mean_of_trainings,
     "two parts, 3 trainings": functools.partial(
         mean_of_trainings, claim_id="jafr_mirrored", parts=2
