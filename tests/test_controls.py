@@ -245,10 +245,11 @@ def test_untrained_networks_are_judged_over_initialisations(tmp_path):
     assert claim["unit"] == "initialisations" and "no usable control of exploded" in claim["note"]
     assert [p["part"] for p in claim["parts"]] == [f"flat, band {i}" for i in range(M)]
     for part, each in zip(claim["parts"], controls.values / V_ALL, strict=True):
-        # 5 initialisations, not 12 photographs: Student's t with 4 degrees of freedom
+        # 5 initialisations, not 12 photographs: Student's t with 4 degrees of freedom, and what
+        # the worth of the trained network is not known to adds a little
         reach = stats.t.ppf(0.975, 4) * each.std(ddof=1) / 5**0.5
         assert part["value"] == pytest.approx(each.mean(), rel=1e-4)
-        assert part["high"] - part["value"] == pytest.approx(reach, rel=1e-3)
+        assert reach * 0.999 < part["high"] - part["value"] < 1.1 * reach
         assert part["n"] == 5
     assert metrics["flat"]["untrained"]["initialisations"] == 5
     assert metrics["flat"]["untrained"]["logit_sd"] == [0.6] * 5

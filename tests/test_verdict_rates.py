@@ -38,7 +38,7 @@ def test_every_rule_runs_and_the_last_line_says_how_often_it_is_wrong(bench):
     assert last["worst"] == max(rate for rate, _, _ in last["false_verdicts"].values())
     assert set(last["power"]) == set(bench.RULES)
     for power in last["power"].values():
-        assert set(power) == {SUPPORTED, CONTRADICTED}
+        assert set(power) in ({SUPPORTED, CONTRADICTED}, set()), "of some only false verdicts"
         assert all(0 <= p <= 1 for pair in power.values() for p in pair)
 
 
