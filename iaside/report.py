@@ -304,6 +304,8 @@ def _recorded(root: Path) -> str:
 
 def _claims(path: Path) -> str:
     """How many claims got which verdict, and the tested ones, from results/claims/claims.json."""
+    from iaside.verdicts.shown import data_of, measured  # with pandas, as above
+
     if not path.is_file():
         return ""
     verdicts = ["supported", "contradicted", "undecided"]
@@ -312,14 +314,16 @@ def _claims(path: Path) -> str:
         tested = [row for row in rows if not row["verdict"].startswith("not tested")]
         if strange := {row["verdict"] for row in tested} - set(verdicts):
             raise ValueError(f"{min(strange)!r} is no verdict")
+        told = [(row, measured(row), data_of(row)) for row in tested]
     counts = [f"{sum(r['verdict'] == v for r in tested)} {v}" for v in verdicts]
     counts.append(f"{len(rows) - len(tested)} not tested by this study")
     cells = "\n".join(
         f"<tr><td>{html.escape(row['verdict'])}</td><td>{_markdown(row['statement'])}</td>"
+        f"<td>{html.escape(number)}</td><td>{html.escape(data)}</td>"
         f"<td>{html.escape(row['source'])}</td></tr>"
-        for row in sorted(tested, key=lambda row: verdicts.index(row["verdict"]))
+        for row, number, data in sorted(told, key=lambda each: verdicts.index(each[0]["verdict"]))
     )
     return (
         f"<p>{' · '.join(counts)}</p>\n<table class='text'>\n<thead><tr><th>verdict</th>"
-        f"<th>claim</th><th>source</th></tr></thead>\n{cells}\n</table>"
+        f"<th>claim</th><th>measured</th><th>data</th><th>source</th></tr></thead>\n{cells}\n</table>"
     )

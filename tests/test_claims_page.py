@@ -13,7 +13,9 @@ from smoke import ROOT
 from iaside.correlation import MIN_MODELS
 from iaside.estimate import Estimate
 from iaside.intervals import LEAST
+from iaside.parameters import read_yaml
 from iaside.verdicts import page, rules
+from iaside.verdicts.needs import unmet
 from iaside.verdicts.rules import as_document, decide, gather
 
 
@@ -48,18 +50,41 @@ def test_the_answer_counts_what_was_tried_and_what_may_be_wrong():
     total = len(rules.claims())
     assert said.startswith(f"**In short**: of {total} claims this study tried 6: **2** are ")
     assert "**3** contradicted, **1** undecided" in said and f"{total - 6} it could not" in said
-    assert "Of the verdicts 0 rest on numbers without an error; of the other 6, up to 0.3" in said
+    assert "Of the 6, 0 rest on numbers without an error and 0 have too few" in said
+    assert "of the other 6, up to 5% are to be expected to be wrong (0.3, if" in said
     exact = decide("src_range", lambda _: Estimate.exact(0.0, 8, "bands"), exact=True)
     rows = gather([as_document("a", [exact])])
-    assert "Of the verdicts 1 rest on numbers without an error; of the other 0, up to 0.0" in (
-        page.in_short(rows)
-    )
+    said = page.in_short(rows)
+    assert "Of the 1, 1 rest on numbers without an error" in said and "of the other 0, " in said
+
+
+def test_what_has_too_few_of_its_unit_cannot_be_wrong():
+    few = decide("src_mce", lambda _: Estimate.unsure(-0.9, 2, "networks"))
+    wide = decide("src_adversarial", normal(-0.01, 0.01, "networks"))
+    said = page.in_short(gather([as_document("a", [few, wide])]))
+    assert "**2** undecided" in said and "0 rest on numbers without an error and 1 have" in said
+    assert f"of the other 1, up to 5% are to be expected to be wrong ({0.05:.1f}, if" in said
+
+
+def test_exact_contradictions_are_counted_apart_from_those_that_holm_corrects():
+    exact = decide("src_range", lambda _: Estimate.exact(0.5, 8, "bands"), exact=True)
+    assert exact["verdict"] == "contradicted" and exact["p"] == 0
+    weak = decide("src_mce", normal(0.022, 0.01, "networks"))
+    many = [c.id for c in rules.claims().values() if c.kind == "greater" and c.unit != "bands"][:20]
+    rest = [r for r in rows_of(**dict.fromkeys(many, 9)) if page.is_tested(r)]
+    rows = gather([as_document("a", [exact, weak, *rest])])
+    said = page.in_short(rows)
+    assert "Of the 2 contradictions 1 are exact; of the 1 measured, **0** survive" in said
+    first, other = said.index("by exact numbers:"), said.index("but not after it:")
+    assert first < said.index(exact["statement"]) < other < said.index(weak["statement"])
+    row = page.table_of_tested(rows).set_index("claim").loc[exact["statement"]]
+    assert row["data"] == "formula" and row["measured"] == "0.5 (exact), n = 8 bands"
 
 
 def test_contradictions_are_told_apart_by_holm_over_the_page():
     said = page.in_short(rows_of(**TRIED))
-    assert "survives Holm's correction over the whole page for **2** of 3." in said
-    safe, unsafe = said.index("Contradicted, also after Holm"), said.index("but not after it")
+    assert "of the 3 measured, **2** survive Holm's correction over the whole page." in said
+    safe, unsafe = said.index("also after Holm"), said.index("but not after it")
     close = said.index("Close to the threshold")
     at = {i: said.index(rules.find(i).statement) for i in ("src_mce", "snr_decays")}
     assert safe < at["src_mce"] < unsafe < at["snr_decays"] < close
@@ -71,9 +96,10 @@ def test_contradictions_are_told_apart_by_holm_over_the_page():
 def test_on_a_page_of_many_verdicts_a_lone_weak_contradiction_does_not_stand():
     # Holm: the same p of a contradiction that stands alone is chance among twenty tries.
     alone = rows_of(src_mce=-2.6)
-    assert "for **1** of 1" in page.in_short(alone)
+    assert "of the 1 measured, **1** survive" in page.in_short(alone)
     many = [c.id for c in rules.claims().values() if c.kind != "null" and c.id != "src_mce"][:20]
-    assert "for **0** of 1" in page.in_short(rows_of(src_mce=-2.6, **dict.fromkeys(many, 9)))
+    rows = rows_of(src_mce=-2.6, **dict.fromkeys(many, 9))
+    assert "of the 1 measured, **0** survive" in page.in_short(rows)
 
 
 def test_what_lies_close_to_its_threshold_is_listed_whatever_its_verdict():
@@ -107,6 +133,33 @@ def test_what_was_not_tested_says_what_it_needs_and_until_when():
         row = table.loc[rules.find(claim_id).statement]
         assert row["for want of"].startswith(word) and bool(row["for want of"]) == bool(word)
         assert row["needs"] == rules.find(claim_id).needs
+
+
+def test_a_study_that_decides_what_this_one_did_not_is_named():
+    studies = {p.stem: read_yaml(p.read_text(), p.name) for p in (ROOT / "studies").glob("*.yaml")}
+    table = page.table_of_untested(gather([]), studies)
+    assert (table["for want of"] != "").all(), "each has a study, waits for one, or never will"
+    named = table.set_index("claim")["for want of"]
+    assert "paper" in named[rules.find("shufflenet_robust").statement]
+    for row in table.itertuples():
+        claim = next(c for c in rules.claims().values() if c.statement == row.claim)
+        if claim.requires and not (claim.until or claim.cannot):
+            able = row[4].removeprefix("another study: ").split(", ")
+            assert all((unmet(claim, studies[name]) == []) == (name in able) for name in studies)
+
+
+def test_the_limits_that_contradict_are_shown_beside_those_of_the_part():
+    parts = {k: normal(z * 0.01, 0.01, "networks") for k, z in zip("abc", (3, 1, -9), strict=True)}
+    record = decide("src_adversarial", parts)
+    assert record["verdict"] == "contradicted"
+    assert 0 < record["joint_low"] < record["low"] < record["high"] < record["joint_high"]
+    reach = stats.norm.ppf(1 - 0.05 / 6) * 0.01
+    assert record["joint_low"] == pytest.approx(0.03 - reach)
+    shown = page.table_of_tested(gather([as_document("a", [record])]))["measured"][0]
+    own, joint = "0.03 [0.0104, 0.0496], n = 400 networks", "[0.00606, 0.0539]"
+    assert shown == f"{own}; {joint} for all 3 parts together"
+    agreed = rules.every_reading({"x": record, "y": decide("src_adversarial", parts["c"])})
+    assert agreed["verdict"] == "undecided" and agreed["joint_low"] is None
 
 
 def test_recorded_runs_stand_beside_the_verdict_of_the_study():
@@ -182,7 +235,7 @@ def test_false_verdicts_are_no_more_than_the_page_says():
         rows = rows_of(**dict(zip(ids, rng.normal(size=len(ids)), strict=True)))
         false += sum(r["verdict"] in ("supported", "contradicted") for r in rows)
         wrongly_safe += bool(rules.holm(rows))
-    promised = float(re.search(r"up to (\d+\.\d+) are", page.in_short(rows))[1])
+    promised = float(re.search(r"expected to be wrong \((\d+\.\d+), if", page.in_short(rows))[1])
     assert promised == pytest.approx(0.05 * len(ids), abs=0.06)
     spread = np.sqrt(promised / worlds)
     assert false / worlds < promised + 3 * spread and false / worlds > promised - 3 * spread

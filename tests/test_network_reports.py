@@ -122,7 +122,7 @@ def test_no_network_is_recommended_by_a_method_that_did_not_predict(project, mon
     assert any("No method can be recommended" in words for words in said)
     (compared,) = (words for words in said if "bare energy" in words)
     low, high = (metrics["over_energy"][end] for end in ("low", "high"))
-    word = "better" if low > 0 else "worse" if high < 0 else "no difference can be told"
+    word = "better" if low > 0 else "worse" if high < 0 else "cannot be told"
     assert f"**{word}**" in compared
 
 

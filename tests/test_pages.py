@@ -97,12 +97,20 @@ def study(tmp_path, monkeypatch):
     document = rules.as_document("bands", [row])
     (tmp_path / "results/bands/claims.json").write_text(json.dumps(document))
     (tmp_path / "results/bands/metrics.json").write_text("{}")
-    rows = [{"verdict": "supported", "statement": "C", "source": "D"}]
-    (tmp_path / "results/claims/claims.json").write_text(json.dumps(rows))
+    (tmp_path / "results/claims/claims.json").write_text(json.dumps(rules.gather([document])))
     monkeypatch.setattr(report, "outputs_of_study", lambda root: pages)
     recorded.record(tmp_path, "mine", "Title")
     check(report.index_html(tmp_path))
     return tmp_path
+
+
+def test_the_index_says_what_was_measured_and_on_which_data(study):
+    path = study / "results/claims/claims.json"
+    rows = json.loads(path.read_text())
+    next(row for row in rows if row["verdict"] == "supported")["data"] = "MNIST digits"
+    path.write_text(json.dumps(rows))
+    shown = report.index_html(study)
+    assert "<td>0.75 [0.625, 0.875], n = 24 photographs</td><td>MNIST digits</td>" in shown
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -111,7 +119,9 @@ def test_no_field_that_the_index_reads_back_acts(text, study):
     given = json.loads(about.read_text())
     given |= {"title": text, "date": text, "commit": text}
     about.write_text(json.dumps(given))
-    row = {"verdict": "supported", "statement": text, "source": text}
+    rows = json.loads((study / "results/claims/claims.json").read_text())
+    row = next(row for row in rows if row["verdict"] == "supported")
+    row |= {"statement": text, "source": text, "data": text, "unit": text}
     (study / "results/claims/claims.json").write_text(json.dumps([row]))
     page = study / "results/bands/report.ipynb"
     page.write_text(json.dumps(notebook(f"# {text}\n\n{text}")))

@@ -63,7 +63,7 @@ def test_tables_of_verdicts_say_what_n_and_unit_are():
     few = verdict_table([bands.esd_power_law(np.ones(2))])
     assert few["measured"][0] == "1 (no interval), n = 2 photographs"
     assert "5 are needed" in few["note"][0]
-    assert verdict_table([]).empty and parts_table(rows[:1]).empty
+    assert verdict_table([]).empty and parts_table(rows[:1]) is None
     assert {r["id"] for r in gather([{"stage": "bands", "claims": rows}]) if r["n"]} \
         == {"linf_equal_cells", "esd_power_law"}
 

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
+from iaside.correlation import correlation_row
 from iaside.intervals import accuracy_difference
 from iaside.verdicts import correlation as verdicts
 from iaside.verdicts.architecture import parameter_count
@@ -71,6 +73,37 @@ def test_too_few_independent_networks_decide_nothing_and_say_so(families):
     assert "5 are needed" in verdicts.src_adversarial(range(n), attacks, families)["note"]
 
 
+def test_parts_that_say_the_same_say_it_once():
+    rng = np.random.default_rng(0)
+    x, families = rng.normal(size=9), list("aaabbbccc")
+    blurs = {f"blur {k}": -x for k in (3, 5)}
+    note = verdicts.src_corruptions(x, blurs, families)["note"]
+    assert note.count("family means") == 1 and "blur 3: " not in note
+    note = verdicts.src_corruptions(x, blurs | {"noise": rng.normal(size=9)}, families)["note"]
+    assert note.count("family means") == 2 and "blur 3, blur 5: family means -1.00" in note
+    note = verdicts.src_mce(x[:4], x[:4], list("aaab"))["note"]
+    assert note == "3 independent networks, 5 are needed; within designs: 4 networks of 2 families"
+
+
+def test_two_independent_networks_have_no_coefficient():
+    x, y, z = [1.0, 4, 2, 3], [2.0, 1, 3, 4], [4.0, 2, 1, 3]
+    families = list("aaab")
+    assert verdicts.src_mce(x, y, families)["value"] is not None
+    record = verdicts.robust_features_robust_models(x, y, z, families)
+    assert record["value"] is None and record["verdict"] == "undecided"
+    row = correlation_row(x, y, given=z, groups=families)
+    assert abs(row["value"]) == pytest.approx(1), "whatever the numbers"
+    assert verdicts.given_words(row) == "none"
+
+
+def test_all_verdicts_over_networks_count_the_same_ones():
+    x, families = np.arange(4.0), list("aaab")
+    scores = {0.75: x, 0.5: x[::-1]}
+    assert verdicts.src_mce(x, x, families)["n"] == 4
+    record = verdicts.beta_075_best(scores, x, families)
+    assert record["n"] == 4 and "3 independent networks, 5 are needed" in record["note"]
+
+
 def test_given_accuracy_takes_one_network_more():
     families = list("abcde")
     x, z = np.array([1.0, 5, 2, 4, 3]), np.array([2.0, 1, 4, 3, 5])
@@ -107,8 +140,18 @@ def test_other_photographs_are_part_of_the_limits():
     y = -x + 3 * rng.normal(size=10)
     shaken = np.concatenate([y[:, None], y[:, None] + 9 * rng.normal(size=(10, 200))], axis=1)
     assert verdicts.src_mce(x, y, range(10))["verdict"] == "supported"
-    record = verdicts.src_mce(x, shaken, range(10), n_images=6)
+    record = verdicts.src_mce(x, shaken, range(10), n_images=5)
     assert record["verdict"] == "undecided" and record["value"] < -0.8
+    # By hand, at the limit 0: Student's reach over networks and over photographs, in quadrature.
+    spread = np.std([np.arctanh(stats.spearmanr(x, column).statistic) for column in shaken.T[1:]],
+                    ddof=1)  # fmt: skip
+    over = stats.t.ppf(0.975, 8)
+    for n, verdict in ((5, "undecided"), (6, "supported"), (60, "supported")):
+        images = stats.t.ppf(0.975, n - 1) * spread * (n / (n - 1)) ** 0.5
+        reach = np.hypot(np.arctanh(over / (8 + over**2) ** 0.5), images)
+        record = verdicts.src_mce(x, shaken, range(10), n_images=n)
+        assert record["verdict"] == verdict
+        assert (np.arctanh(record["value"] + 6 / 990) + reach > 0) == (verdict == "undecided")
 
 
 def test_a_null_claim_is_read_by_its_margin():

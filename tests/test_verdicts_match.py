@@ -44,6 +44,7 @@ def test_four_families_decide_nothing_and_say_so():
         assert record["verdict"] == "undecided"
         assert "independent networks, 5 are needed" in record["note"]
         assert record["value"] is not None, "it is shown"
+        assert record["n"] in (len(truth), 2), "networks; how many are independent is in the note"
 
 
 def test_what_all_networks_share_by_chance_of_the_corruptions_is_no_support():

@@ -7,6 +7,7 @@ is then the number of photographs behind the resamples. `families` says of what 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,6 +24,7 @@ from iaside.correlation import (
 )
 from iaside.estimate import Estimate
 from iaside.intervals import (
+    LEAST,
     Levels,
     accuracy_difference,
     at_levels,
@@ -116,7 +118,8 @@ def beta_075_best(
         def statistic(index: np.ndarray) -> np.ndarray:
             return size(scores[0.75], index) - size(scores[beta], index)
 
-        return over_networks(statistic, range(len(members)), n_images)
+        limits = over_networks(statistic, range(len(members)), n_images)
+        return lambda level: replace(limits(level), n=len(families))
 
     found = {f"beta {beta:g}": lead(beta) for beta in scores if beta != 0.75}
     words, short = deciding(families)
@@ -160,6 +163,60 @@ def low_frequency_attacks(answers: Mapping[str, ArrayLike], data: str = "") -> d
     return decide("low_frequency_attacks", parts, note=_in_general(lost), data=data)
 
 
+# -- what a table says of a coefficient ------------------------------------------------------------
+
+
+def why_no_limits(row: Mapping) -> str:
+    """Why a coefficient has no limits, "" where it has: row as of `correlation.correlation_row`.
+
+    >>> from iaside.correlation import correlation_row
+    >>> why_no_limits(correlation_row([1, 2, 4], [1, 3, 2]))
+    '3 independent, 5 needed'
+    """
+    if row["why"] or np.isfinite(row["low"]):
+        return row["why"]
+    if row["independent"] < MIN_MODELS:
+        return f"{max(row['independent'], 0)} independent, {MIN_MODELS} needed"
+    return f"fewer than {LEAST['photographs']} photographs"
+
+
+def given_words(row: Mapping) -> str:
+    """A coefficient with its limits, or none of two independent networks, where it is -1 or 1.
+
+    row: as of `correlation.correlation_row`.
+
+    >>> from iaside.correlation import correlation_row
+    >>> given_words(correlation_row([1, 2, 4], [1, 3, 2], given=[2, 1, 3]))
+    'none'
+    """
+    if row["independent"] < 3:
+        return "none"
+    ends = (row[name] for name in ("value", "se", "low", "high", "n", "unit"))
+    return Estimate(*ends).limits("+.2f")
+
+
+def corrected_words(rho: float) -> str:
+    """A coefficient of `correlation.without_error` in words: it may be none, or beyond 1.
+
+    >>> corrected_words(-0.5), corrected_words(-1.7), corrected_words(float("nan"))
+    ('-0.50', 'beyond -1', 'none (errors explain the spread)')
+    """
+    if np.isnan(rho):
+        return "none (errors explain the spread)"
+    return f"{rho:+.2f}" if abs(rho) <= 1 else f"beyond {np.sign(rho):+.0f}"
+
+
+def range_words(row: Mapping) -> str:
+    """The range of a coefficient when one network is left out: row as of `correlation_row`.
+
+    >>> range_words({"loo_low": -1.0, "loo_high": 0.5}), range_words({"loo_low": float("nan")})
+    ('-1.00 to +0.50', 'none')
+    """
+    if not np.isfinite(row["loo_low"]):
+        return "none"
+    return f"{row['loo_low']:+.2f} to {row['loo_high']:+.2f}"
+
+
 # -- the rule for correlations over networks -------------------------------------------------------
 
 
@@ -179,21 +236,28 @@ def within_designs(
     >>> within_designs("src_mce", x, {"": y}, list("aaabbbcccddd"))["note"].partition(";")[0]
     'within designs: 12 networks of 4 families, 9 of them independent'
     """
-    groups, parts, said = several(families), {}, []
+    groups, parts, said = several(families), {}, {}  # what is said -> of which parts
     words, short = deciding(families, given)
     for name, y in ys.items():
         how = {"given": given, "n_images": n_images}
         parts[name] = correlation_at_levels(x, y, groups=groups, **how)
-        prefix = f"{name}: " if name else ""
+        line = ""
         if why := no_correlation(x, y, given=given, groups=groups):
-            said.append(f"{prefix}no coefficient, {why}")
+            line = f"no coefficient, {why}"
+        elif independent(len(families), groups, given) < 3:  # of two any coefficient is -1 or 1
+            parts[name] = _without_value(parts[name])
         elif groups is not None and len(set(families)) > 2:  # two say nothing
             between = between_families(x, y, families, **how)
-            said.append(f"{prefix}family means {between:+.2f}")
+            line = f"family means {between:+.2f}"
             if not short and _opposite(find(claim_id), parts[name](0.95), between):
-                said[-1] += f" against {parts[name](0.95).limits('+.2f')} within: undecided"
+                line += f" against {parts[name](0.95).limits('+.2f')} within: undecided"
                 parts[name] = _without_limits(parts[name])
-    return decide(claim_id, parts, note="; ".join([words, *said]), data=data, short=short)
+        said.setdefault(line, []).append(name)
+    lines = [
+        line if len(names) == len(parts) else f"{', '.join(names)}: {line}"
+        for line, names in said.items() if line
+    ]  # fmt: skip
+    return decide(claim_id, parts, note="; ".join([words, *lines]), data=data, short=short)
 
 
 def deciding(families: Families, given: ArrayLike | None = None) -> tuple[str, str]:
@@ -208,8 +272,9 @@ def deciding(families: Families, given: ArrayLike | None = None) -> tuple[str, s
         words = f"{n} networks, each of a family of its own"
     else:
         words = f"within designs: {n} networks of {len(set(families))} families"
-    words += "" if m == n else f", {max(m, 0)} of them independent"
-    return words, f"{max(m, 0)} independent networks, {MIN_MODELS} are needed" * (m < MIN_MODELS)
+    if m < MIN_MODELS:
+        return words, f"{max(m, 0)} independent networks, {MIN_MODELS} are needed"
+    return words + ("" if m == n else f", {m} of them independent"), ""
 
 
 def _opposite(claim, within: Estimate, between: Estimate) -> bool:
@@ -225,6 +290,11 @@ def _without_limits(part: Levels) -> Levels:
         return Estimate.unsure(found.value, found.n, found.unit)
 
     return unsure
+
+
+def _without_value(part: Levels) -> Levels:
+    found = part(0.95)
+    return lambda level: Estimate.unsure(np.nan, found.n, found.unit)
 
 
 def _in_general(rows: Mapping[str, np.ndarray]) -> str:

@@ -28,8 +28,11 @@ def profile_predicts_loss(
     Limits allow for other networks (a family left out at a time), corruptions and photographs.
     """
     predicted, measured = _losses(predicted, measured)
-    over = over_networks(
-        lambda index: pooled(predicted[index], measured[index]), families, n_images
+    over = _counted(
+        over_networks(
+            lambda index: pooled(predicted[index], measured[index]), families, n_images
+        ),
+        families,
     )
 
     def whole(index: np.ndarray) -> np.ndarray:
@@ -178,10 +181,17 @@ def _over_rival(claim_id, predicted, measured, rival, families, n_images, data) 
         return own - other
 
     whole = each(np.arange(len(predicted)))
-    over = over_networks(lambda index: _mean(each(index)), families, n_images)
+    over = _counted(
+        over_networks(lambda index: _mean(each(index)), families, n_images), families
+    )
     other = _of_corruptions(lambda index: _mean(whole[index]), len(whole), n_images, np.inf)
     return decide(claim_id, in_quadrature(over, other), note=_words(families), data=data,
                   short=_short(families))  # fmt: skip
+
+
+def _counted(limits: Levels, families: Families) -> Levels:
+    """The same with n = networks, as of a correlation: how many are independent the note says."""
+    return lambda level: replace(limits(level), n=len(families))
 
 
 def _of_corruptions(statistic, n: int, n_images: int, most: float) -> Levels:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
+from iaside.verdicts.needs import unmet
 from iaside.verdicts.rules import (
     CONTRADICTED,
     NOT_TESTED,
@@ -13,9 +14,10 @@ from iaside.verdicts.rules import (
     SUPPORTED,
     UNDECIDED,
     count_verdicts,
+    find,
     holm,
 )
-from iaside.verdicts.shown import measured
+from iaside.verdicts.shown import data_of, is_exact, measured
 
 COLOURS = {"supported": "#dbe9f6", "contradicted": "#fbe0cf", "undecided": "#eeeeee"}
 
@@ -29,7 +31,8 @@ def in_short(rows: Iterable[Mapping]) -> str:
     """What the verdicts of a study say together, in Markdown: first of all, how many may be wrong.
 
     A verdict on a claim that lies exactly at its threshold is wrong in 5 % of studies, and on any
-    other claim in fewer; a number without an error cannot be wrong.
+    other claim in fewer; a number without an error cannot be wrong, nor can *undecided* where the
+    rules leave no choice, as there are no limits.
     Source: methods 9.2 (Holm over the page).
 
     >>> from iaside.estimate import Estimate
@@ -41,24 +44,31 @@ def in_short(rows: Iterable[Mapping]) -> str:
     rows = list(rows)
     tried = [row for row in rows if is_tested(row)]
     counts, safe = count_verdicts(rows), holm(rows)
-    exact = sum(row["low"] is not None and row["low"] == row["high"] for row in tried)
+    exact, few = sum(map(is_exact, tried)), sum(row["low"] is None for row in tried)
+    rest = len(tried) - exact - few
     against = [row for row in tried if row["verdict"] == CONTRADICTED]
+    by_formula = [row for row in against if is_exact(row)]
+    by_data = [row for row in against if not is_exact(row)]
+    stand = [row for row in by_data if row["id"] in safe]
     lines = [
         f"**In short**: of {len(rows)} claims this study tried {len(tried)}: "
         f"**{counts[SUPPORTED]}** are supported, **{len(against)}** contradicted, "
         f"**{counts[UNDECIDED]}** undecided; {counts[NOT_TESTED]} it could not test. Of the "
-        f"verdicts {exact} rest on numbers without an error; of the other {len(tried) - exact}, up "
-        f"to {RISK * (len(tried) - exact):.1f} are to be expected to be wrong ({RISK:.0%} each, if "
-        f"every claim lay exactly at its threshold). *Contradicted* survives Holm's correction "
-        f"over the whole page for **{len(safe)}** of {len(against)}."
+        f"{len(tried)}, {exact} rest on numbers without an error and {few} have too few of their "
+        f"unit to decide; of the other {rest}, up to {RISK:.0%} are to be expected to be wrong "
+        f"({RISK * rest:.1f}, if every claim lay exactly at its threshold). Of the "
+        f"{len(against)} contradictions {len(by_formula)} are exact; of the {len(by_data)} "
+        f"measured, **{len(stand)}** survive Holm's correction over the whole page."
     ]
     near = (
         "Close to the threshold (a limit lies within a tenth of its half-width of what it is "
-        "compared with, so that another draw may turn the verdict)"
+        "compared with, so that another draw may turn the verdict; of several parts the limits "
+        "that contradict hold for all of them together, and are wider than those of one)"
     )
     groups = {
-        "Contradicted, also after Holm's correction": [r for r in against if r["id"] in safe],
-        "Contradicted, but not after it": [r for r in against if r["id"] not in safe],
+        "Contradicted by exact numbers": by_formula,
+        "Contradicted by measurement, also after Holm's correction": stand,
+        "Contradicted, but not after it": [r for r in by_data if r["id"] not in safe],
         near: [r for r in tried if r["close"]],
     }
     for title, some in groups.items():
@@ -86,12 +96,12 @@ def table_of_tested(rows: Iterable[Mapping]) -> pd.DataFrame:
             notes.append(missing)
         lines.append({
             "verdict": row["verdict"], "claim": row["statement"], "measured": measured(row),
-            "claimed": row["claimed"], "data": row["data"], "claimed for": row["claimed_on"],
-            "what was measured": row["statistic"], "note": "; ".join(notes),
-            "source": row["source"],
+            "note": "; ".join(notes), "claimed": row["claimed"], "data": data_of(row),
+            "claimed for": row["claimed_on"], "source": row["source"],
+            "what was measured": row["statistic"],
         })  # fmt: skip
-    columns = ["verdict", "claim", "measured", "claimed", "data", "claimed for",
-               "what was measured", "note", "source"]  # fmt: skip
+    columns = ["verdict", "claim", "measured", "note", "claimed", "data", "claimed for", "source",
+               "what was measured"]  # fmt: skip
     return pd.DataFrame(lines, columns=columns)
 
 
@@ -103,22 +113,27 @@ def table_of_recorded(runs: Mapping[str, Mapping], rows: Iterable[Mapping]) -> p
     here = {row["id"]: row["verdict"].partition(":")[0] for row in rows}
     lines = [
         {"run": name, "claim": row["statement"], "verdict": row["verdict"], "here": here[row["id"]],
-         "measured": measured(row), "claimed": row["claimed"], "data": row["data"]}
+         "measured": measured(row), "claimed": row["claimed"], "data": data_of(row)}
         for name, run in runs.items() for row in run["rows"]
     ]  # fmt: skip
     columns = ["run", "claim", "verdict", "here", "measured", "claimed", "data"]
     return pd.DataFrame(lines, columns=columns)
 
 
-def table_of_untested(rows: Iterable[Mapping]) -> pd.DataFrame:
+def table_of_untested(
+    rows: Iterable[Mapping], studies: Mapping[str, Mapping] | None = None
+) -> pd.DataFrame:
     """A line for each claim that this study could not test: what it needs, and what will bring it.
 
     *Until* is said of claims that no study of this project can decide yet, *cannot* of those that
-    none will.
+    none will; of all others the studies that have what it takes.
+
+    studies: name -> a parsed params.yaml.
     """
+    studies = studies or {}
     lines = [
         {"claim": row["statement"], "claimed": row["claimed"], "needs": row["needs"],
-         "for want of": _missing(row), "source": row["source"]}
+         "for want of": _missing(row) or _deciding(row["id"], studies), "source": row["source"]}
         for row in rows if not is_tested(row)
     ]  # fmt: skip
     return pd.DataFrame(lines, columns=["claim", "claimed", "needs", "for want of", "source"])
@@ -127,6 +142,11 @@ def table_of_untested(rows: Iterable[Mapping]) -> pd.DataFrame:
 def _missing(row: Mapping) -> str:
     """What no study has yet or ever, "" where some study in studies/ decides the claim."""
     return next((f"{word}: {row[word]}" for word in ("until", "cannot") if row[word]), "")
+
+
+def _deciding(claim_id: str, studies: Mapping[str, Mapping]) -> str:
+    able = [name for name, study in studies.items() if not unmet(find(claim_id), study)]
+    return f"another study: {', '.join(able)}" if able else ""
 
 
 def styled(frame: pd.DataFrame, name: str):

@@ -1,4 +1,4 @@
-"""Every testable claim of the seeds, and the verdict on it, by rules that are the same for all.
+"""Every testable claim of the seeds, and the verdict on it, by rules fixed beforehand.
 
 A function of a module beside this one turns data into parts, each a function from a level to an
 `Estimate`, and `decide` makes a record of them. A report writes the records of its stage with
@@ -30,8 +30,11 @@ SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 NOT_TESTED = "not tested"
 CLOSE = 0.1  # half-widths from the threshold: said beside a verdict
 RISK = 0.05  # of a false verdict, for a claim exactly at its threshold
-# Levels at which a contradiction is tried again, for its p value (Holm over the page of claims).
-RISKS = (0.05, 0.02, 0.01, 5e-3, 2e-3, 1e-3, 5e-4, 2e-4, 1e-4, 1e-5, 1e-6)
+# Risks at which a contradiction is tried again, for its p value: finest where Holm's correction
+# over a page of 50 to 100 claims asks.
+RISKS = (0.05, 0.03, 0.02, 0.01, 5e-3, 3e-3, 2e-3, 1.5e-3, 1.2e-3, 1e-3, 9e-4, 8e-4, 7e-4, 6e-4,
+         5e-4, 3e-4, 2e-4, 1e-4, 1e-5, 1e-6)  # fmt: skip
+NEAR = "close to the threshold"
 NUMBERS = ("value", "se", "low", "high", "n")  # of a part, in its record
 
 
@@ -135,7 +138,9 @@ def decide(
 
     The record carries the numbers of its worst part, named in the note, and lists every part; a
     verdict whose deciding limit lies within a tenth of its half-width of the threshold says so.
-    ``p`` bounds the p value of a contradiction, and is None of anything else.
+    ``joint_low``, ``joint_high``: of a contradiction by one of several parts, the limits of the
+    worst part that hold for all parts together and decide; None of anything else. ``p`` bounds
+    the p value of a contradiction (0 of an exact number), and is None of anything else.
     Errors: ValueError for an unknown id, no parts, or a unit that is not that of the claim.
 
     >>> one = Estimate(-0.6, 0.1, -0.8, -0.3, 19, "networks")
@@ -179,7 +184,7 @@ def decide(
     )
     said = [f"worst of {len(parts)}: {worst}"] if len(parts) > 1 else []
     said += [reasons[worst]] if reasons[worst] else []
-    said += ["close to the threshold"] if close else []
+    said += [NEAR] if close else []
     against = [parts[name] for name in parts if judged[name] == CONTRADICTED]
     return {
         **{key: getattr(claim, key) for key in ("id", "statement", "source", "statistic")},
@@ -188,7 +193,8 @@ def decide(
         "verdict": verdict,
         **_numbers(shown[worst]),
         "close": close,
-        "p": min((len(parts) * _p(claim, part, risk) for part in against), default=None),
+        **_joint(joint[worst] if verdict == CONTRADICTED and len(parts) > 1 else None),
+        "p": min((_p(claim, part, len(parts)) for part in against), default=None),
         "note": "; ".join([*said, *([note] if note else [])]),
         "parts": [
             {"part": name, "verdict": judged[name], **_numbers(e)} for name, e in shown.items()
@@ -215,17 +221,28 @@ def every_reading(records: Mapping[str, dict]) -> dict:
     """Judge a claim whose source leaves readings open: a verdict needs all of them.
 
     records: reading -> what `decide` made of it. The record is the first's, with the verdict that
-    all share (else undecided), and the readings among its parts.
+    all share (else undecided), and the readings among its parts. It is close only where the
+    verdict would be another one without the readings that are.
 
     >>> one, other = (Estimate(s, 0.1, s - 0.2, s + 0.2, 19, "networks") for s in (-0.6, 0.0))
     >>> rows = {"a": decide("src_mce", lambda _: one), "b": decide("src_mce", lambda _: other)}
     >>> every_reading(rows)["verdict"], len(every_reading(rows)["parts"])
     ('undecided', 2)
     """
-    first, *rest = records.values()
-    verdicts = {record["verdict"] for record in records.values()}
-    agreed = first["verdict"] if len(verdicts) == 1 else UNDECIDED
-    said = "; ".join(f"{name}: {record['verdict']}" for name, record in records.items())
+    shown, first = next(iter(records.items()))
+    found: dict[str, list[str]] = {}
+    for name, record in records.items():
+        found.setdefault(record["verdict"], []).append(name)
+    agreed = first["verdict"] if len(found) == 1 else UNDECIDED
+    said = [f"{agreed} in all {len(records)} readings"] if len(found) == 1 else [
+        f"{verdict} in {' / '.join(names)}" for verdict, names in found.items()
+    ]
+    said.append(f"shown: {shown}")
+    near = [name for name, record in records.items() if record["close"]]
+    close = _may_turn(agreed, records.values())
+    said += [f"close to the threshold: {' / '.join(near)}"] if close else []
+    # What `decide` says of the first alone is no word on all of them.
+    said += [part for part in first["note"].split("; ") if part and part != NEAR]
     ps = [record["p"] for record in records.values()]
     parts = []
     for name, record in records.items():
@@ -233,9 +250,10 @@ def every_reading(records: Mapping[str, dict]) -> dict:
         parts += [row | {"part": f"{name}, {row['part']}" if row["part"] else name} for row in own]
     return first | {
         "verdict": agreed,
-        "close": any(record["close"] for record in records.values()),
+        "close": close,
+        **(_joint(None) if agreed != CONTRADICTED else {}),
         "p": max(ps) if agreed == CONTRADICTED else None,  # all have to be contradicted
-        "note": f"readings: {said}" + (f"; {first['note']}" if first["note"] else ""),
+        "note": "; ".join(said),
         "parts": parts,
     }
 
@@ -267,13 +285,15 @@ def gather(documents: Iterable[dict]) -> list[dict]:
     recorded = _recorded(documents)
     untested = {"data": "", **dict.fromkeys((*NUMBERS, "p")), "close": False, "note": "",
                 "parts": []}  # fmt: skip
+    later = _joint(None)  # older records have none
     rows = []
     for claim in claims().values():
         row = {**asdict(claim), "claimed": claim.claimed,
-               "verdict": f"{NOT_TESTED}: needs {claim.needs}", **untested}  # fmt: skip
+               "verdict": f"{NOT_TESTED}: needs {claim.needs}", **untested, **later}  # fmt: skip
         if claim.id in recorded:
             stage, found = recorded[claim.id]
             row |= {key: found[key] for key in ("verdict", "unit", *untested)} | {"stage": stage}
+            row |= {key: found.get(key) for key in later}
         rows.append(row)
     return rows
 
@@ -333,11 +353,34 @@ def _of_all(verdicts: Iterable[str]) -> str:
     return SUPPORTED if verdicts == {SUPPORTED} else UNDECIDED
 
 
-def _p(claim: Claim, part: Levels, risk: float) -> float:
-    """The smallest of `RISKS` at which a part still contradicts, as it does at the risk given:
-    no smaller than its p value."""
-    tried = (each for each in RISKS if each < risk)
-    return min((each for each in tried if claim.side(part(1 - each)) == CONTRADICTED), default=risk)
+def _p(claim: Claim, part: Levels, n_parts: int) -> float:
+    """The smallest of `RISKS`, shared among all parts, down to which a part contradicts: no
+    smaller than the p value. Of an exact number 0."""
+    e, found = part(1 - RISK / n_parts), RISK
+    if e.low == e.high:
+        return 0.0
+    for risk in RISKS[1:]:
+        if claim.side(part(1 - risk / n_parts)) != CONTRADICTED:
+            break
+        found = risk
+    return found
+
+
+def _may_turn(agreed: str, records: Iterable[dict]) -> bool:
+    """Whether other draws of the readings that are close may give all of them another verdict."""
+    records = list(records)
+    if agreed != UNDECIDED:
+        return any(record["close"] for record in records)
+    return any(
+        all(record["close"] for record in records if record["verdict"] != verdict)
+        for verdict in (SUPPORTED, CONTRADICTED)
+    )
+
+
+def _joint(e: Estimate | None) -> dict:
+    """The limits at the level that all parts share, as the record has them."""
+    low, high = (None, None) if e is None else (float(e.low), float(e.high))
+    return {"joint_low": low, "joint_high": high}
 
 
 def _strength(claim: Claim, verdict: str, e: Estimate) -> tuple[int, float]:

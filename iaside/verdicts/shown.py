@@ -11,7 +11,7 @@ import pandas as pd
 from iaside.estimate import Estimate
 from iaside.verdicts.rules import NUMBERS
 
-COLUMNS = ["verdict", "statement", "claimed", "measured", "data", "note", "source"]
+COLUMNS = ["verdict", "statement", "measured", "note", "claimed", "data", "source"]
 DATA_SETS = {  # stem of `images` -> the data set in words
     "photographs": "ImageNet photographs", "imagenet": "ImageNet photographs",
     "mnist_5k": "MNIST digits", "mnist": "MNIST digits", "fashion_mnist": "Fashion-MNIST",
@@ -28,12 +28,15 @@ def verdict_table(records: Iterable[Mapping]) -> pd.DataFrame:
     >>> verdict_table([decide("src_mce", lambda level: one)]).at[0, "measured"]
     '-0.6 [-0.8, -0.3], n = 19 networks'
     """
-    rows = [{**record, "measured": measured(record)} for record in records]
+    rows = [
+        {**record, "measured": measured(record), "data": data_of(record)} for record in records
+    ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def parts_table(records: Iterable[Mapping]) -> pd.DataFrame:
-    """A line for each part of the records that have several.
+def parts_table(records: Iterable[Mapping]) -> pd.DataFrame | None:
+    """A line for each part of the records that have several; None, of which a notebook shows
+    nothing, where no record has.
 
     >>> from iaside.verdicts.rules import decide
     >>> one = Estimate(-0.6, 0.1, -0.8, -0.3, 19, "networks")
@@ -44,17 +47,47 @@ def parts_table(records: Iterable[Mapping]) -> pd.DataFrame:
         {"claim": record["id"], **part, "measured": measured(part, record["unit"])}
         for record in records for part in record["parts"]
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=["claim", "part", "verdict", "measured"])
+    columns = ["claim", "part", "verdict", "measured"]
+    return pd.DataFrame(rows, columns=columns) if rows else None
 
 
 def measured(row: Mapping, unit: str = "") -> str:
     """The numbers of a record, or of a part of it, as text; a part counts the unit given.
 
+    Of a contradiction by one of several parts, the limits that decided follow.
+
     >>> measured({"value": 0.25, "se": 0.1, "low": None, "high": None, "n": 2}, "trainings")
     '0.25 (no interval), n = 2 trainings'
+    >>> measured({"value": 0.25, "se": 0.0, "low": 0.25, "high": 0.25, "n": 8}, "bands")
+    '0.25 (exact), n = 8 bands'
     """
     value, se, low, high, n = (np.nan if row.get(name) is None else row[name] for name in NUMBERS)
-    return f"{Estimate(value, se, low, high, int(n), unit or row['unit']):.3g}"
+    unit = unit or row["unit"]
+    if is_exact(row):
+        return f"{value:.3g} (exact), n = {int(n):,} {unit}"
+    words = f"{Estimate(value, se, low, high, int(n), unit):.3g}"
+    if row.get("joint_low") is None:
+        return words
+    ends = f"[{row['joint_low']:.3g}, {row['joint_high']:.3g}]"
+    return f"{words}; {ends} for all {len(row['parts'])} parts together"
+
+
+def is_exact(row: Mapping) -> bool:
+    """Whether the number of a record has no error.
+
+    >>> is_exact({"low": 1.0, "high": 1.0}), is_exact({"low": None, "high": None})
+    (True, False)
+    """
+    return row["low"] is not None and row["low"] == row["high"]
+
+
+def data_of(row: Mapping) -> str:
+    """What a record was decided on: data in words, or a formula, which takes none.
+
+    >>> data_of({"data": "", "low": 1.0, "high": 1.0})
+    'formula'
+    """
+    return row["data"] or ("formula" if is_exact(row) else "")
 
 
 def data_words(*images: str | None, classes: int | None = None) -> str:
