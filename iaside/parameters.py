@@ -194,6 +194,11 @@ def _check_type(where: str, value, default) -> None:
         return
     if type(default) is float and type(value) is int:
         return
+    if value is None:
+        raise UsageError(
+            f"{where} is null, but the notebook's parameters cell has {type(default).__name__}; "
+            f"give one, such as {default!r}"
+        )
     raise UsageError(
         f"{where}: {value!r} is {type(value).__name__}, but the notebook's parameters cell has "
         f"{type(default).__name__} ({default!r})"

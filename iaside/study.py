@@ -52,6 +52,7 @@ def check(study: Mapping, root: Path) -> None:
     study: the sections of a params.yaml;  root: the project, whose stages, notebooks and images
     count. Images that are still to be downloaded are not counted. Errors: UsageError.
     """
+    check_lock(root)
     pipeline, notebooks = read_pipeline(root), read_notebooks(root)
     there = {path.stem.partition("_")[2] for path in (root / "notebooks").glob("*_*.ipynb")}
     check_sections(study, notebooks, there)
@@ -72,6 +73,29 @@ def check(study: Mapping, root: Path) -> None:
     count = functools.cache(functools.partial(_count, root=root))  # stages share images
     for section, parameters in values.values():
         _check_together(section, parameters, study, root, count)
+
+
+def check_lock(root: Path) -> None:
+    """Refuse a dvc.lock that a kill cut off while DVC wrote it, which DVC does in place.
+
+    What its stages made is in DVC's cache, and not made again where the file is an older one, or
+    none. Errors: UsageError.
+    """
+    path = root / "dvc.lock"
+    if not path.exists():
+        return
+    try:
+        stages = read_yaml(path.read_text(encoding="utf-8"), "dvc.lock")["stages"]
+        whole = all({"cmd", "outs"} <= set(stage) for stage in stages.values())
+        whole &= all("md5" in out for stage in stages.values() for out in stage["outs"]
+                     if "hash" in out)  # fmt: skip
+    except (UsageError, UnicodeDecodeError, TypeError, KeyError, AttributeError):
+        whole = False
+    if not whole:
+        raise UsageError(
+            "dvc.lock is cut off, as by a kill while DVC wrote it; take that of git (git checkout "
+            "dvc.lock), or remove it: what was made is in .dvc/cache and is not made again"
+        )
 
 
 # -- sections, keys and paths: no library is needed ------------------------------------------------

@@ -133,7 +133,7 @@ def test_each_name_comes_from_its_place():
         ({"params": "bands: {n: 8.5, rate: 1}"}, "bands.n: 8.5 is float, but .* int"),
         ({"params": "bands: {n: yes, rate: 1}"}, "bands.n: 'yes' is str"),
         ({"params": "bands: {n: true, rate: 1}"}, "bands.n: True is bool"),
-        ({"params": "bands: {n: null, rate: 1}"}, "bands.n: None is NoneType"),
+        ({"params": "bands: {n: null, rate: 1}"}, "bands.n is null, but the notebook's parameters cell has int; give one, such as 1"),
         ({"params": "bands: {n: 2020-01-01, rate: 1}"}, "no plain value; quote it"),
         ({"params": "bands: {n: 1, rate: .nan}"}, "bands.rate is nan, but every number must be"),
         ({"params": "runtime: {batchsize: 8}\nbands: {}"}, "'batchsize'.*mean 'batch_size'"),
@@ -591,7 +591,9 @@ def test_index_lists_the_present_study_and_nothing_stale(tmp_path, monkeypatch):
         ("not tested: needs more", "Hidden"),
         ("undecided", "C"),
     ]
-    rows = [{"verdict": v, "statement": s, "source": "seed 002"} for v, s in rows]
+    numbers = {"value": 0.25, "se": 0.1, "low": 0.0, "high": 0.5, "n": 24, "unit": "photographs"}
+    rows = [{"verdict": v, "statement": s, "source": "seed 002", "data": "MNIST digits"} | numbers
+            for v, s in rows]  # fmt: skip
     (tmp_path / "results/claims/claims.json").write_text(json.dumps(rows))
     assert run.main(["--index"]) == 0
     page = (tmp_path / "results/index.html").read_text()

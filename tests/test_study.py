@@ -552,3 +552,22 @@ def test_an_untrained_twin_needs_two_images():
     changed["attributions"] |= {"n_images": 1, "n_twin": 1, "n_shown": 1, "n_grid": 1}
     with pytest.raises(UsageError, match="attributions.n_images is 1, but must be 2 or more"):
         study.check(changed, ROOT)
+
+
+def test_a_lock_that_a_kill_cut_off_is_refused_wherever_it_was_cut(tmp_path):
+    whole = (ROOT / "dvc.lock").read_text()
+    (tmp_path / "dvc.lock").write_text(whole)
+    study.check_lock(tmp_path)
+    (tmp_path / "dvc.lock").unlink()
+    study.check_lock(tmp_path)  # a first run has none
+    lines = whole.splitlines(keepends=True)
+    places = range(3, 40)  # of the first stage, each kind of line
+    for k in places:
+        (tmp_path / "dvc.lock").write_text("".join(lines[:k]) + lines[k][: len(lines[k]) // 2])
+        try:
+            study.check_lock(tmp_path)
+        except UsageError as error:
+            assert "git checkout dvc.lock" in str(error)
+            continue
+        # what is left reads as a shorter list of whole outputs: a stage that is made again
+        assert "outs:\n" in "".join(lines[:k])

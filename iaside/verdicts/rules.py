@@ -168,7 +168,9 @@ def decide(
                 f"{e.unit}; give one over {claim.unit}"
             )
         few = 0 if exact else LEAST.get(e.unit, 2)
-        reasons[name] = f"n = {e.n} {e.unit}, {few} are needed" if e.n < few else short
+        reasons[name] = short or (
+            f"n = {e.n} {e.unit}, {few} are needed" if e.n < few else ""
+        )
         against = claim.side(joint[name]) == CONTRADICTED
         own = claim.side(e)
         judged[name] = UNDECIDED if reasons[name] else CONTRADICTED if against else (

@@ -64,6 +64,11 @@ def attempt(part: str, k: int, seed: int, place: Path) -> dict:
                 os.kill(process, signal.SIGKILL)
         again.wait()
         return renewed(place, found | {"hangs": 1})
+    if again.returncode and "'./dvc.lock' validation failed" in text:
+        # DVC writes it in place; make repro says so (study.check_lock), and what to do
+        shutil.copy(place / "whole/dvc.lock", project / "dvc.lock")
+        again = start([*DVC, "-f", stage], project, mark, text=True)
+        text, _ = again.communicate()
     if again.returncode:
         what = f"{found['what']}: {text[-500:]}"
         return renewed(place, found | {"lost": 1, "unclear": int("Traceback" in text),
