@@ -98,7 +98,7 @@ def test_matching_is_judged_over_corruptions_and_networks(project, monkeypatch):
     told = metrics["methods"]
     assert told["score"]["low"] > 0.9 and told["clean accuracy"]["low"] < 0
     (recommended,) = (words for words in said if "Recommended by" in words)
-    assert "score" in recommended and "accuracy" not in recommended.partition("**,")[0]
+    assert "score" in recommended and "accuracy" not in recommended.partition("**:")[0]
     assert not any("better by" in words for words in said)
 
 

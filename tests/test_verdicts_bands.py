@@ -58,7 +58,7 @@ def test_counts_of_cells_are_exact():
 def test_tables_of_verdicts_say_what_n_and_unit_are():
     rows = [bands.linf_equal_cells([9, 9]), bands.esd_power_law(np.full(7, 3.0), "digits")]
     table = verdict_table(rows)
-    assert table["measured"].tolist() == ["0 (exact), n = 2 bands", "3 (exact), n = 7 photographs"]
+    assert table["measured"].tolist() == ["0 (exact), n = 2 bands", "3 [3, 3], n = 7 photographs"]
     assert table["data"].tolist() == ["formula", "digits"] and table["claimed"][1] == "> 0"
     few = verdict_table([bands.esd_power_law(np.ones(2))])
     assert few["measured"][0] == "1 (no interval), n = 2 photographs"

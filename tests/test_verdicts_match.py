@@ -44,7 +44,14 @@ def test_four_families_decide_nothing_and_say_so():
         assert record["verdict"] == "undecided"
         assert "independent networks, 5 are needed" in record["note"]
         assert record["value"] is not None, "it is shown"
-        assert record["n"] in (len(truth), 2), "networks; how many are independent is in the note"
+
+
+def test_n_counts_networks_and_the_note_the_independent_ones():
+    truth = losses()
+    for families, n in ((list("aabbccdd"), 4), (list("aabbcdef"), 6)):
+        record = verdicts.profile_beats_score(truth, truth, truth[:, 0], families, 24)
+        assert record["n"] == K and f"{K} networks of {n} families" in record["note"]
+        assert verdicts.profile_predicts_loss(truth, truth, families, 24)["n"] == K
 
 
 def test_what_all_networks_share_by_chance_of_the_corruptions_is_no_support():

@@ -140,7 +140,7 @@ def decide(
     verdict whose deciding limit lies within a tenth of its half-width of the threshold says so.
     ``joint_low``, ``joint_high``: of a contradiction by one of several parts, the limits of the
     worst part that hold for all parts together and decide; None of anything else. ``p`` bounds
-    the p value of a contradiction (0 of an exact number), and is None of anything else.
+    the p value of a contradiction (0 of an exact one), and is None of anything else.
     Errors: ValueError for an unknown id, no parts, or a unit that is not that of the claim.
 
     >>> one = Estimate(-0.6, 0.1, -0.8, -0.3, 19, "networks")
@@ -196,7 +196,8 @@ def decide(
         **_numbers(shown[worst]),
         "close": close,
         **_joint(joint[worst] if verdict == CONTRADICTED and len(parts) > 1 else None),
-        "p": min((_p(claim, part, len(parts)) for part in against), default=None),
+        "exact": exact,
+        "p": min((0.0 if exact else _p(claim, part, len(parts)) for part in against), default=None),
         "note": "; ".join([*said, *([note] if note else [])]),
         "parts": [
             {"part": name, "verdict": judged[name], **_numbers(e)} for name, e in shown.items()
@@ -287,15 +288,18 @@ def gather(documents: Iterable[dict]) -> list[dict]:
     recorded = _recorded(documents)
     untested = {"data": "", **dict.fromkeys((*NUMBERS, "p")), "close": False, "note": "",
                 "parts": []}  # fmt: skip
-    later = _joint(None)  # older records have none
+    later = _joint(None)  # of which older records have none
     rows = []
     for claim in claims().values():
         row = {**asdict(claim), "claimed": claim.claimed,
-               "verdict": f"{NOT_TESTED}: needs {claim.needs}", **untested, **later}  # fmt: skip
+               "verdict": f"{NOT_TESTED}: needs {claim.needs}", **untested, **later,
+               "exact": False}  # fmt: skip
         if claim.id in recorded:
             stage, found = recorded[claim.id]
             row |= {key: found[key] for key in ("verdict", "unit", *untested)} | {"stage": stage}
             row |= {key: found.get(key) for key in later}
+            alike = found["low"] is not None and found["low"] == found["high"]
+            row["exact"] = found.get("exact", alike)
         rows.append(row)
     return rows
 
@@ -357,10 +361,8 @@ def _of_all(verdicts: Iterable[str]) -> str:
 
 def _p(claim: Claim, part: Levels, n_parts: int) -> float:
     """The smallest of `RISKS`, shared among all parts, down to which a part contradicts: no
-    smaller than the p value. Of an exact number 0."""
-    e, found = part(1 - RISK / n_parts), RISK
-    if e.low == e.high:
-        return 0.0
+    smaller than the p value."""
+    found = RISK
     for risk in RISKS[1:]:
         if claim.side(part(1 - risk / n_parts)) != CONTRADICTED:
             break

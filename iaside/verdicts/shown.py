@@ -44,7 +44,8 @@ def parts_table(records: Iterable[Mapping]) -> pd.DataFrame | None:
     ['a', 'b']
     """
     rows = [
-        {"claim": record["id"], **part, "measured": measured(part, record["unit"])}
+        {"claim": record["id"], **part,
+         "measured": measured({"exact": is_exact(record), **part}, record["unit"])}
         for record in records for part in record["parts"]
     ]  # fmt: skip
     columns = ["claim", "part", "verdict", "measured"]
@@ -58,7 +59,8 @@ def measured(row: Mapping, unit: str = "") -> str:
 
     >>> measured({"value": 0.25, "se": 0.1, "low": None, "high": None, "n": 2}, "trainings")
     '0.25 (no interval), n = 2 trainings'
-    >>> measured({"value": 0.25, "se": 0.0, "low": 0.25, "high": 0.25, "n": 8}, "bands")
+    >>> one = {"value": 0.25, "se": 0.0, "low": 0.25, "high": 0.25, "n": 8, "exact": True}
+    >>> measured(one, "bands")
     '0.25 (exact), n = 8 bands'
     """
     value, se, low, high, n = (np.nan if row.get(name) is None else row[name] for name in NUMBERS)
@@ -73,18 +75,18 @@ def measured(row: Mapping, unit: str = "") -> str:
 
 
 def is_exact(row: Mapping) -> bool:
-    """Whether the number of a record has no error.
+    """Whether the number of a record has no error: a count or a formula.
 
-    >>> is_exact({"low": 1.0, "high": 1.0}), is_exact({"low": None, "high": None})
+    >>> is_exact({"exact": True, "low": 1.0}), is_exact({"low": None})
     (True, False)
     """
-    return row["low"] is not None and row["low"] == row["high"]
+    return bool(row.get("exact"))
 
 
 def data_of(row: Mapping) -> str:
     """What a record was decided on: data in words, or a formula, which takes none.
 
-    >>> data_of({"data": "", "low": 1.0, "high": 1.0})
+    >>> data_of({"data": "", "exact": True})
     'formula'
     """
     return row["data"] or ("formula" if is_exact(row) else "")
