@@ -296,7 +296,8 @@ def _recorded(root: Path) -> str:
         title, date = (html.escape(str(run[key])) for key in ("title", "date"))
         parts.append(
             f"<section><h2>Recorded: {title}</h2>\n<p>{date}, kept with "
-            f"fields renamed only; not made again by <code>make repro</code>. {links}</p>\n<p>{found}</p>"
+            f"fields renamed only; not made again by <code>make repro</code>. {links}</p>\n"
+            f"<p>{found}</p>"
             "</section>"
         )
     return "\n".join(parts)
