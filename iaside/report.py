@@ -295,8 +295,9 @@ def _recorded(root: Path) -> str:
         found = html.escape(" · ".join(f"{n} {v}" for v, n in counts.items() if n))
         title, date = (html.escape(str(run[key])) for key in ("title", "date"))
         parts.append(
-            f"<section><h2>Recorded: {title}</h2>\n<p>{date}, kept as "
-            f"it was; not made again by <code>make repro</code>. {links}</p>\n<p>{found}</p>"
+            f"<section><h2>Recorded: {title}</h2>\n<p>{date}, kept with "
+            f"fields renamed only; not made again by <code>make repro</code>. {links}</p>\n"
+            f"<p>{found}</p>"
             "</section>"
         )
     return "\n".join(parts)
