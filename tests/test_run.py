@@ -133,7 +133,7 @@ def test_each_name_comes_from_its_place():
         ({"params": "bands: {n: 8.5, rate: 1}"}, "bands.n: 8.5 is float, but .* int"),
         ({"params": "bands: {n: yes, rate: 1}"}, "bands.n: 'yes' is str"),
         ({"params": "bands: {n: true, rate: 1}"}, "bands.n: True is bool"),
-        ({"params": "bands: {n: null, rate: 1}"}, "bands.n is null, but the notebook's .* has int; give one, such as 1"),
+        ({"params": "bands: {n: null, rate: 1}"}, "bands.n is null, .* int; give one, such as 1"),
         ({"params": "bands: {n: 2020-01-01, rate: 1}"}, "no plain value; quote it"),
         ({"params": "bands: {n: 1, rate: .nan}"}, "bands.rate is nan, but every number must be"),
         ({"params": "runtime: {batchsize: 8}\nbands: {}"}, "'batchsize'.*mean 'batch_size'"),
