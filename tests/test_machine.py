@@ -133,10 +133,10 @@ def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
 
-outside = faults(4)
+outside = faults(16)
 with kept_memory():
-    faults(8)  # it takes some rounds until blocks come back in order
-    inside, held = faults(4), resident()
+    faults(16)  # it takes some rounds until blocks come back in order
+    inside, held = faults(16), resident()
 after = resident()
 faults(1, 512)  # more than all that was there before: none of it can be taken again
 print(outside, inside, (held - after) // 2**20, (resident() - after) // 2**20)
