@@ -404,7 +404,9 @@ assert set(precisions().values()) == {{"tf32"}}, "none is pinned to what it had 
 """
 
 
-@pytest.mark.parametrize("name", [None, "", "cudnn", "cuda.matmul", "mkldnn.conv"])
+@pytest.mark.parametrize("name", [None, "", *(
+    pytest.param(name, marks=pytest.mark.sweep) for name in ("cudnn", "cuda.matmul", "mkldnn.conv")
+)])  # fmt: skip
 def test_true_float32_whatever_switch_is_on_which_inherits_as_before(name):
     """In a process of its own: nobody can make a switch inherit again that was set once."""
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
@@ -624,7 +626,9 @@ print(len(r.conditions), "ends", flush=True)
 """
 
 
-@pytest.mark.parametrize("how", ["a file", pytest.param("-c", marks=pytest.mark.slow), "-"])
+@pytest.mark.parametrize("how", [
+    "a file", pytest.param("-c", marks=pytest.mark.slow), pytest.param("-", marks=pytest.mark.slow)
+])  # fmt: skip
 def test_a_script_without_a_main_guard(how, tmp_path):
     code = SCRIPT.format(root=str(ROOT), cache=str(tmp_path / "cache"))
     (tmp_path / "first.py").write_text(code)
@@ -714,8 +718,10 @@ def alive(pid):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
-@pytest.mark.parametrize("after", [0.0, pytest.param(0.3, marks=pytest.mark.slow), 1.5, None],
-                         ids=str)  # None: when they work
+@pytest.mark.parametrize("after", [
+    pytest.param(0.0, marks=pytest.mark.slow), pytest.param(0.3, marks=pytest.mark.slow),
+    pytest.param(1.5, marks=pytest.mark.slow), None,
+], ids=str)  # None: when they work  # fmt: skip
 def test_processes_end_with_their_parent(after):
     code = PARENT.format(root=str(ROOT), tests=str(ROOT / "tests"))
     run = [sys.executable, "-c", code]

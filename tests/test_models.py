@@ -35,9 +35,9 @@ def nothing_packaged(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "name, right",
     [
-        ("tf_efficientnet_lite0", 58),
-        ("tf_efficientnet_lite1", 57),
-        ("tf_efficientnet_lite2", 56),
+        pytest.param("tf_efficientnet_lite0", 58, marks=pytest.mark.slow),
+        pytest.param("tf_efficientnet_lite1", 57, marks=pytest.mark.slow),
+        pytest.param("tf_efficientnet_lite2", 56, marks=pytest.mark.slow),
         ("squeezenet1_1", 46),
     ],
 )
