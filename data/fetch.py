@@ -457,6 +457,12 @@ def fetch_pretrained(study: dict) -> None:
         path = PROJECT / entry["weights"]
         if path.is_file() and (PROJECT / entry["recipe"]).is_file():
             continue
+        if "factory" in entry:
+            raise FetchError(
+                f"model `{key}`: there are no weights at {entry['weights']!r} with a recipe at "
+                f"{entry['recipe']!r}, and those of an architecture of one's own are not fetched: "
+                "put them there"
+            )
         from iaside.models import load_model, save_weights
 
         try:

@@ -51,6 +51,7 @@ class Network(NamedTuple):
     recipe: str | None = None
     classes: int = 0
     side: int = 0
+    factory: str | None = None
 
     def structure(self) -> tuple:
         """What decides how long a pass takes, whatever the network is called and its weights are.
@@ -61,6 +62,8 @@ class Network(NamedTuple):
             library = "iaside" if self.name in ARCHITECTURES else recipe_of(self.name)["library"]
             return library, self.name, self.classes, (self.side, self.side)
         recipe = as_object(Path(self.recipe).read_text("utf-8")) if self.recipe else None
+        if self.factory:
+            return self.factory, json.dumps(recipe, sort_keys=True)
         recipe = recipe or recipe_of(self.name)
         name, size = recipe["architecture"], tuple(recipe["input_size"][-2:])
         if recipe["library"] == "timm":  # a tag says which weights
@@ -112,7 +115,7 @@ class Study(NamedTuple):
         """
         recipe, weights = self.root / (model.get("recipe") or ""), Path(model.get("weights") or "")
         if recipe.is_file():
-            return Network(model["name"], str(recipe))
+            return Network(model["name"], str(recipe), factory=model.get("factory"))
         if weights.parts[:3] != ("results", "training", "networks"):
             return Network(model["name"])
         of, name = weights.parts[3:5]

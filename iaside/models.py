@@ -5,7 +5,7 @@ A *recipe* is the dict that says how a network wants its images: library ("timm"
 crop_pct, interpolation, and for the few timm networks that squash instead of crop, crop_mode.
 `outputs` says what a network gives, unless logits: probabilities or binary (`iaside.probe`). It
 travels with the weights as a JSON file. Other fields are notes; a name that is nearly one of these
-is refused.
+is refused. With a factory (`iaside.factories`) library and architecture are notes, too.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from iaside import factories
 from iaside.answers import OUTPUTS, logits_of, not_as_said, place_of, taken
 from iaside.architectures import ARCHITECTURES
 from iaside.files import replacing, write_text
@@ -31,9 +32,9 @@ PROJECT = Path(__file__).resolve().parents[1]
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 INTERPOLATIONS = ("nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos")
 LARGEST_SIDE = 8192  # pixels: a picture of so many a side takes 800 MB
+WHAT_IT_IS = ("library", "architecture")  # what a network is; the rest, how it wants its images
 RECIPE_FIELDS = (
-    "library",
-    "architecture",
+    *WHAT_IT_IS,
     "num_classes",
     "input_size",
     "mean",
@@ -46,13 +47,13 @@ RECIPE_FIELDS = (
 class Classifier(nn.Module):
     """A network that takes pixels in [0, 1]: normalisation inside, eval mode, frozen parameters.
 
-    net: any module (B, 3, H, W) -> (B, K);  recipe: the dict described at the top of this file;
+    net: any module (B, 3, H, W) -> (B, K);  recipe: the dict described at the top of this file,
+    which need not say library and architecture;
     name: what tables and figures call it.
     Attributes: net, recipe, name, input_size (H, W), mean and std (1, 3, 1, 1).
 
-    >>> recipe = dict(library="torchvision", architecture="mine", num_classes=2,
-    ...               input_size=(3, 32, 32), mean=(0.5,) * 3, std=(0.5,) * 3, crop_pct=1.0,
-    ...               interpolation="bilinear")
+    >>> recipe = dict(num_classes=2, input_size=(3, 32, 32), mean=(0.5,) * 3, std=(0.5,) * 3,
+    ...               crop_pct=1.0, interpolation="bilinear")
     >>> net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
     >>> Classifier(net, recipe, "mine")(torch.rand(5, 3, 32, 32)).shape
     torch.Size([5, 2])
@@ -66,7 +67,7 @@ class Classifier(nn.Module):
                 "give other callables to the loops as they are"
             )
         self.net = net
-        self.recipe = _checked(recipe, name)
+        self.recipe = _checked(recipe, name, given=True)
         self.name = name
         self.input_size = tuple(recipe["input_size"][-2:])
         for key in ("mean", "std"):  # they are in the recipe, hence not in the state dict
@@ -116,6 +117,7 @@ def load_model(
     pretrained: bool = True,
     seed: int = 0,
     packaged: bool = True,
+    factory: str | Callable[[dict], nn.Module] | None = None,
 ) -> Classifier:
     """Load an image classifier that takes pixels in [0, 1].
 
@@ -134,6 +136,9 @@ def load_model(
         A function of `seed` alone; no global random state moves. Nothing normalises yet what
         passes through it: `untrained_control` gives its batch norms the statistics of images.
     packaged: False passes over data/weights when `weights` is None.
+    factory: who builds an architecture of one's own: "nets.py:build", a file here or in the
+        project's folder architectures and a function (recipe) -> torch.nn.Module in it, or the
+        function. The file is run: a recipe that came with weights names none (`iaside.factories`).
 
     Raises ValueError (unknown name, recipe incomplete, weights that do not fit) and
     FileNotFoundError (no such weights or recipe file, or weights that cannot be downloaded).
@@ -144,11 +149,17 @@ def load_model(
     ((224, 224), torch.Size([1, 1000]))
     """
     stored = PROJECT / "data" / "weights" / f"{name}.safetensors"
+    own = factory is not None
     if isinstance(recipe, str | Path):
-        recipe = _read_recipe(_found(Path(recipe), "recipe"))
+        recipe = _read_recipe(_found(Path(recipe), "recipe"), own)
     if weights is not None:
         path = _found(Path(weights), "weights")
-        recipe = _checked(recipe or _recipe_beside(path), f"the recipe of {path}")
+        recipe = _checked(recipe or _recipe_beside(path, own), f"the recipe of {path}", own)
+    elif own and recipe is None:
+        raise ValueError(
+            f"load_model({name!r}, factory=...) without weights or recipe: give weights= with its "
+            "recipe beside it, or recipe= and pretrained=False"
+        )
     elif recipe is not None and pretrained:
         raise ValueError(
             f"load_model({name!r}, recipe=...) without weights: a recipe describes a "
@@ -159,12 +170,12 @@ def load_model(
         recipe = _recipe_beside(path)
     else:
         path = None
-        recipe = _checked(recipe or _recipe_of_library(name, stored), f"the recipe of {name}")
+        recipe = _checked(recipe or _recipe_of_library(name, stored), f"the recipe of {name}", own)
 
     # On the CPU whatever the default device is: the seed then means the same network everywhere.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
-        net = _build(recipe)
+        net = _build(recipe) if factory is None else factories.build(factory, recipe)
         if not pretrained:
             _kaiming(net)
             # That initialisation keeps the scale of its input, whereas trained weights may be made
@@ -228,7 +239,7 @@ def _found(path: Path, what: str) -> Path:
     )
 
 
-def _recipe_beside(path: Path) -> dict:
+def _recipe_beside(path: Path, given: bool = False) -> dict:
     beside = path.with_suffix(".json")
     if not beside.is_file():
         raise ValueError(
@@ -236,7 +247,7 @@ def _recipe_beside(path: Path) -> dict:
             f"recipe='file.json', with the fields {', '.join(RECIPE_FIELDS)}. Without it nobody "
             "knows how to size and normalise the images."
         )
-    return _read_recipe(beside)
+    return _read_recipe(beside, given)
 
 
 def _recipe_of_library(name: str, stored: Path) -> dict:
@@ -246,7 +257,7 @@ def _recipe_of_library(name: str, stored: Path) -> dict:
         raise ValueError(f"there is no weights file {stored}, and {error}") from error
 
 
-def _read_recipe(path: Path) -> dict:
+def _read_recipe(path: Path, given: bool = False) -> dict:
     try:
         recipe = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -254,7 +265,7 @@ def _read_recipe(path: Path) -> dict:
             f"{path} is not JSON ({error}); it must be one object with the fields "
             f"{', '.join(RECIPE_FIELDS)}."
         ) from error
-    return _checked(recipe, f"the recipe {path}")
+    return _checked(recipe, f"the recipe {path}", given)
 
 
 def _is_whole(value) -> bool:
@@ -303,21 +314,32 @@ _FIELD_RULES = {
 }
 
 
-def _checked(recipe: dict, whose: str) -> dict:
-    """A copy with lists for tuples (as JSON gives them), or an error that says what is wrong."""
+def _checked(recipe: dict, whose: str, given: bool = False) -> dict:
+    """A copy with lists for tuples (as JSON gives them), or an error that says what is wrong.
+
+    given: the network, or who builds it, is there: the recipe need not say what it is.
+    """
     if not isinstance(recipe, dict):
         raise TypeError(
             f"{whose} must be a dict with the fields {', '.join(RECIPE_FIELDS)}, "
             f"got {type(recipe).__name__}."
         )
-    if missing := [field for field in RECIPE_FIELDS if field not in recipe]:
+    needed = [field for field in RECIPE_FIELDS if not (given and field in WHAT_IT_IS)]
+    if missing := [field for field in needed if field not in recipe]:
+        hint = ""
+        if "library" in missing and "factory" in recipe:
+            hint = (
+                f" It names the factory {recipe['factory']!r}, which is code, and a recipe cannot "
+                f"choose that: if you trust that file, give factory={recipe['factory']!r}."
+            )
         raise ValueError(
-            f"{whose} lacks {', '.join(missing)}; the fields are {', '.join(RECIPE_FIELDS)}."
+            f"{whose} lacks {', '.join(missing)}; the fields are {', '.join(RECIPE_FIELDS)}.{hint}"
         )
-    if recipe["library"] not in ("timm", "torchvision", "iaside"):
+    if not given and recipe["library"] not in ("timm", "torchvision", "iaside"):
         raise ValueError(
             f"{whose}: library {recipe['library']!r} must be 'timm', 'torchvision' or 'iaside'. "
-            "Any other network can be wrapped by hand: Classifier(net, recipe, name)."
+            "Any other network needs factory='nets.py:build', or is wrapped by hand: "
+            "Classifier(net, recipe, name)."
         )
     known = {*RECIPE_FIELDS, *_FIELD_RULES}
     for field in recipe.keys() - known:  # others may be notes
@@ -327,6 +349,8 @@ def _checked(recipe: dict, whose: str) -> dict:
                 "meant, or rename it."
             )
     for field, (holds, rule) in _FIELD_RULES.items():
+        if given and field in WHAT_IT_IS:
+            continue
         if field in recipe and not holds(recipe[field]):
             raise ValueError(f"{whose}: {field} must be {rule}; got {recipe[field]!r}.")
     return {k: list(v) if isinstance(v, tuple) else v for k, v in recipe.items()}

@@ -319,6 +319,9 @@ def command_line(description: str | None = None) -> argparse.ArgumentParser:
         "--record", nargs=2, metavar=("NAME", "TITLE"), help="keep this run in results/recorded"
     )
     parser.add_argument(
+        "--factories", nargs=2, metavar=("PATH", "DST"), help="hash the code that builds networks"
+    )
+    parser.add_argument(
         "--digest", nargs="+", metavar=("OUT", "FILE"), help="write the hashes of these files"
     )
     parser.add_argument("--use", metavar="STUDY", help="make studies/STUDY.yaml the params.yaml")

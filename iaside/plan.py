@@ -161,7 +161,9 @@ def build(network: Network) -> Classifier:
         if network.side:
             return untrained(network.name, network.classes, network.side, 0)
         recipe = network.recipe
-        return load_model(network.name, recipe=recipe, pretrained=False, packaged=False)
+        return load_model(
+            network.name, recipe=recipe, pretrained=False, packaged=False, factory=network.factory
+        )
     except ValueError as error:
         raise UsageError(str(error)) from error
 

@@ -1,6 +1,7 @@
 """Run one notebook with the parameters of params.yaml, strictly: python -m iaside.run NN_noun.
 
-Also the chores around notebooks: --strip, --index, --prune, --record, --digest, --use.
+Also the chores around notebooks: --strip, --index, --prune, --record, --digest,
+--factories, --use.
 """
 
 from __future__ import annotations
@@ -296,10 +297,13 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code: 0, 1 for a failed notebook, 2 for a wrong request."""
     parser = command_line(__doc__)
     a = parser.parse_args(argv)
-    asked = (a.notebook, a.strip, a.index, a.prune, a.record, a.digest, a.use)
+    asked = (
+        a.notebook, a.strip, a.index, a.prune, a.record, a.digest, a.factories, a.use
+    )  # fmt: skip
     if sum(map(bool, asked)) != 1:
         parser.error(
-            "give exactly one of NN_noun, --strip, --index, --prune, --record, --digest, --use"
+            "give exactly one of NN_noun, --strip, --index, --prune, --record, --digest, "
+            "--factories, --use"
         )
     start = time.perf_counter()
     try:
@@ -307,6 +311,13 @@ def main(argv: list[str] | None = None) -> int:
             report.strip(*a.strip)
         elif a.digest:
             digest(*map(Path, a.digest))
+        elif a.factories:
+            from iaside.study import factories
+
+            of, folder = a.factories
+            root = project_root()
+            for key, code in factories(read_study(root / a.params), of, root).items():
+                write_text(Path(folder) / f"{key}.json", json.dumps(code) + "\n")
         elif a.use:
             print(use(a.use))
         elif a.record:

@@ -238,19 +238,20 @@ def downloadable(source: object, root: Path) -> bool:
 
 
 def study_models(study: Mapping) -> dict[str, dict]:
-    """The `models` of a study, each of which says name, weights and recipe."""
+    """The `models` of a study, each of which says name, weights, recipe and perhaps factory."""
     models = study.get("models") or {}
     if not isinstance(models, dict):
         raise UsageError(f"`models` of the study must hold {MODEL_LINE}; got {models!r}.")
     for key, entry in models.items():
         if (
             not isinstance(entry, dict)
-            or set(entry) != {"name", "weights", "recipe"}
+            or set(entry) - {"factory"} != {"name", "weights", "recipe"}
             or not all(isinstance(value, str) and value for value in entry.values())
         ):
             raise UsageError(
                 f"model `{key}` of the study is {entry!r}; it must have name, weights and recipe, "
-                f"in one line {MODEL_LINE}."
+                f"in one line {MODEL_LINE}, and `factory: nets.py:build` where the network is "
+                "built by code of your own in architectures/."
             )
     return models
 
@@ -449,6 +450,7 @@ def _check_networks(study: Mapping, root: Path) -> None:
                     "has them, no plan of `training` trains them, and no such file is there; "
                     "correct `weights`"
                 )
+            _check_factory(f"{section}.{key}", entries[key], root)
             beside = known.get(path, Path(path).with_suffix(".json").as_posix())
             if recipe != beside and (path in known or not (root / recipe).is_file()):
                 raise UsageError(
@@ -456,12 +458,14 @@ def _check_networks(study: Mapping, root: Path) -> None:
                     f"{beside!r}: correct `recipe`"
                 )
             if there and not ours and path not in known:
-                _check_files(f"{section}.{key}", root / path, root / recipe)
+                own = "factory" in entries[key]
+                _check_files(f"{section}.{key}", root / path, root / recipe, own)
     packaged = packaged_files()
     for key, entry in study["models"].items():
+        _check_factory(f"models.{key}", entry, root)
         path = root / entry["weights"]
         if path.is_file():
-            _check_files(f"models.{key}", path, root / entry["recipe"])
+            _check_files(f"models.{key}", path, root / entry["recipe"], "factory" in entry)
         elif in_data(path, root) not in packaged:
             from iaside.libraries import recipe_of  # which takes seconds to import
 
@@ -475,8 +479,38 @@ def _check_networks(study: Mapping, root: Path) -> None:
                 ) from error
 
 
-def _check_files(where: str, weights: Path, recipe: Path) -> None:
-    """Refuse weights that hold nothing, and a recipe that no network can be made of."""
+def _check_factory(where: str, entry: Mapping, root: Path) -> None:
+    """Refuse a factory that is not there, or not where the pipeline sees it change."""
+    if "factory" not in entry:
+        return
+    from iaside.factories import code_of
+
+    try:
+        code_of(entry["factory"], root)
+    except (ValueError, OSError, SyntaxError) as error:
+        raise UsageError(f"`{where}`: {error}") from error
+
+
+def factories(study: Mapping, of: str, root: Path) -> dict[str, str | None]:
+    """The code that builds each network of ``models`` or ``<section>.networks``, as a hash.
+
+    Stages depend on it: None for a network of a library, and a hash that changes with the code.
+    """
+    from iaside.factories import code_of
+
+    found = study
+    for name in of.split("."):
+        found = found[name]
+    models = {key: entry.get("model", entry) for key, entry in found.items()}
+    named = {key: model.get("factory") for key, model in models.items()}
+    return {key: name and code_of(name, root) for key, name in named.items()}
+
+
+def _check_files(where: str, weights: Path, recipe: Path, own: bool) -> None:
+    """Refuse weights that hold nothing, and a recipe that no network can be made of.
+
+    own: an architecture of one's own, of which the recipe need say nothing.
+    """
     from safetensors import SafetensorError, safe_open
 
     from iaside.models import _read_recipe
@@ -495,7 +529,7 @@ def _check_files(where: str, weights: Path, recipe: Path) -> None:
             "again, or correct `weights`"
         ) from error
     try:
-        if recipe.is_file() and not _read_recipe(recipe)["num_classes"]:
+        if recipe.is_file() and not _read_recipe(recipe, own)["num_classes"]:
             raise ValueError(f"the recipe {recipe} has num_classes 0: a study scores classes")
     except (ValueError, TypeError) as error:
         raise UsageError(f"`{where}`: {error}") from error

@@ -61,6 +61,15 @@ def own_weights():
 
 
 @pytest.fixture(scope="session")
+def zoo():
+    """A folder beside the project with two zoos of networks that are not the kit's."""
+    folder = ROOT.parent / "shared" / "zoo"
+    if not (folder / "families.csv").is_file():
+        pytest.skip("needs ../shared/zoo, which is not beside this clone")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def finished(data, tmp_path_factory):
     """The smoke study run to its end, once for all test processes: to read, not to change."""
     base = tmp_path_factory.getbasetemp()

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
 STAGES = read_yaml((ROOT / "dvc.yaml").read_text(), "params")["stages"]
-WITHOUT_NOTEBOOK = {"data", "images", "strip", "judges", "index"}
+WITHOUT_NOTEBOOK = {"data", "images", "strip", "factories", "judges", "index"}
 
 
 def load(path):
@@ -187,8 +187,8 @@ def test_modules_import_only_what_they_may():
         "sampling": {"clean", "estimator", "machine", "probe", "spectral", "tables", "worths"},
         "explain": {"clean", "estimate", "intervals", "estimator", "machine", "probe", "rounding",
                     "spectral", "worths", "sampling", "shapley", "score", "plots", "tables"},
-        "architectures": set(), "libraries": set(),
-        "models": {"answers", "architectures", "libraries", "probe"},
+        "architectures": set(), "factories": set(), "libraries": set(),
+        "models": {"answers", "architectures", "factories", "libraries", "probe"},
         "convolutions": set(),
         "folding": {"answers", "convolutions", "inside", "machine", "models", "probe"},
         "images": {"folders"},
