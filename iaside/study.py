@@ -632,7 +632,7 @@ def _fewest_held_out(plan: Mapping, item: str, section: Mapping) -> int | None:
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code: 0, or 2 for a study that cannot run."""
     parser = argparse.ArgumentParser(prog="python -m iaside.study", description=__doc__)
-    parser.add_argument("study", nargs="?", help="a file such as studies/paper.yaml")
+    parser.add_argument("study", nargs="?", help="a file such as studies/caltech101.yaml")
     a = parser.parse_args(argv)
     try:
         root = project_root()
