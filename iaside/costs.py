@@ -297,7 +297,8 @@ def _attributions(p: dict, study: Study) -> list[Part]:
     rows = len(variants) + len(only)
     disk = NUMBER * n * (rows * (len(QUANTITIES) + judges) + 2**bands)
     return [Part(study.network(p["model"]), passes, p["precision"], 16, 10, n, bands,
-                 disk + HALF * rows * p["n_shown"] * SIDE**2, gradients=p["precision"])]  # fmt: skip
+                 disk + HALF * rows * p["n_shown"] * SIDE**2,
+                 gradients=p["precision"])]  # fmt: skip
 
 
 COSTS: dict[str, Callable[[dict, Study], list[Part]]] = {

@@ -526,7 +526,7 @@ def _check_together(
                                    f"{closest(wrong[0], study['models'])}")  # fmt: skip
     if section == "attributions" and values["precision"] != "float32":
         if "deeplift" in values["methods"]:
-            refuse("precision", "float32 with deeplift among the methods, which adds up in no other")
+            refuse("precision", "float32 where methods name deeplift, which adds up in no other")
     if section == "resolution":
         coarse = study["worths"]["n_bands"]
         if wrong := [M for M in values["bands"] if M % coarse or not coarse < M <= MAX_BANDS]:

@@ -419,7 +419,8 @@ class Typed(nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * (SIDE - 2) ** 2, 2))
+        last = nn.Linear(4 * (SIDE - 2) ** 2, 2)
+        self.net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), last)
         self.forwards, self.backwards = set(), set()
 
     def forward(self, x):

@@ -552,10 +552,10 @@ def test_a_gpu_that_is_named_runs_nothing_and_counts_operations():
     assert speed.forward == pytest.approx(flops / 2e12) and speed.both == 3 * speed.forward
     assert speed.seconds(part.passes) == pytest.approx((5 + 2 * plan.BACKWARD) * speed.forward)
     a100 = plan.named_gpu("A100")
-    ratio = plan.rated(part, a100).forward / plan.rated(part._replace(precision="bfloat16"), a100)[0]
-    assert ratio == pytest.approx(a100.bfloat16 / a100.float32)
-    narrow = part._replace(gradients="bfloat16")
-    assert plan.rated(narrow, a100).both < plan.rated(part, a100).both
+    wide, narrow = (plan.rated(part._replace(precision=p), a100) for p in gpu._fields[1:])
+    assert wide.forward / narrow.forward == pytest.approx(a100.bfloat16 / a100.float32)
+    assert wide.both == narrow.both, "gradients have a precision of their own"
+    assert plan.rated(part._replace(gradients="bfloat16"), a100).both < wide.both
     for wrong in ("B52", "mine:", "mine:0", "mine:nan"):
         with pytest.raises(UsageError, match="B52|mine"):
             plan.named_gpu(wrong)
