@@ -16,8 +16,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:
 	@echo "make repro          environment, data, every stage; then open results/index.html"
-	@echo "make repro STUDY=x  the same for studies/x.yaml (default, smoke, paper, ...)"
-	@echo "make plan           what that will cost: passes, time, memory, disk; also with STUDY=x"
+	@echo "make repro STUDY=x  the same for studies/x.yaml (default, smoke, paper-jafr, ...)"
+	@echo "make plan           what that will cost: passes, time, memory, disk; also with STUDY=x,"
+	@echo "                    on a GPU with GPU=A100 or GPU=name:TFLOPs, on several with WORKERS=8"
 	@echo "make test           the quick tests; with ALL=1 also those marked slow or sweep"
 	@echo "make campaign       an hour of kills, full disks and hostile input; 10 minutes with QUICK=1"
 	@echo "make lab            JupyterLab on the notebooks"
@@ -70,7 +71,7 @@ repro: $(READY)
 	@echo "Open results/index.html in a browser."
 
 plan: $(READY)
-	@python -m iaside.plan "$(STUDY)"
+	@python -m iaside.plan "$(STUDY)" $(if $(GPU),--gpu "$(GPU)") $(if $(WORKERS),--workers "$(WORKERS)")
 
 test: $(READY)
 	@# Two processes, and no threads to get in their way.

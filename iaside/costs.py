@@ -85,7 +85,8 @@ class Part(NamedTuple):
     passes (2,): images forward, gradients back;  batch: images a pass, None for the fastest;
     grads: images a pass with gradients;  images: kept in memory;  bands: of a game;  disk: bytes
     written, checkpoints: besides, files of weights;  alone: one thread, several networks at a time;
-    corrupt: (what is corrupted, its pixels times severities), once for all stages with the same.
+    corrupt: (what is corrupted, its pixels times severities), once for all stages with the same;
+    gradients: the precision of passes that have one.
     """
 
     network: Network
@@ -100,6 +101,7 @@ class Part(NamedTuple):
     alone: bool = False
     trains: bool = False
     corrupt: tuple | None = None
+    gradients: str = "float32"
 
 
 class Study(NamedTuple):
@@ -230,12 +232,20 @@ def _resolution(p: dict, study: Study) -> list[Part]:
 
 
 def _training(p: dict, study: Study) -> list[Part]:
-    return [
-        Part(network, training_passes(settings, n, held), settings["precision"], settings["batch"],
-             settings["batch"], (n + held) // 4,  # as bytes, a quarter of what pixels take
-             checkpoints=1 + checkpoint_count(settings), alone=True, trains=True)
-        for settings, network, n, held in study.trained({p["item"]: p["plan"]}).values()
-    ]  # fmt: skip
+    parts = []
+    for settings, network, n, held in study.trained({p["item"]: p["plan"]}).values():
+        passes = training_passes(settings, n, held)
+        plain = training_passes({**settings, "penalty": "none"}, n, held)
+        precision = settings["precision"]
+        part = Part(network, plain, precision, settings["batch"], settings["batch"],
+                    (n + held) // 4,  # as bytes, a quarter of what pixels take
+                    checkpoints=1 + checkpoint_count(settings), alone=True, trains=True,
+                    gradients=precision)  # fmt: skip
+        # Penalties are computed in float32 whatever the precision is.
+        penalty = part._replace(passes=passes - plain, precision="float32", gradients="float32",
+                                images=0, checkpoints=0)  # fmt: skip
+        parts += [part, penalty] if penalty.passes.any() else [part]
+    return parts
 
 
 def _profiles(p: dict, study: Study) -> list[Part]:
@@ -289,8 +299,9 @@ def _attributions(p: dict, study: Study) -> list[Part]:
         passes = passes + map_passes("deeplift") + _forward(1)
     rows = len(variants) + len(only)
     disk = NUMBER * n * (rows * (len(QUANTITIES) + judges) + 2**bands)
-    return [Part(study.network(p["model"]), passes, "float32", 16, 10, n, bands,
-                 disk + HALF * rows * p["n_shown"] * SIDE**2)]  # fmt: skip
+    return [Part(study.network(p["model"]), passes, p["precision"], 16, 10, n, bands,
+                 disk + HALF * rows * p["n_shown"] * SIDE**2,
+                 gradients=p["precision"])]  # fmt: skip
 
 
 COSTS: dict[str, Callable[[dict, Study], list[Part]]] = {

@@ -31,6 +31,7 @@ from iaside.gradients import predictions
 from iaside.labels import class_labels, plain
 from iaside.machine import (
     arithmetic,
+    check_precision,
     device_of,
     fingerprint,
     fingerprint_model,
@@ -439,6 +440,7 @@ def examine(
     resume: str | os.PathLike | None = None,
     progress: bool = True,
     outputs: str = "logits",
+    precision: str = "float32",
 ) -> Examination:
     """Make every map of every image, and examine it.
 
@@ -456,9 +458,11 @@ def examine(
     its descriptions differ, and of ``deletion``, by pixels. infidelity_samples: 0 leaves it out.
     resume: a folder for the measurement in progress. outputs: what model and twin give, as in
     ``iaside.probe``; ``clean`` in the provenance says how many images the model classifies right.
+    precision: float32, or bfloat16 (autocast): of every pass of every network, gradients included.
 
     Errors: those of ``attribute`` and ``insertion``; ValueError for a name of a variant in ``only``
-    that there is none of. One RuntimeWarning counts the maps that are zero everywhere.
+    that there is none of, and for deeplift in bfloat16, where it does not add up. One
+    RuntimeWarning counts the maps that are zero everywhere.
 
     >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2)).eval()
     >>> found = examine(net, torch.rand(2, 3, 8, 8), torch.tensor([0, 1]),
@@ -469,16 +473,25 @@ def examine(
     judges, only = dict(judges or {}), dict(only or {})
     if unknown := [name for name in only if name not in variants]:
         raise ValueError(f"only= names {unknown[0]!r}; there is: {', '.join(variants)}")
+    check_precision(precision)
+    if precision == "bfloat16" and "deeplift" in {v["method"] for v in variants.values()}:
+        raise ValueError(
+            "deeplift adds up in float32 only: leave it out of the methods, or bfloat16 out of "
+            "precision"
+        )
     images = check_images(images, wide=True)
     device = device_of(model, None)
     labels = class_labels(labels, len(images)).cpu()
-    asked = {"model": probe(model, images, labels, outputs=outputs, device=device)}
+    looks = {"outputs": outputs, "device": device, "precision": precision}
+    asked = {"model": probe(model, images, labels, **looks)}
     if twin is not None:
-        asked["twin"] = probe(twin, images, labels, outputs=outputs, device=device)
+        asked["twin"] = probe(twin, images, labels, **looks)
     for name, net in judges.items():
         own = outputs if net is asked["model"].model else "logits"
         shown = _fitted(images[:2].to(device), net)
-        asked[name] = probe(net, shown, labels, outputs=own)
+        asked[name] = probe(net, shown, labels, **looks | {"outputs": own})
+    for net in asked.values():
+        net.narrow = precision == "bfloat16"
     known = {name: fingerprint_model(net.model, net.answer) for name, net in asked.items()}
     model, twin = asked["model"], asked.get("twin")
     targets, clean = _clean(model, images, labels, device)
@@ -499,6 +512,7 @@ def examine(
         "substrate": substrate,
         "infidelity_samples": infidelity_samples,
         "seed": seed,
+        "precision": precision,
         "device": device.type,
     }
     place = unfinished(resume, "examination", provenance, __name__)

@@ -1,7 +1,8 @@
 """What a study costs before it runs: python -m iaside.plan [STUDY], which changes nothing.
 
 DVC says which stages there are and which are up to date, ``costs`` how many images a network will
-see, and two seconds with each network say how long that takes here.
+see, and two seconds with each network say how long that takes here; for a GPU that is named
+(--gpu A100) its rate does, and the operations of each network, of which none runs.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import argparse
 import contextlib
 import copy
 import functools
+import heapq
 import logging
 import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,11 +28,12 @@ import torch
 from iaside.costs import AT_MOST, BATCH, COSTS, Network, Part, Study
 from iaside.files import temporary_folder
 from iaside.folding import folded
-from iaside.machine import arithmetic, pick_device, remembered_batch_size
+from iaside.machine import LARGEST, arithmetic, pick_device, remembered_batch_size
 from iaside.models import Classifier, load_model, untrained
 from iaside.notebook import project_root
 from iaside.parameters import (
     UsageError,
+    closest,
     command_values,
     one_line,
     read_notebooks,
@@ -52,11 +55,12 @@ PROCESS = 0.6e9  # bytes: Python, torch and the libraries of a notebook, measure
 
 
 class Stage(NamedTuple):
-    """A stage as DVC has resolved it, and whether it would run."""
+    """A stage as DVC has resolved it, whether it would run, and which it directly waits for."""
 
     name: str
     command: str
     state: str
+    after: tuple[str, ...] = ()
 
 
 def expand(root: Path, params_file: Path) -> list[Stage]:
@@ -86,8 +90,11 @@ def expand(root: Path, params_file: Path) -> list[Stage]:
         with _resolved(root, params_file) as where, contextlib.chdir(where), Repo() as repo:
             # or it speaks of what it only would do
             with set_loggers_level(logging.WARNING), _parsed_once():
-                changed = set(repo.status())
-                return [Stage(s.name, str(s.cmd), state(repo, s)) for s in repo.index.stages]
+                changed, graph = set(repo.status()), repo.index.graph
+                return [
+                    Stage(s.name, str(s.cmd), state(repo, s), tuple(d.name for d in graph[s]))
+                    for s in repo.index.stages
+                ]
     except DvcException as error:
         raise UsageError(f"DVC: {' '.join(str(error).split())}") from error
 
@@ -169,7 +176,7 @@ def build(network: Network) -> Classifier:
 
 
 def calibrate(part: Part, device: torch.device, gradients: bool) -> Speed:
-    """Time a network: forward in the part's precision; with gradients in float32, unless it trains.
+    """Time a network: forward, and with gradients, each in the precision that the part says.
 
     On a CPU the time of the processor counts where that is less: a busy machine delays, but the
     network needs no more of it.
@@ -183,7 +190,7 @@ def calibrate(part: Part, device: torch.device, gradients: bool) -> Speed:
     def run(n: int, back: bool) -> float:
         x = image.expand(n, *image.shape[1:]).contiguous(memory_format=torch.channels_last)
         x.requires_grad_(back)
-        used = "float32" if back and not part.trains else part.precision
+        used = part.gradients if back else part.precision
         start, cpu = time.perf_counter(), time.process_time()
         with torch.set_grad_enabled(back), arithmetic(used, device):
             out = model(x).float().logsumexp(1).sum()
@@ -212,6 +219,78 @@ def calibrate(part: Part, device: torch.device, gradients: bool) -> Speed:
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     return Speed(forward, both, weights, image[0].numel() * 4, largest, activations, n)
 
+
+# -- what another machine could do -----------------------------------------------------------------
+
+# TFLOP/s: outside of and on the matrix units, dense, by NVIDIA's data sheets of the SXM versions.
+GPUS = {
+    "A100": {"float32": 19.5, "bfloat16": 312},
+    "H100": {"float32": 67, "bfloat16": 989},
+    "H200": {"float32": 67, "bfloat16": 989},
+    "L40S": {"float32": 91.6, "bfloat16": 362},
+}
+# What convolutional networks reach of that: taken, not measured. True float32 leaves matrix units
+# idle; in bfloat16 memory is what they wait for.
+REACHED = {"float32": 0.5, "bfloat16": 0.2}
+
+
+class Gpu(NamedTuple):
+    """What networks reach on a GPU, in FLOP/s."""
+
+    name: str
+    float32: float
+    bfloat16: float
+
+
+def named_gpu(text: str) -> Gpu:
+    """The rates of a GPU of the list, or of one of one's own, as ``name:TFLOPs``: what it reaches.
+
+    Errors: UsageError for a name that is not listed, or a rate that is none.
+
+    >>> named_gpu("A100").float32 / 1e12, named_gpu("mine:30").bfloat16 / 1e12
+    (9.75, 30.0)
+    """
+    name, colon, rate = text.partition(":")
+    if not colon:
+        if name not in GPUS:
+            raise UsageError(f"no GPU {name!r} is known; {closest(name, GPUS)} One of your own: "
+                             f"{name}:30, if networks reach 30 TFLOP/s on it")  # fmt: skip
+        return Gpu(name, *(1e12 * GPUS[name][p] * share for p, share in REACHED.items()))
+    try:
+        reached = float(rate)
+    except ValueError:
+        reached = 0.0
+    if not 0 < reached < 1e6:
+        raise UsageError(f"{rate!r} of {text!r} must be a number above 0, in TFLOP/s: mine:30")
+    return Gpu(name, 1e12 * reached, 1e12 * reached)
+
+
+def rated(part: Part, gpu: Gpu) -> Speed:
+    """What a network's operations take at the rates of a GPU; none is run.
+
+    A gradient counts as ``BACKWARD`` passes: that of pixels alone takes one.
+    """
+    flops, weights, image, largest, activations = _operations(part.network)
+    forward = flops / getattr(gpu, part.precision)
+    both = (1 + BACKWARD) * flops / getattr(gpu, part.gradients)
+    return Speed(forward, both, weights, image, largest, activations, part.batch or LARGEST)
+
+
+@functools.lru_cache(None)
+@torch.no_grad()
+def _operations(network: Network) -> tuple[int, int, int, int, int]:
+    """FLOP of a pass of one image; bytes of weights, of an image, of the largest and of all outputs
+    of layers. Nothing is computed: tensors on the meta device have shapes alone."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        model = build(network)
+    model = model.to("meta")
+    image = torch.empty(1, 3, *model.input_size, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        largest, activations = _activations(model, image)
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    return counter.get_total_flops(), weights, image[0].numel() * 4, largest, activations
 
 @torch.enable_grad()  # without, packed convolutions do not ask their parts
 def _activations(model: Classifier, image: torch.Tensor) -> tuple[int, int]:
@@ -255,11 +334,12 @@ def parts_of(stage: Stage, study: Study, notebooks: Mapping[str, dict]) -> tuple
     return noun, COSTS[noun](command_values(stage.command, notebooks, study.params), study)
 
 
-def costs(root: Path, params_file: Path) -> tuple[pd.DataFrame, str]:
+def costs(root: Path, params_file: Path, gpu: Gpu | None = None) -> tuple[pd.DataFrame, str]:
     """What each stage would cost, a row each, and how that was measured, in words.
 
-    Columns: section, stage, state, passes (a gradient counts as two more), seconds, memory and
-    disk in bytes; nan where a stage asks nothing of a network.
+    Columns: section, stage, state, after (the stages that it waits for), passes (a gradient counts
+    as two more), seconds, memory and disk in bytes; nan where a stage asks nothing of a network.
+    gpu: whose seconds these are; None: those of this machine, which networks are timed on.
     Errors: UsageError, or FileNotFoundError for training images of an unknown number.
     """
     params = read_study(params_file)
@@ -279,13 +359,14 @@ def costs(root: Path, params_file: Path) -> tuple[pd.DataFrame, str]:
         alike.setdefault(key[0], {})[part.network.name] = None
     speeds: dict[tuple, Speed] = {}
     for key, part in largest.items():
-        print(f"timing {part.network.name} ({key[1]})", file=sys.stderr, flush=True)
-        speeds[key] = calibrate(part, device, key in back)
+        if gpu is None:
+            print(f"timing {part.network.name} ({key[1]})", file=sys.stderr, flush=True)
+        speeds[key] = rated(part, gpu) if gpu else calibrate(part, device, key in back)
     corrupted, rows = set(), []
     for stage, (section, parts) in zip(stages, found, strict=True):
-        row = {"section": section, "stage": stage.name, "state": stage.state}
-        alone = sum(part.alone for part in parts)
-        at_a_time = min(alone, workers) if alone and device.type == "cpu" else 1
+        row = {"section": section, "stage": stage.name, "state": stage.state, "after": stage.after}
+        alone = sum(part.alone and part.images > 0 for part in parts)  # a penalty is no network
+        at_a_time = min(alone, workers) if alone and device.type == "cpu" and not gpu else 1
         seconds, memory, disk, passes = 0.0, 0.0, 0, np.zeros(2, np.int64)
         for part in parts:
             speed = speeds[_key(part)]
@@ -293,16 +374,20 @@ def costs(root: Path, params_file: Path) -> tuple[pd.DataFrame, str]:
             seconds += speed.seconds(part.passes) / at_a_time
             disk += part.disk + part.checkpoints * speed.weights
             memory = max(memory, _memory(part, speed))
-            if part.corrupt and part.corrupt not in corrupted:
+            if part.corrupt and part.corrupt not in corrupted and not gpu:
                 corrupted.add(part.corrupt)
                 seconds += part.corrupt[1] * corrupting() / workers
         if parts:
             row |= {"passes": int(passes @ (1, BACKWARD)), "seconds": seconds}
             row |= {"memory": memory, "disk": disk}
         rows.append(row)
-    columns = ["section", "stage", "state", "passes", "seconds", "memory", "disk"]
+    columns = ["section", "stage", "state", "after", "passes", "seconds", "memory", "disk"]
+    precisions = sorted({key[1] for key in speeds})
+    if gpu:
+        rates = [f"{getattr(gpu, p) / 1e12:.4g} TFLOP/s in {p}" for p in precisions]
+        return pd.DataFrame(rows, columns=columns), f"{gpu.name}: {' and '.join(rates)}"
     measured = (
-        f"{device.type}, {' and '.join(sorted({key[1] for key in speeds}))}, "
+        f"{device.type}, {' and '.join(precisions)}, "
         f"threads: {torch.get_num_threads()}, small networks at a time: {workers}, "
         f"{len(speeds)} timings of about {SECONDS:g} s{_untimed(alike.values())}"
     )
@@ -311,7 +396,8 @@ def costs(root: Path, params_file: Path) -> tuple[pd.DataFrame, str]:
 
 def _key(part: Part) -> tuple:
     """What is timed once; images by themselves take longer than in batches."""
-    return _structure(part.network), part.precision, part.alone, part.trains, part.batch == 1
+    kind = part.alone, part.trains, part.batch == 1
+    return _structure(part.network), part.precision, part.gradients, *kind
 
 
 @functools.lru_cache(None)
@@ -342,24 +428,60 @@ def _memory(part: Part, speed: Speed) -> float:
     return PROCESS + copies * speed.weights + part.images * speed.image + games + max(shown, slopes)
 
 
-def to_text(frame: pd.DataFrame, measured: str) -> str:
-    """The table for a terminal: stage by stage, then what is to run, by section and in all."""
+def side_by_side(stages: Mapping[str, tuple[float, Collection[str]]], workers: int) -> float:
+    """Seconds until all stages have run, each worker on one at a time: of those that may begin
+    first it takes the longest.
+
+    stages: name -> (seconds, the stages that it waits for; others than these are done).
+
+    >>> side_by_side({"a": (3, ()), "b": (1, ()), "c": (2, ("b",))}, 2)
+    3.0
+    """
+    free, ends, todo = [0.0] * workers, {}, dict(stages)
+    while todo:
+        at = heapq.heappop(free)
+        begin = {
+            name: max([at, *(ends[other] for other in after if other in ends)])
+            for name, (_, after) in todo.items() if not todo.keys() & {*after}
+        }  # fmt: skip
+        name = max(begin, key=lambda name: (-begin[name], todo[name][0]))
+        ends[name] = begin[name] + todo.pop(name)[0]
+        heapq.heappush(free, ends[name])
+    return max(ends.values(), default=0.0)
+
+
+def _of_workers(todo: pd.DataFrame, workers: int) -> str:
+    """What so many workers make of what is to run, in a sentence."""
+    timed = todo.assign(seconds=todo["seconds"].fillna(0.0))
+    stages = {row.stage: (row.seconds, row.after) for row in timed.itertuples()}
+    longest = timed.loc[timed["seconds"].idxmax()]
+    return (
+        f"{workers} workers, a stage each at a time: {duration(side_by_side(stages, workers))}; "
+        f"the longest stage is {longest['stage']}, {duration(longest['seconds'])}."
+    )
+
+
+def to_text(frame: pd.DataFrame, measured: str, workers: int = 1) -> str:
+    """The table for a terminal: stage by stage, then what is to run, by section and in all, and
+    what so many workers make of it."""
     lines = [_table(frame, "stage"), ""]
     todo = frame[frame["state"].str.startswith("to run")]
     kinds = ", ".join(f"{n} {state}" for state, n in Counter(frame["state"]).items())
     lines += [f"{len(frame)} stages: {kinds}.", ""]
     if todo["passes"].notna().any():
-        sums = todo.dropna().groupby("section", sort=False)
+        sums = todo.dropna(subset="passes").groupby("section", sort=False)
         sums = sums.agg({"passes": "sum", "seconds": "sum", "memory": "max", "disk": "sum"})
         sums.loc["in all"] = [*sums[["passes", "seconds"]].sum(), sums["memory"].max(),
                               sums["disk"].sum()]  # fmt: skip
         sums = sums.reset_index(names="section").assign(stage=lambda f: f["section"])
         lines += ["Still to run:", _table(sums, "stage"), ""]
+        lines += [_of_workers(todo, workers), ""] if workers > 1 else []
     lines += [
         f"passes  images through a network; a gradient counts as {BACKWARD} more. <=: attacks,",
         "        SparseFool above all, and sampling may end early; duplicates are not trained on",
         "time    an estimate, the machine being idle: preparing images and bands left out, making",
-        "        corruptions included; what is finished of an interrupted stage is not taken off",
+        "        corruptions included (not of a GPU that is named); what is finished of an",
+        "        interrupted stage is not taken off",
         f"        ({measured})",
         "memory  peak of one process, roughly;  disk: tables and checkpoints",
         "-       asks no network: reads tables, in seconds",
@@ -400,12 +522,19 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code: 0, or 2 for a wrong request."""
     parser = argparse.ArgumentParser(prog="python -m iaside.plan", description=__doc__)
     parser.add_argument("study", nargs="?", help="one of studies/; else params.yaml as it is")
+    parser.add_argument("--gpu", help=f"{', '.join(GPUS)}, or NAME:TFLOPs that one reaches")
+    parser.add_argument("--workers", type=int, default=1, help="so many such machines, or GPUs")
     a = parser.parse_args(argv)
     try:
+        gpu = named_gpu(a.gpu) if a.gpu else None
+        if a.workers < 1:
+            raise UsageError(f"--workers is {a.workers}, but must be 1 or more")
         root = project_root()
         file = study_file(a.study, root) if a.study else root / "params.yaml"
-        check(read_study(file), root)
-        print(to_text(*costs(root, file)))
+        if gpu is None:  # another machine may have what this one has not
+            check(read_study(file), root)
+        frame, measured = costs(root, file, gpu)
+        print(to_text(frame, measured, a.workers))
     except (ValueError, TypeError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2

@@ -63,7 +63,8 @@ class Asked(nn.Module):
 
     model: any callable (B, C, H, W) -> (B, ...);  outputs: what that gives (`probe`);  way: how it
     is asked;  classes: of its answers, None where they have none;  answer: its own to the first
-    picture, (1, ...) on the CPU.
+    picture, (1, ...) on the CPU;  narrow: whether it computes in bfloat16 (autocast) however it is
+    asked, gradients too, and answers in float32.
     A copy, because a model may write to its input, and its answer too, because it may keep that as
     a buffer. Gradients pass. Pixels that are not finite are refused (ValueError): a network may
     turn them into finite answers.
@@ -83,7 +84,7 @@ class Asked(nn.Module):
         super().__init__()
         self.training = False  # of this one alone: the model stays as it is
         self.model, self.outputs, self.way = model, outputs, way
-        self.classes, self.answer = classes, answer
+        self.classes, self.answer, self.narrow = classes, answer, False
 
     @property
     def gives(self) -> str:
@@ -105,7 +106,11 @@ class Asked(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not x.requires_grad:  # who follows gradients looks at what these lead to
             check_shown(x)
-        return logits_of(answered(self.model, x, self.way), self.outputs)
+        if not self.narrow:
+            return logits_of(answered(self.model, x, self.way), self.outputs)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            answer = answered(self.model, x, self.way)
+        return logits_of(answer.float(), self.outputs)
 
 
 def recipe_of(model: object) -> dict:

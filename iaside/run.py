@@ -251,9 +251,11 @@ def run(
 
 
 def study_file(study: str, root: Path) -> Path:
-    """The file of a study. Raises UsageError for an unknown one."""
+    """The file of a study. Raises UsageError for an unknown one, or one that is in parts."""
     studies = {path.stem: path for path in sorted((root / "studies").glob("*.yaml"))}
     if study not in studies:
+        if parts := [name for name in studies if name.startswith(f"{study}-")]:
+            raise UsageError(f"the study {study!r} is in parts: take one of {', '.join(parts)}")
         raise UsageError(f"no study {study!r} in studies/; {closest(study, studies)}")
     return studies[study]
 

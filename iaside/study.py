@@ -558,6 +558,9 @@ def _check_together(
         if wrong := [m for m in values["transformers"] if m not in study["models"]]:
             refuse("transformers", f"names of `models`: {wrong[0]!r} is none; "
                                    f"{closest(wrong[0], study['models'])}")  # fmt: skip
+    if section == "attributions" and values["precision"] != "float32":
+        if "deeplift" in values["methods"]:
+            refuse("precision", "float32 where methods name deeplift, which adds up in no other")
     if section == "resolution":
         coarse = study["worths"]["n_bands"]
         if wrong := [M for M in values["bands"] if M % coarse or not coarse < M <= MAX_BANDS]:
@@ -663,7 +666,7 @@ def _fewest_held_out(plan: Mapping, item: str, section: Mapping) -> int | None:
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code: 0, or 2 for a study that cannot run."""
     parser = argparse.ArgumentParser(prog="python -m iaside.study", description=__doc__)
-    parser.add_argument("study", nargs="?", help="a file such as studies/paper.yaml")
+    parser.add_argument("study", nargs="?", help="a file such as studies/caltech101.yaml")
     a = parser.parse_args(argv)
     try:
         root = project_root()

@@ -413,6 +413,52 @@ def test_maps_of_both_products_share_their_attack_and_are_those_of_attribute():
         examine(net, x, zeros(), {"a": fampe | {"product": "sum"}}, progress=False)
 
 
+class Typed(nn.Module):
+    """A small network that notes the arithmetic of its passes, and of gradients through it."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        last = nn.Linear(4 * (SIDE - 2) ** 2, 2)
+        self.net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), last)
+        self.forwards, self.backwards = set(), set()
+
+    def forward(self, x):
+        out = self.net(x)
+        self.forwards.add(out.dtype)
+        if out.requires_grad:
+            out.register_hook(lambda slope: self.backwards.add(slope.dtype))
+        return out
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_every_pass_of_an_examination_is_in_its_precision(precision):
+    net, judge, twin = Typed().eval(), Typed().eval(), Typed().eval()
+    x = some_images().float()
+    e = examine(net, x, zeros(), VARIANTS, {"judge": judge}, twin, **HOW, precision=precision)
+    dtype = getattr(torch, precision)
+    for seen in (net.forwards, net.backwards, judge.forwards, twin.forwards, twin.backwards):
+        assert seen == {dtype}
+    assert e.provenance["precision"] == precision
+    assert np.isfinite(e.rows("fampe")["insertion"]).all()
+
+
+def test_a_measurement_in_another_precision_begins_anew(tmp_path):
+    """What float32 has measured is no part of a table in bfloat16."""
+    one = examined(Typed().eval(), tmp_path)
+    other = examined(Typed().eval(), tmp_path, precision="bfloat16")
+    fresh = examined(Typed().eval(), precision="bfloat16")
+    for name in ("insertion", "deletion"):
+        assert np.array_equal(other.tables[name], fresh.tables[name], equal_nan=True)
+    assert not np.array_equal(one.tables["deletion"], other.tables["deletion"], equal_nan=True)
+
+
+def test_deeplift_adds_up_in_float32_alone():
+    with pytest.raises(ValueError, match="deeplift adds up in float32 only"):
+        examine(Typed().eval(), some_images().float(), zeros(), {"d": {"method": "deeplift"}},
+                precision="bfloat16", progress=False)  # fmt: skip
+
+
 class Rounding(Linear):
     """Rounds bright images, and gives them no gradient."""
 

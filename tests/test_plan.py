@@ -351,6 +351,11 @@ def test_dvc_says_which_stages_there_are_and_how_they_stand(small_project):
         return {s.name: s.state for s in plan.expand(root, file)}
 
     assert states(params) == {"m@a": "to run", "late": "to run, after training"}
+    more = (root / "dvc.yaml").read_text()
+    (root / "dvc.yaml").write_text(more + "  last:\n    cmd: 'true'\n    deps: [late.txt, a.txt]\n")
+    after = {s.name: set(s.after) for s in plan.expand(root, params)}
+    assert after == {"m@a": set(), "late": set(), "last": {"m@a", "late"}}
+    (root / "dvc.yaml").write_text(more)
     with Repo(str(root)) as repo:
         repo.reproduce("m@a")
     assert states(params)["m@a"] == "up to date"
@@ -409,7 +414,7 @@ def content(root):
 SPEED = plan.Speed(0.1, 0.3, 10**6, 4 * 3 * SIDE**2, 10**5, 10**6, 4)
 
 
-@pytest.mark.parametrize("name", ["default", "paper"])
+@pytest.mark.parametrize("name", ["default", "paper-iaside", "paper-noise", "paper-fampe"])
 def test_every_stage_of_a_study_can_be_foreseen(name, monkeypatch, capsys):
     """Without its weights and data, and without a look at what DVC has of it."""
     params = read_yaml((ROOT / f"studies/{name}.yaml").read_text(), name)
@@ -511,8 +516,60 @@ def test_sums_are_of_what_is_to_run(monkeypatch):
             ("claims", "claims", "to run", *[np.nan] * 4)]  # fmt: skip
     frame = pd.DataFrame(rows, columns=["section", "stage", "state", "passes", "seconds", "memory",
                                         "disk"])  # fmt: skip
-    last = [line for line in plan.to_text(frame, "a toaster").splitlines() if "in all" in line]
+    frame["after"] = [(), (), (), ("worths@a", "training@c")]
+    text = plan.to_text(frame, "a toaster", workers=2)
+    assert "2 workers, a stage each at a time: 2.0 h; the longest stage is training@c" in text
+    last = [line for line in text.splitlines() if "in all" in line]
     assert last[0].split()[2:] == ["<=5,000", "2.0", "h", "2.0", "GB", "3.0", "MB"]
+
+
+def test_workers_share_stages_and_wait_for_those_that_come_before():
+    alone = {name: (1.0, ()) for name in "abcdef"}
+    assert [plan.side_by_side(alone, n) for n in (1, 2, 4, 9)] == [6, 3, 2, 1]
+    chain = {"b": (1.0, ("a",)), "a": (1.0, ("done before",)), "c": (1.0, ("b",))}
+    assert plan.side_by_side(chain, 8) == 3, "whatever their order in the pipeline"
+    longest_first = {"a": (1.0, ()), "b": (1.0, ()), "c": (2.0, ())}
+    assert plan.side_by_side(longest_first, 2) == 2
+    after_both = {"a": (5.0, ()), "b": (1.0, ()), "ab": (1.0, ("a", "b")), "bb": (1.0, ("b",))}
+    assert plan.side_by_side(after_both, 2) == 6
+
+
+def test_a_gpu_that_is_named_runs_nothing_and_counts_operations():
+    gpu = plan.named_gpu("mine:2")  # 2e12 FLOP a second
+    network = Network("resnet8", None, 10, 32)
+    model = untrained("resnet8", 10, 32, 0)
+    flops, shapes = 0, []
+    for layer in model.modules():  # 2 for each multiplication and addition
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda m, args, out: shapes.append(
+                2 * out.numel() * m.weight[0].numel()))  # fmt: skip
+        elif isinstance(layer, nn.Linear):
+            flops += 2 * layer.weight.numel()
+    model(pictures(1))
+    flops += sum(shapes)
+    part = Part(network, np.array([5, 2]), "float32", 4)
+    speed = plan.rated(part, gpu)
+    assert speed.forward == pytest.approx(flops / 2e12) and speed.both == 3 * speed.forward
+    assert speed.seconds(part.passes) == pytest.approx((5 + 2 * plan.BACKWARD) * speed.forward)
+    a100 = plan.named_gpu("A100")
+    wide, narrow = (plan.rated(part._replace(precision=p), a100) for p in gpu._fields[1:])
+    assert wide.forward / narrow.forward == pytest.approx(a100.bfloat16 / a100.float32)
+    assert wide.both == narrow.both, "gradients have a precision of their own"
+    assert plan.rated(part._replace(gradients="bfloat16"), a100).both < wide.both
+    for wrong in ("B52", "mine:", "mine:0", "mine:nan"):
+        with pytest.raises(UsageError, match="B52|mine"):
+            plan.named_gpu(wrong)
+
+
+def test_penalties_are_in_float32_whatever_the_training_is_in(workplace):
+    section = {"images": "set.npz", "classes": None, "side": SIDE, "held_out": 0.25, "epochs": 2,
+               "batch": 4, "steps": 2, "precision": "bfloat16"}  # fmt: skip
+    of_plan = {"architecture": "counting", "penalty": "jafr", "strength": 0.1}
+    study = Study({"training": section | {"plans": {"p": of_plan}}}, workplace)
+    whole, penalty = COSTS["training"]({"item": "p", "plan": of_plan}, study)
+    assert (whole.precision, whole.gradients, penalty.precision) == ("bfloat16",) * 2 + ("float32",)
+    assert penalty.gradients == "float32" and not penalty.images and not penalty.checkpoints
+    assert penalty.passes.tolist() == [2 * 28, 2 * 28 * 3]
 
 
 def test_a_network_is_timed_at_the_size_it_will_have(monkeypatch):
@@ -553,8 +610,8 @@ def test_a_network_is_timed_where_it_will_run(monkeypatch):
 
 def test_an_unknown_study_is_said_in_one_line(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert plan.main(["papr"]) == 2
-    assert "did you mean 'paper'?" in capsys.readouterr().err
+    assert plan.main(["smok"]) == 2
+    assert "did you mean 'smoke'?" in capsys.readouterr().err
     with pytest.raises(UsageError, match="no model"):
         plan.build(Network("resnet1808"))
 
