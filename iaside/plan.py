@@ -11,7 +11,6 @@ import contextlib
 import copy
 import functools
 import logging
-import os
 import sys
 import time
 from collections import Counter
@@ -29,6 +28,7 @@ from iaside.folding import folded
 from iaside.machine import arithmetic, pick_device, remembered_batch_size
 from iaside.models import Classifier, load_model, untrained
 from iaside.notebook import project_root
+from iaside.parallel import one_thread, places
 from iaside.parameters import (
     UsageError,
     command_values,
@@ -41,7 +41,6 @@ from iaside.perturb import perturb
 from iaside.run import study_file
 from iaside.study import check
 from iaside.tables import CORRUPTIONS
-from iaside.workers import one_thread
 from iaside.worths import PIECE
 
 BACKWARD = 2  # forward passes that a gradient counts as, in the column of passes
@@ -265,7 +264,8 @@ def costs(root: Path, params_file: Path) -> tuple[pd.DataFrame, str]:
     stages = expand(root, params_file)
     runtime = params.get("runtime") or {}
     device = pick_device(runtime.get("device", "auto"))
-    workers = runtime.get("workers") or os.cpu_count() or 1
+    said = runtime.get("workers")
+    workers = said if isinstance(said, int) else places()  # those of a cluster are not known
     found = [parts_of(stage, study, notebooks) for stage in stages]
     parts = [part for _, parts in found for part in parts]
     back = {_key(part) for part in parts if part.passes[1]}

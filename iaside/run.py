@@ -72,6 +72,20 @@ def _end_with_parent():
             signal.signal(each, how)
 
 
+@contextmanager
+def _workers(asked: object):
+    """Let the kernel measure in processes of one thread, as many as there are cores, unless the
+    study (asked) or the environment says otherwise."""
+    wanted = {"IASIDE_WORKERS": str(asked or "local"), "OMP_NUM_THREADS": "1"}
+    new = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)
+
+
 def _kernels(codes: list[int]) -> type:
     """A class of kernels that note the exit code with which they ended before their time."""
     from jupyter_client import AsyncKernelManager
@@ -234,7 +248,7 @@ def run(
 
     tidy(root)
     partial = root / ".partial" / f"{noun}{f'-{item}' if item else ''}.ipynb"
-    with _end_with_parent():
+    with _end_with_parent(), _workers((params.get("runtime") or {}).get("workers")):
         executed = report.normalise(execute(notebook, name, values, root, partial), root)
         _show_parameters(executed, values | {k: v for k, v in defaults.items() if k in RUNTIME})
         out = root / "results" / noun / f"{item or 'report'}.html"

@@ -1,4 +1,4 @@
-"""Games played by other processes: the same bytes, whatever happens to the processes."""
+"""Loops on other processes: the same bytes, whatever happens to the processes."""
 
 import os
 import signal
@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from iaside import cluster
+from iaside import cluster, parallel
+from iaside.cluster import connect
 from iaside.spectral import band_masks
 from iaside.worths import Setup, _Scorer, coalition_worths
 
@@ -65,13 +66,24 @@ def log(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def client():
-    pytest.importorskip("distributed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluster, "_places", lambda device: 2)
-        with cluster.connect("local") as client:
-            assert client.threads == 2
-            yield client
+def local():
+    with connect(2) as workers:
+        yield workers
+
+
+@pytest.fixture(scope="module")
+def dask():
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0"
+    ) as here, connect(here) as workers:
+        assert workers.workers == 2
+        yield workers
+
+
+@pytest.fixture(params=["local", "dask"])
+def workers(request):
+    return request.getfixturevalue(request.param)
 
 
 def pictures():
@@ -104,28 +116,30 @@ def same_bytes(tmp_path, a, b):
     ],
     ids=["several values", "replacement", "mean", "gaussian", "own bands"],
 )
-def test_the_table_has_the_same_bytes(settings, client, log, tmp_path):
+def test_the_table_has_the_same_bytes(settings, workers, log, tmp_path):
     net = Net(log.path)
-    here, there = measure(net, **settings), measure(net, client=client, **settings)
+    here, there = measure(net, **settings), measure(net, workers=workers, **settings)
     assert same_bytes(tmp_path, here, there) and here.forwards == there.forwards
     played = there.forwards - there.table.shape[1]  # the images themselves are shown here
     assert sum(log.lines("shown")) >= played, "it was the workers that played"
 
 
-def test_a_worker_killed_in_the_middle_changes_no_byte(client, log, tmp_path):
+def test_a_worker_killed_in_the_middle_changes_no_byte(workers, log, tmp_path):
     net = Net(log.path, die="once")
-    there = measure(net, client=client, resume=tmp_path)
+    there = measure(net, workers=workers, resume=tmp_path)
     assert log.path.with_suffix(".dead").exists()
     assert same_bytes(tmp_path, measure(net), there)
 
 
-def test_images_that_kill_every_worker_are_named(client, log, monkeypatch):
-    monkeypatch.setattr(client.client.cluster.scheduler, "allowed_failures", 0)
+def test_images_that_kill_every_worker_are_named(workers, log, monkeypatch):
+    monkeypatch.setattr(parallel, "TRIES", 1)
+    if hasattr(workers, "client"):
+        monkeypatch.setattr(workers.client.cluster.scheduler, "allowed_failures", 0)
     with pytest.raises(RuntimeError, match=r"images \d to \d died \(1 of them\).* too little mem"):
-        measure(Net(log.path, die="always"), client=client)
+        measure(Net(log.path, die="always"), workers=workers)
 
 
-def test_a_result_that_is_lost_with_its_worker_is_made_again(client, log, monkeypatch, tmp_path):
+def test_a_result_that_is_lost_with_its_worker_is_made_again(dask, log, monkeypatch, tmp_path):
     from distributed import Future
 
     result, asked = Future.result, []
@@ -138,12 +152,12 @@ def test_a_result_that_is_lost_with_its_worker_is_made_again(client, log, monkey
 
     monkeypatch.setattr(Future, "result", lost)
     net = Net(log.path)
-    there = measure(net, client=client)
+    there = measure(net, workers=dask)
     assert None not in asked and len(asked) == N + 2
     assert same_bytes(tmp_path, measure(net), there)
 
 
-def test_what_is_lost_again_and_again_is_named(client, log, monkeypatch):
+def test_what_is_lost_again_and_again_is_named(dask, log, monkeypatch):
     from distributed import Future
 
     def lost(self, timeout=None):
@@ -151,11 +165,11 @@ def test_what_is_lost_again_and_again_is_named(client, log, monkeypatch):
 
     monkeypatch.setattr(Future, "result", lost)
     with pytest.raises(RuntimeError, match=r"images \d to \d died \(5 of them\)"):
-        measure(Net(log.path), client=client)
+        measure(Net(log.path), workers=dask)
 
 
-def test_workers_that_die_while_they_are_sent_something_are_sent_it_again(client, log, monkeypatch):
-    register, tries = client.client.register_plugin, []
+def test_workers_that_die_while_they_are_sent_something_are_sent_it_again(dask, log, monkeypatch):
+    register, tries = dask.client.register_plugin, []
 
     def closed(*given):
         tries.append(1)
@@ -163,21 +177,21 @@ def test_workers_that_die_while_they_are_sent_something_are_sent_it_again(client
             raise OSError("Stream is closed")
         return register(*given)
 
-    monkeypatch.setattr(client.client, "register_plugin", closed)
+    monkeypatch.setattr(dask.client, "register_plugin", closed)
     net = Net(log.path, die="")  # one that they do not have
     with torch.no_grad():
         net.head.bias += 3
-    assert np.array_equal(measure(net, client=client).table, measure(net).table)
+    assert np.array_equal(measure(net, workers=dask).table, measure(net).table)
 
 
 def test_workers_that_are_gone_for_good_are_not_waited_for_for_ever(log, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(cluster, "ALONE", 1)
+    monkeypatch.setattr(parallel, "ALONE", 1)
     with distributed.LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as nobody:
-        with cluster.connect(nobody) as alone:
-            monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+        with connect(nobody) as alone:
+            monkeypatch.setattr(parallel, "PATIENCE", 0.5)
             with pytest.raises(RuntimeError, match="there has been no worker; .* start workers"):
-                measure(Net(log.path), client=alone)
+                measure(Net(log.path), workers=alone)
 
 
 @pytest.mark.slow
@@ -196,49 +210,50 @@ def test_a_dead_scheduler_is_said_in_one_line():
     assert not any("asyncio" in line or "Task" in line for line in said), said
 
 
-class Interrupted:
-    """A client whose master stops after three tasks."""
+class Interrupted(parallel.Here):
+    """Workers whose master stops after three jobs."""
 
-    def __init__(self, client):
-        self.client = client
+    def __init__(self, workers):
+        super().__init__()
+        self.them = workers
 
-    def play(self, *args):
-        for k, played in enumerate(self.client.play(*args)):
-            if k == 3:
+    def each(self, *args, **named):
+        for k, found in enumerate(self.them.each(*args, **named)):
+            if k == 3 * 2:  # batches
                 raise KeyboardInterrupt
-            yield played
+            yield found
 
 
-def test_what_was_measured_is_not_measured_again(client, log, tmp_path):
+def test_what_was_measured_is_not_measured_again(workers, log, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        measure(Net(tmp_path / "stopped"), resume=tmp_path, client=Interrupted(client))
+        measure(Net(tmp_path / "stopped"), resume=tmp_path, workers=Interrupted(workers))
     net = Net(log.path)  # the same network: what was running may still be written to the other log
-    w = measure(net, resume=tmp_path, client=client)
+    w = measure(net, resume=tmp_path, workers=workers)
     assert w.forwards == sum(log.lines("shown")) == (N - 3) * (2**M - 1)
-    assert measure(net, resume=tmp_path).forwards == 0, "nor when no client is there"
+    assert measure(net, resume=tmp_path).forwards == 0, "nor when no workers are there"
     assert same_bytes(tmp_path, measure(net), w)
 
 
-def test_a_model_is_sent_to_a_worker_once(client, log):
+def test_a_model_is_sent_to_a_worker_once(workers, log):
     net = Net(log.path)
     for absence in ("zero", "mean"):
-        measure(net, client=client, absence=absence)
+        measure(net, workers=workers, absence=absence)
     there = log.lines("unpacked")
     assert len(there) == len(set(there)) <= 2
     with torch.no_grad():
         net.head.bias += 1
-    assert np.array_equal(measure(net, client=client).table, measure(net).table)
+    assert np.array_equal(measure(net, workers=workers).table, measure(net).table)
     assert len(log.lines("unpacked")) > len(there), "another one is"
 
 
-def test_functions_that_agree_on_the_first_image_are_not_confused(client):
+def test_functions_that_agree_on_the_first_image_are_not_confused(workers):
     constant = lambda x: torch.zeros(len(x), 2)  # noqa: E731
     brightest = lambda x: (x.mean((1, 2, 3)) > 0.505)[:, None] * torch.tensor([1.0, 0.0])  # noqa: E731
     for model in (constant, brightest):
-        assert np.array_equal(measure(model, client=client).table, measure(model).table)
+        assert np.array_equal(measure(model, workers=workers).table, measure(model).table)
 
 
-def test_an_error_of_a_worker_is_the_one_that_is_seen_here(client):
+def test_an_error_of_a_worker_is_the_one_that_is_seen_here(workers):
     mean = float(pictures()[5].mean())
 
     def breaks_at_the_sixth(x):
@@ -247,42 +262,48 @@ def test_an_error_of_a_worker_is_the_one_that_is_seen_here(client):
         return torch.stack([means.masked_fill(broken, torch.nan), means], 1)
 
     with pytest.raises(ValueError, match="nan or infinite worths for images 5 to 5; check"):
-        measure(breaks_at_the_sixth, client=client)
-    assert measure(lambda x: x.mean((2, 3)), client=client).forwards == N * 2**M, "and it goes on"
+        measure(breaks_at_the_sixth, workers=workers)
+    assert measure(lambda x: x.mean((2, 3)), workers=workers).forwards == N * 2**M, "and it goes on"
 
 
-def test_the_cost_is_said_before_with_who_shares_it(client, log, capsys):
-    measure(Net(log.path), client=client, progress=True)
+def test_the_cost_is_said_before_with_who_shares_it(workers, log, capsys):
+    measure(Net(log.path), workers=workers, progress=True)
     said = capsys.readouterr().err
     assert "8 coalitions x 7 images = 56 forward passes" in said
-    assert "here, shared by 2 threads of workers" in said and "56/56" in said
+    assert "here, shared by 2 workers" in said and "56/56" in said
 
 
-def test_no_cluster_is_no_client_and_a_wrong_one_is_said(monkeypatch):
-    with cluster.connect(None) as client:
-        assert client is None
+def test_who_cannot_be_asked_is_said(monkeypatch):
+    for word in ("lokal", 0, -1, 1.5, True, "0"):
+        with pytest.raises(ValueError, match="must be a number of processes from 1, 'local'"):
+            parallel.executor(word)
+    monkeypatch.setenv(parallel.SETTING, "two")
+    with pytest.raises(ValueError, match="IASIDE_WORKERS=two must be a number"):
+        parallel.executor()
     pytest.importorskip("distributed")
-    monkeypatch.setattr(cluster, "PATIENCE", 0.2)
-    for word, error, match in [
-        ("lokal", ValueError, "must be null .* 'local' .* or the address of a Dask scheduler"),
-        ("tcp://127.0.0.1:9", ConnectionError, "no Dask scheduler answers at tcp://127.0.0.1:9"),
-    ]:
-        with pytest.raises(error, match=match), cluster.connect(word):
+    monkeypatch.setattr(parallel, "PATIENCE", 0.2)
+    with pytest.raises(ValueError, match="must be a number, 'local' .* or the address of a Dask"):
+        with connect("lokal"):
+            pass
+    with pytest.raises(ConnectionError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
+        with connect("tcp://127.0.0.1:9"):
             pass
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'iaside\[cluster\]'"):
-        with cluster.connect("local"):
+        with connect("tcp://127.0.0.1:9"):
             pass
 
 
-def test_another_torch_or_another_game_on_a_worker_is_refused():
-    plugin = SimpleNamespace(packed=b"", torch="1.0", token="this")
+def test_another_torch_or_another_loop_on_a_worker_is_refused(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    plugin = SimpleNamespace(head=b"", beside=[], torch="1.0")
     worker = SimpleNamespace(address="tcp://there:1", plugins={"model": plugin})
+    monkeypatch.setattr(distributed, "get_worker", lambda: worker)
+    shared = cluster.Sent("a", "cpu", {"a": "model", "b": "gone"})
     with pytest.raises(RuntimeError, match="tcp://there:1 has torch .*, and torch 1.0 asks it"):
-        cluster._received(worker, "model", "this")
-    for name, token in (("model", "that"), ("game", "this")):
-        with pytest.raises(RuntimeError, match="another game: a client plays one at a time"):
-            cluster._received(worker, name, token)
+        shared.read("a")
+    with pytest.raises(RuntimeError, match="something else: a client runs one loop at a time"):
+        shared.read("b")
 
 
 def test_every_worker_of_a_machine_has_a_gpu_of_its_own(monkeypatch):
@@ -292,17 +313,22 @@ def test_every_worker_of_a_machine_has_a_gpu_of_its_own(monkeypatch):
         gpu = torch.device("cuda")
         two.setattr("torch.accelerator.current_accelerator", lambda check_available=False: gpu)
         two.setattr("torch.accelerator.device_count", lambda: 2)
-        assert cluster._places("auto") == 2 and cluster._places("cpu") >= 1
-        devices = [cluster.own_device("cuda", name) for name in (0, 1, "2", "SLURMCluster-3")]
+        assert parallel.places("cuda") == 2 and parallel.places("cpu") >= 1
+        assert parallel.own_device("cuda:1") == torch.device("cuda:1"), "who is no worker"
+        devices = []
+        for name in (0, 1, "2", "SLURMCluster-3"):
+            two.setattr(parallel, "_number", name)
+            devices.append(parallel.own_device("cuda"))
         assert devices == [torch.device("cuda", k) for k in (0, 1, 0, 0)]
-        assert cluster.own_device("cpu", 1) == torch.device("cpu")
+        assert parallel.own_device("cpu") == torch.device("cpu")
+        two.setattr(parallel, "_number", 1)
         with pytest.raises(RuntimeError, match="on mps .* worker 1 has no such device"):
-            cluster.own_device("mps", 1)
+            parallel.own_device("mps")
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     with FakeTensorMode(allow_non_fake_inputs=True):
         x, index = torch.rand(2, 3, SIDE, SIDE), torch.arange(2)
         for device in devices[:2]:
-            net = cluster.placed(nn.BatchNorm2d(3, affine=False).eval(), device)
+            net = nn.BatchNorm2d(3, affine=False).eval().to(device)
             scorer = _Scorer(net, {}, device, "float32")
             setup = Setup(x, index, MASKS, index, x.__getitem__, scorer, 4, {"n_bands": M})
             batch = setup.game(slice(0, 2)).coalitions(torch.ones(4, M))
