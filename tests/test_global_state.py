@@ -693,12 +693,14 @@ def alive(pid):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
-@pytest.mark.parametrize("after", [0.0, pytest.param(0.3, marks=pytest.mark.slow), 1.5, None],
-                         ids=str)  # None: when they work
-def test_processes_end_with_their_parent(after):
+@pytest.mark.parametrize(("after", "how"), [
+    (0.0, "SIGKILL"), pytest.param(0.3, "SIGKILL", marks=pytest.mark.slow), (None, "SIGKILL"),
+    (None, "SIGINT"), pytest.param(1.5, "SIGINT", marks=pytest.mark.slow),
+])  # fmt: skip  None: when they work
+def test_processes_end_with_their_parent(after, how):
     code = PARENT.format(root=str(ROOT), tests=str(ROOT / "tests"))
-    run = [sys.executable, "-c", code]
-    with subprocess.Popen(run, stdout=subprocess.PIPE, text=True) as parent:
+    run, quiet = [sys.executable, "-c", code], subprocess.DEVNULL
+    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=quiet, text=True) as parent:
         assert parent.stdout.readline() == "ready\n"
         limit = time.monotonic() + 60
         while len(children(parent.pid)) < 2 and time.monotonic() < limit:
@@ -709,7 +711,7 @@ def test_processes_end_with_their_parent(after):
         else:
             time.sleep(after)
         begun = children(parent.pid)
-        parent.kill()
+        os.kill(parent.pid, getattr(signal, how))
         assert len(begun) == 2
         limit = time.monotonic() + 15
         while any(map(alive, begun)) and time.monotonic() < limit:

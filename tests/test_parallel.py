@@ -1,8 +1,12 @@
 """Loops on other processes: the same bytes, whatever happens to the processes."""
 
 import os
+import re
 import signal
 import sys
+import tempfile
+import threading
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +19,18 @@ from torch._subclasses import FakeTensorMode
 
 from iaside import cluster, parallel
 from iaside.cluster import connect
+from iaside.faithfulness import examine
+from iaside.probe import probe
+from iaside.profiles import measure_plan
+from iaside.published import published_worths
+from iaside.responses import responses
+from iaside.sampling import sampled_worths
+from iaside.snr import perturbation_spectra
 from iaside.spectral import band_masks
+from iaside.tables import Condition
+from iaside.training import train_plan
 from iaside.worths import Setup, _Scorer, coalition_worths
+from iaside.zoo import networks
 
 SIDE, M, N = 33, 3, 7
 MASKS = band_masks(M, (SIDE, SIDE))
@@ -271,6 +285,191 @@ def test_the_cost_is_said_before_with_who_shares_it(workers, log, capsys):
     said = capsys.readouterr().err
     assert "8 coalitions x 7 images = 56 forward passes" in said
     assert "here, shared by 2 workers" in said and "56/56" in said
+
+
+def _games(workers):
+    net = Net(Path(os.devnull))
+    how = {"batch_size": 4, "progress": False, "workers": workers}
+    x, y = pictures(), torch.arange(N) % 2
+    for settings in ({"budget": 60}, {"tolerance": 1e-4}, {"budget": 84, "value": "embedding"}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield sampled_worths(net, x, y, band_masks(5, (SIDE, SIDE)), **settings, **how)
+
+
+def _responses(workers):
+    conditions = [Condition("white_noise", 0.1), Condition("white_noise", 0.1, 1),
+                  Condition("fourier", 2.0, 1), Condition("pgd", 0.03), Condition("contrast", 1.0)]
+    for cache in (None, tempfile.mkdtemp()):
+        yield responses(Net(Path(os.devnull)), pictures(), torch.arange(N) % 2, conditions, MASKS,
+                        {"pgd": [1, 4]}, heat_grid=3, cache=cache, workers=workers,
+                        progress=False)  # fmt: skip
+
+
+def _examination(workers):
+    net, twin = Net(Path(os.devnull)), Net(Path(os.devnull))
+    with torch.no_grad():
+        twin.head.weight.neg_()
+    attack = {"method": "fampe", "steps": 2, "samples": 2}
+    variants = {"a": {"method": "saliency"}, "b": attack, "c": attack | {"product": "update"},
+                "d": {"method": "pgd", "eps": 0.1}, "e": {"method": "clean"}}  # fmt: skip
+    yield examine(net, pictures(), torch.arange(N) % 2, variants, {"net": net}, twin, {"c": 3},
+                  n_twin=2, n_shown=1, steps=4, infidelity_samples=0, workers=workers,
+                  progress=False)  # fmt: skip
+
+
+def _arrays(found):
+    """Everything that was measured, as bytes."""
+    if isinstance(found, np.ndarray):
+        return found.tobytes()
+    with tempfile.TemporaryDirectory() as folder:
+        found.save(f"{folder}/it.npz")
+        return Path(folder, "it.npz").read_bytes()
+
+
+def _others(workers):
+    net, x, y = Net(Path(os.devnull)), pictures(), torch.arange(N) % 2
+    yield published_worths(net, x, y, M, workers=workers)
+    sources = {"noise": (range(N), {"name": "white_noise", "energy": 0.1}),
+               "fgsm": ([2, 0], {"name": "fgsm", "eps": 0.1})}  # fmt: skip
+    yield perturbation_spectra(probe(net, x, y), x, y, sources, 0.1, MASKS, 0, {},
+                               progress=False, workers=workers)  # fmt: skip
+
+
+@pytest.mark.parametrize("loop", [_games, _responses, _examination, _others])
+def test_every_loop_gives_the_same_bytes_whoever_does_it(loop, local):
+    asked = []
+    local_each = local.each
+
+    class Noted(parallel.Here):
+        workers = 2
+
+        def each(self, *args, **named):
+            asked.append(1)
+            return local_each(*args, **named)
+
+    here = [_arrays(found) for found in loop(1)]
+    assert [_arrays(found) for found in loop(Noted())] == here and asked, "and it is asked"
+
+
+def test_trainings_and_profiles_give_the_same_bytes_whoever_does_them(local, tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "set.npz", images=rng.integers(0, 255, (40, 32, 32, 3), np.uint8),
+             labels=np.arange(40) % 2)  # fmt: skip
+    shared = {"images": str(tmp_path / "set.npz"), "classes": None, "side": 32, "held_out": 0.25,
+              "epochs": 2, "batch": 8, "lr": 0.01, "schedule": "constant", "momentum": 0.9,
+              "weight_decay": 0.0, "flip": False, "eps": 8.0, "steps": 2, "warm_up": 0,
+              "precision": "float32"}  # fmt: skip
+    plan = networks({"p": {"architecture": "small_cnn", "seed": [0, 1], "epochs": 1}})
+    settings = {"seed": 0, "n_images": 4, "n_attack": 2, "n_bands": 3, "metric": "linf",
+                "severities": [1], "noise_sigma": [0.1], "attack_eps": [0.1], "band_noise": 0.1,
+                "band_eps": 0.05, "precision": "float32", "batch_size": 8}  # fmt: skip
+    made = []
+    for workers in (1, local):
+        at = tmp_path / str(len(made))
+        train_plan(plan, shared, at / "nets", at / "p" / "t", device="cpu", workers=workers,
+                   progress=False)  # fmt: skip
+        measure_plan(list(plan), at / "nets", at / "out", at / "p" / "m", settings, "cpu",
+                     workers, progress=False)  # fmt: skip
+        files = [*(at / "nets").rglob("*.*"), *(at / "out").rglob("*.*")]
+        made.append({path.relative_to(at): path.read_bytes() for path in files if path.is_file()})
+    assert made[0] == made[1] and len(made[0]) > 10
+
+
+class Locked(nn.Module):
+    """What pickle does not take."""
+
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+
+    def forward(self, x):
+        return x.mean((2, 3)) * 10
+
+
+def test_what_cannot_be_sent_is_measured_here_and_said(local, capsys):
+    net = Locked().eval()
+    assert np.array_equal(measure(net, workers=local).table, measure(net, workers=1).table)
+    said = capsys.readouterr().err.strip()
+    assert re.fullmatch(
+        r"this cannot be sent to another process \(TypeError: .*lock.*\): computing in this "
+        "process, in one thread", said
+    )  # fmt: skip
+
+
+def test_what_is_sent_arrives_as_it_was(tmp_path):
+    """Values, types and strides: how a convolution computes may depend on them."""
+    whole = torch.rand(6, 3, 40, 40)
+    content = {
+        "whole": whole,
+        "channels last": whole.to(memory_format=torch.channels_last),
+        "depthwise": torch.rand(640, 1, 3, 3).to(memory_format=torch.channels_last),
+        "slice": whole[1:3],
+        "holes": whole[:, :, ::2],
+        "expanded": torch.rand(1, 3, 1, 1).expand(8, 3, 9, 9),
+        "few": torch.arange(3),
+        "none": torch.empty(0, 2),
+        "number": torch.tensor(2.5),
+        "half": torch.rand(5000).bfloat16(),
+        "array": np.arange(5000.0),
+        "net": Net(tmp_path / "log"),
+    }
+    content["again"] = content["net"]
+    head, models = parallel.packed(content)
+    assert len(models) == 1 and len(head.head) < 8000, "large arrays lie beside"
+    files = {token: tmp_path / token for token in (*models, "it")}
+    for token, one in (models | {"it": head}).items():
+        parallel._write(files[token], one)
+    found = parallel.Mapped("it", "cpu", files).content()
+    assert found["net"] is found["again"] and not found["net"].training
+    assert torch.equal(found["net"].conv.weight, content["net"].conv.weight)
+    assert np.array_equal(found["array"], content["array"])
+    for name, one in content.items():
+        if isinstance(one, torch.Tensor):
+            assert torch.equal(found[name], one) and found[name].dtype == one.dtype, name
+            if name not in ("holes", "expanded"):
+                assert found[name].stride() == one.stride(), name
+    found["whole"].add_(1)
+    assert torch.equal(parallel.Mapped("it", "cpu", files)._unpack("it")["whole"], whole)
+
+
+def jobs_of(common, k, report):
+    if k >= 3:
+        raise ValueError("no third")
+    report(k, torch.get_num_threads())
+    for part in range(2):
+        yield common[0] * k + part
+
+
+def test_jobs_are_done_as_well_here():
+    said, threads = [], torch.get_num_threads()
+    report = lambda *row: said.append(row)  # noqa: E731
+    here = parallel.executor(1)
+    found = list(here.each(jobs_of, [10], [(1,), (2,)], report=report))
+    assert found == [((1,), 10), ((1,), 11), ((2,), 20), ((2,), 21)]
+    assert said == [(1, 1), (2, 1)] and torch.get_num_threads() == threads
+    with pytest.raises(ValueError, match="no third"):
+        list(here.each(jobs_of, [10], [(3,)], report=report))
+    assert torch.get_num_threads() == threads
+
+
+def test_after_an_error_what_runs_is_kept_and_nothing_more_is_begun(workers):
+    said, kept, asked = [], [], iter(range(100))
+    with pytest.raises(ValueError, match="no third"):
+        for (k,), _ in workers.each(jobs_of, [10], ((k,) for k in asked),
+                                    report=lambda *row: said.append(row)):  # fmt: skip
+            kept.append(k)
+    assert sorted(kept) == [0, 0, 1, 1, 2, 2] and next(asked) <= 3 + workers.most()
+    assert sorted(said) == [(k, 1) for k in range(3)], "each in one thread"
+
+
+def test_warnings_of_workers_are_those_of_the_caller(workers):
+    with pytest.warns(RuntimeWarning, match="^mind job 1$"):
+        list(workers.each(_warns, None, [(1,)]))
+
+
+def _warns(common, k):
+    warnings.warn(f"mind job {k}", RuntimeWarning, stacklevel=1)
 
 
 def test_who_cannot_be_asked_is_said(monkeypatch):
