@@ -82,7 +82,7 @@ def seconds(workers) -> np.ndarray:
 def timed(loop, workers) -> tuple[float, float]:
     before, start = seconds(workers), time.perf_counter()
     loop(workers)
-    return time.perf_counter() - start, (seconds(workers) - before).max()
+    return time.perf_counter() - start, float((seconds(workers) - before).max())
 
 
 def main() -> None:
