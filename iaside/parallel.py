@@ -366,7 +366,7 @@ class Processes(Elsewhere):
             self._used.update(list(models))
             for token in list(self._models)[:-KEPT]:
                 if not self._used[token]:
-                    self._models.pop(token).unlink()
+                    _remove(self._models.pop(token))
             token = uuid.uuid4().hex
             files = {t: self._models[t] for t in models} | {token: self._folder / token}
             _write(files[token], head)
@@ -375,7 +375,7 @@ class Processes(Elsewhere):
     def unshare(self, shared: Mapped) -> None:
         with self._lock:
             self._used.subtract([t for t in shared.files if t != shared.token])
-            shared.files[shared.token].unlink(missing_ok=True)  # who maps it has it still
+            _remove(shared.files[shared.token])
 
     def result(self, future: Future):
         return future.result()
@@ -422,9 +422,7 @@ class Processes(Elsewhere):
                 continue
             self._at[number] = future
             try:
-                if process is None or process.poll() is not None:
-                    _end(process)
-                    process = self._start(number)
+                process = process or self._start(number)
                 _send(process.stdin, message)
                 while (said := pickle.load(process.stdout))[0] == "report":
                     report(*said[1])
@@ -433,7 +431,8 @@ class Processes(Elsewhere):
             except Exception as error:  # what does not come back
                 said = "failed", error
             if said[0] == "failed" and isinstance(said[1], Lost):
-                process.kill()
+                _end(process)
+                process = None
             self._at[number] = None
             if said[0] == "done":
                 future.set_result(said[1])
@@ -616,6 +615,12 @@ def _write(path: Path, content: Packed) -> Path:
             file.seek(start)
             file.write(part)
     return path
+
+
+def _remove(path: Path) -> None:
+    """Who maps a file has it still; where that keeps it, it goes with its folder."""
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 # -- on a worker -----------------------------------------------------------------------------------
