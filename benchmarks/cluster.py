@@ -5,7 +5,8 @@ game, a sampled game, answers to perturbed images, and the trainings of a plan. 
 and are warm, before the time is taken. On two idle cores a ratio cannot exceed 2.
 
 Beside the ratio of times stands that of processor seconds, those of the one worker over those of
-the busier of the two: what idle cores would give, on a machine where others compute as well.
+the busier of the two, each with those of the process that asks them, which works while nobody else
+does: what idle cores would give, where others compute on the machine as well.
 
     python benchmarks/cluster.py [model] [--pairs 3] [--images 16] [--only exact responses]
 
@@ -80,9 +81,10 @@ def seconds(workers) -> np.ndarray:
 
 
 def timed(loop, workers) -> tuple[float, float]:
-    before, start = seconds(workers), time.perf_counter()
+    before, own, start = seconds(workers), time.process_time(), time.perf_counter()
     loop(workers)
-    return time.perf_counter() - start, float((seconds(workers) - before).max())
+    took = time.perf_counter() - start
+    return took, time.process_time() - own + float((seconds(workers) - before).max())
 
 
 def main() -> None:

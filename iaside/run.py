@@ -74,16 +74,15 @@ def _end_with_parent():
 
 @contextmanager
 def _workers(asked: object):
-    """Let the kernel measure in processes of one thread, as many as there are cores, unless the
-    study (asked) or the environment says otherwise."""
-    wanted = {"IASIDE_WORKERS": str(asked or "local"), "OMP_NUM_THREADS": "1"}
-    new = {name: value for name, value in wanted.items() if name not in os.environ}
-    os.environ.update(new)
+    """Let the kernel measure in as many processes as there are cores, unless the study (asked) or
+    the environment says otherwise."""
+    said = "IASIDE_WORKERS" in os.environ
+    os.environ.setdefault("IASIDE_WORKERS", str(asked or "local"))
     try:
         yield
     finally:
-        for name in new:
-            os.environ.pop(name, None)
+        if not said:
+            del os.environ["IASIDE_WORKERS"]
 
 
 def _kernels(codes: list[int]) -> type:
@@ -156,6 +155,7 @@ def execute(notebook: dict, name: str, values: dict, root: Path, partial: Path):
     os.environ[RUNNER] = "1"  # the kernel inherits it
     os.environ.setdefault("TQDM_MININTERVAL", "2")  # a line per tick would fill logs
     os.environ.setdefault("GLIBC_TUNABLES", MALLOC)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in the processes that measure
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's matrices are small: threads delay
     os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # bars are text here
     shown = partial.relative_to(root)
