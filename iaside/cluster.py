@@ -1,125 +1,113 @@
-"""The game of all coalitions on other processes, GPUs and machines, through a Dask scheduler.
+"""The workers of a Dask scheduler, for `iaside.parallel`: on other machines, and their GPUs.
 
-The images are the tasks: those of one batch are sent with their coalitions, and their columns come
-back in any order. The table stays here, so that a worker that dies loses only what it was at. Dask
-sends the model to each worker once, also to one that joins later or takes a dead one's place.
+What all jobs need goes to every worker once, also to one that joins later or takes a dead one's
+place. The results stay here, so that a worker that dies loses only what it was at.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
-import hashlib
-import itertools
 import logging
-import os
-import pickle
-import queue
-import signal
-import sys
-import threading
 import time
-import uuid
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 
-import numpy as np
 import torch
 
-from iaside.machine import Held, device_of, pick_device
-from iaside.worths import Job, Played, Setup, play
+from iaside import parallel
+from iaside.machine import pick_device
+from iaside.parallel import (
+    TRIES,
+    Elsewhere,
+    Executor,
+    Gone,
+    Lost,
+    Packed,
+    Processes,
+    Shared,
+    executor,
+    packed,
+    places,
+)
 
-PATIENCE = 10  # seconds in which a scheduler has to answer, or a finished result to arrive
-ALONE = 120  # seconds after which workers that have all gone are not waited for any more
+GONE = (
+    "the Dask scheduler is gone; what was measured is kept where resume= was given: start it and "
+    "run this again"
+)
 TOLD_HERE = ("distributed.client", "distributed.scheduler", "distributed.nanny", "asyncio")
-TRIES = 5  # of images whose result is lost with its worker
 
 
 @contextlib.contextmanager
-def connect(cluster: object = None, device: str = "auto") -> Iterator[Workers | None]:
-    """The ``client`` of ``coalition_worths`` for as long as the block lasts.
+def connect(workers: object = None, device: str = "auto") -> Iterator[Executor]:
+    """The ``workers`` of every loop that takes them, for as long as the block lasts.
 
-    cluster: None for no client (it yields None); the address of a Dask scheduler
-    (``tcp://host:8786``); a cluster object, such as dask_jobqueue's, or a Dask ``Client``; or
-    ``local``: processes of this machine, one per accelerator, or on a CPU one per core.
-    device: what ``local`` counts, as in ``pick_device``.
+    workers: the address of a Dask scheduler (``tcp://host:8786``); a cluster object, such as
+    dask_jobqueue's, or a Dask ``Client``; ``local``, processes of this machine, one per
+    accelerator, or on a CPU one per core; a number of such processes; None as in
+    ``iaside.parallel.executor``.
+    device: on which ``local`` computes, as in ``pick_device``.
 
     Errors: ModuleNotFoundError without Dask, ValueError for another word, ConnectionError where no
     scheduler answers.
 
-    >>> with connect(None) as client:
-    ...     print(client)
-    None
+    >>> with connect(1) as workers:
+    ...     print(workers.workers)
+    1
     """
-    if cluster is None:
-        yield None
-        return
+    device = pick_device(device)
+    if workers is None or isinstance(workers, int | Executor):
+        n = None if isinstance(workers, bool) or not isinstance(workers, int) else workers
+        if n is None or n < 2:
+            yield executor(workers, device)
+            return
+        with Processes(n) as pool:
+            yield pool
+    elif workers == "local":
+        n = places(device)
+        with Processes(n) if n > 1 else contextlib.nullcontext(executor(1, device)) as pool:
+            yield pool
+    else:
+        with _dask(workers) as found:
+            yield found
+
+
+_connections: dict[str, tuple[contextlib.ExitStack, Dask]] = {}
+
+
+def connected(address: str) -> Dask:
+    """The workers of a scheduler, connected once, until this process ends."""
+    if address not in _connections:
+        stack = contextlib.ExitStack()
+        _connections[address] = stack, stack.enter_context(_dask(address))
+    return _connections[address][1]
+
+
+@contextlib.contextmanager
+def _dask(cluster: object) -> Iterator[Dask]:
+    if isinstance(cluster, str) and "://" not in cluster:
+        raise ValueError(
+            f"workers={cluster!r} must be a number, 'local' (this machine), or the address of a "
+            "Dask scheduler such as tcp://host:8786"
+        )
     try:
         import distributed
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"cluster={cluster!r} needs Dask: pip install 'iaside[cluster]', here and on every "
+            f"workers={cluster!r} needs Dask: pip install 'iaside[cluster]', here and on every "
             "worker; or leave it null to compute in this process"
         ) from error
-    if isinstance(cluster, str) and cluster != "local" and "://" not in cluster:
-        raise ValueError(
-            f"cluster={cluster!r} must be null (this process), 'local' (this machine), "
-            "or the address of a Dask scheduler such as tcp://host:8786"
-        )
     with contextlib.ExitStack() as stack:
         stack.enter_context(_quiet())
-        if cluster == "local":
-            import dask
-
-            # Dask gives a worker up that was killed and does not come back within 15 s, too little
-            # for the import of torch on a busy machine.
-            stack.enter_context(dask.config.set(
-                {"distributed.deploy.lost-worker-timeout": f"{ALONE} s"}
-            ))
-            # A share of the memory for each, beyond which Dask holds a worker up, is no help here.
-            cluster = distributed.LocalCluster(
-                n_workers=_places(device), threads_per_worker=1, memory_limit=0,
-                worker_class=_nanny(), dashboard_address="127.0.0.1:0",
-            )
-            stack.callback(_close, cluster)
         if not isinstance(cluster, distributed.Client):
             try:
-                cluster = stack.enter_context(distributed.Client(cluster, timeout=PATIENCE))
+                cluster = stack.enter_context(
+                    distributed.Client(cluster, timeout=parallel.PATIENCE)
+                )
             except OSError as error:
                 raise ConnectionError(
                     f"no Dask scheduler answers at {cluster}; start one with `dask scheduler`, or "
-                    "correct `cluster` under `runtime:`"
+                    "correct `workers` under `runtime:`"
                 ) from error
-        workers = Workers(cluster)
-        stack.callback(workers.forget)
-        yield workers
-
-
-def _nanny() -> type:
-    """What starts a worker, here without running the caller's script in it: that may have no
-    `if __name__ == "__main__"`, and a worker needs nothing of it, as Dask sends what is made there.
-    """
-    import distributed
-
-    class Nanny(distributed.Nanny):
-        async def instantiate(self):
-            with _NO_SCRIPT:
-                return await super().instantiate()
-
-    return Nanny
-
-
-def _no_script(undo: contextlib.ExitStack) -> None:
-    """The script as multiprocessing finds it in an interactive session: without a file."""
-    main = sys.modules["__main__"]
-    for name in ("__spec__", "__file__"):
-        if hasattr(main, name):
-            undo.callback(setattr, main, name, getattr(main, name))
-            setattr(main, name, None)
-
-
-_NO_SCRIPT = Held(_no_script)
+        yield Dask(cluster)
 
 
 @contextlib.contextmanager
@@ -136,263 +124,135 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _close(cluster) -> None:
-    """End a cluster of this machine; by force where Dask waits for workers that were killed."""
-    try:
-        cluster.close(timeout=PATIENCE)
-    except TimeoutError:
-        for nanny in cluster.workers.values():
-            nanny.auto_restart = False
-            with contextlib.suppress(ProcessLookupError, TypeError):  # it has none at the moment
-                os.kill(nanny.pid, signal.SIGKILL)
-
-
-def _places(device: str) -> int:
-    """Workers that this machine has room for."""
-    if pick_device(device).type != "cpu":
-        return torch.accelerator.device_count()
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-class Workers:
-    """The workers of a Dask client, as ``coalition_worths`` wants them."""
+class Dask(Elsewhere):
+    """The workers of a Dask client."""
 
     def __init__(self, client) -> None:
         self.client = client
-        self.sent: dict[str, tuple] = {}  # name of a plugin -> key and token of what it carries
+        self.sent: dict[str, str] = {}  # token -> name of the plugin that carries it
 
     @property
-    def threads(self) -> int:
-        """How many tasks run at the same time; workers may still come and go."""
+    def workers(self) -> int:
+        """How many jobs run at the same time; workers may still come and go."""
         return sum(self._asked(self.client.nthreads).values())
 
-    def play(self, setup: Setup, jobs: Iterable[Job]) -> Iterator[Played]:
-        """What ``iaside.worths.play`` yields, a job at a time, in the order of completion.
+    def submit(self, function: Callable, shared: Shared, *args, report: Callable | None = None):
+        return self._asked(lambda: self.client.submit(
+            _on_worker, function, shared, *args, report is not None, pure=False
+        ))  # fmt: skip
 
-        What is lost with a worker is played again. Errors: those of a worker as they are here;
-        RuntimeError for images at which workers die again and again, workers that have all gone and
-        do not come back, or a scheduler that is gone.
-        """
-        sent = self._send_model(setup), self._send_game(setup)
-        jobs, running, tries, done = iter(jobs), {}, Counter(), queue.SimpleQueue()
-        seen = time.monotonic()  # when there was a worker, or a result, for the last time
+    def share(self, common: object, kind: str) -> Sent:
+        head, models = packed(common)
+        token = f"common-{self.client.id}-{time.monotonic_ns()}"
+        for old in set(self.sent) - set(models):
+            self._take(old)
+        for one, content in (models | {token: head}).items():
+            if one not in self.sent:
+                self._give(one, content)
+        return Sent(token, kind, dict(self.sent))
 
-        def start(job: Job) -> None:
-            future = self.client.submit(_play, *sent, *_part(setup, *job), pure=False)
-            running[future] = job
-            future.add_done_callback(done.put)
+    def unshare(self, shared: Sent) -> None:
+        self._take(shared.token)
+
+    def _give(self, token: str, content: Packed) -> None:
+        """To all workers, whenever they start; again where some die while they are given it."""
+        from distributed import WorkerPlugin
+
+        plugin, name = WorkerPlugin(), f"iaside-{token}"
+        plugin.head, plugin.beside = content.head, [bytearray(part) for part in content.beside]
+        plugin.torch = torch.__version__
+        for left in reversed(range(TRIES)):
+            try:
+                self._check()
+                self.client.register_plugin(plugin, name)
+                self.sent[token] = name
+                return
+            except (OSError, TimeoutError) as error:
+                if not left:
+                    raise RuntimeError(GONE) from error
+                time.sleep(1)
+
+    def _take(self, token: str) -> None:
+        with contextlib.suppress(OSError, TimeoutError):  # nobody is there any more
+            name = self.sent.pop(token, None)
+            if name is not None and self.client.status == "running":
+                self.client.unregister_worker_plugin(name)
+
+    def result(self, future):
+        """What a job gave. Errors: those of the job; Lost with its worker; Gone."""
+        from distributed import CancelledError, KilledWorker
 
         try:
-            while True:
-                threads = self.threads
-                # Few at a time: a scheduler is not to hold all images, and workers may join.
-                for job in itertools.islice(jobs, max(0, 2 * threads + 2 - len(running))):
-                    start(job)
-                if not running:
-                    return
-                seen = time.monotonic() if threads else seen
-                if time.monotonic() - seen > ALONE:
-                    raise RuntimeError(
-                        f"for {ALONE} s there has been no worker; what was measured is kept where "
-                        "resume= was given: start workers and run this again"
-                    )
-                try:
-                    future = done.get(timeout=PATIENCE)
-                except queue.Empty:
-                    lost = self._lost(running)
-                else:
-                    if future not in running:  # it was cancelled
-                        continue
-                    here, rows = running[future]
-                    scores = _result(future, here)
-                    if scores is not None:
-                        del running[future]
-                        yield here, rows, scores
-                        continue
-                    lost = [future]
-                for future in lost:
-                    job = running.pop(future)
-                    self.client.cancel([future])
-                    tries[job[0].start] += 1
-                    if tries[job[0].start] == TRIES:
-                        raise RuntimeError(_died(job[0], TRIES))
-                    start(job)
-        except (OSError, TimeoutError) as error:
-            raise _scheduler_gone() from error
-        finally:
-            with contextlib.suppress(OSError, TimeoutError, RuntimeError):  # nobody is there
-                self.client.cancel(list(running))
+            return future.result(timeout=parallel.PATIENCE)
+        except TimeoutError:  # Dask asks the dead for minutes
+            raise Lost from None
+        except KilledWorker as error:
+            raise Lost(error.allowed_failures + 1) from error
+        except CancelledError as error:
+            raise Gone(GONE) from error
 
-    def _asked(self, question: Callable):
-        """What the scheduler answers. Errors: RuntimeError where there is none any more."""
-        if self.client.status != "running":
-            raise _scheduler_gone()
-        return question()
-
-    def _lost(self, running: Iterable) -> list:
-        """Tasks that were given to workers and are on none, though there are workers."""
+    def lost(self, running: Iterable) -> list:
+        """Futures that were given to workers and are on none, though there are workers."""
         at_work = self._asked(self.client.processing)
         known = {key for keys in at_work.values() for key in keys}
         return [f for f in running if f.key not in known] if at_work and not known else []
 
-    def forget(self) -> None:
-        """Take the model from the workers."""
-        with contextlib.suppress(OSError, TimeoutError):  # nobody is there any more
-            for name in self.sent if self.client.status == "running" else ():
-                self.client.unregister_worker_plugin(name)
-        self.sent = {}
+    def take_back(self, future) -> bool:
+        return False
 
-    def _send_model(self, setup: Setup) -> tuple[str, str]:
-        model = setup.scorer.model
-        if not isinstance(model, torch.nn.Module):
-            return self._send("model", model)
-        # The object too: a fingerprint does not see everything that a module may hold.
-        return self._send("model", model, (setup.provenance["model"], model))
+    def stop(self, running: list) -> None:
+        with contextlib.suppress(OSError, TimeoutError, RuntimeError):  # nobody is there
+            self.client.cancel(running)
 
-    def _send_game(self, setup: Setup) -> tuple[str, str]:
-        """All but the model and the images."""
-        masks = setup.masks.cpu() if isinstance(setup.masks, torch.Tensor) else setup.masks
-        scorer = setup.scorer.asking(None)
-        return self._send("game", replace(setup, images=None, labels=None, index=None, fill=None,
-                                          masks=masks, scorer=scorer))
+    def _check(self) -> None:
+        if self.client.status != "running":
+            raise RuntimeError(GONE)
 
-    def _send(self, what: str, content: object, key: tuple = ()) -> tuple[str, str]:
-        """Give all workers something, unless the key says that they have it; its name and token."""
-        from distributed import WorkerPlugin
-
-        packed = None if key else _packed(content)
-        key = key or (hashlib.sha256(packed).hexdigest(),)
-        name = f"iaside-{what}-{self.client.id}"
-        if name not in self.sent or self.sent[name][0] != key:
-            plugin = WorkerPlugin()  # Dask gives it to every worker, whenever that starts
-            plugin.packed, plugin.torch = packed or _packed(content), torch.__version__
-            plugin.token = uuid.uuid4().hex
-            self._register(plugin, name)
-            self.sent[name] = key, plugin.token
-        return name, self.sent[name][1]
-
-    def _register(self, plugin, name: str) -> None:
-        """Give it to all workers; again where some die while they are given it."""
-        for left in reversed(range(TRIES)):
-            try:
-                return self._asked(lambda: self.client.register_plugin(plugin, name))
-            except (OSError, TimeoutError) as error:
-                if not left:
-                    raise _scheduler_gone() from error
-                time.sleep(1)
-
-
-def _packed(content: object) -> bytes:
-    """Pickled, functions of a notebook too; a module on the CPU, as it may go to any device."""
-    import cloudpickle
-
-    if isinstance(content, torch.nn.Module) and device_of(content, None).type != "cpu":
-        content = copy.deepcopy(content).cpu()
-    return cloudpickle.dumps(content)
-
-
-def _part(setup: Setup, here: slice, rows: np.ndarray) -> tuple:
-    """What a task is sent. Arrays, since a slice of a tensor would be pickled with all the rest."""
-    fill = None if setup.fill is None else setup.fill(setup.index[here])
-    parts = setup.images[here], None if setup.labels is None else setup.labels[here], fill
-    arrays = [None if part is None else part.cpu().numpy() for part in parts]
-    return here.start, rows, *arrays
-
-
-def _result(future, here: slice) -> np.ndarray | None:
-    """What a task gave; None where it is lost with its worker."""
-    from distributed import CancelledError, KilledWorker
-
-    try:
-        return future.result(timeout=PATIENCE)
-    except TimeoutError:  # Dask asks the dead for minutes
-        return None
-    except KilledWorker as error:
-        raise RuntimeError(_died(here, error.allowed_failures + 1)) from error
-    except CancelledError as error:
-        raise _scheduler_gone() from error
-
-
-def _died(here: slice, n: int) -> str:
-    return (
-        f"every worker that was given images {here.start} to {here.stop - 1} died ({n} of them). "
-        "The usual cause is too little memory: lower `batch_size` under `runtime:`, or give "
-        "workers more; their logs say what it was"
-    )
-
-
-def _scheduler_gone() -> RuntimeError:
-    return RuntimeError(
-        "the Dask scheduler is gone; what was measured is kept where resume= was given: start it "
-        "and run this again"
-    )
+    def _asked(self, question: Callable):
+        """What the scheduler answers. Errors: RuntimeError where there is none any more."""
+        self._check()
+        try:
+            return question()
+        except (OSError, TimeoutError) as error:
+            raise RuntimeError(GONE) from error
 
 
 # -- on a worker ---------------------------------------------------------------------------------
 
-_lock = threading.Lock()  # a worker may have several threads
+
+class Sent(Shared):
+    """In plugins of the worker.  names: of these, by token."""
+
+    def __init__(self, token: str, kind: str, names: dict[str, str]) -> None:
+        self.token, self.kind, self.names = token, kind, names
+
+    def read(self, token: str) -> Packed:
+        from distributed import get_worker
+
+        worker = get_worker()
+        plugin = worker.plugins.get(self.names[token])
+        if plugin is None:  # seen for a job that was cancelled, too
+            raise RuntimeError(
+                "the workers were sent something else: a client runs one loop at a time"
+            )
+        if plugin.torch != torch.__version__:
+            raise RuntimeError(
+                f"the worker at {worker.address} has torch {torch.__version__}, and torch "
+                f"{plugin.torch} asks it: install the same, or results may differ"
+            )
+        return Packed(plugin.head, plugin.beside)
 
 
-def _play(model, game, first: int, rows, images, labels, fill) -> np.ndarray:
-    """Scores (values, rows, images) of some images that were sent."""
+def _on_worker(function: Callable, shared: Sent, *args) -> tuple:
+    """A function on the worker of a cluster; what it reports comes with its results."""
     from distributed import get_worker
 
+    *args, reports = args
+    parallel._number = get_worker().name
     torch.set_num_threads(1)
-    worker = get_worker()
-    setup = _received(worker, *game)
-    device = own_device(setup.device.type, worker.name)
-    scorer = setup.scorer.asking(_received(worker, *model, device))
-    scorer.device = device
-    images, labels, fill = (
-        None if array is None else torch.tensor(array) for array in (images, labels, fill)
-    )
-    setup = replace(setup, images=images, labels=labels, index=torch.arange(len(images)),
-                    fill=None if fill is None else lambda index: fill[index], scorer=scorer,
-                    first=first)
+    rows: list[tuple] = []
+    report = (lambda *row: rows.append(row)) if reports else None
     # On a GPU one at a time: whether TF32 is allowed is the same for all threads.
-    with _lock if device.type != "cpu" else contextlib.nullcontext():
-        played = play(setup, [(slice(0, len(images)), rows)])
-        return np.concatenate([scores for _, _, scores in played], axis=1)
-
-
-def _received(worker, name: str, token: str, device: torch.device | None = None):
-    """What the workers were sent under this name, unpacked when it is first asked for."""
-    plugin = worker.plugins.get(name)
-    if plugin is None or plugin.token != token:  # seen for a task that was cancelled, too
-        raise RuntimeError("the workers were sent another game: a client plays one at a time")
-    with _lock:
-        if plugin.packed is not None:
-            if plugin.torch != torch.__version__:
-                raise RuntimeError(
-                    f"the worker at {worker.address} has torch {torch.__version__}, and torch "
-                    f"{plugin.torch} asks it: install the same, or results may differ"
-                )
-            plugin.content = placed(pickle.loads(plugin.packed), device)
-            plugin.packed = None
-        return plugin.content
-
-
-def placed(content, device: torch.device | None):
-    """A module on its device; anything else as it is."""
-    return content.to(device) if isinstance(content, torch.nn.Module) else content
-
-
-def own_device(kind: str, name: object) -> torch.device:
-    """The device of a worker: worker 0 of a machine has cuda:0, worker 1 cuda:1, and round again.
-
-    kind: cpu, cuda, mps;  name: of the worker, 0 if it is no number (`dask worker --name 1`).
-    Errors: RuntimeError for a kind that the worker's machine has not.
-
-    >>> own_device("cpu", 3)
-    device(type='cpu')
-    """
-    if kind == "cpu":
-        return torch.device(kind)
-    there = torch.accelerator.current_accelerator(check_available=True)
-    if there is None or there.type != kind:
-        raise RuntimeError(
-            f"the model was on {kind} where this was started, and the worker {name!r} has no such "
-            "device; start both on machines of one kind, or set `device` under `runtime:`"
-        )
-    number = int(name) if str(name).isdigit() else 0
-    return torch.device(kind, number % torch.accelerator.device_count())
+    with parallel._lock if shared.kind != "cpu" else contextlib.nullcontext():
+        results, said, _ = function(shared, *args, report)
+    return results, said, rows

@@ -279,7 +279,7 @@ def explain(
     ``masks`` replaces the partition that n_bands, metric and spacing would make. With a tolerance
     (standard error of the mean values; with ``relative=True`` as a share of their sum) or a budget
     (forward passes) coalitions are sampled until it is reached (``sampled_worths``): up to 64
-    bands, in this process (no client), and the columns are the images visited. With few passes an
+    bands, and the columns are the images visited. With few passes an
     image it is rarely clear which band is the weakest, and then psi and shares are given but no SID
     and no score (``Explanation``); bias="none" gives these, too.
 
@@ -315,8 +315,6 @@ def _explained(
     (n_bands, metric, spacing, masks), (normalise, _, _, level, bias) = partition, judged
     _check_settings(*judged)
     sampled = tolerance is not None or budget is not None
-    if sampled and settings.pop("client", None) is not None:
-        raise ValueError("client= plays exact games only; leave it out, or tolerance= and budget=")
     if not sampled and settings.pop("relative", False):
         raise ValueError("relative=True says how to read tolerance=; give that too")
     images = check_images(images)

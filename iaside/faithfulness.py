@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ from iaside.machine import (
     kept_memory,
     undisturbed,
 )
+from iaside.parallel import executor, own_device
 from iaside.perturb import (
     _attackable,
     _falling,
@@ -439,6 +441,7 @@ def examine(
     seed: int = 0,
     resume: str | os.PathLike | None = None,
     progress: bool = True,
+    workers: object = None,
     outputs: str = "logits",
     precision: str = "float32",
 ) -> Examination:
@@ -456,7 +459,8 @@ def examine(
     kept.
     steps, substrate: of ``insertion``, which is measured with either rank, as AttEXplore's code and
     its descriptions differ, and of ``deletion``, by pixels. infidelity_samples: 0 leaves it out.
-    resume: a folder for the measurement in progress. outputs: what model and twin give, as in
+    resume: a folder for the measurement in progress. workers: who examines, as in
+    ``iaside.parallel.executor``: by default this process. outputs: what model and twin give, as in
     ``iaside.probe``; ``clean`` in the provenance says how many images the model classifies right.
     precision: float32, or bfloat16 (autocast): of every pass of every network, gradients included.
 
@@ -481,6 +485,7 @@ def examine(
         )
     images = check_images(images, wide=True)
     device = device_of(model, None)
+    pool = executor(workers, device)
     labels = class_labels(labels, len(images)).cpu()
     looks = {"outputs": outputs, "device": device, "precision": precision}
     asked = {"model": probe(model, images, labels, **looks)}
@@ -535,23 +540,21 @@ def examine(
             f"{len(variants)} variants on {len(images)} images, {len(rest):,} maps to make on "
             f"{device.type}", file=sys.stderr, flush=True,
         )  # fmt: skip
-    how = {"steps": steps, "substrate": substrate}
-    known, of = {}, None
-    for k, i in tqdm(rest, disable=not progress, unit="map"):
-        known, of = known if i == of else {}, i  # the attacks on one image
+    common = _Common(
+        asked, images, labels, targets, dict(variants), list(judges), only, n_twin, seed, device,
+        infidelity_samples, {"steps": steps, "substrate": substrate},
+    )  # fmt: skip
+    # Variants that share an attack on an image are a job: it is made once.
+    jobs: dict[tuple, list[str]] = {}
+    for k, i in rest:
         name = list(variants)[k]
-        x, y = images[i : i + 1].to(device), targets[i : i + 1].to(device)
-        whole = name not in only
-        with warnings.catch_warnings():  # counted below, once
-            warnings.filterwarnings("ignore", ".* maps of images .* are zero everywhere")
-            found, heat = _examined(model, x, y, variants[name], images, i, seed, how, whole,
-                                    infidelity_samples if whole else 0,
-                                    twin if whole and i < n_twin else None, known)  # fmt: skip
-        attacked = found.pop("attacked", None)
-        if attacked is not None and whole:
-            found |= {f"correct {j}": _is_correct(asked[j], _fitted(attacked, net),
-                                                  labels[i : i + 1])
-                      for j, net in judges.items()}  # fmt: skip
+        jobs.setdefault((i, _attack_of(variants[name])), []).append(name)
+    examined = pool.each(_examined_here, common, [(i, names) for (i, _), names in jobs.items()],
+                         device, name=lambda i, names: f"image {i}")  # fmt: skip
+    places = {name: k for k, name in enumerate(variants)}
+    for (i, _), (name, found, heat) in tqdm(examined, total=len(rest), disable=not progress,
+                                            unit="map"):  # fmt: skip
+        k = places[name]
         if kept(name, i):
             maps[k, i] = heat / max(np.abs(heat).max(), np.finfo(heat.dtype).tiny)
         rows[k, i] = [1, *(found.get(q, np.nan) for q in quantities)]
@@ -673,6 +676,46 @@ def _examined(model, x, y, variant, references, i, seed, how, whole, samples, tw
     if whole:
         found["deletion"] = curve_area(deletion(model, x, y, a, **how, **draw))[0]
     return found, heat
+
+
+class _Common(NamedTuple):
+    """What all maps have in common."""
+
+    asked: dict[str, Asked]
+    images: Tensor
+    labels: Tensor
+    targets: Tensor
+    variants: Mapping[str, Mapping]
+    judges: list[str]
+    only: Mapping[str, int]
+    n_twin: int
+    seed: int
+    device: torch.device
+    samples: int
+    how: dict
+
+
+def _examined_here(of: _Common, i: int, names: list[str]) -> Iterator[tuple]:
+    """Everything about some variants on one image: of each its name, that and its heat map."""
+    device, known = own_device(of.device), {}  # the attacks on it
+    x, y = of.images[i : i + 1].to(device), of.targets[i : i + 1].to(device)
+    for name in names:
+        whole = name not in of.only
+        twin = of.asked.get("twin") if whole and i < of.n_twin else None
+        with warnings.catch_warnings():  # counted once, of all
+            warnings.filterwarnings("ignore", ".* maps of images .* are zero everywhere")
+            found, heat = _examined(
+                of.asked["model"], x, y, of.variants[name], of.images, i, of.seed, of.how, whole,
+                of.samples if whole else 0, twin, known,
+            )  # fmt: skip
+        attacked = found.pop("attacked", None)
+        if attacked is not None and whole:
+            found |= {
+                f"correct {j}": _is_correct(of.asked[j], _fitted(attacked, of.asked[j].model),
+                                            of.labels[i : i + 1])
+                for j in of.judges
+            }  # fmt: skip
+        yield name, found, heat
 
 
 def _warn_of_zeros(insertion: np.ndarray, provenance: dict) -> None:

@@ -265,6 +265,24 @@ def _ordinary(value: object) -> object:
     return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 
+def caller() -> _Modes | None:
+    """What the caller of ``undisturbed`` has set, for ``as_caller``; None outside of it."""
+    return _outside.get()
+
+
+@contextlib.contextmanager
+def as_caller(modes: _Modes) -> Iterator[None]:
+    """In another process: what the caller had set in this one, to which the model is used."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        torch.set_default_dtype(modes.dtype)
+        if modes.device.type != "cpu":
+            stack.enter_context(modes.device)
+        if modes.inference:
+            stack.enter_context(torch.inference_mode())
+        yield
+
+
 @contextlib.contextmanager
 def kept_memory() -> Iterator[None]:
     """Keep the memory that a pass frees, inside, for the next one, instead of mapping it anew.

@@ -14,7 +14,7 @@ from pathlib import Path
 from iaside.files import as_object, reading
 
 SHARED = ("seed", "models", "runtime")  # the sections of params.yaml that belong to no notebook
-RUNTIME = ("device", "batch_size", "workers", "cluster")  # what may stand under `runtime`
+RUNTIME = ("device", "batch_size", "workers")  # what may stand under `runtime`
 LARGEST = 1_000_000  # bytes of a study; studies/paper-jafr.yaml has 20,000
 DEEPEST = 32  # levels of lists and mappings inside each other
 MOST = 100_000  # entries that aliases may stand for

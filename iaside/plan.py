@@ -13,7 +13,6 @@ import copy
 import functools
 import heapq
 import logging
-import os
 import sys
 import time
 from collections import Counter
@@ -31,6 +30,7 @@ from iaside.folding import folded
 from iaside.machine import LARGEST, arithmetic, pick_device, remembered_batch_size
 from iaside.models import Classifier, load_model, untrained
 from iaside.notebook import project_root
+from iaside.parallel import one_thread, places
 from iaside.parameters import (
     UsageError,
     closest,
@@ -44,7 +44,6 @@ from iaside.perturb import perturb
 from iaside.run import study_file
 from iaside.study import check
 from iaside.tables import CORRUPTIONS
-from iaside.workers import one_thread
 from iaside.worths import PIECE
 
 BACKWARD = 2  # forward passes that a gradient counts as, in the column of passes
@@ -347,7 +346,8 @@ def costs(root: Path, params_file: Path, gpu: Gpu | None = None) -> tuple[pd.Dat
     stages = expand(root, params_file)
     runtime = params.get("runtime") or {}
     device = pick_device(runtime.get("device", "auto"))
-    workers = runtime.get("workers") or os.cpu_count() or 1
+    said = runtime.get("workers")
+    workers = said if isinstance(said, int) else places()  # those of a cluster are not known
     found = [parts_of(stage, study, notebooks) for stage in stages]
     parts = [part for _, parts in found for part in parts]
     back = {_key(part) for part in parts if part.passes[1]}

@@ -23,12 +23,12 @@ from iaside.machine import (
     pick_device,
 )
 from iaside.models import Classifier, load_model
+from iaside.parallel import executor, failing, in_one_thread, own_device
 from iaside.penalties import input_gradient, low_frequency_bias
 from iaside.responses import corrupt_all, pictures_of, response_passes, responses
 from iaside.spectral import band_masks
 from iaside.tables import CORRUPTIONS, Condition, save_table
 from iaside.training import load_data
-from iaside.workers import in_processes
 from iaside.worths import coalition_passes, coalition_worths
 
 VALUES = ("log_likelihood", "accuracy", "probability")
@@ -109,15 +109,15 @@ def bias_of(spectra: Tensor) -> Tensor:
     return low_frequency_bias(spectra / spectra.mean((-2, -1), keepdim=True))
 
 
-def measure_network(name, trained, out, partial, settings, device, common, report) -> None:
+def measure_network(common, name, trained, out, partial, settings, device, report) -> None:
     """Measure one network: a file per checkpoint, answers.npz, responses.npz of the final one.
 
     trained, out, partial: its folders, the last in one of the plan, beside which corruptions are
-    kept;  settings: of the section, with ``seed``;  common: images
-    -> its held-out half, as arrays.  Equal networks and settings give equal bytes.
+    kept;  settings: of the section, with ``seed``;  common: images -> its held-out half.
+    Equal networks and settings give equal bytes.
     """
-    of = _settings(Path(trained))
-    held, held_labels = map(torch.from_numpy, common[of["images"]])
+    of, device = _settings(Path(trained)), own_device(device)
+    held, held_labels = common[of["images"]]
     chosen = _chosen(held_labels, settings)
     x, y = held[chosen].float() / 255, held_labels[chosen]
     masks = band_masks(settings["n_bands"], tuple(x.shape[-2:]), settings["metric"])
@@ -129,7 +129,7 @@ def measure_network(name, trained, out, partial, settings, device, common, repor
         rows.append(answers(model, held, held_labels, precision))
         worths = coalition_worths(
             model, x, y, masks, VALUES, precision=precision, batch_size=settings["batch_size"],
-            resume=partial, progress=False,
+            resume=partial, progress=False, workers=1,
         )  # fmt: skip
         final = weights.stem == "final"
         worths.save(Path(out) / ("final.npz" if final else f"epoch-{epoch:03d}.npz"))
@@ -156,6 +156,7 @@ def measure_network(name, trained, out, partial, settings, device, common, repor
         model, x, y, conditions_of(settings), masks, {"fgsm": few, "pgd": few},
         seed=settings["seed"], precision=precision, batch_size=settings["batch_size"],
         resume=partial, cache=Path(partial).parents[1], progress=False, attack_batch=AT_ONCE,
+        workers=1,
     ).save(Path(out) / "responses.npz")  # fmt: skip
     report(name, "robustness")
 
@@ -192,19 +193,20 @@ def measure_plan(
     partial: str | os.PathLike,
     settings: Mapping,
     device: str = "auto",
-    workers: int | None = None,
+    workers: object = None,
     progress: bool = True,
 ) -> None:
-    """Measure the networks of a plan, some at a time on a CPU, as ``training.train_plan`` trains.
+    """Measure the networks of a plan.
 
     names: of the networks;  trained, out: folders that hold, or get, one of each name;  partial:
     keeps what a kill must not lose;  settings: of the section, with ``seed`` and ``batch_size``
-    (None: 256).
+    (None: 256).  workers: who measures, each a network at a time, as ``training.train_plan``.
 
     Errors: FileNotFoundError for a network that is not trained; ValueError for more images than
     are held out; RuntimeError naming the network that failed in a worker.
     """
     device = pick_device(device)
+    pool = executor(workers, device)
     settings = {**settings, "batch_size": settings["batch_size"] or 256}
     total = sum(len(checkpoints(Path(trained) / name)) + 1 for name in names)
     held = {}
@@ -212,20 +214,25 @@ def measure_plan(
         of = _settings(Path(trained) / name)
         if of["images"] not in held:
             data = load_data(of, settings["seed"])
-            held[of["images"]] = [data.held_images.numpy(), data.held_labels.numpy()]
+            held[of["images"]] = data.held_images, data.held_labels
             x = data.held_images[_chosen(data.held_labels, settings)].float() / 255
             corruptions = [c for c in conditions_of(settings) if c.source in CORRUPTIONS]
             pictures, shared = pictures_of(x), Path(partial).parent
             corrupt_all(pictures, corruptions, shared, settings["seed"], workers, progress)
-    jobs = {
-        name: (name, Path(trained) / name, Path(out) / name, Path(partial) / name, settings, device)
+    jobs = [
+        (name, Path(trained) / name, Path(out) / name, Path(partial) / name, settings, device)
         for name in names
-    }
-    at_a_time = min(len(jobs), workers or os.cpu_count() or 1) if device.type == "cpu" else 1
+    ]
     with tqdm(total=total, unit="part", disable=not progress) as bar:
 
         def report(name: str, what: str) -> None:
             bar.set_postfix_str(f"{name}: {what}")
             bar.update()
 
-        in_processes(measure_network, jobs, held, at_a_time, report)
+        for _ in in_one_thread(pool).each(_measure_one, held, jobs, device, report):
+            pass
+
+
+def _measure_one(held, name, *how) -> None:
+    with failing(name):
+        measure_network(held, name, *how)

@@ -8,7 +8,7 @@ bands it was scored on are not quite the bands that were asked for (methods 1.2 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -22,11 +22,13 @@ from iaside.machine import (
     fingerprint_model,
     undisturbed,
 )
+from iaside.parallel import executor, own_device
 from iaside.probe import PROBE, check_images, probe, widened
 from iaside.shapley import coalitions
 from iaside.tables import Table, unfinished
 
 BATCH = 10  # the published batch, over which contrast is stretched
+JOB = 32  # coalitions of a batch that are one job
 
 
 def published_mask(members: np.ndarray, size: tuple[int, int]) -> Tensor:
@@ -91,6 +93,7 @@ def published_worths(
     precision: str = "float32",
     resume: str | os.PathLike | None = None,
     outputs: str = "logits",
+    workers: object = None,
 ) -> np.ndarray:
     """Log-likelihood of every coalition under the published filter, in batches of ten images.
 
@@ -99,7 +102,8 @@ def published_worths(
 
     Shapes: images (N, C, H, W) in [0, 1], labels (N,); returns (2**M, N) float64.
     precision: float32 or bfloat16, as in ``coalition_worths``. resume: a folder for the
-    measurement in progress, and outputs: what the model gives, as in ``coalition_worths``.
+    measurement in progress, outputs: what the model gives, and workers: as in
+    ``coalition_worths``.
     Errors: those of ``iaside.probe``, which looks at the model first; ValueError for nan or
     infinite answers.
     Source: the authors' published code, methods 1.2 and 1.3; zero absence, as in both seeds.
@@ -118,20 +122,34 @@ def published_worths(
     about |= {"n_bands": n_bands, "precision": precision, "device": device.type}
     path = unfinished(resume, "published", about, __name__)
     table = Table(path, (2**n_bands, len(images)))
+    jobs = []
     for start in range(0, len(images), BATCH):
-        here = slice(start, start + BATCH)
-        x, y = images[here], labels[here, None]
-        spectrum = torch.fft.fft2(x)
-        for row, members in enumerate(coalitions(n_bands)):
-            if np.isnan(table[row, here]).any():
-                shown = published_filter(x, members, spectrum)
-                with arithmetic(precision, device):
-                    logits = asked(shown)
-                log_p = logits.float().log_softmax(-1).gather(1, y)[:, 0]
-                if not log_p.isfinite().all():
-                    raise ValueError(
-                        f"the model returned nan or infinite worths for images {start} to "
-                        f"{start + len(x) - 1}; check its weights, and try precision='float32'"
-                    )
-                table[row, here] = log_p.cpu().double().numpy()
+        todo = np.flatnonzero(np.isnan(table[:, start : start + BATCH]).any(1))
+        jobs += [(start, todo[k : k + JOB]) for k in range(0, len(todo), JOB)]
+    common = asked, images, labels, n_bands, precision
+    for (start, _), (row, log_p) in executor(workers, device).each(
+        _rows, common, jobs, device, name=lambda start, _: f"images from {start}"
+    ):
+        table[row, start : start + BATCH] = log_p
     return table.values
+
+
+@torch.no_grad()
+def _rows(common: tuple, start: int, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Coalitions and the log-likelihoods of a batch of images under them."""
+    asked, images, labels, n_bands, precision = common
+    device, members = own_device(images.device), coalitions(n_bands)
+    x = images[start : start + BATCH].to(device)
+    y = labels[start : start + BATCH, None].to(device)
+    spectrum = torch.fft.fft2(x)
+    for row in rows.tolist():
+        shown = published_filter(x, members[row], spectrum)
+        with arithmetic(precision, device):
+            logits = asked(shown)
+        log_p = logits.float().log_softmax(-1).gather(1, y)[:, 0]
+        if not log_p.isfinite().all():
+            raise ValueError(
+                f"the model returned nan or infinite worths for images {start} to "
+                f"{start + len(x) - 1}; check its weights, and try precision='float32'"
+            )
+        yield row, log_p.cpu().double().numpy()

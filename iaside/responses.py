@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ from iaside.machine import (
     look,
     undisturbed,
 )
+from iaside.parallel import executor, in_one_thread, own_device
 from iaside.perturb import ATTACKS, attack_passes, check_values, perturb, perturb_noting
 from iaside.probe import PROBE, Asked, check_images, probe, recipe_of, widened
 from iaside.spectral import band_energy, check_partition
@@ -49,7 +51,6 @@ from iaside.tables import (
     measure_again,
     unfinished,
 )
-from iaside.workers import in_processes
 
 STRENGTH = {  # what perturb calls the strength of a source
     "white_noise": "sigma", "gaussian_blur": "kernel", "fgsm": "eps", "pgd": "eps",
@@ -73,7 +74,7 @@ def responses(
     batch_size: int = 8,
     resume: str | os.PathLike | None = None,
     cache: str | os.PathLike | None = None,
-    workers: int | None = None,
+    workers: object = None,
     progress: bool = True,
     attack_batch: int = 1,
     outputs: str = "logits",
@@ -96,7 +97,8 @@ def responses(
     at a time are up to a third faster.
     resume: a folder for the measurement in progress; a later call with the same arguments goes on
     from there. cache: a folder for corrupted images, shared by all models that are given the same
-    pictures. workers: processes that make corruptions; None is one per core.
+    pictures. workers: who makes corruptions and asks, as in ``iaside.parallel.executor``: by
+    default this process. On another machine they want both folders where they are here.
     outputs: what the model gives, as in ``iaside.probe``, which looks at it first. ``clean`` in
     the provenance says how many clean images are classified right.
     pictures: the same photographs as ImageNet-C cuts them (``load_images(..., like=CUT)``), so that
@@ -148,6 +150,7 @@ def responses(
             "interpolation": _interpolation(model) if resized else None,
         }
     device = device_of(model, None)
+    pool = executor(workers, device)
     check_precision(precision)
     check_values({"batch_size": batch_size, "seed": seed})
     subset = {s: places(chosen, len(images)).numpy() for s, chosen in (subset or {}).items()}
@@ -155,7 +158,6 @@ def responses(
     asked = probe(
         model, images, labels, outputs=outputs, precision=precision, device=device
     )
-    answer = _answerer(asked, precision, device, int(batch_size))
     provenance = {
         "model": fingerprint_model(asked.model, asked.answer),
         **asked.about,
@@ -175,6 +177,11 @@ def responses(
     rows = _Rows(resume, provenance, len(masks), len(images))
     rest = [c for c in conditions if c not in rows]
     wanted = [c for c in conditions if c.source in CORRUPTIONS]
+    questions = _Questions(
+        asked, images, labels, masks, subset, heat_grid, seed, precision, device, int(batch_size),
+        attack_batch if device.type == "cpu" else int(batch_size),
+        pictures if corrupted else None, fit, CLEAN_CUT in conditions, cache and Path(cache),
+    )  # fmt: skip
     with _corruptions(pictures, wanted, cache, seed, workers, progress):
         if progress and rest:
             done = len(conditions) - len(rest)
@@ -183,27 +190,9 @@ def responses(
                 f"{precision} on {device.type}",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
-        for condition in tqdm(rest, disable=not progress, unit="condition"):
-            chosen = subset.get(condition.source, np.arange(len(images)))
-            x, y = images[chosen], labels[chosen]
-            row = np.full((len(TABLES) + len(masks), len(images)), np.nan)
-            usable = np.ones(len(x), bool)
-            if condition == CLEAN_CUT or condition.source in CORRUPTIONS:
-                x = x if CLEAN_CUT not in conditions else fit(_in_bytes(pictures[chosen]))
-                perturbed, change = x, x  # of the clean cut, the energy of the pictures themselves
-                if condition != CLEAN_CUT:
-                    perturbed = fit(_corrupted(condition, pictures, chosen, seed, cache))
-                    change = perturbed - x
-            else:
-                at_once = attack_batch if device.type == "cpu" else batch_size
-                perturbed, usable = _perturbed(condition, asked, x, y, chosen, masks, heat_grid,
-                                               seed, device, at_once)
-                change = perturbed - x
-            row[: len(TABLES) - 1, chosen] = answer(perturbed, y)
-            if condition.source != FOURIER:
-                row[len(TABLES) :, chosen] = band_energy(change, masks).double().numpy()
-            row[:, chosen[~usable]] = np.nan
-            row[len(TABLES) - 1, chosen] = ~usable
+        asking = pool.each(_row, questions, [(c,) for c in rest], device, name=_named)
+        for (condition,), row in tqdm(asking, total=len(rest), disable=not progress,
+                                      unit="condition"):  # fmt: skip
             rows.add(condition, row)
     found = np.stack([rows[c] for c in conditions])
     clean = dict(zip(("log_likelihood", "probability_t2", "accuracy"), found[0], strict=False))
@@ -237,6 +226,56 @@ def response_passes(
         attack = attack_passes(source, n, at_once=None) if source in ATTACKS else 0
         total = total + conditions * (attack + np.array([n, 0]))
     return total
+
+
+class _Questions(NamedTuple):
+    """What all conditions have in common.  cut: whether there are pictures besides the images."""
+
+    asked: Asked
+    images: Tensor
+    labels: Tensor
+    masks: Tensor
+    subset: dict[str, np.ndarray]
+    heat_grid: int
+    seed: int
+    precision: str
+    device: torch.device
+    batch_size: int
+    at_once: int
+    pictures: Tensor | None
+    fit: Callable
+    cut: bool
+    cache: Path | None
+
+
+def _row(of: _Questions, condition: Condition) -> np.ndarray:
+    """What a condition gives in all tables and bands, for each image."""
+    device, masks = own_device(of.device), of.masks
+    chosen = of.subset.get(condition.source, np.arange(len(of.images)))
+    x, y = of.images[chosen], of.labels[chosen]
+    row = np.full((len(TABLES) + len(masks), len(of.images)), np.nan)
+    usable = np.ones(len(x), bool)
+    if condition == CLEAN_CUT or condition.source in CORRUPTIONS:
+        x = of.fit(_in_bytes(of.pictures[chosen])) if of.cut else x
+        perturbed, change = x, x  # of the clean cut, the energy of the pictures themselves
+        if condition != CLEAN_CUT:
+            perturbed = of.fit(_corrupted(condition, of.pictures, chosen, of.seed, of.cache))
+            change = perturbed - x
+    else:
+        perturbed, usable = _perturbed(condition, of.asked, x, y, chosen, masks, of.heat_grid,
+                                       of.seed, device, of.at_once)  # fmt: skip
+        change = perturbed - x
+    answer = _answerer(of.asked, of.precision, device, of.batch_size)
+    row[: len(TABLES) - 1, chosen] = answer(perturbed, y)
+    if condition.source != FOURIER:
+        row[len(TABLES) :, chosen] = band_energy(change, masks).double().numpy()
+    row[:, chosen[~usable]] = np.nan
+    row[len(TABLES) - 1, chosen] = ~usable
+    return row
+
+
+def _named(condition: Condition) -> str:
+    return f"{condition.source} {condition.strength:g}"
 
 
 def _check_condition(condition: Condition, n_bands: int, heat_grid: int) -> None:
@@ -493,14 +532,15 @@ def corrupt_all(
     conditions: Iterable[Condition],
     folder: str | os.PathLike,
     seed: int = 0,
-    workers: int | None = None,
+    workers: object = None,
     progress: bool = True,
 ) -> None:
-    """Make the corrupted images that are not in the folder yet, in several processes.
+    """Make the corrupted images that are not in the folder yet.
 
     Shapes: images (N, 3, H, W) in [0, 1]; each condition becomes a file of bytes (N, 3, H, W).
-    Errors: those of ``perturb``; RuntimeError for a process that dies. What was finished before
-    stays.
+    workers: as in ``responses``.
+    Errors: those of ``perturb``; RuntimeError for a condition at which workers die again and again.
+    What was finished before stays.
     """
     with _corruptions(images, list(conditions), folder, seed, workers, progress):
         pass
@@ -529,20 +569,18 @@ def _corrupt_missing(place: Path, images, conditions, seed, workers, progress) -
     todo = [c for c in conditions if _kept(place / _file_of(c), images.shape, "u1") is None]
     if not todo:
         return
-    _keep(place / "clean.npz", images.cpu().numpy())  # read by every process, not sent to each job
-    jobs = {_file_of(c): (place, c, seed) for c in todo}
-    with tqdm(total=len(jobs), disable=not progress, unit="corruption", desc="corrupting") as bar:
-        try:
-            in_processes(_corrupt_to, jobs, None, workers or os.cpu_count() or 1, bar.update)
-        except RuntimeError as error:
-            raise error if isinstance(error.__cause__, OSError) else error.__cause__ from None
+    made = in_one_thread(executor(workers)).each(
+        _corrupt_to, (images, place, seed), [(c,) for c in todo], name=_named
+    )
+    for _ in tqdm(made, total=len(todo), disable=not progress, unit="corruption",
+                  desc="corrupting"):  # fmt: skip
+        pass
 
 
-def _corrupt_to(place: Path, condition: Condition, seed: int, common, report: Callable) -> None:
-    images = torch.from_numpy(read_npz(place / "clean.npz")["array"])
-    y = perturb(images, condition.source, severity=int(condition.strength), seed=seed)
+def _corrupt_to(of: tuple[Tensor, Path, int], condition: Condition) -> None:
+    images, place, seed = of
+    y = perturb(images.cpu(), condition.source, severity=int(condition.strength), seed=seed)
     _keep(place / _file_of(condition), (y * 255).round().to(torch.uint8).numpy())
-    report()
 
 
 def _corrupted_folder(folder, images: Tensor, seed: int) -> Path:

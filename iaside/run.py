@@ -73,6 +73,19 @@ def _end_with_parent():
             signal.signal(each, how)
 
 
+@contextmanager
+def _workers(asked: object):
+    """Let the kernel measure in as many processes as there are cores, unless the study (asked) or
+    the environment says otherwise."""
+    said = "IASIDE_WORKERS" in os.environ
+    os.environ.setdefault("IASIDE_WORKERS", str(asked or "local"))
+    try:
+        yield
+    finally:
+        if not said:
+            del os.environ["IASIDE_WORKERS"]
+
+
 def _kernels(codes: list[int]) -> type:
     """A class of kernels that note the exit code with which they ended before their time."""
     from jupyter_client import AsyncKernelManager
@@ -143,6 +156,7 @@ def execute(notebook: dict, name: str, values: dict, root: Path, partial: Path):
     os.environ[RUNNER] = "1"  # the kernel inherits it
     os.environ.setdefault("TQDM_MININTERVAL", "2")  # a line per tick would fill logs
     os.environ.setdefault("GLIBC_TUNABLES", MALLOC)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in the processes that measure
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's matrices are small: threads delay
     os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # bars are text here
     shown = partial.relative_to(root)
@@ -235,7 +249,7 @@ def run(
 
     tidy(root)
     partial = root / ".partial" / f"{noun}{f'-{item}' if item else ''}.ipynb"
-    with _end_with_parent():
+    with _end_with_parent(), _workers((params.get("runtime") or {}).get("workers")):
         executed = report.normalise(execute(notebook, name, values, root, partial), root)
         _show_parameters(executed, values | {k: v for k, v in defaults.items() if k in RUNTIME})
         out = root / "results" / noun / f"{item or 'report'}.html"

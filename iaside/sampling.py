@@ -11,7 +11,7 @@ import hashlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -28,7 +28,8 @@ from iaside.estimator import (
     sampled_values,
     whole,
 )
-from iaside.machine import kept_memory, told_apart, undisturbed
+from iaside.machine import device_of, kept_memory, told_apart, undisturbed
+from iaside.parallel import Executor, executor
 from iaside.probe import PROBE
 from iaside.spectral import Masks
 from iaside.tables import Table, unfinished
@@ -60,6 +61,7 @@ def sampled_worths(
     sigma: float = 0.25,
     seed: int = 0,
     subset: Sequence[int] | None = None,
+    workers: object = None,
     outputs: str = "logits",
 ) -> SampledWorths:
     """Evaluate a model on sampled coalitions until its mean Shapley values are known well enough.
@@ -89,12 +91,13 @@ def sampled_worths(
     ((4, 9), 'budget')
     """
     _check_request(tolerance, budget)
+    pool = executor(workers, device_of(model, device))
     setup = prepare(model, images, labels, masks, value, absence, precision, device, batch_size,
                     resume, temperature, sigma, seed, subset, outputs, sampled=True)
     n, n_bands = len(setup.images), setup.provenance["n_bands"]
     per_image = passes_per_image(n_bands)
     _check_size(tolerance, budget, n, n_bands, per_image)
-    sample = _Sample(setup, resume, seed)
+    sample = _Sample(setup, resume, seed, pool)
     if progress:
         print(
             f"{per_image} of {2**n_bands:,} coalitions x up to {n} images a round = "
@@ -131,17 +134,20 @@ def _run(sample: _Sample, tolerance, relative, budget, bar) -> tuple[str, str]:
         sample.open_round()
         start = 0
         while start < n:
-            # No batch reaches beyond a look: where it all ends must not depend on the batch size.
-            here = sample.order[start : min(start + group, look)]
-            cost = np.array([len(sample.fresh(i)) for i in here]).cumsum()
-            if budget is not None and passes + cost[-1] > budget:
-                here = here[passes + cost <= budget]
-                spent = True
-            sample.measure(here, bar)
-            passes += int(cost[len(here) - 1]) if len(here) else 0
-            start += len(here)
+            visits = []
+            while start < look and not spent:
+                # None reaches beyond a look: where it all ends must not depend on the batch size.
+                here = sample.order[start : min(start + group, look)]
+                cost = np.array([len(sample.fresh(i)) for i in here]).cumsum()
+                if budget is not None and passes + cost[-1] > budget:
+                    here = here[passes + cost <= budget]
+                    spent = True
+                visits.append(here)
+                passes += int(cost[len(here) - 1]) if len(here) else 0
+                start += len(here)
+            sample.measure(visits, bar)
             seen = n if k > 0 else start
-            if not spent and (tolerance is None or start < look):
+            if not spent and tolerance is None:
                 continue
             error, wanted, floor = sample.error(tolerance, relative)
             if error <= wanted:
@@ -182,7 +188,7 @@ def _known(error: float, wanted: float) -> str:
 class _Sample:
     """Coalitions drawn so far, round by round, and what is known of their worths."""
 
-    def __init__(self, setup: Setup, resume, seed: int) -> None:
+    def __init__(self, setup: Setup, resume, seed: int, pool: Executor) -> None:
         # The full coalition is the image itself, where it is seen what the model knows.
         self.setup, self.seed, self.resume = setup.watched(), seed, resume
         self.n_bands, self.values = setup.provenance["n_bands"], list(self.setup.scorer.values)
@@ -193,8 +199,7 @@ class _Sample:
         self.worths = np.empty((len(self.values), n, 0))  # NaN: not measured
         self.file: Table | None = None  # of the round that is open
         self.rounds, self.start = 0, 0  # opened so far; first column of the last one
-        self.game = None, None  # the image whose bands are in memory, and these
-        self.forwards = 0
+        self.pool, self.forwards = pool, 0
 
     def open_round(self) -> None:
         """Draw as many pairs again for every image, the same ones whoever asks."""
@@ -218,55 +223,41 @@ class _Sample:
         first = np.unique(self.codes[image], return_index=True)[1]
         return np.sort(first[first >= self.start])
 
-    def measure(self, here: np.ndarray, bar) -> None:
-        """Fill this round's columns of some images, in batches of one or several images."""
-        fresh = [self.fresh(i) for i in here]
-        if np.isnan(self.file[:, here]).any() and sum(map(len, fresh)):
-            self._forward(here, fresh)
-        for i in here:
+    def measure(self, visits: list[np.ndarray], bar) -> None:
+        """Fill this round's columns of some images: those of a visit are in batches together."""
+        jobs, setup = [], self.setup
+        for here in visits:
+            batches = []
+            for owner, column in self._batches(here):
+                kept = slice(None), owner, column - self.start
+                if np.isnan(self.file[kept]).any():
+                    batches.append((owner, column, self.codes[owner, column]))
+                else:
+                    self.worths[:, owner, column] = self.file[kept]
+                    bar.update(len(owner))
+            if batches:
+                jobs.append((here, batches))
+        name = lambda here, _: _images(here)  # noqa: E731
+        found = self.pool.each(visit, setup, jobs, setup.device, name=name) if jobs else ()
+        for _, (owner, column, scores) in found:
+            self.file[:, owner, column - self.start] = scores
+            self.worths[:, owner, column] = scores
+            self.forwards += len(owner)
+            bar.update(len(owner))
+        for i in np.concatenate([np.empty(0, int), *visits]):
             found, first, again = np.unique(self.codes[i], return_index=True, return_inverse=True)
             if np.isnan(self.file[:, i]).any():  # a coalition drawn again costs nothing
                 self.file[:, i] = self.worths[:, i, first[again][self.start :]]
             self.worths[:, i, self.start :] = self.file[:, i]
-        bar.update(sum(map(len, fresh)))
 
-    def _forward(self, here: np.ndarray, fresh: list[np.ndarray]) -> None:
-        setup, counts = self.setup, [len(f) for f in fresh]
-        owner, column = np.repeat(here, counts), np.concatenate(fresh)
-        which = torch.arange(len(here)).repeat_interleave(torch.tensor(counts))
-        images = torch.from_numpy(here)
-        targets, reference = setup.targets(images), setup.reference(images)
-        size = setup.batch_size if len(here) == 1 else len(owner)
+    def _batches(self, here: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Images and columns of this round, each of a coalition that its image has not had."""
+        fresh = [self.fresh(i) for i in here]
+        owner = np.repeat(here, [len(f) for f in fresh])
+        column = np.concatenate([np.empty(0, int), *fresh])
+        size = self.setup.batch_size if len(here) == 1 else max(1, len(owner))
         for first in range(0, len(owner), size):
-            batch = slice(first, first + size)
-            kept = slice(None), owner[batch], column[batch] - self.start
-            if np.isnan(self.file[kept]).any():
-                self.file[kept] = setup.scores(
-                    self._pictures(owner[batch], column[batch]),
-                    *(t if t is None else t[which[batch]] for t in (targets, reference)),
-                    f"images {', '.join(map(str, np.unique(owner[batch])))}",
-                )
-                self.forwards += len(owner[batch])
-            self.worths[:, owner[batch], column[batch]] = self.file[kept]
-
-    def _pictures(self, owner: np.ndarray, column: np.ndarray) -> Tensor:
-        """One picture per coalition."""
-        pictures = []
-        for i in dict.fromkeys(owner.tolist()):
-            codes = self.codes[i, column[owner == i]]
-            present = torch.from_numpy(members(codes, self.n_bands)).to(self.setup.device)
-            shown = self._game(i).coalitions(present)
-            # The image itself, not a sum of bands, which rounds.
-            shown[np.flatnonzero(codes == whole(self.n_bands))] = self.setup.images[i].to(shown)
-            pictures.append(shown)
-        return torch.cat(pictures)
-
-    def _game(self, image: int):
-        """The bands of one image; those of one at a time are in memory, for all its batches."""
-        if self.game[0] != image:
-            self.game = None, None
-            self.game = image, self.setup.game(slice(image, image + 1))
-        return self.game[1]
+            yield owner[first : first + size], column[first : first + size]
 
     def error(self, tolerance, relative) -> tuple[float, float, float]:
         """The largest standard error, the one wanted, and what more draws cannot go below."""
@@ -301,6 +292,44 @@ class _Sample:
         ended |= at_floor(self.setup.provenance, tables)
         return SampledWorths(image, column // 2, self.codes[image, column], tables,
                              self.setup.provenance | ended, self.forwards)
+
+
+def visit(
+    setup: Setup, here: np.ndarray, batches: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Play coalitions of some images, batch by batch.
+
+    batches: image, column and code of each coalition;  yields images, columns and their scores
+    (values, coalitions).
+    """
+    setup = setup.at_home()
+    images = torch.from_numpy(here)
+    targets, reference = setup.targets(images), setup.reference(images)
+    games: dict = {}  # the bands of one image, for all its batches
+    for owner, column, codes in batches:
+        pictures = []
+        for i in dict.fromkeys(owner.tolist()):
+            if i not in games:
+                games.clear()  # before there are others
+                games[i] = setup.game(slice(i, i + 1))
+            pictures.append(_pictures(setup, games[i], i, codes[owner == i]))
+        which = torch.from_numpy((here == owner[:, None]).argmax(1))
+        known = (t if t is None else t[which] for t in (targets, reference))
+        yield owner, column, setup.scores(torch.cat(pictures), *known, _images(owner))
+
+
+def _pictures(setup: Setup, game, image: int, codes: np.ndarray) -> Tensor:
+    """One picture per coalition."""
+    present = torch.from_numpy(members(codes, setup.provenance["n_bands"])).to(setup.device)
+    shown = game.coalitions(present)
+    # The image itself, not a sum of bands, which rounds.
+    everything = codes == whole(setup.provenance["n_bands"])
+    shown[np.flatnonzero(everything)] = setup.images[image].to(shown)
+    return shown
+
+
+def _images(places: np.ndarray) -> str:
+    return f"images {', '.join(map(str, np.unique(places)))}"
 
 
 def _check_request(tolerance, budget) -> None:

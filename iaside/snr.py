@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from iaside.machine import arithmetic
+from iaside.parallel import executor, own_device
 from iaside.perturb import ATTACKS, match_energy, perturb_noting
 from iaside.probe import Asked
 from iaside.spectral import band_energy, esd
@@ -47,6 +48,7 @@ def perturbation_spectra(
     about: Mapping,
     resume: str | os.PathLike | None = None,
     progress: bool = True,
+    workers: object = None,
 ) -> np.ndarray:
     """Perturb images one at a time, each from its own seed, and scale the change to an energy.
 
@@ -56,7 +58,8 @@ def perturbation_spectra(
 
     sources: name -> the images it is measured on, and what ``perturb`` is given.  energy: of the
     change, as a share of the image's own.  about: what all this depends on, by which a measurement
-    in progress is found again in the folder ``resume``.
+    in progress is found again in the folder ``resume``.  workers: who perturbs, as in
+    ``iaside.parallel.executor``: by default this process.
     An attack that left an image unchanged, or that found no usable gradient, is a row of zeros.
     """
     table = Table(
@@ -64,18 +67,27 @@ def perturbation_spectra(
         (len(sources), len(images), spectra(images[:1], masks).shape[1] + 1),
     )
     jobs = [
-        (s, k, how) for s, (chosen, how) in enumerate(sources.values()) for k in chosen
+        (s, int(k)) for s, (chosen, _) in enumerate(sources.values()) for k in chosen
         if np.isnan(table[s, k]).any()
     ]  # fmt: skip
-    with arithmetic("float32", images.device):
-        for s, k, how in tqdm(jobs, unit="image", disable=not progress):
-            one, label = images[k : k + 1], labels[k : k + 1]
-            changed = _perturbed(asked, one, label, int(k), seed, **how)
-            if not changed.equal(one):
-                changed = match_energy(one, changed, energy)
-            row = spectra(changed - one, masks)[0]
-            table[s, k] = [*row, answers_correctly(asked, changed, label)]
+    pool, device = executor(workers, images.device), images.device
+    common = asked, images, labels, [how for _, how in sources.values()], energy, masks, seed
+    rows = pool.each(_row, common, jobs, device, name=lambda s, k: f"image {k}")
+    for (s, k), row in tqdm(rows, total=len(jobs), unit="image", disable=not progress):
+        table[s, k] = row
     return table.values
+
+
+def _row(common: tuple, s: int, k: int) -> list:
+    """What a source does to an image, and whether the network still answers correctly."""
+    asked, images, labels, sources, energy, masks, seed = common
+    device = own_device(images.device)
+    one, label = images[k : k + 1].to(device), labels[k : k + 1].to(device)
+    with arithmetic("float32", device):
+        changed = _perturbed(asked, one, label, k, seed, **sources[s])
+        if not changed.equal(one):
+            changed = match_energy(one, changed, energy)
+        return [*spectra(changed - one, masks)[0], answers_correctly(asked, changed, label)]
 
 
 def _perturbed(asked: Asked, one: Tensor, label: Tensor, k: int, seed: int, name, **how) -> Tensor:

@@ -406,10 +406,11 @@ def _rules() -> dict[str, Rule]:
         "device": ("auto, or a device that is here: cpu, cuda, mps",
                    lambda v: pick_device(v) is not None),
         **each(("null or a whole number from 1 to 1,000,000",
-                lambda v: v is None or whole(1)[1](v)), "batch_size", "workers"),
-        "cluster": ("null (this process), local (this machine) or the address of a Dask scheduler, "
-                    "such as tcp://host:8786",
-                    lambda v: v in (None, "local") or re.fullmatch(r"[a-z]+://[^/\s]+", v)),
+                lambda v: v is None or whole(1)[1](v)), "batch_size"),
+        "workers": ("null, a number of processes from 1, or the address of a Dask scheduler, such "
+                    "as tcp://host:8786",
+                    lambda v: v is None or whole(1)[1](v) if not isinstance(v, str) else
+                    re.fullmatch(r"[a-z]+://[^/\s]+", v)),
     }  # fmt: skip
 
 

@@ -36,10 +36,10 @@ from iaside.images import load_split, stratified_order
 from iaside.keys import code_hash
 from iaside.machine import arithmetic, channels_last, check_precision, fingerprint, pick_device
 from iaside.models import Classifier, save_weights, untrained
+from iaside.parallel import executor, failing, in_one_thread, own_device
 from iaside.penalties import PASSES, PENALTIES, coalition_dropout, input_gradient
 from iaside.spectral import band_masks
 from iaside.tables import measure_again, settings_key
-from iaside.workers import in_processes
 
 SCHEDULES = ("constant", "cosine", "cyclic")
 PAD = 4  # pixels on each side, of the random crop of augmentation
@@ -432,7 +432,7 @@ def train_plan(
     partial: str | os.PathLike,
     seed: int = 0,
     device: str = "auto",
-    workers: int | None = None,
+    workers: object = None,
     progress: bool = True,
 ) -> list[str]:
     """Train those networks of a plan that are not there yet; returns the names of those trained.
@@ -441,12 +441,14 @@ def train_plan(
     is held out. Each gets a folder of its name in ``folder``. One is finished when its
     settings.json holds the hash of its settings, its images and the code that trained it, and every
     other file is the one whose hash stands there; folders that no network has are removed.
-    workers: networks trained at a time on a CPU, each in a process with one thread; None is one
-    per core. On an accelerator they come one after the other, in this process.
+    workers: who trains, each a network at a time and on a CPU in one thread, as in
+    ``iaside.parallel.executor``: by default this process. On another machine they want the folders
+    where they are here.
 
     Errors: those of ``train_network``; RuntimeError naming the network that failed in a worker.
     """
     folder, device = Path(folder), pick_device(device)
+    pool = executor(workers, device)
     folder.mkdir(parents=True, exist_ok=True)
     for other in folder.iterdir():
         if other.is_dir() and other.name not in networks:
@@ -457,11 +459,11 @@ def train_plan(
     data = {source: load_data(settings, seed) for source, settings in sources.items()}
     keys = {name: _key(s, data[s["images"]], device) for name, s in every.items()}
     todo = [name for name in every if not _finished(folder / name, keys[name])]
-    jobs = {}
+    jobs = []
     for name in todo:
         own = Path(partial) / f"{name}-{keys[name]}"  # of these settings: another's is no start
         note = {"key": keys[name], **every[name]}
-        jobs[name] = (name, note, folder / name, own, device)
+        jobs.append((name, note, folder / name, own, device))
     with tqdm(total=sum(every[name]["epochs"] for name in todo), unit="epoch",
               disable=not progress or not todo) as bar:  # fmt: skip
 
@@ -472,9 +474,8 @@ def train_plan(
             )
             bar.update()
 
-        at_a_time = min(len(jobs), workers or os.cpu_count() or 1)
-        arrays = {source: [t.numpy() for t in halves] for source, halves in data.items()}
-        in_processes(_train_one, jobs, arrays, at_a_time if device.type == "cpu" else 1, report)
+        for _ in in_one_thread(pool).each(_train_one, data, jobs, device, report):
+            pass
     return todo
 
 
@@ -531,13 +532,15 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _train_one(name, note, folder, partial, device, arrays, report: Report) -> None:
+def _train_one(data: dict[str, Data], name, note, folder, partial, device, report: Report) -> None:
     """Train a network into a folder that holds nothing of an earlier one, and say so there."""
     if not (partial.exists() and folder.exists()):
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
-    data = Data(*map(torch.from_numpy, arrays[note["images"]]))
-    train_network(name, note, data, folder, partial, device, report)
+    with failing(name):
+        train_network(
+            name, note, data[note["images"]], folder, partial, own_device(device), report
+        )
     sweep(folder)
     files = {path.name: _sha256(path) for path in folder.iterdir()}
     text = json.dumps({**note, "files": files}, indent=1, sort_keys=True) + "\n"

@@ -11,9 +11,10 @@ import copy
 import math
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Integral
 
@@ -36,6 +37,7 @@ from iaside.machine import (
     look,
     undisturbed,
 )
+from iaside.parallel import Executor, Here, executor, own_device
 from iaside.probe import PROBE, Asked, check_images, probe, widened
 from iaside.shapley import coalitions
 from iaside.spectral import Masks, bands_of, check_masks
@@ -46,10 +48,10 @@ VALUES = ("log_likelihood", "probability", "accuracy", "margin", "embedding")
 OF_CLASSES = VALUES[:-1]  # what these say of answers needs logits of classes
 WATCHED = ("log_likelihood", "accuracy")  # of the clean images, whatever else is asked for
 MAX_BANDS = 14
+JOB = 256  # coalitions of some images that are one job
 PIECE = 16  # coalitions put together at a time: of one alone nearly all bands are read, too
 Value = str | Callable[[Tensor, Tensor], Tensor]
 Job = tuple[slice, np.ndarray]  # some images, some rows of the table
-Played = tuple[slice, np.ndarray, np.ndarray]  # these, and scores (values, rows, images)
 
 
 @undisturbed
@@ -70,7 +72,7 @@ def coalition_worths(
     sigma: float = 0.25,
     seed: int = 0,
     subset: Sequence[int] | None = None,
-    client=None,
+    workers: object = None,
     outputs: str = "logits",
 ) -> Worths:
     """Evaluate a model on every coalition of frequency bands of every image.
@@ -95,8 +97,9 @@ def coalition_worths(
     progress: say what it will cost before, then show a bar, on stderr.
     resume: a folder for the measurement in progress; a later call with the same model, images
     and settings computes only what is missing there. It may go when the result has been kept.
-    client: other processes to play in, from ``iaside.cluster.connect``; None is this one. The
-    batches are the same, so the table is, where torch has as many threads and the same hardware.
+    workers: who plays, as in ``iaside.parallel.executor``: by default this process. The batches are
+    the same, so the table is, where torch has as many threads (one in workers) and the same
+    hardware.
     outputs: what the model gives, ``logits``, ``probabilities`` or ``binary``, one logit for label
     1 (``iaside.probe``). The clean images are asked about first: their answers are the last row,
     v(all), and ``clean`` in the provenance says how many are classified right.
@@ -115,7 +118,7 @@ def coalition_worths(
     >>> w.table.shape
     (4, 5)
     """
-    _check_client(client)
+    pool = executor(workers, device_of(model, device))
     setup = prepare(model, images, labels, masks, value, absence, precision, device, batch_size,
                     resume, temperature, sigma, seed, subset, outputs)
     images, provenance = setup.images, setup.provenance
@@ -124,7 +127,7 @@ def coalition_worths(
     tables = Table(path, (len(values), 2**n_bands, len(images)))
     missing = int(np.isnan(tables.values).any(axis=0).sum())
     if progress and missing:
-        _announce(tables.shape[1:], missing, setup, client)
+        _announce(tables.shape[1:], missing, setup, pool)
 
     with tqdm(total=missing, disable=not progress, unit="pass", smoothing=0.1) as bar:
         whole, clean, forwards = _clean_pass(setup, resume)
@@ -132,9 +135,9 @@ def coalition_worths(
         if not known.all():  # or each call would add a file
             bar.update(int((~known).sum()))
             tables[:, -1] = whole
-        jobs = _missing(tables, setup.group)
-        played = play(setup, jobs) if client is None else client.play(setup, jobs)
-        for here, rows, scores in played:
+        jobs = _missing(tables, setup.group, setup.rows)
+        played = pool.each(play, setup, jobs, setup.device, name=setup.named)
+        for (here, _), (rows, scores) in played:
             tables[:, rows, here] = scores
             forwards += scores[0].size
             bar.update(scores[0].size)
@@ -161,29 +164,27 @@ def _clean_pass(setup: Setup, resume) -> tuple[np.ndarray, dict, int]:
     return found, clean_summary(known, setup.classes), forwards
 
 
-def _missing(tables: Table, group: int) -> Iterator[Job]:
-    """The images that belong in one batch, and their coalitions that are not measured yet."""
+def _missing(tables: Table, group: int, rows: int) -> Iterator[Job]:
+    """The images that belong in one batch, and their coalitions that are not measured yet, so many
+    at a time."""
     for start in range(0, tables.shape[2], group):
         here = slice(start, min(start + group, tables.shape[2]))
-        rows = np.flatnonzero(np.isnan(tables[:, :, here]).any(axis=(0, 2)))
-        if len(rows):
-            yield here, rows
+        todo = np.flatnonzero(np.isnan(tables[:, :, here]).any(axis=(0, 2)))
+        for first in range(0, len(todo), rows):
+            yield here, todo[first : first + rows]
 
 
-def play(setup: Setup, jobs: Iterable[Job]) -> Iterator[Played]:
-    """Play coalitions of some images, job by job and batch by batch; here or in another process."""
+def play(setup: Setup, here: slice, todo: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Play coalitions of some images: batch by batch, rows and scores (values, rows, images)."""
+    setup = setup.at_home()
     members = torch.from_numpy(coalitions(setup.provenance["n_bands"])).float().to(setup.device)
-    chunk = max(1, min(len(members), setup.batch_size // setup.group))
-    piece = chunk * max(1, PIECE // chunk)
-    for here, todo in jobs:
-        game, targets, reference = setup.game(here), setup.targets(here), setup.reference(here)
-        whose = f"images {setup.first + here.start} to {setup.first + here.stop - 1}"
-        for first_row in range(0, len(todo), piece):
-            pictures = game.coalitions(members[todo[first_row : first_row + piece]])
-            for batch in pictures.split(chunk * (here.stop - here.start)):
-                rows, first_row = todo[first_row : first_row + chunk], first_row + chunk
-                scores = setup.scores(batch, targets, reference, whose)
-                yield here, rows, scores.reshape(len(scores), len(rows), -1)
+    game, targets, reference = setup.begun(here)
+    for first_row in range(0, len(todo), setup.piece):
+        pictures = game.coalitions(members[todo[first_row : first_row + setup.piece]])
+        for batch in pictures.split(setup.chunk * (here.stop - here.start)):
+            rows, first_row = todo[first_row : first_row + setup.chunk], first_row + setup.chunk
+            scores = setup.scores(batch, targets, reference, setup.named(here))
+            yield rows, scores.reshape(len(scores), len(rows), -1)
 
 
 def coalition_passes(n_bands: int, n_images: int, embedding: bool = False) -> int:
@@ -282,12 +283,6 @@ class _Scorer:
         """The model as it was given."""
         return self.asked.model
 
-    def asking(self, model) -> _Scorer:
-        """The same of the same model somewhere else, or of none."""
-        own, asked = copy.copy(self), self.asked
-        own.asked = Asked(model, asked.outputs, asked.way, asked.classes)
-        return own
-
     @torch.no_grad()
     def outputs(self, x: Tensor) -> Tensor:
         with arithmetic(self.precision, self.device):
@@ -332,7 +327,7 @@ class Setup:
     scorer: _Scorer
     batch_size: int
     provenance: dict
-    first: int = 0  # of the images, in the measurement that these are a part of
+    kept: dict = field(default_factory=dict)  # of each thread, what it has begun with
 
     @property
     def device(self) -> torch.device:
@@ -346,6 +341,41 @@ class Setup:
     def group(self) -> int:
         """Images in a batch: several only when games are small."""
         return max(1, self.batch_size // 2 ** self.provenance["n_bands"])
+
+    @property
+    def chunk(self) -> int:
+        """Coalitions in a batch."""
+        return max(1, min(2 ** self.provenance["n_bands"], self.batch_size // self.group))
+
+    @property
+    def piece(self) -> int:
+        """Coalitions that are put together at a time: whole batches."""
+        return self.chunk * max(1, PIECE // self.chunk)
+
+    @property
+    def rows(self) -> int:
+        """Coalitions in a job: whole pieces."""
+        return self.piece * max(1, JOB // self.piece)
+
+    def at_home(self) -> Setup:
+        """The same on the device of the process that it is in (`own_device`)."""
+        scorer = copy.copy(self.scorer)
+        scorer.device = own_device(self.device)
+        return replace(self, scorer=scorer)
+
+    @staticmethod
+    def named(here: slice, *_) -> str:
+        """What messages call some images."""
+        return f"images {here.start} to {here.stop - 1}"
+
+    def begun(self, here: slice) -> tuple[_Assembler, Tensor | None, Tensor | None]:
+        """The game of some images, their targets and reference, also for their next coalitions."""
+        thread = threading.get_ident()
+        if thread not in self.kept or self.kept[thread][0] != here:
+            self.kept.pop(thread, None)  # before there are others
+            begun = self.game(here), self.targets(here), self.reference(here)
+            self.kept[thread] = here, begun
+        return self.kept[thread][1]
 
     def game(self, here: slice) -> _Assembler:
         """The bands of some images, to be put together."""
@@ -555,14 +585,6 @@ def _fill_images(images: Tensor, absence: str, sigma: float, seed: int):
 # -- checks --------------------------------------------------------------------------------------
 
 
-def _check_client(client: object) -> None:
-    if client is not None and not hasattr(client, "play"):
-        raise TypeError(
-            f"client={client!r} is not what iaside.cluster.connect gives; write `with "
-            "connect(...) as client`, around an address, 'local' or a Dask Client"
-        )
-
-
 def _labels(labels, n: int, values: dict) -> Tensor | None:
     if labels is None:
         if set(values) != {"embedding"}:
@@ -577,9 +599,9 @@ def _labels(labels, n: int, values: dict) -> Tensor | None:
 # -- what it will cost -----------------------------------------------------------------------------
 
 
-def _announce(shape, missing, setup: Setup, client) -> None:
+def _announce(shape, missing, setup: Setup, pool: Executor) -> None:
     done = shape[0] * shape[1] - missing
-    shared = "" if client is None else f" here, shared by {client.threads} threads of workers"
+    shared = "" if isinstance(pool, Here) else f" here, shared by {pool.workers} workers"
     print(
         f"{shape[0]} coalitions x {shape[1]} images = {shape[0] * shape[1]:,} forward passes, "
         f"{done:,} already done; {how_long(setup, missing)}{shared}",

@@ -12,7 +12,7 @@ import time
 import torch
 from torch import nn
 
-from iaside import cluster
+from iaside import cluster, parallel
 from iaside.spectral import band_masks
 from iaside.worths import coalition_worths
 
@@ -34,26 +34,26 @@ class Slow(nn.Module):
         return self.conv(x).relu().mean((2, 3))
 
 
-def play(client=None):
+def play(workers=1):
     x = torch.rand(N, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     return coalition_worths(Slow(), x, torch.zeros(N).long(), band_masks(M, (SIDE, SIDE)),
-                            batch_size=4, progress=False, client=client).table  # fmt: skip
+                            batch_size=4, progress=False, workers=workers).table  # fmt: skip
 
 
-def kill_workers(client, moment: float) -> dict:
+def kill_workers(workers, moment: float) -> dict:
     """Play while all workers are killed after some seconds: how long it took, whether it is right.
 
-    client: of ``cluster.connect("local")``.
+    workers: two, of ``cluster.connect``.
     """
-    while len(pids := list(client.client.run(os.getpid).values())) < 2:
+    while len(pids := list(workers.client.run(os.getpid).values())) < 2:
         time.sleep(0.2)
     killer = threading.Timer(moment, lambda: [os.kill(pid, signal.SIGKILL) for pid in pids])
     start = time.monotonic()
     killer.start()
-    same = bool((play(client) == play()).all())
+    same = bool((play(workers) == play()).all())
     took = time.monotonic() - start
     killer.join()
-    while client.threads < 2:  # they are back for the next one
+    while workers.workers < 2:  # they are back for the next one
         time.sleep(0.2)
     return {"moment": moment, "seconds": took, "same": same}
 
@@ -80,23 +80,29 @@ def kill_scheduler(moment: float) -> str:
 
 
 def _play_at(address: str, scheduler: int, moment: float) -> None:
-    cluster.PATIENCE = 60  # until the scheduler is there
-    with cluster.connect(address) as client:
-        while client.threads < 2:
+    parallel.PATIENCE = 60  # until the scheduler is there
+    with cluster.connect(address) as workers:
+        while workers.workers < 2:
             time.sleep(0.2)
         threading.Timer(moment, os.kill, (scheduler, signal.SIGKILL)).start()
-        play(client)
+        play(workers)
 
 
 def kills(n: int, seed: int = 0) -> list[dict]:
     """Kill all workers n times, at random moments of a game."""
+    import dask
+    from distributed import LocalCluster
+
     rng = random.Random(seed)
-    before, cluster._places = cluster._places, lambda device: 2
-    try:
-        with cluster.connect("local") as client:
-            return [kill_workers(client, rng.uniform(0.05, 1.5)) for _ in range(n)]
-    finally:
-        cluster._places = before
+    # Dask gives a worker up that was killed and does not come back within 15 s, too little for the
+    # import of torch on a busy machine.
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "120 s"}),
+        LocalCluster(n_workers=2, threads_per_worker=1, memory_limit=0,
+                     dashboard_address="127.0.0.1:0") as here,
+        cluster.connect(here) as workers,
+    ):  # fmt: skip
+        return [kill_workers(workers, rng.uniform(0.05, 1.5)) for _ in range(n)]
 
 
 if __name__ == "__main__":

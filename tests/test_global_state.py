@@ -32,7 +32,6 @@ from iaside.machine import as_outside, undisturbed
 from iaside.perturb import _numpy_seeded
 from iaside.responses import fourier_noise
 from iaside.tables import CORRUPTIONS
-from iaside.workers import in_processes
 
 SIDE, BACKENDS = 16, torch.backends
 MASKS = ia.band_masks(2, (SIDE, SIDE))
@@ -651,9 +650,9 @@ class Mine(torch.nn.Module):
     def forward(self, x):
         return x.mean((2, 3))
 x = torch.rand(3, 3, 8, 8)
-with connect("local") as client:
+with connect(2) as workers:
     w = ia.coalition_worths(Mine().eval(), x, x.mean((2, 3)).argmax(1), ia.band_masks(2, (8, 8)),
-                            batch_size=4, client=client, progress=False)
+                            batch_size=4, workers=workers, progress=False)
 print(w.table.shape, __file__, __spec__)
 """
 
@@ -667,38 +666,18 @@ def test_a_cluster_of_this_machine_in_a_script_without_a_main_guard(tmp_path):
     assert run.stdout.splitlines() == ["begins", f"(4, 3) {tmp_path / 'first.py'} None"], "once"
 
 
-def naps(seconds, common, report):
+def naps(common, seconds, report):
     report(os.getpid())
     time.sleep(seconds)
-
-
-def fails(kind, common, report):
-    print("what a job prints is no answer")
-    report(kind)
-    if kind == "dies":
-        os._exit(3)
-    if kind == "raises":
-        raise ValueError("no third")
-
-
-def test_processes_tell_whose_job_failed_and_how():
-    said = []
-    jobs = {kind: (kind,) for kind in ("a", "raises", "b")}
-    with pytest.raises(RuntimeError, match="raises failed: ValueError: no third") as found:
-        in_processes(fails, jobs, None, 2, said.append)
-    assert isinstance(found.value.__cause__, ValueError) and "raises" in said
-    with pytest.raises(RuntimeError, match=r"dies failed: OSError: .*exit code 3"):
-        in_processes(fails, {kind: (kind,) for kind in ("dies", "a")}, None, 2)
 
 
 PARENT = """
 import sys
 sys.path[:0] = [{root!r}, {tests!r}]
 from test_global_state import naps
-from iaside.workers import in_processes
+from iaside.parallel import executor
 print("ready", flush=True)
-jobs = {{str(k): (600,) for k in range(2)}}
-in_processes(naps, jobs, None, 2, lambda pid: print(pid, flush=True))
+list(executor(2).each(naps, None, [(600,)] * 2, report=lambda pid: print(pid, flush=True)))
 """
 
 
@@ -718,14 +697,16 @@ def alive(pid):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
-@pytest.mark.parametrize("after", [
-    pytest.param(0.0, marks=pytest.mark.slow), pytest.param(0.3, marks=pytest.mark.slow),
-    pytest.param(1.5, marks=pytest.mark.slow), None,
-], ids=str)  # None: when they work  # fmt: skip
-def test_processes_end_with_their_parent(after):
+@pytest.mark.parametrize(("after", "how"), [
+    pytest.param(0.0, "SIGKILL", marks=pytest.mark.slow),
+    pytest.param(0.3, "SIGKILL", marks=pytest.mark.slow),
+    (None, "SIGKILL"), pytest.param(None, "SIGINT", marks=pytest.mark.slow),
+    pytest.param(1.5, "SIGINT", marks=pytest.mark.slow),
+])  # fmt: skip  None: when they work
+def test_processes_end_with_their_parent(after, how):
     code = PARENT.format(root=str(ROOT), tests=str(ROOT / "tests"))
-    run = [sys.executable, "-c", code]
-    with subprocess.Popen(run, stdout=subprocess.PIPE, text=True) as parent:
+    run, quiet = [sys.executable, "-c", code], subprocess.DEVNULL
+    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=quiet, text=True) as parent:
         assert parent.stdout.readline() == "ready\n"
         limit = time.monotonic() + 60
         while len(children(parent.pid)) < 2 and time.monotonic() < limit:
@@ -736,7 +717,7 @@ def test_processes_end_with_their_parent(after):
         else:
             time.sleep(after)
         begun = children(parent.pid)
-        parent.kill()
+        os.kill(parent.pid, getattr(signal, how))
         assert len(begun) == 2
         limit = time.monotonic() + 15
         while any(map(alive, begun)) and time.monotonic() < limit:

@@ -154,12 +154,12 @@ stages:
 """
 CELL = """\
 import pooled
-from iaside.workers import in_processes
-in_processes(pooled.sleep, {k: (k,) for k in "ab"}, None, 2)
+from iaside.parallel import executor
+list(executor(2).each(pooled.sleep, None, [("a",), ("b",)]))
 """
 POOLED = """\
 import time
-def sleep(name, common, report):
+def sleep(common, name):
     open(f"working_{name}", "w").close()
     time.sleep(600)
 """

@@ -25,7 +25,6 @@ from iaside.sampling import sampled_passes, sampled_worths
 from iaside.spectral import band_masks
 from iaside.tables import CORRUPTIONS
 from iaside.training import Data, checkpoint_count, train_network, training_passes
-from iaside.workers import in_processes
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = read_yaml((ROOT / "dvc.yaml").read_text(), "dvc.yaml")["stages"]
@@ -189,8 +188,6 @@ def workplace(monkeypatch, tmp_path, net):
     monkeypatch.setattr("iaside.images.load_images", load_images)
     module = importlib.import_module("iaside.responses")  # the package has a function of that name
     monkeypatch.setattr(module, "perturb", harmless)
-    monkeypatch.setattr(module, "in_processes", lambda work, jobs, common, at_a_time, report:
-                        in_processes(work, jobs, common, 1, report))
     monkeypatch.setattr("iaside.worths.Setup.seconds", lambda self, passes: 0.0)
     return tmp_path
 
@@ -227,7 +224,7 @@ NOTEBOOKS = {
 def test_a_notebook_makes_the_passes_that_are_foreseen(workplace, notebook):
     model = {"name": "net", "weights": "net.safetensors", "recipe": "net.json"}
     common = {"item": "net", "model": model, "networks": {"a": model, "b": model}}
-    common |= {"precision": "float32", "device": "cpu", "batch_size": 4, "workers": 1}
+    common |= {"precision": "float32", "device": "cpu", "batch_size": 4}
     values = run_cells(notebook, common | NOTEBOOKS[notebook])
     noun = notebook.partition("_")[2]
     parts = COSTS[noun](values, Study({}, workplace))
@@ -287,7 +284,7 @@ def test_training_and_profiles_make_the_passes_that_are_foreseen(workplace):
                "precision": "float32"}  # fmt: skip
     of_plan = {"architecture": "counting", "seed": [0, 1], "every": 1, "adversary": "fgsm"}
     study = Study({"training": section | {"plans": {"p": of_plan}}}, workplace)
-    common = {"item": "p", "plan": of_plan, "device": "cpu", "workers": 1}
+    common = {"item": "p", "plan": of_plan, "device": "cpu"}
     values = run_cells("68_training", section | common)
     parts = COSTS["training"](values, study)
     assert SEEN.tolist() == sum(part.passes for part in parts).tolist()

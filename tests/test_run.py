@@ -137,7 +137,7 @@ def test_each_name_comes_from_its_place():
         ({"params": "bands: {n: 2020-01-01, rate: 1}"}, "no plain value; quote it"),
         ({"params": "bands: {n: 1, rate: .nan}"}, "bands.rate is nan, but every number must be"),
         ({"params": "runtime: {batchsize: 8}\nbands: {}"}, "'batchsize'.*mean 'batch_size'"),
-        ({"params": "runtime: {}\nbands: {}", "defaults": {"workers": None}}, "lacks 'workers'"),
+        ({"params": "runtime: {}\nbands: {}", "defaults": {"device": None}}, "lacks 'device'"),
     ],
 )
 def test_whatever_is_unknown_missing_or_of_another_type_is_refused(change, message):
@@ -312,18 +312,19 @@ def test_what_the_system_counts_is_read():
 
 def test_what_runtime_says_is_in_no_report(tmp_path, monkeypatch):
     """It changes the speed, so that two machines make the same bytes."""
-    cell = "seed = 0\ndevice = 'auto'\nbatch_size = None\nworkers = None\ncluster = None"
-    seen = "print(seed)\nopen('seen', 'a').write(f'{workers}')"
+    cell = "seed = 0\ndevice = 'auto'\nbatch_size = None"
+    seen = "import os\nprint(seed)\nopen('seen', 'a').write(os.environ['IASIDE_WORKERS'])"
     content = notebook(parameters(cell), ("code", seen))
     pages = []
-    for runtime in ("{device: auto, batch_size: null, workers: 1, cluster: null}",
-                    "{device: cpu, batch_size: 64, workers: 2, cluster: local}"):  # fmt: skip
+    for runtime in ("{device: auto, batch_size: null, workers: 1}",
+                    "{device: cpu, batch_size: 64, workers: 2}"):  # fmt: skip
         folder = tmp_path / f"run{len(pages)}"
         params = re.sub("runtime: .*", f"runtime: {runtime}", PARAMS)
         project(folder, params, importance=content)
         monkeypatch.chdir(folder)
         assert run.main(["20_importance"]) == 0
-        assert (folder / "seen").read_text() == str(len(pages) + 1), "but the notebook has it"
+        assert (folder / "seen").read_text() == str(len(pages) + 1), "but the kernel has it"
+        assert "IASIDE_WORKERS" not in os.environ
         reports = folder / "results/importance"
         pages.append([(reports / name).read_bytes() for name in ("report.ipynb", "report.html")])
     assert pages[0] == pages[1]

@@ -256,8 +256,6 @@ def test_an_explanation_is_the_same_thing_as_of_exact_worths(tmp_path):
     assert some.values.shape == (M, 16) and len(some.labels) == 16
     with pytest.raises(ValueError, match="of 16 images and the other of 40, not all the same"):
         ia.compare(some, whole)
-    with pytest.raises(ValueError, match="client= plays exact games only"):
-        ia.explain(sharp(), *data, budget=400, client=object(), **args)
     with pytest.raises(ValueError, match="relative=True says how to read tolerance="):
         ia.explain(sharp(), *data, relative=True, **args)
 

@@ -16,6 +16,7 @@ from iaside import penalties, training, zoo
 from iaside.architectures import small_cnn
 from iaside.images import stratified_order
 from iaside.models import load_model, untrained
+from iaside.parallel import one_thread
 from iaside.spectral import band_masks
 from iaside.training import (
     attacked,
@@ -29,7 +30,6 @@ from iaside.training import (
     train_network,
     train_plan,
 )
-from iaside.workers import one_thread
 
 N, CLASSES, SIDE = 60, 3, 16
 

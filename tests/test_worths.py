@@ -573,7 +573,7 @@ def bad(match, error=ValueError, model=None, images=None, labels=None, masks=MAS
         bad("weights of the model hold nan: head.bias", model=spoiled()),
         bad("precision='half' is not known", precision="half"),
         bad("batch_size=0 must be at least 1", batch_size=0),
-        bad("client='local' is not what iaside.cluster.connect gives", TypeError, client="local"),
+        bad("workers='lokal' must be a number of processes", workers="lokal"),
         bad("15 bands make .* 32,768 coalitions .* at most 14 bands",
             masks=lambda x: torch.stack([x / 15] * 15)),
         bad("do not fit images", masks=band_masks(2, (8, 8))),

@@ -29,13 +29,13 @@ from iaside import run
 from iaside.explain import Explanation
 from iaside.faithfulness import examine
 from iaside.notebook import tidy
+from iaside.parallel import one_thread
 from iaside.report import strip
 from iaside.responses import responses
 from iaside.sampling import sampled_worths
 from iaside.spectral import band_masks
 from iaside.tables import Condition
 from iaside.training import train_plan
-from iaside.workers import one_thread
 from iaside.worths import coalition_worths
 from iaside.zoo import networks
 
