@@ -22,6 +22,8 @@ from iaside.folders import (
     Labelled,
     Numbering,
     class_folders,
+    flat_val,
+    is_flat_val,
     labelled_files,
     only_images,
     read_image,
@@ -104,6 +106,9 @@ def load_images(
         an .npz with `images` (N, H, W) or (N, H, W, 3), uint8 or in [0, 1], and `labels` (N,);
         a folder as torchvision lays out CIFAR-10, CIFAR-100, STL10, MNIST, SVHN (their test split)
         or Caltech101 (all, without BACKGROUND_Google), or Tiny ImageNet (its val);
+        ImageNet's validation photographs in one folder, as they are published, and in it a list of
+        their classes: WordNet ids (imagenet_2012_validation_synset_labels.txt, Kaggle's
+        LOC_val_solution.csv), Caffe's val.txt, or the devkit's ground truth with its meta.mat;
         a torch Dataset of (image, label): PIL's or an array (C, H, W), (H, W, C) or (H, W), uint8
         or in [0, 1], and a class index or one-hot.
         A relative path is looked for here, then in the project's folder.
@@ -521,6 +526,8 @@ def _listing(
         return _from_files(labelled_files(path, numbering))
     if (of := _layout(path)) is not None:
         return of(split, numbering)
+    if is_flat_val(path) and not only:
+        return _from_files(flat_val(path, numbering))
     for folder in (path / "101_ObjectCategories", path / "caltech101" / "101_ObjectCategories"):
         path = folder if folder.is_dir() else path
     return _from_files(class_folders(path, numbering, only))
