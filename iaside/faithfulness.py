@@ -469,7 +469,7 @@ def examine(
     judges, only = dict(judges or {}), dict(only or {})
     if unknown := [name for name in only if name not in variants]:
         raise ValueError(f"only= names {unknown[0]!r}; there is: {', '.join(variants)}")
-    images = check_images(images, wide=True)
+    images = check_images(images, wide=True, on_disk=True)
     device = device_of(model, None)
     labels = class_labels(labels, len(images)).cpu()
     asked = {"model": probe(model, images, labels, outputs=outputs, device=device)}

@@ -10,11 +10,12 @@ import yaml
 
 from iaside import libraries
 from iaside.attribution import attribute
-from iaside.controls import LOGIT_SD, calibrated, untrained_control
+from iaside.controls import calibrated, measured_controls
 from iaside.folding import folded
 from iaside.images import load_images
 from iaside.models import load_model, save_weights
 from iaside.responses import responses
+from iaside.sampling import sampled_worths
 from iaside.spectral import band_masks
 from iaside.tables import Condition
 from iaside.worths import coalition_worths
@@ -65,8 +66,11 @@ def test_a_network_goes_all_the_way(data, name, tmp_path, monkeypatch):
     np.testing.assert_allclose(game.table[-1], expected, atol=1e-3)
     assert game.table.shape == (8, 2) and np.ptp(game.table, axis=0).min() > 0
 
-    control = untrained_control(name, images, seed=1, packaged=False)
-    assert LOGIT_SD[0] < control.logit_sd < LOGIT_SD[1]
+    def sample(twin, seed):
+        return sampled_worths(twin, images, labels, masks, budget=20, seed=seed, **how)
+
+    controls = measured_controls(sample, name, images, [1], packaged=False)
+    assert len(controls.samples) == 1 or "keeps no scale" in controls.refused
 
     attacked = responses(
         model, images, labels, [Condition("fgsm", 4 / 255, -1)], masks, workers=1, **how
