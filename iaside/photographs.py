@@ -33,9 +33,9 @@ class Photographs:
 
     dtype, device = torch.float32, torch.device("cpu")
 
-    def __init__(self, path: Path, shape: tuple[int, ...], rows: list[int]) -> None:
-        """path: of bytes, picture after picture;  rows: which of them is the k-th of the set."""
-        self.path, self.rows = path, np.asarray(rows)
+    def __init__(self, path: Path, kind: type, shape: tuple[int, ...], rows: list[int]) -> None:
+        """path: of uint8 or float32, picture after picture;  rows: which is the k-th of the set."""
+        self.path, self.kind, self.rows = path, kind, np.asarray(rows)
         self.shape = torch.Size([len(rows), *shape])
 
     def __getstate__(self) -> dict:
@@ -53,14 +53,15 @@ class Photographs:
         if isinstance(index, Tensor):
             index = index.cpu().numpy()
         chosen = self.rows[index]  # IndexError as of a tensor
-        pixels = np.empty((*np.shape(chosen), *self.shape[1:]), np.uint8)
-        size = int(np.prod(self.shape[1:]))
+        pixels = np.empty((*np.shape(chosen), *self.shape[1:]), self.kind)
+        places = pixels.reshape(-1, self.shape[1:].numel())
         with open(self.path, "rb", buffering=0) as file:
-            for row, place in zip(np.ravel(chosen), pixels.reshape(-1, size), strict=True):
-                file.seek(int(row) * size)
-                if file.readinto(place) != size:
+            for row, place in zip(np.ravel(chosen), places, strict=True):
+                file.seek(int(row) * place.nbytes)
+                if file.readinto(place) != place.nbytes:
                     raise OSError(f"{self.path} is too short: load the pictures again")
-        return torch.from_numpy(pixels).float() / 255
+        found = torch.from_numpy(pixels)
+        return found.float() / 255 if self.kind is np.uint8 else found
 
     def split(self, n: int) -> Iterator[Tensor]:
         """The pictures in order, so many at a time."""
@@ -76,10 +77,10 @@ class Writer(dict):
     def __init__(self, folder: str | os.PathLike | None, room_for: int) -> None:
         """room_for: so many pictures; OSError at the first where the disk has not."""
         super().__init__()
-        self.room_for = room_for
+        self.room_for, self.kind = room_for, np.uint8
         folder, self.remove = folder_to_remove(folder)
         self.folder = folder.absolute()  # for processes that are elsewhere
-        self.file = open(self.folder / "pixels", "wb")
+        self.file = open(self.folder / "bytes", "wb")
         self.found: Photographs | None = None
 
     def __enter__(self) -> Writer:
@@ -92,18 +93,27 @@ class Writer(dict):
             self.remove()
 
     def __setitem__(self, k: int, picture: Tensor) -> None:
-        """Errors: ValueError for pixels that bytes do not hold."""
         pixels = (picture * 255).round().to(torch.uint8)
-        if not torch.equal(pixels.float() / 255, picture):
-            raise ValueError(
-                "on_disk= keeps pictures in 8 bits, and the pixels of these are none of 0/255 to "
-                "255/255: leave it out"
-            )
+        if self.kind is np.uint8 and not torch.equal(pixels.float() / 255, picture):
+            self._widen()
+        pixels = (pixels if self.kind is np.uint8 else picture).numpy()
         if not self:
             self.shape = tuple(picture.shape)
-            self._make_room(self.room_for * pixels.numel())
+            self._make_room(self.room_for * pixels.nbytes)
         super().__setitem__(k, len(self))
-        self.file.write(pixels.numpy().tobytes())
+        self.file.write(pixels.tobytes())
+
+    def _widen(self) -> None:
+        """Bytes do not hold these pictures: floats do."""
+        self.kind = np.float32
+        if self:
+            self.file.close()
+            so_far = Photographs(Path(self.file.name), np.uint8, self.shape, range(len(self)))
+            self.file = open(self.folder / "floats", "wb")
+            self._make_room(self.room_for * so_far[0].nbytes)
+            for part in so_far.split(64):
+                self.file.write(part.numpy().tobytes())
+            so_far.path.unlink()
 
     def _make_room(self, size: int) -> None:
         if not hasattr(os, "posix_fallocate"):  # macOS finds out as it goes
@@ -121,7 +131,7 @@ class Writer(dict):
         """All that were taken; their file is theirs."""
         self.file.close()
         self.found = Photographs(
-            self.folder / "pixels", self.shape, [self[k] for k in sorted(self)]
+            Path(self.file.name), self.kind, self.shape, [self[k] for k in sorted(self)]
         )
         self.found._gone = weakref.finalize(self.found, _in(os.getpid(), self.remove))
         return self.found

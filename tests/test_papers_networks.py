@@ -13,7 +13,7 @@ from iaside.attribution import attribute
 from iaside.controls import calibrated, measured_controls
 from iaside.folding import folded
 from iaside.images import load_images
-from iaside.models import load_model, save_weights
+from iaside.models import Classifier, load_model, save_weights
 from iaside.responses import responses
 from iaside.sampling import sampled_worths
 from iaside.spectral import band_masks
@@ -36,7 +36,8 @@ def put_into_the_hubs_cache(name, folder, images):
     """Random weights that answer, batch norms fit to the images, in torchvision's whole network."""
     aux = name in libraries._AUXILIARY  # their published files have the heads for training too
     net = torchvision.models.get_model(name, weights=None, **{"init_weights": False} if aux else {})
-    own = calibrated(load_model(name, pretrained=False), images)
+    random = load_model(name, pretrained=False).net
+    own = calibrated(Classifier(random, libraries.recipe_of(name), name), images)
     state = net.state_dict() | own.net.state_dict()
     url = torchvision.models.get_model_weights(name).IMAGENET1K_V1.url
     path = folder / "hub" / "checkpoints" / url.rpartition("/")[2]

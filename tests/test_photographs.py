@@ -83,11 +83,11 @@ def test_games_are_the_same(both, measure, absence, tmp_path):
         assert measure(network, x, y, **how, resume=tmp_path / "resume").forwards == 0
 
 
-def test_controls_are_the_same():
+def test_controls_are_the_same(tmp_path):
     source = [(torch.randint(0, 256, (3, 64, 64)) / 255, k % 2) for k in range(6)]
     twin = load_model("resnet18", pretrained=False)
     x, _ = load_images(source)
-    stored, _ = load_images(source, on_disk=".partial/test-controls")
+    stored, _ = load_images(source, on_disk=tmp_path)
     pairs = zip(
         calibrated(twin, x).parameters(), calibrated(twin, stored).parameters(), strict=True
     )
@@ -119,10 +119,19 @@ def test_the_file_goes_with_them(both, tmp_path):
     assert not path.exists() and not [*disk.iterdir()]
 
 
+@pytest.mark.parametrize("first", [0, 3])
+def test_pixels_that_are_no_bytes_stay_floats(first, tmp_path):
+    source = [(torch.rand(3, 8, 8) if k >= first else torch.ones(3, 8, 8), k) for k in range(6)]
+    x, _ = load_images(source)
+    stored, _ = load_images(source, on_disk=tmp_path)
+    assert torch.equal(stored[:], x) and stored.path.stat().st_size == 4 * x.numel()
+    assert [path.name for path in stored.path.parent.iterdir()] == [stored.path.name]
+    again, _ = load_images(source, on_disk=tmp_path, seed=5, n=5)
+    assert torch.equal(again[:], load_images(source, seed=5, n=5)[0])
+
+
 def test_what_cannot_stay_on_disk_is_refused(folder, tmp_path, monkeypatch):
     disk = tmp_path / "disk"
-    with pytest.raises(ValueError, match="8 bits, and the pixels of these .*: leave it out"):
-        load_images([(torch.full((3, 8, 8), 0.3), 0)], on_disk=disk)
     with pytest.raises(ValueError, match="20.jpg cannot be read"):
         load_images(folder, input_size=8, on_disk=disk)
     with pytest.raises(ValueError, match="images of 2 sizes"):
