@@ -160,6 +160,6 @@ def control_passes(n_images: int) -> int:
 
 
 def _batch(images: Tensor) -> Tensor:
-    images = check_images(images)
+    images = check_images(images, on_disk=True)
     n = min(len(images), ONE_BATCH)
     return images[torch.from_numpy(np.linspace(0, len(images) - 1, n).round().astype(int))]

@@ -483,7 +483,7 @@ def examine(
             "deeplift adds up in float32 only: leave it out of the methods, or bfloat16 out of "
             "precision"
         )
-    images = check_images(images, wide=True)
+    images = check_images(images, wide=True, on_disk=True)
     device = device_of(model, None)
     pool = executor(workers, device)
     labels = class_labels(labels, len(images)).cpu()

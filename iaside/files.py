@@ -17,7 +17,7 @@ import secrets
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -81,14 +81,24 @@ def temporary_folder(parent: str | os.PathLike | None = None) -> Iterator[Path]:
     >>> folder.exists()
     False
     """
+    folder, remove = folder_to_remove(parent)
+    try:
+        yield folder
+    finally:
+        remove()
+
+
+def folder_to_remove(parent: str | os.PathLike | None = None) -> tuple[Path, Callable[[], None]]:
+    """The same for what outlives a block: the folder, and a function that removes it, once."""
     parent = Path(parent or tempfile.gettempdir())
     parent.mkdir(parents=True, exist_ok=True)
     _, name, lock = _temporary(parent / "ia", lambda **how: (None, tempfile.mkdtemp(**how)))
-    try:
-        yield Path(name)
-    finally:
+
+    def remove() -> None:
         shutil.rmtree(name, ignore_errors=True)
         _release(lock)
+
+    return Path(name), remove
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

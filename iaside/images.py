@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import os
@@ -22,6 +23,8 @@ from iaside.folders import (
     Labelled,
     Numbering,
     class_folders,
+    flat_val,
+    is_flat_val,
     labelled_files,
     only_images,
     read_image,
@@ -30,6 +33,7 @@ from iaside.folders import (
 from iaside.folders import tiny_imagenet as tiny_imagenet_files
 from iaside.labels import class_labels, plain
 from iaside.machine import ROUNDED, told_apart, undisturbed
+from iaside.photographs import Photographs, Writer
 
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGED = {"photographs": "data/images/photographs", "mnist_5k": "data/images/mnist_5k.npz"}
@@ -90,7 +94,8 @@ def load_images(
     classes: str | Sequence[str] | Mapping[str, int] | None = None,
     return_classes: bool = False,
     labels: bool = True,
-) -> Tensor | tuple[Tensor, Tensor] | tuple[Tensor, Tensor, dict[str, int]]:
+    on_disk: str | os.PathLike | None = None,
+) -> Tensor | Photographs | tuple:
     """Load labelled images: the same ones, in the same order, for the same arguments.
 
     source: one of
@@ -104,6 +109,9 @@ def load_images(
         an .npz with `images` (N, H, W) or (N, H, W, 3), uint8 or in [0, 1], and `labels` (N,);
         a folder as torchvision lays out CIFAR-10, CIFAR-100, STL10, MNIST, SVHN (their test split)
         or Caltech101 (all, without BACKGROUND_Google), or Tiny ImageNet (its val);
+        ImageNet's validation photographs in one folder, as they are published, and in it a list of
+        their classes: WordNet ids (imagenet_2012_validation_synset_labels.txt, Kaggle's
+        LOC_val_solution.csv), Caffe's val.txt, or the devkit's ground truth with its meta.mat;
         a torch Dataset of (image, label): PIL's or an array (C, H, W), (H, W, C) or (H, W), uint8
         or in [0, 1], and a class index or one-hot.
         A relative path is looked for here, then in the project's folder.
@@ -119,6 +127,9 @@ def load_images(
         on stderr, with or without it.
     return_classes: return that dict too (label as text -> label where the classes have no names).
     labels: False returns the images alone, the same ones: no network's classes are then asked for.
+    on_disk: a folder where the pixels are kept as bytes, for a set that memory does not hold: the
+        images are then ``Photographs``, which the measuring functions take as they take a tensor.
+        50,000 of 224 pixels take 7.5 GB there (four times that where pixels are no bytes).
     Returns images float32 (N, 3, H, W) in [0, 1] and labels int64 (N,).
 
     Files are taken as Pillow reads them, hidden ones apart, and turned upright by their EXIF
@@ -161,36 +172,42 @@ def load_images(
         )
     fit = _fitter(recipe, input_size)
 
-    pixels: dict[int, Tensor] = {}
-    skipped = []
-    for k in _drawing_order(kinds, seed) if n is not None else range(total):
-        try:
-            pixels[k] = fit(read(k))
-        except _UNREADABLE as error:
-            if not skip_unreadable:
-                raise ValueError(
-                    f"{names(k)} cannot be read ({error}). Repair or remove it, or leave "
-                    "damaged images out with skip_unreadable=True."
-                ) from error
-            skipped.append(names(k))
-        if len(pixels) == n:
-            break
-    if skipped:
-        warnings.warn(
-            f"{len(skipped)} unreadable images left out: {', '.join(skipped)}", stacklevel=3
+    with contextlib.ExitStack() as undo:
+        pixels = {} if on_disk is None else undo.enter_context(Writer(on_disk, n or total))
+        skipped, sizes = [], set()
+        for k in _drawing_order(kinds, seed) if n is not None else range(total):
+            try:
+                picture = fit(read(k))
+            except _UNREADABLE as error:
+                if not skip_unreadable:
+                    raise ValueError(
+                        f"{names(k)} cannot be read ({error}). Repair or remove it, or leave "
+                        "damaged images out with skip_unreadable=True."
+                    ) from error
+                skipped.append(names(k))
+                continue
+            pixels[k] = picture
+            sizes.add(tuple(picture.shape[-2:]))
+            if len(pixels) == n:
+                break
+        if skipped:
+            warnings.warn(
+                f"{len(skipped)} unreadable images left out: {', '.join(skipped)}", stacklevel=3
+            )
+        if not pixels or (n is not None and len(pixels) < n):
+            raise ValueError(
+                f"{_called(source)}: n={n} asked, but only {len(pixels)} of {total} images can be "
+                "read."
+            )
+        if len(sizes) > 1:
+            raise ValueError(
+                f"{_called(source)} has images of {len(sizes)} sizes ({min(sizes)} to "
+                f"{max(sizes)}, height x width): give like=model or input_size=(H, W)."
+            )
+        chosen = sorted(pixels)
+        images = (
+            torch.stack([pixels[k] for k in chosen]) if on_disk is None else pixels.photographs()
         )
-    if not pixels or (n is not None and len(pixels) < n):
-        raise ValueError(
-            f"{_called(source)}: n={n} asked, but only {len(pixels)} of {total} images can be read."
-        )
-    chosen = sorted(pixels)
-    sizes = sorted({tuple(pixels[k].shape[-2:]) for k in chosen})
-    if len(sizes) > 1:
-        raise ValueError(
-            f"{_called(source)} has images of {len(sizes)} sizes ({sizes[0]} to {sizes[-1]}, "
-            "height x width): give like=model or input_size=(H, W)."
-        )
-    images = torch.stack([pixels[k] for k in chosen])
     if not labels:
         return images
     chosen_kinds = torch.tensor([kinds[k] for k in chosen])
@@ -521,6 +538,8 @@ def _listing(
         return _from_files(labelled_files(path, numbering))
     if (of := _layout(path)) is not None:
         return of(split, numbering)
+    if is_flat_val(path) and not only:
+        return _from_files(flat_val(path, numbering))
     for folder in (path / "101_ObjectCategories", path / "caltech101" / "101_ObjectCategories"):
         path = folder if folder.is_dir() else path
     return _from_files(class_folders(path, numbering, only))

@@ -34,6 +34,7 @@ from iaside.answers import (
 )
 from iaside.inside import in_training, networks
 from iaside.machine import ROUNDED, arithmetic, as_outside, not_finite, told_apart, undisturbed
+from iaside.photographs import Photographs
 
 PROBE = 6  # pictures that a probe shows a model
 LEAST = 1e-6  # of answers to the same: the tolerance, as well as SPREAD
@@ -199,10 +200,10 @@ def probe(
         return model
     if outputs not in OUTPUTS:
         raise ValueError(f"outputs={outputs!r} is not known; choose one of {', '.join(OUTPUTS)}")
-    images = check_images(images)
+    images = check_images(images, on_disk=True)
     _check_model(model)
     device = torch.device(images.device if device is None else device)
-    pair = _pair(images.detach()).to(device)
+    pair = _pair(images).detach().to(device)
 
     with arithmetic(precision, device):
         together, first_way = _first(model, pair, outputs, class_outputs)
@@ -334,15 +335,20 @@ def _narrow(model: Callable, does: str) -> str:
 # -- images and labels -------------------------------------------------------------------------
 
 
-def check_images(images: Tensor, wide: bool = False) -> Tensor:
+def check_images(images: Tensor, wide: bool = False, on_disk: bool = False) -> Tensor:
     """Pixels (N, C, H, W) in [0, 1], as they are given; refuse what are none.
 
     What rounding has put just outside, as resizing does, is clipped.
     wide: only float32 or float64, as what is returned to the caller shall be.
+    on_disk: whether ``Photographs`` will do, as they do where a batch is looked at at a time.
 
     >>> check_images(torch.tensor([0.5, 1.0000002]).view(2, 1, 1, 1)).flatten()
     tensor([0.5000, 1.0000])
     """
+    if isinstance(images, Photographs):
+        if on_disk:
+            return images
+        raise TypeError("images are on the disk, and all are needed here; give some, images[:64]")
     if not isinstance(images, Tensor) or images.ndim != 4:
         shape = tuple(images.shape) if hasattr(images, "shape") else type(images).__name__
         raise TypeError(f"images must be a tensor (N, C, H, W), got {shape}")
@@ -369,6 +375,8 @@ def check_images(images: Tensor, wide: bool = False) -> Tensor:
 
 def widened(images: Tensor) -> Tensor:
     """Images in float32, or float64 where they are that, which spectra are computed in."""
+    if isinstance(images, Photographs):
+        return images
     return (images if images.dtype == torch.float64 else images.float()).detach()
 
 

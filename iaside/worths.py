@@ -433,7 +433,7 @@ def prepare(
     temperature, sigma, seed, subset, outputs, sampled=False,
 ) -> Setup:
     """Check everything that `coalition_worths` takes and resolve what is left open."""
-    images = widened(check_images(images))
+    images = widened(check_images(images, on_disk=True))
     device = device_of(model, device)
     check_precision(precision)
     values = _value_functions(value, temperature)
@@ -560,7 +560,7 @@ def _fill_images(images: Tensor, absence: str, sigma: float, seed: int):
     if absence == "zero":
         return None
     if absence == "mean":
-        colour = images.double().mean(dim=(0, 2, 3)).to(images).view(1, -1, 1, 1)
+        colour = _mean_colour(images).to(images.dtype).view(1, -1, 1, 1)
         return lambda index: colour.expand(len(index), *images.shape[1:])
     if absence == "replacement":
         if len(images) < 2:
@@ -577,9 +577,17 @@ def _fill_images(images: Tensor, absence: str, sigma: float, seed: int):
             torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(seed + 7919 * i))
             for i in index.tolist()
         ]
-        return sigma * torch.stack(draws).to(images)
+        return sigma * torch.stack(draws).to(images[:1])
 
     return noise
+
+
+def _mean_colour(images: Tensor) -> Tensor:
+    """Of all pixels, in float64, a mean for each channel."""
+    if isinstance(images, Tensor):
+        return images.double().mean(dim=(0, 2, 3))
+    sums = sum(part.double().sum(dim=(0, 2, 3)) for part in images.split(256))
+    return sums / (len(images) * images.shape[2:].numel())
 
 
 # -- checks --------------------------------------------------------------------------------------
