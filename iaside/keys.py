@@ -29,8 +29,8 @@ SOURCES = {
 # How a notebook is run, where it is, what it costs, how files are read, written and named, and how
 # its report looks; no number depends on these, and no stage of dvc.yaml.
 MACHINERY = {
-    "__init__", "cluster", "files", "keys", "notebook", "parameters", "plan", "report", "run",
-    "study",
+    "__init__", "cluster", "files", "keys", "notebook", "parameters", "plan", "report", "repro",
+    "run", "study", "warm",
 }  # fmt: skip
 
 
