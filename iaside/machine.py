@@ -310,7 +310,7 @@ def fastest_batch_size(
         sweep(path.parent)
     if key not in known:
         with contextlib.ExitStack() as stack:
-            if path is not None:  # a stage beside this one would take its time, and find another size
+            if path is not None:  # a stage beside this one would find another size meanwhile
                 with contextlib.suppress(OSError):
                     stack.enter_context(alone(path.parent))
             known = _batch_sizes(model, x, precision)[1]

@@ -1,14 +1,16 @@
 """`dvc repro` with independent stages side by side, the headline first: python -m iaside.repro.
 
 DVC runs one stage at a time, and several `dvc repro` at once refuse each other's files. Here one
-DVC process does what it always does, one thing at a time: it looks at a stage, and after its command
-hashes what it made and writes dvc.lock. Only the commands run side by side, of stages none of which
-needs another. Runners and kernels are forks of a process that has the libraries imported (`warm`).
+DVC process does what it always does, one thing at a time: it looks at a stage, and after its
+command hashes what it made and writes dvc.lock. Only the commands run side by side, of stages none
+of which needs another. Runners and kernels are forks of a process that has imported the libraries
+(`warm`). Where nothing is to be done, nothing is started.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib
 import os
 import queue
@@ -20,19 +22,25 @@ from iaside import warm
 from iaside.files import temporary_folder
 from iaside.notebook import project_root
 from iaside.parameters import read_study
-from iaside.run import WORKERS, set_environment
+from iaside.run import set_environment
 
+WORKERS = "IASIDE_WORKERS"  # environment: how many processes measure in one of them
 MOST = 4  # stages at once: each has its networks in memory
 HEADLINE = "importance"
+ONE_THREAD = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"
+)  # fmt: skip
 INTERRUPTED = 252  # DVC's exit code
 
 
-def processes() -> int:
-    """How many processes may compute at once: `workers` under `runtime:`, or one per core."""
-    study = read_study(project_root() / "params.yaml")
-    given = (study.get("runtime") or {}).get("workers")
-    if given:
-        return given
+def processes(asked: object) -> int:
+    """How many processes may compute at once: so many, or for anything but a number one per core.
+
+    >>> processes(6)
+    6
+    """
+    if isinstance(asked, int):
+        return asked
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -86,8 +94,11 @@ def taken_in_turn(repo) -> Iterator[Turns]:
         lock.lock()
 
 
-def side_by_side(lanes: int, cores: int) -> Callable:
-    """DVC's loop over stages (dvc.repo.reproduce._reproduce), with several commands at once."""
+def side_by_side(lanes: int, cores: int | None) -> Callable:
+    """DVC's loop over stages (dvc.repo.reproduce._reproduce), with several commands at once.
+
+    cores: shared by these, unless it is None.
+    """
     dvc = importlib.import_module("dvc.repo.reproduce")
 
     def reproduce(stages, graph, on_error, force_downstream, force, **how):  # nothing is forced
@@ -112,8 +123,9 @@ def side_by_side(lanes: int, cores: int) -> Callable:
             try:
                 while waiting or running:
                     ready = [s for s in waiting if not needs[s] & {*running, *waiting}]
-                    at_once = min(lanes, len(running) + len(ready))
-                    os.environ[WORKERS] = str(max(1, cores // at_once))
+                    if cores:
+                        at_once = min(lanes, len(running) + len(ready))
+                        os.environ[WORKERS] = str(max(1, cores // at_once))
                     for stage in ready[: lanes - len(running)]:
                         waiting.remove(stage)
                         running.add(stage)
@@ -136,18 +148,42 @@ def side_by_side(lanes: int, cores: int) -> Callable:
     return reproduce
 
 
+def parse_once(load: Callable) -> Callable:
+    """DVC's reader of params.yaml, which it calls for every stage: text that it has seen is not
+    parsed again."""
+    seen = {}
+
+    def reader(path, fs, **how):
+        with fs.open(path, "rb") as file:
+            text = file.read()
+        if (path, text) not in seen:
+            seen.clear()
+            seen[path, text] = load(path, fs, **how)
+        return copy.deepcopy(seen[path, text])
+
+    return reader
+
+
 def main() -> int:
     """Make what the headline needs, then everything; returns 0, 1 for a failure, 130 after Ctrl-C.
 
     What fails stops only what needs it.
     """
     from dvc.cli import main as dvc
+    from dvc.dependency import param
 
-    cores = processes()
+    param.load_path = parse_once(param.load_path)
+    if dvc(["status", "-q"]) == 0:
+        print("Everything is up to date: nothing was run.")
+        return 0
+    asked = (read_study(project_root() / "params.yaml").get("runtime") or {}).get("workers")
+    cores = processes(asked)
     lanes = min(MOST, cores)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // lanes)))
+    for name in ONE_THREAD:  # processes of one thread each, of which every stage has its share
+        os.environ.setdefault(name, "1")
     set_environment()
-    importlib.import_module("dvc.repo.reproduce")._reproduce = side_by_side(lanes, cores)
+    loop = side_by_side(lanes, None if isinstance(asked, str) else cores)
+    importlib.import_module("dvc.repo.reproduce")._reproduce = loop
     with temporary_folder() as folder, warm.libraries_imported(str(folder)):
         for targets in ([HEADLINE], []):
             code = dvc(["repro", "-k", *targets])

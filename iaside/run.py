@@ -39,7 +39,6 @@ MALLOC = ":".join(
     for name in ("mmap_threshold=4294967296", "trim_threshold=17179869184", "hugetlb=1")
 )
 
-WORKERS = "IASIDE_WORKERS"  # environment: the processes that a stage may have, of `workers`
 ENDINGS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -83,8 +82,8 @@ def _kernels(codes: list[int]) -> type:
         def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
             words = super().format_kernel_cmd(extra_arguments)
             if warm.SOCKET not in os.environ:
-                ending = f"from iaside.notebook import end_with; end_with({os.getpid()}); del end_with"
-                return [*words, f"--IPKernelApp.exec_lines={ending}"]
+                ending = f"import iaside.notebook; iaside.notebook.end_with({os.getpid()})"
+                return [*words, f"--IPKernelApp.exec_lines={ending}; del iaside"]
             words = [*words[words.index("-m") :], f"--IPKernelApp.parent_handle={os.getpid()}"]
             return warm.command(words, signal.SIGKILL)
 
@@ -245,8 +244,6 @@ def run(
     notebook = read_json(paths[name], "a notebook", "run `dvc repro -f strip`")
     defaults = read_parameters(notebook, name)
     values = resolve_parameters(noun, defaults, params, nouns, item, take, given)
-    if "workers" in values and os.environ.get(WORKERS):
-        values["workers"] = int(os.environ[WORKERS])
 
     tidy(root)
     partial = root / ".partial" / f"{noun}{f'-{item}' if item else ''}.ipynb"

@@ -26,8 +26,8 @@ SOCKET = "IASIDE_WARM"  # environment: where the warm process listens
 FORKED = "IASIDE_FORKED"  # environment: the process that was forked
 LIBRARIES = (  # what stages import, and what imports nothing but code: no thread, no device
     "papermill", "nbclient", "nbconvert", "ipykernel.kernelapp", "ipykernel.ipkernel",
-    "latex2mathml.converter", "numpy", "pandas", "scipy.stats", "scipy.optimize", "tqdm", "PIL.Image",
-    "matplotlib.pyplot", "matplotlib_inline.backend_inline", "seaborn",
+    "latex2mathml.converter", "numpy", "pandas", "scipy.stats", "scipy.optimize", "tqdm",
+    "PIL.Image", "matplotlib.pyplot", "matplotlib_inline.backend_inline", "seaborn",
     "torch", "torchvision", "timm", "safetensors.torch",
 )  # fmt: skip
 # What libraries read when they are loaded, or the interpreter when it starts.

@@ -45,7 +45,7 @@ def made(tmp_path):
 
 
 def wait_for(path):
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while not path.exists():
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -100,7 +100,7 @@ def repros(folder):
 
 @pytest.mark.parametrize("fails", [(), (REPRO,)], ids=len)
 def test_what_fails_is_told(fails, made, tmp_path):
-    run = made(["-m dvc status -q", *fails])
+    run = made(fails)
     out, err = run.communicate(timeout=60)
     assert repros(tmp_path) == [REPRO]
     failed = REPRO in fails
@@ -108,15 +108,9 @@ def test_what_fails_is_told(fails, made, tmp_path):
     assert ("Open results/index.html" in out) != failed
 
 
-def test_where_all_is_up_to_date_nothing_is_run(made, tmp_path):
-    run = made()
-    assert "nothing was run" in run.communicate(timeout=60)[0]
-    assert run.returncode == 0 and repros(tmp_path) == []
-
-
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_ends_the_stage_and_starts_no_other(how, made, tmp_path):
-    run = made(["-m dvc status -q"], slow="1")
+    run = made(slow="1")
     wait_for(tmp_path / "started")
     os.killpg(run.pid, how)  # as a terminal does on Ctrl-C
     run.communicate(timeout=30)  # its pipes are closed: nothing lives that had them
@@ -127,7 +121,7 @@ def test_a_stop_ends_the_stage_and_starts_no_other(how, made, tmp_path):
 @pytest.mark.parametrize("who", ["make", "shell", "dvc"])
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "SIGHUP", "SIGKILL"])
 def test_whoever_is_told_to_stop_nothing_lives_on(how, who, made, tmp_path):
-    run = made(["-m dvc status -q"], slow="1")
+    run = made(slow="1")
     wait_for(tmp_path / "started")
     found = {"make": run.pid, "shell": children(run.pid)[0]}
     found["dvc"] = next(pid for pid in children(found["shell"])
@@ -142,7 +136,7 @@ def test_whoever_is_told_to_stop_nothing_lives_on(how, who, made, tmp_path):
 
 
 def test_a_finished_job_is_no_news(made):
-    out, err = made(["-m dvc status -q"]).communicate(timeout=60)
+    out, err = made().communicate(timeout=60)
     assert "[1]" not in out + err and "Done" not in out + err
 
 

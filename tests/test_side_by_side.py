@@ -101,6 +101,17 @@ def test_stages_run_side_by_side_and_what_fails_stops_only_what_needs_it(project
     )
 
 
+def test_where_all_is_up_to_date_nothing_is_run(project):
+    whole = STAGES[: STAGES.index("  broken:")] + STAGES[STAGES.index("  other:") :]
+    (project / "dvc.yaml").write_text(whole)
+    repro(project)
+    written = (project / "dvc.lock").stat().st_mtime_ns
+    assert repro(project, patience=0) == "Everything is up to date: nothing was run.\n"
+    assert (project / "dvc.lock").stat().st_mtime_ns == written
+    (project / "params.yaml").write_text("seed: 1\nruntime: {workers: 6}\n")
+    assert repro(project, patience=0).count("Running stage") == 1, "its text is read again"
+
+
 def test_with_one_process_one_stage_runs_at_a_time(project):
     (project / "params.yaml").write_text("seed: 0\nruntime: {workers: 1}\n")
     text = repro(project, patience=0.5, code=1)
@@ -108,8 +119,8 @@ def test_with_one_process_one_stage_runs_at_a_time(project):
 
 
 def test_one_process_at_a_time_is_alone(tmp_path):
-    text = ("import sys, time; from iaside.files import alone\n"
-            "with alone(sys.argv[1]): print('in', flush=True); time.sleep(0.5); print('out', flush=True)")
+    text = ("import sys, time; from iaside.files import alone\nwith alone(sys.argv[1]):\n"
+            " print('in', flush=True); time.sleep(0.5); print('out', flush=True)")
     with alone(tmp_path / "new"):
         other = subprocess.Popen([sys.executable, "-c", text, tmp_path / "new"], text=True,
                                  stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)})

@@ -137,7 +137,8 @@ def test_it_ends_where_nobody_can_ask_any_more_but_not_before_its_forks(server):
     assert server.wait(20) == 0
 
 
-@pytest.mark.parametrize("change", [{"OMP_NUM_THREADS": "7"}, {"GLIBC_TUNABLES": "glibc.malloc.perturb=1"},
+@pytest.mark.parametrize("change", [{"OMP_NUM_THREADS": "7"},
+                                    {"GLIBC_TUNABLES": "glibc.malloc.perturb=1"},
                                     {"PYTHONPATH": f"{ROOT}:/nowhere"}, {"MPLBACKEND": "agg"},
                                     {warm.SOCKET: "/nowhere"}])  # fmt: skip
 def test_what_libraries_would_read_otherwise_starts_an_interpreter_of_its_own(server, change):
@@ -147,7 +148,8 @@ def test_what_libraries_would_read_otherwise_starts_an_interpreter_of_its_own(se
 
 def test_forks_do_not_see_each_other(server, tmp_path):
     """Each is a session of its own, with no file but its streams."""
-    text = "import os; print(os.getsid(0) == os.getpid(), sorted(map(int, os.listdir('/proc/self/fd')))[:-1])"
+    text = ("import os; files = sorted(map(int, os.listdir('/proc/self/fd')))[:-1];"
+            "print(os.getsid(0) == os.getpid(), files)")
     first = begun()
     assert run(text).stdout == "True [0, 1, 2]\n"
     first.kill()
@@ -165,3 +167,12 @@ def test_no_library_that_is_imported_beforehand_starts_a_thread_or_is_ours():
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=env, text=True,
                           capture_output=True)
     assert done.stdout == "1\n", done.stderr
+
+
+def test_a_report_that_only_reads_tables_says_no_hardware_though_torch_is_imported():
+    code = ("import sys, types; sys.modules['torch'] = types.ModuleType('torch')\n"
+            "from iaside.notebook import footer\n"
+            "print(footer(n=2, precision='float32').data)")
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, env=env)
+    assert " · cpu · Python" in done.stdout, done.stderr
