@@ -37,9 +37,9 @@ $(READY): pyproject.toml constraints.txt
 	@python -m pip install --no-deps torchattacks==3.5.1 -q
 	@touch $(READY)
 
-# -k: a stage that fails, such as the download from a server that is gone, stops only what depends on
-# it. DVC would then also go on after Ctrl-C, which to it is a stage that failed: so it runs in a
-# process group of its own (set -m), which ends as a whole: when the shell gets a signal, when DVC
+# A stage that fails, such as the download from a server that is gone, stops only what depends on it.
+# DVC would then also go on after Ctrl-C, which to it is a stage that failed: so it runs in a process
+# group of its own (set -m), which ends as a whole: when the shell gets a signal, when DVC
 # dies of one, and when a watch sees that make or the shell is gone or that make has got a signal,
 # which it no longer catches then (make itself only waits).
 repro: $(READY)
@@ -56,18 +56,13 @@ repro: $(READY)
 	  while there && [ "$$(caught)" = "$$before" ] && kill -0 $$$$; do sleep 1; done; \
 	  end; \
 	} </dev/null &>/dev/null; \
-	dvc() { \
-	  set -m; python -m dvc "$$@" & group=$$!; set +m; watch & wait $$group && return || code=$$?; \
+	grouped() { \
+	  set -m; python -m "$$@" & group=$$!; set +m; watch & wait $$group && return || code=$$?; \
 	  [ $$code -lt 128 ] || { end; exit 130; }; return $$code; \
 	}; \
 	trap '[ -z "$$group" ] || end; exit 130' INT TERM HUP; \
-	if dvc status -q 2>/dev/null; then \
-	  echo "Everything is up to date: nothing was run."; \
-	else \
-	  dvc repro -k importance || true; \
-	  dvc repro -k || { echo "Some stages failed (see above); what does not depend on them is made, in" \
-	    "results/. Mend the cause and run make repro again: only what is missing is run." >&2; exit 1; }; \
-	fi
+	grouped iaside.repro || { echo "Some stages failed (see above); what does not depend on them is made," \
+	  "in results/. Mend the cause and run make repro again: only what is missing is run." >&2; exit 1; }
 	@echo "Open results/index.html in a browser."
 
 plan: $(READY)

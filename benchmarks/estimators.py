@@ -45,6 +45,7 @@ all worlds where most samples get a score.
 
 import argparse
 import json
+import math
 import os
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -56,7 +57,17 @@ import numpy as np
 import torch
 from shapiq.approximator import SVARM, KernelSHAP, PermutationSamplingSV
 
-from iaside.estimator import draw_pairs, members, pairs_per_image, resampled_table
+from iaside.estimator import (
+    _fit,
+    _kernel,
+    _kernel_values,
+    draw_pairs,
+    members,
+    pairs_per_image,
+    resampled_table,
+    sampled_values,
+    whole,
+)
 from iaside.explain import Explanation
 from iaside.intervals import draws, interval
 from iaside.sampling import sampled_worths
@@ -68,16 +79,130 @@ from iaside.tables import Worths
 def iaside(table, rng, n_pairs):
     """Complementary pairs, each foreseen from other images and from the other pairs."""
     estimates, passes = resampled_table(table, n_pairs, rng)
-    return estimates.values.mean(1), passes
+    return estimates.values, passes
+
+
+def sample_of(table, codes):
+    """Codes (n, K) uint64 with both ends before them, what the table has there, passes an image."""
+    n_bands, n = bands(table), table.shape[1]
+    ends = np.broadcast_to(np.array([0, whole(n_bands)], np.uint64), (n, 2))
+    codes = np.concatenate([ends, codes], 1)
+    worths = table[codes.astype(int), np.arange(n)[:, None]]
+    return codes, worths, np.mean([len(np.unique(row)) for row in codes])
+
+
+def distinct_pairs(table, rng, n_pairs):
+    """The same with no pair twice in an image: systematic sampling, all as likely as before."""
+    n_bands, n = bands(table), table.shape[1]
+    code = np.arange(1, 2 ** (n_bands - 1), dtype=np.uint64)  # one of each pair
+    size = members(code, n_bands).sum(1)
+    share = 1 / np.array([math.comb(n_bands, s) * s * (n_bands - s) for s in size])
+    rows = []
+    for _ in range(n):
+        order = rng.permutation(len(code))
+        at = (rng.random() + np.arange(n_pairs)) / n_pairs
+        chosen = order[np.searchsorted((share[order] / share.sum()).cumsum(), at)]
+        first = rng.permutation(code[chosen])
+        rows.append(np.stack([first, whole(n_bands) - first], 1).ravel())
+    codes, worths, passes = sample_of(table, np.stack(rows))
+    return sampled_values(codes, worths, n_bands).values, passes
+
+
+def pooled_least_squares(table, rng, n_pairs):
+    """All worths at once, of a game that images share and of games of their own (two Gaussian
+    processes of the same rates): the share of the first is as likely as can be. Not unbiased."""
+    n_bands, n = bands(table), table.shape[1]
+    codes, worths, passes = sample_of(
+        table, np.stack([draw_pairs(n_bands, n_pairs, rng) for _ in range(n)])
+    )
+    gain, x = worths - worths[:, :1], members(codes, n_bands).astype(float)
+    rates, nugget = _fit(x, gain)
+    at, y, image = x.reshape(-1, n_bands), gain.ravel(), np.repeat(np.arange(n), x.shape[1])
+    smooth, same = _kernel(at, at, rates), image[:, None] == image
+
+    def solved(common):
+        root = np.linalg.cholesky(smooth * (common + same) + nugget * np.eye(len(y)))
+        weight = np.linalg.solve(root.T, np.linalg.solve(root, y))
+        return len(y) / 2 * np.log(y @ weight) + np.log(np.diag(root)).sum(), weight
+
+    _, weight = min((solved(common) for common in COMMON), key=lambda found: found[0])
+    common = min(COMMON, key=lambda common: solved(common)[0])
+    each = _kernel_values(at, rates) * weight[:, None]
+    own = np.stack([each[image == i].sum(0) for i in range(n)], 1)
+    values = own + common * each.sum(0)[:, None]
+    return values + (gain[:, 1] - values.sum(0)) / n_bands, passes
+
+
+COMMON = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+
+
+def leverage_sample(n_bands, n_pairs, rng):
+    """Pairs without replacement, one of each: all sizes alike (leverage scores); and the weight of
+    each in the regression, Shapley's over the chance to be drawn."""
+    code = np.arange(1, 2 ** (n_bands - 1))
+    size = np.array([int(c).bit_count() for c in code])
+    score = 1 / np.array([math.comb(n_bands, s) for s in size])
+    low, high = 0.0, 1 / score.min() * n_pairs
+    for _ in range(60):  # scaled so that so many pairs are expected
+        scale = (low + high) / 2
+        low, high = (scale, high) if np.minimum(1, scale * score).sum() < n_pairs else (low, scale)
+    chance = np.minimum(1, high * score)
+    drawn = rng.random(len(code)) < chance
+    weight = score / (size * (n_bands - size)) / chance
+    return code[drawn], weight[drawn], chance[drawn]
+
+
+def leverage_shap(table, rng, n_pairs):
+    """Leverage SHAP (Musco and Witter 2025): weighted least squares, sampled by leverage."""
+    n_bands, n = bands(table), table.shape[1]
+    values, passes = np.empty((n_bands, n)), 0
+    for i in range(n):
+        code, weight, _ = leverage_sample(n_bands, n_pairs, rng)
+        x = members(np.r_[code, len(table) - 1 - code].astype(np.uint64), n_bands).astype(float)
+        y = np.r_[table[code, i], table[len(table) - 1 - code, i]] - table[0, i]
+        whole_gain, root = table[-1, i] - table[0, i], np.sqrt(np.r_[weight, weight])[:, None]
+        centred = (x - x.mean(1, keepdims=True)) * root
+        target = (y - x.mean(1) * whole_gain)[:, None] * root
+        values[:, i] = np.linalg.lstsq(centred, target[:, 0], rcond=None)[0] + whole_gain / n_bands
+        passes += len(y) + 2
+    return values, passes / n
+
+
+def regression_msr(table, rng, n_pairs, folds=5):
+    """Regression MSR (Witter, Liu and Musco 2025): what a linear game leaves, fitted to the other
+    folds, is estimated from all coalitions at once, each by its chance; never by its own fit."""
+    n_bands, n = bands(table), table.shape[1]
+    values, passes = np.empty((n_bands, n)), 0
+    rank = [math.factorial(s) * math.factorial(n_bands - s - 1) / math.factorial(n_bands)
+            for s in range(n_bands)]  # fmt: skip
+    for i in range(n):
+        code, _, chance = leverage_sample(n_bands, n_pairs, rng)
+        pairs = np.stack([code, len(table) - 1 - code])
+        x = members(pairs.astype(np.uint64), n_bands).astype(float)
+        y, gain = table[pairs, i] - table[0, i], table[-1, i] - table[0, i]
+        fold, found = rng.integers(folds, size=len(code)), np.zeros(n_bands)
+        passes += 2 * len(code) + 2
+        for k in range(folds):
+            train, test = fold != k, fold == k
+            a = np.concatenate([x[:, train].reshape(-1, n_bands), np.ones((1, n_bands))])
+            fit = np.linalg.lstsq(a, np.r_[y[:, train].ravel(), gain], rcond=None)[0]
+            left = (y - x @ fit)[:, test] * folds / chance[test]
+            size = x[:, test].sum(2).astype(int)
+            inside = np.array(rank)[size - 1][..., None] * x[:, test]
+            outside = np.array(rank)[size][..., None] * (1 - x[:, test])
+            ends = (gain - fit.sum()) / n_bands
+            found += (fit + ends + (left[..., None] * (inside - outside)).sum((0, 1))) / folds
+        values[:, i] = found
+    return values, passes / n
 
 
 def permutations(table, rng, n_pairs, antithetic=False, control=False):
     """Whole permutations (SAGE's scheme), their reverses too, less the game the others share."""
     n_bands, n = bands(table), table.shape[1]
-    psi, passes, rest, known = np.zeros(n_bands), 0, table - table[0], 0.0
+    psi, passes, rest, known = np.zeros((n_bands, n)), 0, table - table[0], 0.0
     if control:  # as if the mean game of all other images were known for nothing
         mean = (rest.sum(1, keepdims=True) - rest) / (n - 1)
-        rest, known = rest - mean, shapley_values(mean).mean(1)
+        rest, known = rest - mean, shapley_values(mean)
     for image in range(n):
         met = {0, 2**n_bands - 1}
         for _ in range(n_pairs):
@@ -85,7 +210,7 @@ def permutations(table, rng, n_pairs, antithetic=False, control=False):
             for bands_in_turn in [order, order[::-1]][: 1 + antithetic]:
                 rows = np.r_[0, (1 << bands_in_turn).cumsum()]
                 gains = np.diff(rest[rows, image])
-                psi[bands_in_turn] += gains / (n * n_pairs * (1 + antithetic))
+                psi[bands_in_turn, image] += gains / (n_pairs * (1 + antithetic))
                 met |= set(rows)
         passes += len(met)
     return psi + known, passes / n
@@ -102,13 +227,13 @@ def kernel_regression(table, rng, n_pairs):
     every = np.repeat(gain[-1], 2 * n_pairs)
     fit = np.linalg.lstsq(x[:, :-1] - x[:, -1:], y - x[:, -1] * every, rcond=None)[0]
     passes = np.mean([len(set(row)) for row in rows]) + 2
-    return np.r_[fit, gain[-1].mean() - fit.sum()], passes
+    return np.r_[fit, gain[-1].mean() - fit.sum()][:, None], passes
 
 
 def of_shapiq(kind):
     def estimate(table, rng, budget):
         n_bands, n = bands(table), table.shape[1]
-        psi, passes, code = np.zeros(n_bands), 0, 1 << np.arange(n_bands)
+        psi, passes, code = np.zeros((n_bands, n)), 0, 1 << np.arange(n_bands)
         for image in range(n):
             met = {0, 2**n_bands - 1}
 
@@ -118,7 +243,7 @@ def of_shapiq(kind):
                 return table[rows, image] - table[0, image]
 
             found = kind(n=n_bands, random_state=int(rng.integers(2**31))).approximate(budget, game)
-            psi += [found[(i,)] / n for i in range(n_bands)]
+            psi[:, image] = [found[(i,)] for i in range(n_bands)]
             passes += len(met)
         return psi, passes / n
 
@@ -133,9 +258,13 @@ def budgets(m):
     return [m + 2, 2 * m, 3 * m, 4 * m, 8 * m]
 
 
-# name -> estimate(table, rng, size), and the sizes to choose from, given the number of bands
+# name -> estimate(table, rng, size): values (M, n), or (M, 1) of all together, and passes; and the sizes to choose from, given the number of bands
 ESTIMATORS = {
     "iaside": (iaside, lambda m: [pairs_per_image(m)]),
+    "iaside, distinct pairs": (distinct_pairs, lambda m: [pairs_per_image(m)]),
+    "pooled least squares, free mean game": (pooled_least_squares, lambda m: [pairs_per_image(m)]),
+    "Leverage SHAP": (leverage_shap, lambda m: [m // 2 + 2, m, 2 * m]),
+    "regression MSR, linear": (regression_msr, lambda m: [m // 2 + 2, m, 2 * m]),
     "shapiq KernelSHAP": (of_shapiq(KernelSHAP), budgets),
     "shapiq permutation sampling": (of_shapiq(PermutationSamplingSV), budgets),
     "shapiq SVARM": (of_shapiq(SVARM), budgets),
@@ -153,7 +282,8 @@ def estimates(table, name, size, seeds):
     """Estimates of the mean values of a table and the passes each took, one per seed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # shapiq's about budgets it cannot use up
-        return [ESTIMATORS[name][0](table, np.random.default_rng(seed), size) for seed in seeds]
+        runs = [ESTIMATORS[name][0](table, np.random.default_rng(seed), size) for seed in seeds]
+    return [(values.mean(1), passes) for values, passes in runs]
 
 
 def speedup(table, runs):
@@ -170,14 +300,49 @@ def speedup(table, runs):
 
 
 def best_of(table, name, repeats, shared):
-    """`speedup` of the size that is ahead after a fifth of the repeats."""
+    """The size that is ahead after a fifth of the repeats, and its `speedup`."""
     runs = {
         size: shared(partial(estimates, table, name, size), range(repeats // 5))
         for size in ESTIMATORS[name][1](bands(table))
     }
     best = max(runs, key=lambda size: speedup(table, runs[size]))
     rest = shared(partial(estimates, table, name, best), range(len(runs[best]), repeats))
-    return speedup(table, runs[best] + rest)
+    return best, speedup(table, runs[best] + rest)
+
+
+def src(table, name, size, seeds, n=24):
+    """For each seed, of n images drawn from a table's: the signed score by an estimator, its 95 %
+    limits, which need values of every image (nan where all are pooled), and passes an image."""
+    found = []
+    for seed in seeds:
+        rng = np.random.default_rng([seed, 19])
+        drawn = table[:, rng.integers(table.shape[1], size=n)]
+        if name == "exact":
+            values, passes = shapley_values(drawn), len(table)
+        else:
+            values, passes = ESTIMATORS[name][0](drawn, rng, size)
+        e = interval(values, signed_src, n_resamples=400) if values.shape[1] == n else None
+        low, high = (e.low, e.high) if e else (np.nan, np.nan)
+        found.append((float(signed_src(values.mean(1))), float(low), float(high), passes))
+    return found
+
+
+def signed_src(means):
+    """The signed score of mean values (M, ...)."""
+    return TILT @ spectral_importance(means)
+
+
+def bias_and_coverage(table, runs):
+    """What `src` makes of a table whose score is known: bias, spread and coverage of the score."""
+    truth = signed_src(shapley_values(table).mean(1))
+    score, low, high, _ = np.array(runs).T
+    held = (low <= truth) & (truth <= high)
+    error = score.std(ddof=1) / len(score) ** 0.5
+    return {
+        "src": round(float(truth), 4), "src_bias": round(float(score.mean() - truth), 4),
+        "src_bias_se": round(float(error), 4), "src_spread": round(float(score.std(ddof=1)), 4),
+        "src_coverage": round(float(held.mean()), 3) if np.isfinite(low).all() else None,
+    }  # fmt: skip
 
 
 def population(rng, n_bands, n):
@@ -476,6 +641,7 @@ def main() -> None:
     parser.add_argument("tables", nargs="?", type=Path, default=Path("results/worths/tables"))
     parser.add_argument("--models", nargs="*")
     parser.add_argument("--repeats", type=int, default=100, help="at least 10")
+    parser.add_argument("--drawn", type=int, default=400, metavar="REPEATS", help="for the score")
     parser.add_argument("--coverage", type=int, default=1000, metavar="REPEATS")
     parser.add_argument("--scores", action="store_true", help="only what is made of the values")
     parser.add_argument("--populations", type=Path, default=Path("results/convergence/tables"))
@@ -502,16 +668,21 @@ def main() -> None:
             held = coverage(shared(partial(intervals, case), range(a.coverage)))
             found = {"coverage": case, "n": n} | how | held | {"repeats": a.coverage}
             print(json.dumps(found), flush=True)
+        def of_scores(table, name, size=None):
+            return bias_and_coverage(table, shared(partial(src, table, name, size), range(a.drawn)))
+
         speedups = {"exact": dict.fromkeys(tables, 1.0)}
         for model, table in tables.items():
+            print(json.dumps({"model": model, "estimator": "exact"} | of_scores(table, "exact")))
             for name in ESTIMATORS:
-                best, low, high, worst, passes = best_of(table, name, a.repeats, shared)
+                size, of_size = best_of(table, name, a.repeats, shared)
+                best, low, high, worst, passes = of_size
                 speedups.setdefault(name, {})[model] = best
                 print(json.dumps({
                     "model": model, "n": table.shape[1], "estimator": name, "repeats": a.repeats,
                     "passes_per_image": round(passes, 1), "speedup": best, "interval": [low, high],
                     "speedup_worst_band": round(worst, 2),
-                }), flush=True)
+                } | of_scores(table, name, size)), flush=True)
     print(json.dumps({"speedup_vs_exact": speedups}))
 
 

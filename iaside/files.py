@@ -174,6 +174,27 @@ def held(folder: str | os.PathLike) -> Iterator[None]:
         _release(lock)
 
 
+@contextlib.contextmanager
+def alone(folder: str | os.PathLike) -> Iterator[None]:
+    """Let one process at a time do what is inside, of all that name the same folder.
+
+    The folder is made where there is none. Not every file system has locks; then nobody waits.
+
+    >>> with temporary_folder() as folder, alone(folder / "new"):
+    ...     (folder / "new").is_dir()
+    True
+    """
+    os.makedirs(folder, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY) if fcntl else -1
+    try:
+        with contextlib.suppress(OSError):
+            if fcntl:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        _release(handle)
+
+
 def remove_unused(path: str | os.PathLike) -> None:
     """Remove a file or folder, unless a process holds it or it cannot be removed."""
     if fcntl is None:

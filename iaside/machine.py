@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside.files import as_object, sweep, write_text
+from iaside.files import alone, as_object, sweep, write_text
 
 SPAN = 0.1  # seconds in which a size is tried up to five times: one short pass is luck
 LONG = 0.25  # seconds a pass: what a pass costs besides its images is nothing beside that
@@ -327,13 +327,18 @@ def fastest_batch_size(
     if path is not None:
         sweep(path.parent)
     if key not in known:
-        size = _measure_batch_size(seconds, x)
-        known = _batch_sizes(model, x, precision)[1] | {key: size}  # others have measured meanwhile
-        try:
-            if path is not None:
-                write_text(path, json.dumps(known, indent=1, sort_keys=True))
-        except OSError as error:
-            _do_without_cache(f"{path.parent} cannot be written ({error.strerror})")
+        with contextlib.ExitStack() as stack:
+            if path is not None:  # a stage beside this one would find another size meanwhile
+                with contextlib.suppress(OSError):
+                    stack.enter_context(alone(path.parent))
+            known = _batch_sizes(model, x, precision)[1]
+            size = known.get(key) or _measure_batch_size(seconds, x)
+            known = _batch_sizes(model, x, precision)[1] | {key: size}  # others have measured
+            try:
+                if path is not None:
+                    write_text(path, json.dumps(known, indent=1, sort_keys=True))
+            except OSError as error:
+                _do_without_cache(f"{path.parent} cannot be written ({error.strerror})")
     return known[key]
 
 

@@ -164,7 +164,9 @@ def footer(*, n: int, precision: str, device: str = "cpu"):
         except PackageNotFoundError:
             return "not installed"
 
-    torch = sys.modules.get("torch")  # reports that only read tables do without
+    # Reports that only read tables do without, though the runner may have it imported for them.
+    own = [module for name, module in sys.modules.items() if name.startswith("iaside.")]
+    torch = next((module.torch for module in own if "torch" in vars(module)), None)
     where = device.partition(":")[0]
     if torch is not None and where == "cpu":
         where += f" ({torch.backends.cpu.get_cpu_capability()})"

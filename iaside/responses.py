@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from iaside.clean import at_floor, clean_summary, warn_of_chance
 from iaside.corruptions import SETS, VERSION, strengths_for
-from iaside.files import held, read_npz, remove_unused, replacing
+from iaside.files import alone, held, read_npz, remove_unused, replacing
 from iaside.keys import code_hash
 from iaside.labels import class_labels, places
 from iaside.machine import (
@@ -561,7 +561,8 @@ def _corruptions(images, conditions, folder, seed, workers, progress) -> Iterato
         for other in place.parent.glob("corrupted-*"):
             if not other.name.endswith(_made_by()):
                 remove_unused(other)
-        _corrupt_missing(place, images, conditions, seed, workers, progress)
+        with alone(place.parent):  # another stage makes the same ones
+            _corrupt_missing(place, images, conditions, seed, workers, progress)
         yield
 
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from iaside import recorded, report
+from iaside import recorded, report, warm
 from iaside.files import DamagedError, read_json, replacing, temporary_folder, write_text
 from iaside.notebook import RUNNER, git, project_root, tidy
 from iaside.parameters import (
@@ -40,7 +40,7 @@ MALLOC = ":".join(
     for name in ("mmap_threshold=4294967296", "trim_threshold=17179869184", "hugetlb=1")
 )
 
-
+WORKERS = "IASIDE_WORKERS"  # of the environment: iaside.parallel, which imports torch, reads it
 ENDINGS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -77,20 +77,31 @@ def _end_with_parent():
 def _workers(asked: object):
     """Let the kernel measure in as many processes as there are cores, unless the study (asked) or
     the environment says otherwise."""
-    said = "IASIDE_WORKERS" in os.environ
-    os.environ.setdefault("IASIDE_WORKERS", str(asked or "local"))
+    said = WORKERS in os.environ
+    os.environ.setdefault(WORKERS, str(asked or "local"))
     try:
         yield
     finally:
         if not said:
-            del os.environ["IASIDE_WORKERS"]
+            del os.environ[WORKERS]
 
 
 def _kernels(codes: list[int]) -> type:
-    """A class of kernels that note the exit code with which they ended before their time."""
+    """A class of kernels that note the exit code with which they ended before their time.
+
+    They end with this process, and begin with the libraries imported where a process has them.
+    """
     from jupyter_client import AsyncKernelManager
 
     class Noted(AsyncKernelManager):
+        def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+            words = super().format_kernel_cmd(extra_arguments)
+            if warm.SOCKET not in os.environ:
+                ending = f"import iaside.notebook; iaside.notebook.end_with({os.getpid()})"
+                return [*words, f"--IPKernelApp.exec_lines={ending}; del iaside"]
+            words = [*words[words.index("-m") :], f"--IPKernelApp.parent_handle={os.getpid()}"]
+            return warm.command(words, signal.SIGKILL)
+
         async def _async_is_alive(self) -> bool:
             alive = await super()._async_is_alive()
             process = getattr(self.provisioner, "process", None)
@@ -139,6 +150,16 @@ def _why_it_died(code: int | None, before: int | None) -> str:
     return f"it ended itself, with exit code {code}: the lines above may say why"
 
 
+def set_environment() -> None:
+    """Set what kernels inherit."""
+    os.environ[RUNNER] = "1"
+    os.environ.setdefault("TQDM_MININTERVAL", "2")  # a line per tick would fill logs
+    os.environ.setdefault("GLIBC_TUNABLES", MALLOC)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in the processes that measure
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's matrices are small: threads delay
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # bars are text here
+
+
 def execute(notebook: dict, name: str, values: dict, root: Path, partial: Path):
     """Execute a notebook at the project root; returns the executed notebook, not yet normalised.
 
@@ -153,12 +174,7 @@ def execute(notebook: dict, name: str, values: dict, root: Path, partial: Path):
     from traitlets.config import Config
 
     partial.parent.mkdir(parents=True, exist_ok=True)
-    os.environ[RUNNER] = "1"  # the kernel inherits it
-    os.environ.setdefault("TQDM_MININTERVAL", "2")  # a line per tick would fill logs
-    os.environ.setdefault("GLIBC_TUNABLES", MALLOC)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in the processes that measure
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's matrices are small: threads delay
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # bars are text here
+    set_environment()
     shown = partial.relative_to(root)
     codes, memory_kills = [], _memory_kills()
     with temporary_folder() as runtime:
@@ -168,8 +184,6 @@ def execute(notebook: dict, name: str, values: dict, root: Path, partial: Path):
         # A kernel asked politely to end in the middle of a cell prints a page about its sockets.
         config.NotebookClient.shutdown_kernel = "immediate"
         config.KernelManager.connection_file = str(runtime / "kernel.json")
-        ending = f"from iaside.notebook import end_with; end_with({os.getpid()}); del end_with"
-        config.NotebookClient.extra_arguments = [f"--IPKernelApp.exec_lines={ending}"]
         try:
             return papermill.execute_notebook(
                 nbformat.from_dict(notebook),
@@ -360,4 +374,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] and not sys.argv[1].startswith("-"):  # a notebook
+        warm.become("iaside.run", sys.argv[1:])
     sys.exit(main())

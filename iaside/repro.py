@@ -1,0 +1,196 @@
+"""`dvc repro` with independent stages side by side, the headline first: python -m iaside.repro.
+
+DVC runs one stage at a time, and several `dvc repro` at once refuse each other's files. Here one
+DVC process does what it always does, one thing at a time: it looks at a stage, and after its
+command hashes what it made and writes dvc.lock. Only the commands run side by side, of stages none
+of which needs another. Runners and kernels are forks of a process that has imported the libraries
+(`warm`). Where nothing is to be done, nothing is started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import importlib
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+from iaside import warm
+from iaside.files import temporary_folder
+from iaside.notebook import project_root
+from iaside.parameters import read_study
+from iaside.run import set_environment
+
+WORKERS = "IASIDE_WORKERS"  # environment: how many processes measure in one of them
+MOST = 4  # stages at once: each has its networks in memory
+HEADLINE = "importance"
+ONE_THREAD = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"
+)  # fmt: skip
+INTERRUPTED = 252  # DVC's exit code
+
+
+def processes(asked: object) -> int:
+    """How many processes may compute at once: so many, or for anything but a number one per core.
+
+    >>> processes(6)
+    6
+    """
+    if isinstance(asked, int):
+        return asked
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Turns:
+    """DVC's lock of a project, taken in turn by threads of one process."""
+
+    def __init__(self, lock) -> None:
+        self._lock, self._turn = lock, threading.RLock()
+
+    def lock(self) -> None:
+        self._turn.acquire()
+        try:
+            self._lock.lock()
+        except BaseException:
+            self._turn.release()
+            raise
+
+    def unlock(self) -> None:
+        self._lock.unlock()
+        self._turn.release()
+
+    @property
+    def is_locked(self) -> bool:
+        return self._lock.is_locked
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Nothing else of DVC meanwhile, in this process."""
+        with self._turn:
+            yield
+
+
+@contextlib.contextmanager
+def taken_in_turn(repo) -> Iterator[Turns]:
+    """Let threads take the lock of a repo, which this one holds, in turn until the end."""
+    lock, reset = repo.lock, repo._reset
+    turns = Turns(lock)
+
+    def reset_in_turn() -> None:
+        with turns.turn():
+            reset()
+
+    lock.unlock()
+    repo.lock, repo._reset = turns, reset_in_turn
+    try:
+        yield turns
+    finally:
+        repo.lock, repo._reset = lock, reset
+        lock.lock()
+
+
+def side_by_side(lanes: int, cores: int | None) -> Callable:
+    """DVC's loop over stages (dvc.repo.reproduce._reproduce), with several commands at once.
+
+    cores: shared by these, unless it is None.
+    """
+    dvc = importlib.import_module("dvc.repo.reproduce")
+
+    def reproduce(stages, graph, on_error, force_downstream, force, **how):  # nothing is forced
+        needs = {stage: set(graph.successors(stage)) & set(stages) for stage in stages}
+        waiting, running, ended = list(stages), set(), queue.SimpleQueue()
+        made, failed = [], {}
+
+        def work(stage) -> None:
+            found = error = None
+            try:
+                stage.repo.lock.lock()
+                try:
+                    upstream = list(graph.successors(stage))
+                    found = dvc._reproduce_stage(stage, upstream=upstream, **how)
+                finally:
+                    stage.repo.lock.unlock()
+            except Exception as raised:  # whatever it is, as in DVC's own loop
+                error = raised
+            ended.put((stage, found, error))
+
+        with taken_in_turn(stages[0].repo) as turns:
+            try:
+                while waiting or running:
+                    ready = [s for s in waiting if not needs[s] & {*running, *waiting}]
+                    if cores:
+                        at_once = min(lanes, len(running) + len(ready))
+                        os.environ[WORKERS] = str(max(1, cores // at_once))
+                    for stage in ready[: lanes - len(running)]:
+                        waiting.remove(stage)
+                        running.add(stage)
+                        threading.Thread(target=work, args=(stage,)).start()
+                    stage, found, error = ended.get()
+                    running.remove(stage)
+                    made += [found] if found else []
+                    if error:
+                        failed[stage] = error
+                        with turns.turn():
+                            skipped = dvc.handle_error(graph, on_error, error, stage)
+                        waiting = [s for s in waiting if s not in skipped]
+            finally:  # Ctrl-C is theirs, too
+                for _ in running:
+                    ended.get()
+        if failed:
+            dvc._raise_error(None, *failed)
+        return made
+
+    return reproduce
+
+
+def parse_once(load: Callable) -> Callable:
+    """DVC's reader of params.yaml, which it calls for every stage: text that it has seen is not
+    parsed again."""
+    seen = {}
+
+    def reader(path, fs, **how):
+        with fs.open(path, "rb") as file:
+            text = file.read()
+        if (path, text) not in seen:
+            seen.clear()
+            seen[path, text] = load(path, fs, **how)
+        return copy.deepcopy(seen[path, text])
+
+    return reader
+
+
+def main() -> int:
+    """Make what the headline needs, then everything; returns 0, 1 for a failure, 130 after Ctrl-C.
+
+    What fails stops only what needs it.
+    """
+    from dvc.cli import main as dvc
+    from dvc.dependency import param
+
+    param.load_path = parse_once(param.load_path)
+    if dvc(["status", "-q"]) == 0:
+        print("Everything is up to date: nothing was run.")
+        return 0
+    asked = (read_study(project_root() / "params.yaml").get("runtime") or {}).get("workers")
+    cores = processes(asked)
+    lanes = min(MOST, cores)
+    for name in ONE_THREAD:  # processes of one thread each, of which every stage has its share
+        os.environ.setdefault(name, "1")
+    set_environment()
+    loop = side_by_side(lanes, None if isinstance(asked, str) else cores)
+    importlib.import_module("dvc.repo.reproduce")._reproduce = loop
+    with temporary_folder() as folder, warm.libraries_imported(str(folder)):
+        for targets in ([HEADLINE], []):
+            code = dvc(["repro", "-k", *targets])
+            if code == INTERRUPTED:
+                return 130
+    return int(code != 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
