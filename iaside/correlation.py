@@ -492,26 +492,26 @@ def _permutation_p(x, y, z, method: str, g: np.ndarray | None, estimate: float) 
     """Two-sided, within groups where there are any, with the numbers of each network (n,)."""
     n = len(x)
     exact = n <= EXACT and g is None
-    orders = _orders(n, None if g is None else tuple(g.tolist()))
+    shuffled = orders(n, None if g is None else tuple(g.tolist()))
     if method == "spearman":
         method, x, y = "pearson", stats.rankdata(x), stats.rankdata(y)
         z = None if z is None else stats.rankdata(z)
     if g is not None:
         x, y, z = (None if v is None else _within(v[None], g[None])[0] for v in (x, y, z))
     if method == "kendall":
-        others = coefficient(np.broadcast_to(x, orders.shape), y[orders], method=method)
+        others = coefficient(np.broadcast_to(x, shuffled.shape), y[shuffled], method=method)
     else:
         x, y = (_scaled(v - v.mean()) for v in (x, y))
         lost = 0.0
         if z is not None:  # what is left of y without z is what may be exchanged
             z = _scaled(z - z.mean())
             x, y = (v - (v @ z) * z for v in (x, y))
-            lost = (y[orders] @ z) ** 2
+            lost = (y[shuffled] @ z) ** 2
         room = (y @ y - lost) * (x @ x)
         with np.errstate(invalid="ignore", divide="ignore"):
-            others = np.where(room > 0, y[orders] @ x / np.sqrt(room), 0.0)
+            others = np.where(room > 0, y[shuffled] @ x / np.sqrt(room), 0.0)
     extreme = np.abs(others) >= abs(estimate) - 1e-12
-    return float((extreme.sum() + (not exact)) / (len(orders) + (not exact)))
+    return float((extreme.sum() + (not exact)) / (len(shuffled) + (not exact)))
 
 
 def _scaled(v: np.ndarray) -> np.ndarray:
@@ -521,17 +521,21 @@ def _scaled(v: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=8)  # the same for every coefficient over the same networks
-def _orders(n: int, groups: tuple | None) -> np.ndarray:
-    """Orders of n networks, all of them or random ones, within groups where there are any."""
+def orders(n: int, groups: tuple | None) -> np.ndarray:
+    """Orders of n networks, all of them or random ones, within groups where there are any.
+
+    >>> orders(3, None).tolist()[:2]
+    [[0, 1, 2], [0, 2, 1]]
+    """
     if n <= EXACT and groups is None:
         return np.array(list(itertools.permutations(range(n))))
-    orders = np.tile(np.arange(n), (PERMUTATIONS, 1))
-    orders = np.random.default_rng(0).permuted(orders, axis=1)
+    found = np.tile(np.arange(n), (PERMUTATIONS, 1))
+    found = np.random.default_rng(0).permuted(found, axis=1)
     if groups is None:
-        return orders
+        return found
     # The shuffled members of each group go to the places of its members.
     g = np.array(groups)
-    order = np.argsort(g[orders], axis=1, kind="stable")
-    within = np.empty_like(orders)
-    within[:, np.argsort(g, kind="stable")] = np.take_along_axis(orders, order, axis=1)
+    order = np.argsort(g[found], axis=1, kind="stable")
+    within = np.empty_like(found)
+    within[:, np.argsort(g, kind="stable")] = np.take_along_axis(found, order, axis=1)
     return within

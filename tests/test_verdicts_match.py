@@ -1,5 +1,7 @@
 """Verdicts on matching profiles to deployments, in planted populations whose answer is known."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -32,6 +34,45 @@ def test_a_prediction_of_the_losses_is_supported_and_its_opposite_contradicted()
     assert record["value"] == pytest.approx(expected)
     turned = verdicts.profile_predicts_loss(-some(truth), truth, range(K), 24)
     assert turned["verdict"] == "contradicted"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_orders_of_independent_networks_are_told_as_permutations_tell_them(seed):
+    """Every order of 5 networks by hand: 0 is left out where at most 5 % move as far from the
+    mean of all."""
+    rng = np.random.default_rng(seed)
+    quality = np.sort(rng.normal(size=(5, 1)), axis=0)
+    guess, truth = (quality + scale * rng.normal(size=(5, 7)) for scale in (0.5 * seed, 0.1))
+    moved = np.array(
+        [
+            stats.spearmanr(guess.ravel(), truth[list(order)].ravel()).statistic
+            for order in itertools.permutations(range(5))
+        ]
+    )
+    value = moved[0]
+    as_far = np.mean(np.abs(moved - moved.mean()) >= abs(value) - 1e-9)
+    found = verdicts._permuted(guess, truth)(0.95)
+    assert found.value == pytest.approx(value)
+    assert (found.low > 0 or found.high < 0) == (as_far <= 0.05)
+    assert verdicts._permuted(guess, truth)(1 - 1e-6).low < 0, "5 networks have 120 orders"
+
+
+@pytest.mark.parametrize("tail", ["normal", "heavy"])
+def test_networks_are_the_draws_however_many_corruptions_agree(tail):
+    """One quality of six networks decides all corruptions: false verdicts and power."""
+    wrong, found, worlds = 0, 0, 80
+    for seed in range(worlds):
+        rng = np.random.default_rng(seed)
+        quality = rng.normal(size=(2, 6)) if tail == "normal" else rng.standard_t(2, size=(2, 6))
+        for rho in (0.0, 0.9):
+            second = rho * quality[0] + np.sqrt(1 - rho**2) * quality[1]
+            both = np.stack([quality[0], second])[:, :, None, None]
+            guess, truth = both + 0.3 * rng.normal(size=(2, 6, 4, 3))
+            record = verdicts.profile_predicts_loss(guess, truth, range(6), 24)
+            wrong += rho == 0 and record["verdict"] != "undecided"
+            found += rho > 0 and record["verdict"] == "supported"
+    assert wrong <= 0.05 * worlds + 3 * np.sqrt(0.05 * worlds)
+    assert found > 0.4 * worlds
 
 
 def test_four_families_decide_nothing_and_say_so():

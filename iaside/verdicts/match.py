@@ -10,9 +10,17 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 from scipy.special import stdtrit
 
-from iaside.correlation import MIN_MODELS, coefficient, jackknifed, over_networks
+from iaside.correlation import (
+    MIN_MODELS,
+    coefficient,
+    jackknifed,
+    orders,
+    over_networks,
+    several,
+)
 from iaside.estimate import Estimate
 from iaside.intervals import Levels, crossed_mean
 from iaside.verdicts.correlation import Families
@@ -25,24 +33,53 @@ def profile_predicts_loss(
 ) -> dict:
     """Judge whether predicted losses order the measured ones, over networks and corruptions.
 
-    Limits allow for other networks (a family left out at a time), corruptions and photographs.
+    Limits allow for other networks (those of independent networks by permutation; else a family is
+    left out at a time), corruptions and photographs.
     """
     predicted, measured = _losses(predicted, measured)
-    over = _counted(
+    alone = several(families) is None
+    over = _permuted(predicted[..., 0], measured[..., 0]) if alone else _counted(
         over_networks(
             lambda index: pooled(predicted[index], measured[index]), families, n_images
         ),
         families,
-    )
+    )  # fmt: skip
 
     def whole(index: np.ndarray) -> np.ndarray:
         return pooled(predicted[:, index], measured[:, index])
 
     parts = in_quadrature(over, _of_corruptions(whole, predicted.shape[1], n_images, np.inf))
     return decide(
-        "profile_predicts_loss", _at_least_of(len(set(families)), parts),
+        "profile_predicts_loss", parts if alone else _at_least_of(len(set(families)), parts),
         note=_joined(_words(families), note), data=data, short=_short(families),
     )  # fmt: skip
+
+
+def _permuted(predicted: np.ndarray, measured: np.ndarray) -> Levels:
+    """Limits of `pooled` over independent networks: (K, C) twice.
+
+    The reach, on Fisher's scale, is how far the coefficient moves from its mean where the measured
+    losses of a network are given to another one, all corruptions together: however much these
+    have in common, networks stay the draws.
+    """
+    value = float(pooled(predicted[..., None], measured[..., None])[0])
+    k = len(predicted)
+    ranks = (stats.rankdata(v).reshape(v.shape) for v in (predicted, measured))
+    x, y = (v - v.mean() for v in ranks)
+    if not np.isfinite(value):
+        return lambda level: Estimate.unsure(value, k, "networks")
+    pairs = x @ y.T / np.sqrt((x**2).sum() * (y**2).sum())
+    moved = np.append(pairs[np.arange(k), orders(k, None)].sum(1), value)
+    moved = np.sort(np.abs(moved - moved.mean()))[::-1]
+
+    def limits(level: float) -> Estimate:
+        # as many as the level allows reach further; what reaches as far does not count as less
+        reach = moved[int((1 - level) * len(moved) + 1e-9)] + 1e-12
+        middle, reach = np.arctanh(np.clip([value, reach], -1 + 1e-12, 1 - 1e-12))
+        low, high = np.tanh(middle - reach), np.tanh(middle + reach)
+        return Estimate(value, moved.std(), low, high, k, "networks")
+
+    return limits
 
 
 def _at_least_of(n: int, found: Levels) -> Levels:
