@@ -11,9 +11,9 @@ drawn and judged by the verdict's own function. Counted as false is
 
 Each rule is tried with one part at the threshold, with all of them, and with all but one; in
 several populations (normal, skewed, heavy-tailed, of few values), or with several shares of the
-scatter that trainings or networks have beside photographs. An eighth of the worlds screens these
-cases. Then the worst of them, and every one that the screening does not show to be below 5 %, is
-drawn anew in as many worlds as asked: the worst of these counts.
+scatter that trainings or networks have beside photographs. A twentieth of the worlds screens
+these cases. Then the worst of them, and every one that the screening does not show to be below
+5 %, is drawn anew in as many worlds as asked: the worst of these counts.
 
 Power is that of an effect that a test of known normal spread, at .05 / (number of parts), finds in
 80 % of cases: all parts so far on the claimed side (*supported* is right), and one part so far on
@@ -58,7 +58,7 @@ from verdict_rules.worlds import AT, World, with_fewer_resamples
 from iaside.clean import wilson
 from iaside.verdicts.rules import CONTRADICTED, RISK, SUPPORTED, UNDECIDED, holm
 
-SCREENED = 8  # one of so many worlds screens
+SCREENED = 20  # one of so many worlds screens
 PAGE = "Holm over a page of 69"
 NORMAL = stats.norm.ppf(1 - RISK / 2)
 
@@ -133,11 +133,11 @@ def to_draw_again(screened: Sequence[Column]) -> list[int]:
     to be wrong in less than 5 %."""
     at = [k for k, column in enumerate(screened) if column.truth == AT]
     rates = {k: screened[k].decided() for k in at}
-    n, level = len(screened[0].cases), 1 - RISK / len(at)
+    n = len(screened[0].cases)
     return [
         k for k in at
         if rates[k] == max(rates.values()) and k == max(rates, key=rates.get)
-        or wilson(rates[k], n, level)[1] >= RISK and n >= 100
+        or wilson(rates[k], n)[1] >= RISK and n >= 100
     ]  # fmt: skip
 
 

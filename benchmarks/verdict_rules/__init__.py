@@ -43,12 +43,16 @@ RULES: dict[str, Rule] = {
     ),
     "4 means over photographs": Rule(
         ("snr_decays", "adversarial_high_frequency", "high_bands_fragile"),
-        photographs.parts_of_means, parts=4),
-    "4 means within a margin": Rule(("value_is_information",), photographs.means_within_a_margin, parts=4),
+        photographs.parts_of_means, parts=4,
+    ),
+    "4 means within a margin": Rule(
+        ("value_is_information",), photographs.means_within_a_margin, parts=4
+    ),
     "4 means over 12 draws": Rule(("sampling_inaccurate",), photographs.means_of_draws),
     "4 shares of a worth": Rule(("low_bands_preferred",), photographs.shares_of_worth, parts=4),
     "4 shares of a worth, within a margin": Rule(
-        ("least_squares_efficient",), photographs.shares_within_a_margin, parts=4),
+        ("least_squares_efficient",), photographs.shares_within_a_margin, parts=4
+    ),
     "2 relative changes": Rule(("shufflenet_adversarial",), photographs.relative_changes, parts=2),
     "2 x 2 readings, 10 photographs": Rule(
         ("fampe_over_attexplore", "fampe_decoupling_helps", "fampe_high_matters"),
@@ -57,7 +61,8 @@ RULES: dict[str, Rule] = {
     "2 x 2 readings of 3 parts": Rule(("fampe_best",), photographs.readings_of_parts, parts=3),
     "2 x 2 readings of a gain in percent": Rule(("fampe_gain_13",), photographs.gains_in_percent),
     "2 x 2 readings of the best of 30 cells": Rule(
-        ("fampe_cutoff_grid",), photographs.the_best_cell, parts=4),
+        ("fampe_cutoff_grid",), photographs.the_best_cell, parts=2
+    ),
     "2 x 2 readings of an order of photographs": Rule(
         ("importance_predicts_alpha",), photographs.order_of_photographs
     ),
@@ -67,7 +72,9 @@ RULES: dict[str, Rule] = {
     "right answers of 12 networks, 10 photographs": Rule(
         ("attack_transfers",), partial(photographs.right_answers, n=10, k=12)
     ),
-    "4 indices of additivity": Rule(("least_squares_additive",), photographs.additive_games, parts=4),
+    "4 indices of additivity": Rule(
+        ("least_squares_additive",), photographs.additive_games, parts=4
+    ),
     "an exact number": Rule(("src_prefers_low",), photographs.exact_numbers),
     # whole procedures
     "slopes of errors": Rule(("errors_converge",), procedures.slopes_of_errors),
@@ -77,14 +84,14 @@ RULES: dict[str, Rule] = {
     "2 errors over a bound": Rule(("error_bound_holds",), procedures.errors_over_a_bound),
     # SIDs, scores and shares
     "a difference of two scores": Rule(("shufflenet_robust",), profiles.two_scores),
-    "3 differences of scores": Rule(("efficientnet_over_older",), profiles.several_scores, parts=3),
+    "2 differences of scores": Rule(("efficientnet_over_older",), profiles.several_scores, parts=2),
     "a difference of scores within a margin": Rule(
         ("efficientnet_comparable",), profiles.scores_within_a_margin
     ),
     "4 distances, 12 photographs": Rule(("absences_alike",), profiles.distances, parts=4),
     "12 distances, 24 photographs": Rule(
         ("m8_suffices",),
-        partial(profiles.distances, "m8_suffices", profiles.of_resolutions, 12, 24, 0.35), parts=12),
+        partial(profiles.distances, "m8_suffices", profiles.of_resolutions, 12, 24, 0.35)),
     "4 mean SIDs against SIDs of means": Rule(("sid_linear",), profiles.linear_sids, parts=4),
     "4 most unusual bands": Rule(("trained_nonuniform",), profiles.unusual_bands),
     # networks

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy import stats
 from scipy.optimize import brentq
-from verdict_rules.profiles import MEANS, profiles
-from verdict_rules.worlds import AT, World, lead_of, of_draws, of_means, plain_se
 
 from iaside.intervals import resampled_scores
 from iaside.score import spectral_importance
@@ -26,10 +23,13 @@ from iaside.verdicts.correlation import (
 )
 from iaside.verdicts.match import profile_beats_score, profile_predicts_loss
 from iaside.verdicts.rules import CONTRADICTED, SUPPORTED, find
+from verdict_rules.profiles import MEANS, profiles
+from verdict_rules.worlds import AT, World, lead_of, of_draws, of_means, plain_se
 
 FAMILIES = np.repeat(range(7), [5, 4, 3, 3, 2, 2, 2])  # 21 networks
 ALONE = np.arange(21)
 DESIGNS = {"designs alike": 0.0, "designs ordered": 0.95, "designs ordered against": -0.95}
+PLAIN_SE = 1.06 / np.sqrt(21 - 3)  # of a coefficient over as many independent networks
 STRONG = 0.97  # a coefficient so far on the claimed side hardly ever decides
 # Scatter of trainings, or networks, in standard errors over photographs.
 SCATTER = {"photographs only": 0.0, "both alike": 1.0, "hardly photographs": 4.0}
@@ -83,9 +83,8 @@ def correlations(
 
             def one(rng, rhos=rhos, of_designs=of_designs):
                 x, *ys = scores_of_networks(rng, rhos, of_designs, families, n)
-                plain = [spearman(x, y) for y in ys]
-                lead = min(lead_of(claim, r, 1.06 / np.sqrt(21 - 3)) for r in plain)
-                return verdict(x, ys, families, n), lead
+                plain = np.array([spearman(x, y) for y in ys])
+                return verdict(x, ys, families, n), lead_of(claim, plain, PLAIN_SE).min()
 
             found.append(World(f"{which}, {name}", truth, one))
     return found
@@ -129,13 +128,13 @@ def given_accuracy() -> list[World]:
 
 def best_of(betas=(0.5, 0.75, 0.95)) -> list[World]:
     """Betas that serve equally well: 0.75 is none the better. Power: 0.75 serves best, or least."""
-    claim, own, families = find("beta_075_best"), np.array(betas) == 0.75, FAMILIES[:12]
+    claim, own, families = find("beta_075_best"), np.array(betas) == 0.75, FAMILIES[:9]
 
     def world(rhos):
         def one(rng):
             x, *ys = scores_of_networks(rng, rhos, 0.0, families)
             size = np.abs([spearman(x, y) for y in ys])
-            lead = (size[own][0] - size[~own].max()) / (1.06 * np.sqrt(2 / 9))
+            lead = (size[own][0] - size[~own].max()) / (1.06 * np.sqrt(2 / 6))
             record = beta_075_best(dict(zip(betas, ys, strict=True)), x, families)
             return record, lead_of(claim, lead, 1.0)
 
@@ -152,7 +151,7 @@ def best_of(betas=(0.5, 0.75, 0.95)) -> list[World]:
 # -- predictions -----------------------------------------------------------------------------------
 
 
-def orders_of_losses(networks=6, corruptions=15, resamples=20) -> list[World]:
+def orders_of_losses(networks=6, corruptions=12, resamples=20) -> list[World]:
     """Predicted and measured losses, each of one quality of a network that decides all corruptions.
     """
     families = [str(i) for i in range(networks)]
@@ -162,7 +161,7 @@ def orders_of_losses(networks=6, corruptions=15, resamples=20) -> list[World]:
             quality = rng.multivariate_normal([0, 0], [[1, rho], [rho, 1]], networks).T
             noise = 0.3 * rng.normal(size=(2, networks, corruptions, 1 + resamples))
             predicted, measured = quality[:, :, None, None] + noise
-            r = stats.spearmanr(*quality)[0]
+            r = spearman(*quality)
             lead = np.arctanh(np.clip(r, -0.999, 0.999)) * np.sqrt(networks * corruptions - 3)
             return profile_predicts_loss(predicted, measured, families, n_images=24), lead
 
@@ -172,7 +171,7 @@ def orders_of_losses(networks=6, corruptions=15, resamples=20) -> list[World]:
             for truth, rho in ((AT, 0.0), (SUPPORTED, 0.8), (CONTRADICTED, -0.8))]  # fmt: skip
 
 
-def orders_against_a_rival(networks=6, corruptions=15, resamples=20) -> list[World]:
+def orders_against_a_rival(networks=6, corruptions=12, resamples=20) -> list[World]:
     """A prediction and a rival of equal merit: neither goes with the losses, or both do alike."""
     families = [str(i) for i in range(networks)]
 
@@ -231,8 +230,8 @@ def groups_of_networks(sizes, n: int = 24) -> list[World]:
                 )  # fmt: skip
 
             def naive(values):
-                gap = values[: sizes[0]].mean(0) - values[sizes[0] :].mean(0)
-                return gap.mean(), plain_se(gap)
+                gap = values[:, : sizes[0]].mean(1) - values[:, sizes[0] :].mean(1)
+                return gap.mean(-1), plain_se(gap)
 
             own = sum((0.3 + s**2) / m for m, s in zip(sizes, spreads, strict=True))
             se = np.sqrt((0.7 + own) / n)

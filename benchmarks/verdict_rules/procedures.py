@@ -1,8 +1,8 @@
 """Rules on what a whole procedure finds: errors of random samples, bootstrapped over photographs.
 
-Reports run the procedure on one resample after the other (`intervals.bootstrap`); here all resamples
-of a world are one array, (R, M, N), and share the places of their samples: what stands in these
-places each resample has drawn for itself.
+Reports run the procedure on one resample after the other (`intervals.bootstrap`); here all
+resamples of a world are one array, (R, M, N), and share the places of their samples: what stands
+in these places each resample has drawn for itself.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
-from verdict_rules.profiles import MEANS, profiles
-from verdict_rules.worlds import AT, effect_of, of_draws
 
 from iaside.score import loglog_slope, random_orders, spectral_importance, split_differences
 from iaside.verdicts import convergence
 from iaside.verdicts.rules import CONTRADICTED, SUPPORTED, find
+from verdict_rules.profiles import MEANS, profiles
+from verdict_rules.worlds import AT, effect_of, of_draws
 
 N_DRAWS = 10  # samples of each size; reports take 200
 N_RESAMPLES = 100  # of the photographs; reports take 400
@@ -70,7 +70,7 @@ def errors_over_a_bound(n: int = 70, sizes=(12, 24)):
     errors, which is 1; a part for each size."""
     def reached(psi, rng):
         r, n_bands, _ = psi.shape
-        errors = convergence.value_errors(psi.reshape(-1, n), sizes, 4 * N_DRAWS, rng)
+        errors = convergence.value_errors(psi.reshape(-1, n), sizes, N_DRAWS, rng)
         errors = errors.reshape(r, n_bands, -1, errors.shape[-1]).swapaxes(0, 1)
         worst = convergence.worst_in_most(errors.reshape(n_bands, -1, errors.shape[-1]))
         return worst.reshape(r, -1) / np.sqrt(psi.var(2, ddof=1).max(1)[:, None] / sizes)

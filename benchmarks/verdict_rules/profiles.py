@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy.optimize import brentq
-from verdict_rules.worlds import AT, effect_of, of_draws
 
 from iaside.score import robustness_score, spectral_importance
 from iaside.verdicts.architecture import (
@@ -19,6 +18,7 @@ from iaside.verdicts.choices import absences_alike
 from iaside.verdicts.importance import sid_linear, trained_nonuniform
 from iaside.verdicts.resolution import m8_suffices
 from iaside.verdicts.rules import CONTRADICTED, SUPPORTED, find
+from verdict_rules.worlds import AT, effect_of, of_draws
 
 MEANS = np.array([3, 2, 1, 0.6, 0.4, 0.3, 0.2, 0.1])
 CLEAR = np.array([3, 1.4, 1.2, 1.0, 0.8, 0.7, 0.6, -0.9])  # its weakest band is told apart
@@ -31,12 +31,12 @@ WORLDS_OF_SCORES = {  # the other network's mean values, and the spread of both
     "weakest bands tied and loud": (TIED, np.full(8, 1.5)),
 }
 UP = np.eye(8)[0]
-FOUR = [0, 2, 5, 7]  # bands, where eight would take too long
+FIVE, FOUR = [0, 1, 3, 6, 7], [0, 2, 5, 7]  # bands, where eight would take too long
 
 
 def profiles(rng, n: int, k: int, shared: float = 0.7, bands: int = 8) -> np.ndarray:
-    """Deviations (k, bands, n) of k networks' values on the same photographs: log-normal, of mean 0 and
-    spread 1; near bands, and to a share of the variance the networks, have them in common."""
+    """Deviations (k, bands, n) of k networks' values on the same photographs: log-normal, of mean
+    0 and spread 1; near bands, and to a share of the variance the networks, have them in common."""
     at = np.arange(bands)
     root = np.linalg.cholesky(0.5 ** np.abs(at[:, None] - at))
     normal = rng.normal(size=(k + 1, bands, n))
@@ -81,12 +81,13 @@ def two_scores(n: int = 24):
     """Signed SRC of one network minus that of another; nothing is decided where it is not given."""
     found = {}
     for name, (other, size) in WORLDS_OF_SCORES.items():
-        equal = along(lead_in_score, CLEAR, other, UP, 0.0)
+        other, size, own, up = other[FIVE], size[FIVE], CLEAR[FIVE], UP[FIVE]
+        equal = along(lead_in_score, own, other, up, 0.0)
         se = spread_of(lead_in_score, equal, other, n, size, 0.7)
-        ahead = along(lead_in_score, CLEAR, other, UP, effect_of(1) * se)
+        ahead = along(lead_in_score, own, other, up, effect_of(1) * se)
 
         def draw(rng, first, second, size=size):
-            noise = size[:, None] * profiles(rng, n, 2)
+            noise = size[:, None] * profiles(rng, n, 2, bands=5)
             return shufflenet_robust(first[:, None] + noise[0], {"": second[:, None] + noise[1]})
 
         found |= {
@@ -116,7 +117,7 @@ def scores_within_a_margin(n: int = 24):
     })  # fmt: skip
 
 
-def several_scores(n: int = 24, k: int = 3):
+def several_scores(n: int = 24, k: int = 2):
     """A score against each of several others, its parts."""
     other, size = OTHER_CLEAR[FOUR], 1.0
     equal = along(lead_in_score, CLEAR[FOUR], other, UP[FOUR], 0.0)
@@ -126,15 +127,16 @@ def several_scores(n: int = 24, k: int = 3):
 
     def draw(rng, first, others):
         noise = size * profiles(rng, n, 1 + k, bands=4)
-        return efficientnet_over_older(
-            first[:, None] + noise[0],
-            {str(i): b[:, None] + e for i, (b, e) in enumerate(zip(others, noise[1:], strict=True))},
-        )
+        older = {
+            str(i): b[:, None] + e for i, (b, e) in enumerate(zip(others, noise[1:], strict=True))
+        }
+        return efficientnet_over_older(first[:, None] + noise[0], older)
 
     return of_draws("efficientnet_over_older", {
         (name, truth): functools.partial(draw, first=first, others=others)
         for name, truth, first, others in (
-            ("one part", AT, equal, [other] + (k - 1) * [far]), ("all parts", AT, equal, k * [other]),
+            ("one part", AT, equal, [other] + (k - 1) * [far]),
+            ("all parts", AT, equal, k * [other]),
             ("all parts", SUPPORTED, ahead, k * [other]),
             ("one part", CONTRADICTED, other, [ahead] + (k - 1) * [far]),
         )
@@ -195,7 +197,8 @@ def linear_sids(k: int = 4, n: int = 24):
 
     def apart(size):
         values = MEANS[:, None] + size * many
-        return np.abs(spectral_importance(values).mean(1) - spectral_importance(values.mean(1))).sum()
+        each, whole = spectral_importance(values), spectral_importance(values.mean(1))
+        return np.abs(each.mean(1) - whole).sum()
 
     at, near, out = (brentq(lambda s, d=d: apart(s) - d, 0, 3) for d in (margin, 0.02, 2 * margin))
 

@@ -7,17 +7,6 @@ from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 
 import numpy as np
-from verdict_rules.networks import SCATTER
-from verdict_rules.worlds import (
-    AT,
-    POPULATIONS,
-    World,
-    lead_of,
-    of_draws,
-    of_means,
-    plain_se,
-    spread_within,
-)
 
 from iaside.shapley import coalitions
 from iaside.tables import Condition, Responses, Worths
@@ -33,6 +22,17 @@ from iaside.verdicts.label_noise import (
 )
 from iaside.verdicts.rules import CONTRADICTED, SUPPORTED, find
 from iaside.zoo import Profile
+from verdict_rules.networks import SCATTER
+from verdict_rules.worlds import (
+    AT,
+    POPULATIONS,
+    World,
+    lead_of,
+    of_draws,
+    of_means,
+    plain_se,
+    spread_within,
+)
 
 K, N = 3, 100  # trainings in a cell, photographs
 # Mean values of six bands, as games of eight take too long.
@@ -40,9 +40,13 @@ TIED = np.array([3, 2, 1, 0.4, 0.1, 0.1])
 CLEAR = np.array([3, 1.4, 1.2, 1, 0.7, -0.9])  # its weakest band is told apart
 NOTHING_HIGH = np.array([3, 2, 1, 0, 0, 0.0])
 OF_BOTH_SIGNS = np.array([3, 2, 1, -0.5, 0.5, -0.6])
+OF_ENTROPY = {"tied": TIED, "clear": CLEAR}
+OF_HIGH_PARTS = OF_ENTROPY | {"nothing high": NOTHING_HIGH, "of both signs": OF_BOTH_SIGNS}
 UPWARDS = np.array([-1, -1, 0, 0, 1, 1.0])  # more and more to the high bands
+EVENER = np.array([-1.2, 0.3, 0.3, 0.3, 0.5, 0])  # more and more alike
+LESS_LOW = CLEAR * np.array([0.5, 1, 1, 1, 1, 1])
 M = len(TIED)
-WEIGHTS = np.array([0.0, 0.5, 1.0])  # levels of label noise
+NOISE = (0.0, 0.5, 1.0)  # levels of wrong labels
 CORRUPTIONS = [Condition(f"c{i}", 1.0) for i in range(15)]
 
 
@@ -86,8 +90,8 @@ def of_trainings(
             return size * (common + own + seeds)
 
         def naive(values):
-            row = w @ values.mean(0)
-            return row.mean(), plain_se(row)
+            rows = w @ values.mean(1)
+            return rows.mean(-1), plain_se(rows)
 
         variance = 0.7 * (w @ x) ** 2 + (w**2 * (0.3 + (scatter * x) ** 2)).sum() / K
         found += of_means(
@@ -190,13 +194,12 @@ def scores_of_twins() -> list[World]:
 
         return draw
 
-    flat = CLEAR * np.array([0.5, 1, 1, 1, 1, 1])
     return of_draws("jafr_less_low_than_pgd", {
         ("tied, of two sizes", AT): world(0.3 * TIED, TIED, 0.05),
         ("clear, of two sizes", AT): world(0.5 * CLEAR, CLEAR, 0.05),
         ("clear, alike", AT): world(CLEAR, CLEAR, 0.1),
-        ("clear", SUPPORTED): world(flat, CLEAR, 0.02), ("clear", CONTRADICTED): world(
-            CLEAR, flat, 0.02),
+        ("clear", SUPPORTED): world(LESS_LOW, CLEAR, 0.02),
+        ("clear", CONTRADICTED): world(CLEAR, LESS_LOW, 0.02),
     })  # fmt: skip
 
 
@@ -225,7 +228,7 @@ def slopes_of_accuracy() -> list[World]:
     return of_trainings("noise_lowers_accuracy", verdict, parts=2, levels=x, weights=weights)
 
 
-def of_levels(rng, means_of: Callable, scatter: float, sizes) -> dict:
+def of_levels(rng, means_of: Callable, scatter: float) -> dict:
     """Networks at three levels of label noise: level -> one of each seed. Their values are of a
     size each; a training moves each band by a share of that size."""
     common = rng.normal(size=(M, N))
@@ -235,48 +238,42 @@ def of_levels(rng, means_of: Callable, scatter: float, sizes) -> dict:
                 rng, size * (means_of(level) + scatter * rng.normal(size=M)), common))
             for seed in range(K)
         ]
-        for level, size in zip(WEIGHTS, sizes, strict=True)
+        for level, size in zip(NOISE, SIZES, strict=True)
     }  # fmt: skip
 
 
-SHRINKING, EQUAL = (1.0, 0.65, 0.3), (1.0, 1.0, 1.0)
+SIZES = (1.0, 0.65, 0.3)  # of a profile, at each level
 
 
-def slopes_of_bands(claim_id: str, verdict: Callable) -> list[World]:
+def slopes_of_bands(
+    claim_id: str, verdict: Callable, profiles: Mapping, tilt: np.ndarray
+) -> list[World]:
     """What a distribution over bands says, against label noise that makes a profile smaller alone,
     whose errors therefore weigh more and more."""
-    def world(means, scatter, sizes, tilt=0.0):
+    def world(means, scatter, by=0.0):
         def draw(rng):
-            return verdict({"a": of_levels(rng, lambda x: means + tilt * x * UPWARDS, scatter,
-                                           sizes)})  # fmt: skip
+            return verdict({"a": of_levels(rng, lambda x: means + by * x * tilt, scatter)})
 
         return draw
 
     found = {
-        (f"{name}, {of_size}, {of_scatter}", AT): world(means, scatter, sizes)
-        for name, means in (
-            ("tied", TIED), ("clear", CLEAR), ("nothing high", NOTHING_HIGH),
-            ("of both signs", OF_BOTH_SIGNS),
-        )
-        for of_size, sizes, of_scatter, scatter in (
-            ("shrinking", SHRINKING, "trainings alike", 0.01),
-            ("shrinking", SHRINKING, "trainings differ", 0.1),
-            ("of one size", EQUAL, "trainings differ", 0.1),
-        )
-    }  # fmt: skip
-    for name, means in (("clear", CLEAR), ("of both signs", OF_BOTH_SIGNS)):
-        for truth, tilt in ((SUPPORTED, 0.5), (CONTRADICTED, -0.5)):
-            base = means if tilt > 0 else means - tilt * UPWARDS
-            found[f"{name}, shrinking", truth] = world(base, 0.05, SHRINKING, tilt)
+        (f"{name}, {of_scatter}", AT): world(means, scatter)
+        for name, means in profiles.items()
+        for of_scatter, scatter in (("trainings alike", 0.01), ("trainings differ", 0.1))
+    }
+    found["clear", SUPPORTED] = world(CLEAR, 0.05, 1.0)
+    found["clear", CONTRADICTED] = world(CLEAR + tilt, 0.05, -1.0)
     return of_draws(claim_id, found)
 
 
 def slopes_of_entropy() -> list[World]:
-    return slopes_of_bands("noise_more_uniform", noise_more_uniform)
+    return slopes_of_bands("noise_more_uniform", noise_more_uniform, OF_ENTROPY, EVENER)
 
 
 def slopes_of_high_parts() -> list[World]:
-    return slopes_of_bands("noise_less_robust_features", noise_less_robust_features)
+    return slopes_of_bands(
+        "noise_less_robust_features", noise_less_robust_features, OF_HIGH_PARTS, UPWARDS
+    )
 
 
 def sizes_of_profiles() -> list[World]:
@@ -299,8 +296,8 @@ def sizes_of_profiles() -> list[World]:
         ("tied, of two sizes", AT): world(0.3 * TIED, TIED, 0.05),
         ("clear, of two sizes", AT): world(0.5 * CLEAR, CLEAR, 0.05),
         ("clear, alike", AT): world(CLEAR, CLEAR, 0.1),
-        ("clear", SUPPORTED): world(CLEAR - 0.3 * UPWARDS[::-1], CLEAR, 0.02),
-        ("clear", CONTRADICTED): world(CLEAR, CLEAR - 0.3 * UPWARDS[::-1], 0.02),
+        ("clear", SUPPORTED): world(LESS_LOW, CLEAR, 0.02),
+        ("clear", CONTRADICTED): world(CLEAR, LESS_LOW, 0.02),
     })  # fmt: skip
 
 
@@ -402,7 +399,7 @@ def controls(n=24, k=5, bands=8) -> list[World]:
     def one(rng, scatter, mean):
         worth = rng.gamma(4, 0.25, n)  # mean 1, standard deviation .5
         values = mean[:, None] + scatter * rng.normal(size=(bands, k))
-        leads = [lead_of(claim, row.mean() / worth.mean(), plain_se(row)) for row in values]
+        leads = lead_of(claim, values.mean(1) / worth.mean(), plain_se(values))
         record = untrained_uniform({"net": values}, {"net": np.tile(worth / bands, (bands, 1))})
         return record, min(leads)
 
