@@ -101,7 +101,7 @@ def test_drawn_again_is_the_worst_and_what_may_be_wrong_too_often(bench):
         return column(bench, verdicts, truth, np.zeros(200))
 
     assert bench.to_draw_again([wrong(2), wrong(0), wrong(90, SUPPORTED), wrong(1)]) == [0]
-    assert bench.to_draw_again([wrong(8), wrong(0), wrong(12)]) == [0, 2]
+    assert bench.to_draw_again([wrong(8), wrong(0), wrong(12), wrong(7)]) == [2, 0]
     assert bench.to_draw_again([wrong(0), wrong(0)]) == [0]
 
 

@@ -140,7 +140,7 @@ RULES: dict[str, Rule] = {
     "gradients of 3 kinds of 3 twins": Rule(
         ("jafr_shifts_spectrum",), trainings.gradients_of_twins
     ),
-    "the share of wins of 3 twins": Rule(("jafr_over_pgd",), trainings.wins_of_twins),
+    "the share of wins of 6 twins": Rule(("jafr_over_pgd",), trainings.wins_of_twins),
     "scores of 3 twins": Rule(
         ("jafr_less_low_than_pgd", "augmentation_low_reliance"), trainings.scores_of_twins
     ),

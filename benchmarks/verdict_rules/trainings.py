@@ -152,7 +152,7 @@ def gradients_of_twins() -> list[World]:
     return of_trainings("jafr_shifts_spectrum", verdict, parts=3)
 
 
-def wins_of_twins() -> list[World]:
+def wins_of_twins(k: int = 6) -> list[World]:
     """The share of 15 corruptions under which the first twin is the more accurate; trainings differ
     in one quality that helps, or not, under all of them."""
     asked = {jafr.ALL: CORRUPTIONS}
@@ -160,7 +160,7 @@ def wins_of_twins() -> list[World]:
     def world(scatter, ahead):
         def draw(rng):
             twins, image = [], rng.normal(size=(2, 15, N))
-            for seed in range(K):
+            for seed in range(k):
                 sides = []
                 for side, by in enumerate((ahead, 0.0)):
                     quality = (scatter * rng.normal() + by) / np.sqrt(N)
