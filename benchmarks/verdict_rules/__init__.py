@@ -53,7 +53,7 @@ RULES: dict[str, Rule] = {
     "4 shares of a worth, within a margin": Rule(
         ("least_squares_efficient",), photographs.shares_within_a_margin, parts=4
     ),
-    "2 relative changes": Rule(("shufflenet_adversarial",), photographs.relative_changes, parts=2),
+    "2 relative changes": Rule(("shufflenet_adversarial",), photographs.relative_changes),
     "2 x 2 readings, 10 photographs": Rule(
         ("fampe_over_attexplore", "fampe_decoupling_helps", "fampe_high_matters"),
         photographs.readings,
@@ -84,7 +84,7 @@ RULES: dict[str, Rule] = {
     "2 errors over a bound": Rule(("error_bound_holds",), procedures.errors_over_a_bound),
     # SIDs, scores and shares
     "a difference of two scores": Rule(("shufflenet_robust",), profiles.two_scores),
-    "2 differences of scores": Rule(("efficientnet_over_older",), profiles.several_scores, parts=2),
+    "2 differences of scores": Rule(("efficientnet_over_older",), profiles.several_scores),
     "a difference of scores within a margin": Rule(
         ("efficientnet_comparable",), profiles.scores_within_a_margin
     ),
@@ -106,9 +106,9 @@ RULES: dict[str, Rule] = {
     "a correlation given a third number": Rule(
         ("robust_features_robust_models",), networks.given_accuracy
     ),
-    "6 correlations within designs": Rule(
+    "4 correlations within designs": Rule(
         ("src_adversarial", "src_adversarial_t2", "src_corruptions"),
-        partial(networks.correlations, "src_adversarial", networks.with_attacks, k=6, n=None,
+        partial(networks.correlations, "src_adversarial", networks.with_attacks, k=4, n=None,
                 designs={"designs alike": 0.0}),
     ),
     "a correlation within a margin": Rule(
