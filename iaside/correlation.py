@@ -18,6 +18,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
+from scipy.special import stdtrit
 
 from iaside.estimate import Estimate
 from iaside.intervals import LEAST, Levels, crossed_mean
@@ -108,9 +109,9 @@ def correlation_at_levels(
     se = (1 - r**2) * math.hypot(factor / math.sqrt(m - 3), over_images)
 
     def limits(level: float) -> Estimate:
-        t = stats.t.ppf((1 + level) / 2, m - 2)
+        t = stdtrit(m - 2, (1 + level) / 2)
         reach = factor * math.atanh(t / math.sqrt(m - 2 + t**2))
-        images = over_images and stats.t.ppf((1 + level) / 2, n_images - 1) * over_images
+        images = over_images and stdtrit(n_images - 1, (1 + level) / 2) * over_images
 
         def limit(sign: int) -> float:
             moved = r + sign * step
@@ -378,6 +379,22 @@ def coefficient(x, y, z=None, method: str = "spearman", groups=None) -> np.ndarr
     return np.where(none, np.nan, _of_rows(x, y, z, method, groups))
 
 
+def ranks(values: ArrayLike) -> np.ndarray:
+    """The ranks of each row (R, n), from 1 on, of equal numbers their mean; NaN in a row with NaN.
+
+    >>> ranks([[3.0, 1.0, 2.0], [1.0, 2.0, 1.0]]).tolist()
+    [[3.0, 1.0, 2.0], [1.5, 3.0, 1.5]]
+    """
+    values = np.asarray(values, dtype=float)
+    order = values.argsort(axis=1)
+    ordered = np.take_along_axis(values, order, axis=1)
+    if not (ordered[:, 1:] > ordered[:, :-1]).all():  # equal ones, or NaN
+        return stats.rankdata(values, axis=1)
+    found = np.empty(values.shape)
+    np.put_along_axis(found, order, np.arange(1.0, 1 + values.shape[1])[None], axis=1)
+    return found
+
+
 def _asked(x, y, method: str, given, groups) -> tuple:
     """The numbers as (n, 1 + R), columns but the first being resamples, and groups as (n,)."""
     x, y = _numbers(x, "x"), _numbers(y, "y")
@@ -430,21 +447,20 @@ def _undefined(x, y, z, g, method: str) -> str:
     if still:
         where = "" if g is None else " within groups"
         return f"{' and '.join(still)} {'is' if len(still) == 1 else 'are'} constant{where}"
-    if np.isnan(coefficient(*rows.values(), *[None] * (z is None), method, within)[0]):
+    if z is not None and np.isnan(coefficient(*rows.values(), method, within)[0]):
         return "given leaves nothing of x or y"  # all else has been asked
     return ""
 
 
 def _of_rows(x, y, z, method: str, groups) -> np.ndarray:
     if method == "kendall":
-        x, y = stats.rankdata(x, axis=1), stats.rankdata(y, axis=1)
+        x, y = ranks(x), ranks(y)
         return np.concatenate([  # a few rows at a time: each takes n * n numbers
             _kendall(*part) for part in zip(*(np.array_split(v, 1 + len(v) // 100) for v in (x, y)),
                                             strict=True)
         ])  # fmt: skip
     if method == "spearman":
-        x, y = stats.rankdata(x, axis=1), stats.rankdata(y, axis=1)
-        z = None if z is None else stats.rankdata(z, axis=1)
+        x, y, z = ranks(x), ranks(y), None if z is None else ranks(z)
     if groups is not None:
         x, y, z = (None if v is None else _within(v, groups) for v in (x, y, z))
     xy = _pearson(x, y)
@@ -494,8 +510,8 @@ def _permutation_p(x, y, z, method: str, g: np.ndarray | None, estimate: float) 
     exact = n <= EXACT and g is None
     shuffled = orders(n, None if g is None else tuple(g.tolist()))
     if method == "spearman":
-        method, x, y = "pearson", stats.rankdata(x), stats.rankdata(y)
-        z = None if z is None else stats.rankdata(z)
+        method, x, y = "pearson", ranks(x[None])[0], ranks(y[None])[0]
+        z = None if z is None else ranks(z[None])[0]
     if g is not None:
         x, y, z = (None if v is None else _within(v[None], g[None])[0] for v in (x, y, z))
     if method == "kendall":

@@ -169,6 +169,17 @@ def test_wins_are_counted_per_corruption_and_draws_by_half():
     assert share_of_wins(couples, [[FOG], [CLEAN]]).value == 0.75
 
 
+@pytest.mark.parametrize("trainings, decided", [(3, False), (5, False), (6, True)])
+def test_trainings_that_win_everything_are_as_many_answers_as_there_are(trainings, decided):
+    """Of five fair coins all agree in 1 of 16 cases, of six in 1 of 32."""
+    couples = [
+        (profile("a", {CLEAN: 1, FOG: 1, NOISE: 1, PGD: 1}, seed=k),
+         profile("b", {CLEAN: 0, FOG: 0, NOISE: 0, PGD: 0}, seed=k)) for k in range(trainings)
+    ]  # fmt: skip
+    found = share_of_wins(couples, [[FOG], [NOISE], [PGD], [CLEAN]])
+    assert found.value == 1 and (found.low > 0.5) == decided
+
+
 def test_scores_and_biases_of_twins_differ_by_what_was_planted():
     low = seeds(lambda k: profile("a", {CLEAN: 1}, (3, 0, 0), bias=7, seed=k))
     flat = seeds(lambda k: profile("b", {CLEAN: 1}, (1, 1, 0), seed=k))

@@ -146,6 +146,30 @@ def test_the_mean_sid_is_not_that_of_the_mean_where_photographs_differ():
     assert row["value"] == pytest.approx(0.8, abs=0.03)
 
 
+def test_a_distance_that_rare_photographs_make_is_seldom_put_inside_the_margin():
+    """Log-normal values whose distance is the margin exactly: 11 % *supported* by the limits of a
+    distance alone, of 200 samples (with three standard errors of room)."""
+    rng = np.random.default_rng(0)
+    mean = np.array([[3.0], [1.0], [0.3], [0.1]])
+    bands = np.exp(0.8 * rng.normal(size=(4, 100_000)))
+
+    def values(noise, size):
+        return mean + size * (noise - np.exp(0.32))
+
+    def distance(size):
+        x = values(bands, size)
+        return np.abs(v.spectral_importance(x).mean(1) - v.spectral_importance(x.mean(1))).sum()
+
+    low, high = 0.0, 3.0
+    for _ in range(40):
+        low, high = (low, m) if distance(m := (low + high) / 2) > 0.1 else (m, high)
+    inside = [
+        v.sid_linear({"a": values(np.exp(0.8 * rng.normal(size=(4, 24))), low)})["verdict"]
+        for _ in range(200)
+    ]
+    assert inside.count("supported") / 200 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)
+
+
 def test_scores_of_single_bands_are_exact():
     row = v.src_range(8)
     assert (row["verdict"], row["n"], row["unit"]) == ("contradicted", 8, "bands")

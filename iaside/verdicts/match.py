@@ -148,8 +148,8 @@ def over_corruptions(guess: ArrayLike, measured: ArrayLike) -> np.ndarray:
     [1.0, 1.0]
     """
     guess, measured = _losses(guess, measured)
-    pairs = zip(np.moveaxis(guess, 1, 0), np.moveaxis(measured, 1, 0), strict=True)
-    return np.stack([coefficient(a.T, b.T) for a, b in pairs])
+    n, c, _ = guess.shape  # a row for each corruption and resample, all at once
+    return coefficient(*(v.reshape(n, -1).T for v in (guess, measured))).reshape(c, -1)
 
 
 def order_at_levels(

@@ -11,6 +11,7 @@ An entry of `requires:` is one of
   enough for one over designs;
 * `groups: section.setting`, the networks in `models` that this list names and those it does not:
   two groups of families, each with the rules' minimum;
+* `wins: [...]`, the same with six of each, for a share that a sign test of trainings decides;
 * `trainings: [{adversary: pgd}, {adversary: none}]`, cells of trainings that differ in these
   factors only, with the rules' minimum of seeds that all of them have; `recommended` stands for
   the lambdas under `jafr.recommended`, `-recommended` for those below 0, and `<` and `>` compare;
@@ -29,6 +30,8 @@ from iaside.intervals import LEAST
 from iaside.verdicts import rules
 from iaside.zoo import FACTORS, networks
 
+OF_SIGNS = 6  # trainings: five that all win are 1 in 16, which a sign test does not reject
+
 
 def unmet(claim: rules.Claim, study: Mapping) -> list[str]:
     """What a study lacks for a claim, by the rules' own minima, a line for each; none: nothing.
@@ -41,7 +44,7 @@ def unmet(claim: rules.Claim, study: Mapping) -> list[str]:
     ['bands.n_images is 3, below 5 (photographs)']
     """
     kinds = {"independent": _independent, "groups": _groups, "trainings": _trainings,
-             "levels": _levels}  # fmt: skip
+             "wins": partial(_trainings, least=OF_SIGNS), "levels": _levels}  # fmt: skip
     found = []
     for what, wanted in claim.requires.items():
         try:
@@ -132,7 +135,9 @@ def _alike(trained: Iterable[dict], apart: Iterable[str]) -> list[list[dict]]:
     return list(found.values())
 
 
-def _trainings(cells: list[Mapping], study: Mapping) -> list[str]:
+def _trainings(
+    cells: list[Mapping], study: Mapping, least: int = LEAST["trainings"]
+) -> list[str]:
     """How many seeds all cells have, of the trainings alike but for them that come closest."""
     apart = {name for cell in cells for name in cell}
     lambdas = study.get("jafr", {}).get("recommended", [])
@@ -140,7 +145,7 @@ def _trainings(cells: list[Mapping], study: Mapping) -> list[str]:
     for trained in _trained(study, apart):
         of = [_alike([s for s in trained if _is(s, cell, lambdas)], ()) for cell in cells]
         seeds = max([seeds, *(_shared_seeds(each) for each in product(*of))])
-    return _few_seeds(seeds, "; ".join(map(_words, cells)))
+    return _few_seeds(seeds, "; ".join(map(_words, cells)), least)
 
 
 def _levels(wanted: Mapping[str, int], study: Mapping) -> list[str]:
@@ -160,8 +165,7 @@ def _shared_seeds(cells: Iterable[list[Mapping]]) -> int:
     return len(set.intersection(*({s["seed"] for s in some} for some in cells)))
 
 
-def _few_seeds(seeds: int, cells: str) -> list[str]:
-    least = LEAST["trainings"]
+def _few_seeds(seeds: int, cells: str, least: int = LEAST["trainings"]) -> list[str]:
     if seeds >= least:
         return []
     return [f"{seeds} seeds that were trained with all of {cells}, below {least}"]
