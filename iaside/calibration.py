@@ -17,7 +17,14 @@ from iaside.estimator import pairs_per_image, resampled_table
 from iaside.explain import SCORES
 from iaside.intervals import accuracy_interval, interval, paired_interval
 from iaside.rounding import total_worth
-from iaside.score import no_score, no_sid, robustness_score, spectral_importance
+from iaside.score import (
+    no_score,
+    no_sid,
+    robustness_score,
+    score_estimate,
+    sid_estimate,
+    spectral_importance,
+)
 from iaside.tables import check_same_pictures
 
 # What is found in a sample of images: their indices and the sample's own seed -> an estimate of Q
@@ -103,8 +110,8 @@ def find_values(psi: ArrayLike, n_resamples: int = 2000) -> Find:
         found = interval(
             values, lambda mean: values_and_shares(mean, told), n_resamples=n_resamples, seed=seed
         )
-        kind = np.repeat(["psi", "sid", "share"], len(values))
-        return _without(found, (kind == "sid") & bool(no_sid(values)))
+        sid = sid_estimate(values, n_resamples=n_resamples, seed=seed)
+        return _with(found, np.repeat([False, True, False], len(values)), sid)
 
     return find
 
@@ -207,7 +214,20 @@ def told_scores(psi: np.ndarray, beta: float, n_resamples: int, seed: int) -> Es
     'none, none, none'
     """
     found = interval(psi, lambda mean: scores(mean, beta), n_resamples=n_resamples, seed=seed)
-    return _without(found, np.array([no_score(psi, beta, kind) != "" for kind in SCORES]))
+    for row, kind in enumerate(SCORES):
+        told = score_estimate(psi, beta, kind, n_resamples=n_resamples, seed=seed)
+        found = _with(found, np.arange(len(SCORES)) == row, told)
+    return found
+
+
+def _with(found: Estimate, rows: np.ndarray, told: Estimate | None) -> Estimate:
+    """An estimate of Q numbers with what a user is told of some of them, (Q,) bool."""
+    if told is None:
+        return _without(found, rows)
+    numbers = [np.array(field) for field in found]
+    for field, part in zip(numbers, told, strict=True):
+        field[rows] = part
+    return Estimate(*numbers, found.n, found.unit)
 
 
 def _without(found: Estimate, rows: np.ndarray) -> Estimate:

@@ -1,0 +1,121 @@
+"""Limits of a number that is told only where the sample shows something.
+
+What is told because chance made it look clear is not where chance usually puts it, and limits that
+know nothing of the choice miss the truth: of the scores that `iaside.score` tells of 24 photographs,
+plain 95 % limits held it in 98 % of the samples where most show their weakest band, in 82 % where
+one in four does, and in 12 to 54 % where the two weakest are equal. A stricter choice makes that
+worse. Among the samples that show it, mean values follow a normal law cut off at the choice, and
+limits of that law are exact however rarely a number is told (Lee, Sun, Sun and Taylor 2016, The
+Annals of Statistics 44, Theorem 5.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import log_ndtr, ndtri, stdtrit
+
+from iaside.estimate import Estimate
+
+# Standard errors from the estimate, close to it and far away, at which a number is put to the test.
+TRIED = np.sinh(np.linspace(-8, 8, 801))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a sample shows: rows @ means >= least, for rows (K, M) and least (K,)."""
+
+    rows: np.ndarray
+    least: np.ndarray
+
+    def __and__(self, other: Shown) -> Shown:
+        return Shown(np.vstack([self.rows, other.rows]), np.append(self.least, other.least))
+
+
+def clearly_above_0(psi: ArrayLike, row: ArrayLike, errors: float) -> Shown:
+    """That row @ means is so many standard errors above 0; psi (M, N), row (M,).
+
+    >>> clearly_above_0([[1.0, 3.0]], [1.0], 2.0).least
+    array([2.])
+    """
+    row = np.asarray(row, dtype=float)
+    each = row @ np.asarray(psi, dtype=float)
+    return Shown(row[None], np.array([errors * each.std(ddof=1) / len(each) ** 0.5]))
+
+
+def allowing_for(
+    found: Estimate, psi: ArrayLike, parts: ArrayLike, whole: ArrayLike, shown: Shown,
+    ends: tuple[float, float], level: float = 0.95,
+) -> Estimate:
+    """Move the limits of ratios of mean values out to where they hold among such samples.
+
+    Shapes: psi (M, N), the values; found (Q,) or (), the ratios (parts @ means) / (whole @ means),
+    for parts (Q, M) and whole (M,), with limits that do not know of the choice; shown: the choice,
+    with least values taken as known; ends: between which all ratios lie. A ratio x is inside where
+    (parts - x whole) @ means, which is 0 in truth, is neither in the upper nor in the lower tail of
+    its normal law, cut off where the sample would not have shown it, all that is independent of it
+    held fast. Normal tails reach as far as Student's with N - 1 degrees of freedom.
+    Source: Lee et al. 2016, Theorem 5.2; for ratios as Fieller 1954.
+
+    >>> psi = np.random.default_rng(0).normal(size=(2, 50)) + [[2.0], [0.4]]
+    >>> ratio = Estimate(0.2, 0.05, 0.1, 0.3, 50, "photographs")
+    >>> told = clearly_above_0(psi, [0.0, 1.0], 2.0)
+    >>> print(allowing_for(ratio, psi, [[0.0, 1.0]], [1.0, 0.0], told, (-1.0, 1.0)))
+    0.20 [-0.07, 0.35], n = 50 photographs
+    """
+    psi = np.asarray(psi, dtype=float)
+    value, se, low, high = (np.atleast_1d(np.array(field, dtype=float)) for field in found)
+    parts = np.broadcast_to(np.asarray(parts, dtype=float), (len(value), len(psi)))
+    moves = (se > 0) & parts.any(1) & (len(shown.least) > 0)  # a ratio that is known, or 0 whatever the means are, stays
+    if moves.any():
+        tried = np.clip(value[moves, None] + se[moves, None] * TRIED, *ends)
+        below, above = _inside(psi, parts[moves], np.asarray(whole), shown, tried, level)
+        low[moves] = np.minimum(low[moves], below)
+        high[moves] = np.maximum(high[moves], above)
+    shape = np.shape(found.value)
+    return replace(found, low=low.reshape(shape)[()], high=high.reshape(shape)[()])
+
+
+def _inside(psi, parts, whole, shown, tried, level) -> tuple[np.ndarray, np.ndarray]:
+    """The first and the last of the ratios tried (Q, T) that are not refused, each (Q,)."""
+    n, tail = psi.shape[1], (1 - level) / 2
+    mean = psi.mean(1)
+    covariance = np.cov(psi) / n * (stdtrit(n - 1, tail) / ndtri(tail)) ** 2
+    contrast = parts.T[:, :, None] - tried * whole[:, None, None]  # (M, Q, T)
+    at = np.einsum("m,mqt->qt", mean, contrast)
+    spread = np.einsum("mk,kqt->mqt", covariance, contrast)
+    sd = np.sqrt((contrast * spread).sum(0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = np.einsum("km,mqt->kqt", shown.rows, spread) / sd**2
+        # Where along the contrast a condition would just hold, with the rest held fast.
+        edge = at + (shown.least - shown.rows @ mean)[:, None, None] / slope
+        lowest = np.where(slope > 0, edge, -np.inf).max(0)
+        highest = np.where(slope < 0, edge, np.inf).min(0)
+        share = np.exp(_log_between(lowest / sd, at / sd) - _log_between(lowest / sd, highest / sd))
+    refused = ((share < tail) | (share > 1 - tail)) & (sd > 0)
+    return _crossing(tried, share, refused, 1 - tail), _crossing(
+        tried[:, ::-1], share[:, ::-1], refused[:, ::-1], tail
+    )
+
+
+def _crossing(tried, share, refused, at) -> np.ndarray:
+    """The first of the ratios (Q, T) that is not refused, straight between it and the last one
+    that is: where the share is `at`."""
+    found = []
+    for x, p, out in zip(tried, share, refused, strict=True):
+        k = int((~out).argmax())
+        if k and np.isfinite(p[k - 1 : k + 1]).all() and p[k] != p[k - 1]:
+            part = np.clip((at - p[k - 1]) / (p[k] - p[k - 1]), 0, 1)
+            found.append(x[k - 1] + part * (x[k] - x[k - 1]))
+        else:
+            found.append(x[k])
+    return np.array(found)
+
+
+def _log_between(low, high) -> np.ndarray:
+    """The logarithm of the normal probability between two numbers, also far out in a tail."""
+    low, high = (np.where(low > 0, -high, low), np.where(low > 0, -low, high))
+    small, large = log_ndtr(low), log_ndtr(high)
+    return large + np.log1p(-np.exp(np.minimum(small - large, 0)))
