@@ -60,6 +60,7 @@ from iaside.intervals import (
     draws,
     mean_interval,
     nonuniformity,
+    of_resamples,
     resampled_scores,
 )
 from iaside.score import no_score, robustness_score, spectral_importance
@@ -71,7 +72,6 @@ from iaside.verdicts.correlation import beta_075_best, src_adversarial, src_mce
 from iaside.verdicts.data_size import more_data_more_robust
 from iaside.verdicts.importance import low_frequencies_not_enough, untrained_uniform
 from iaside.verdicts.match import profile_predicts_loss
-from iaside.verdicts.resamples import of_resamples
 from iaside.verdicts.rules import (
     CONTRADICTED,
     RISK,

@@ -269,6 +269,17 @@ def sid_estimate(
     return found.within(*ends)
 
 
+def noise_distance(sid: Estimate) -> float:
+    """How far in L1 the noise of a sample puts a SID, (M,), from its own truth on average.
+
+    sqrt(2/pi) times the sum of the standard errors: the mean size of normal errors.
+
+    >>> round(noise_distance(Estimate.unsure([0.5, 0.5], 24, "photographs", se=[0.1, 0.1])), 3)
+    0.16
+    """
+    return float(np.sqrt(2 / np.pi) * np.sum(sid.se))
+
+
 def check_bias(bias: str) -> None:
     """Refuse what no estimate of a score knows. Errors: ValueError.
 

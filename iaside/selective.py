@@ -1,12 +1,12 @@
 """Limits of a number that is told only where the sample shows something.
 
 What is told because chance made it look clear is not where chance usually puts it, and limits that
-know nothing of the choice miss the truth: of the scores that `iaside.score` tells of 24 photographs,
-plain 95 % limits held it in 98 % of the samples where most show their weakest band, in 82 % where
-one in four does, and in 12 to 54 % where the two weakest are equal. A stricter choice makes that
-worse. Among the samples that show it, mean values follow a normal law cut off at the choice, and
-limits of that law are exact however rarely a number is told (Lee, Sun, Sun and Taylor 2016, The
-Annals of Statistics 44, Theorem 5.2).
+know nothing of the choice miss the truth: of the scores that `iaside.score` tells of 24
+photographs, plain 95 % limits held it in 98 % of samples in worlds where most show their weakest
+band, in 82 % where one in four does, and in 12 to 54 % where the two weakest are equal. A stricter
+choice makes that worse. Among the samples that show it, mean values follow a normal law cut off at
+the choice, and limits of that law are exact however rarely a number is told (Lee, Sun, Sun and
+Taylor 2016, The Annals of Statistics 44, Theorem 5.2).
 """
 
 from __future__ import annotations
@@ -46,8 +46,13 @@ def clearly_above_0(psi: ArrayLike, row: ArrayLike, errors: float) -> Shown:
 
 
 def allowing_for(
-    found: Estimate, psi: ArrayLike, parts: ArrayLike, whole: ArrayLike, shown: Shown,
-    ends: tuple[float, float], level: float = 0.95,
+    found: Estimate,
+    psi: ArrayLike,
+    parts: ArrayLike,
+    whole: ArrayLike,
+    shown: Shown,
+    ends: tuple[float, float],
+    level: float = 0.95,
 ) -> Estimate:
     """Move the limits of ratios of mean values out to where they hold among such samples.
 
@@ -68,7 +73,8 @@ def allowing_for(
     psi = np.asarray(psi, dtype=float)
     value, se, low, high = (np.atleast_1d(np.array(field, dtype=float)) for field in found)
     parts = np.broadcast_to(np.asarray(parts, dtype=float), (len(value), len(psi)))
-    moves = (se > 0) & parts.any(1) & (len(shown.least) > 0)  # a ratio that is known, or 0 whatever the means are, stays
+    # A ratio that is known, or 0 whatever the means are, stays.
+    moves = (se > 0) & parts.any(1) & (len(shown.least) > 0)
     if moves.any():
         tried = np.clip(value[moves, None] + se[moves, None] * TRIED, *ends)
         below, above = _inside(psi, parts[moves], np.asarray(whole), shown, tried, level)
