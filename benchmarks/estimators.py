@@ -618,24 +618,25 @@ def in_a_world(name, how, source, tied, n, repeats):
 
 
 def told(psi, truth):
-    """What a user is told of samples (R, M, n): one line for each kind."""
+    """What a user is told of samples (R, M, n), one line for each kind: of bands the worst held."""
     lines = []
     for kind, goal in (("signed", truth[0]), ("tight", abs(truth[0])), ("sid", truth[1:])):
         of = sid_estimate if kind == "sid" else partial(score_estimate, kind=kind)
         why = no_sid if kind == "sid" else partial(no_score, kind=kind)
-        given = np.flatnonzero([why(each) == "" for each in psi])
+        given = [each for each in psi if why(each) == ""]
         line = {"told": kind, "given": round(len(given) / len(psi), 4)}
-        pairs = [[of(psi[k], bias=bias, n_resamples=500) for bias in ("corrected", "none")]
-                 for k in given[:COVERED]]  # fmt: skip
-        if len(pairs) >= 20:
-            ends = [[[np.ravel(e.low), np.ravel(e.high)] for e in pair] for pair in pairs]
-            low, high = np.moveaxis(np.array(ends), 2, 0)  # (samples, 2, numbers)
-            width, held = high - low, (low <= goal + 1e-9) & (goal - 1e-9 <= high)
-            moves = width.min((0, 1)) > 1e-9  # not the share of a band that is always the weakest
-            worst = held.mean(0)[:, moves].min(1)  # of limits, and of plain ones
-            wider = np.median(np.ptp(width, 1) / width[:, 1], 0)[moves].max() + 1
-            found = zip(("coverage", "plain_coverage", "width/plain"), (*worst, wider))
-            line |= {"of": len(pairs)} | {name: round(float(x), 4) for name, x in found}
+        if len(given) >= 20:
+            line["of"] = min(COVERED, len(given))
+            widths = []
+            for bias, name in (("corrected", "coverage"), ("none", "plain_coverage")):
+                found = [of(each, bias=bias, n_resamples=500) for each in given[:COVERED]]
+                low, high = (np.stack([np.ravel(getattr(e, end)) for e in found])
+                             for end in ("low", "high"))  # fmt: skip
+                moves = (high - low).min(0) > 1e-9  # not the share of a band that is the weakest
+                held = ((low <= goal + 1e-9) & (goal - 1e-9 <= high)).mean(0)
+                line[name] = round(float(held[moves].min()), 4)
+                widths.append(np.median(high - low, 0)[moves])
+            line["width/plain"] = round(float((widths[0] / widths[1]).max()), 2)
         lines.append(line)
     return lines
 

@@ -7,6 +7,7 @@ gets the estimates and limits that a user gets from such images.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,10 +19,10 @@ from iaside.explain import SCORES
 from iaside.intervals import accuracy_interval, interval, paired_interval
 from iaside.rounding import total_worth
 from iaside.score import (
-    no_score,
-    no_sid,
     robustness_score,
+    score_difference,
     score_estimate,
+    sid_difference,
     sid_estimate,
     spectral_importance,
 )
@@ -172,12 +173,15 @@ def find_differences(
 
     def find(index: np.ndarray, seed: int) -> Estimate:
         pair = first[:, index], second[:, index]
-        found = paired_interval(
-            *pair, lambda mean: values_and_scores(mean, beta), n_resamples=n_resamples, seed=seed
-        )
-        none = [np.zeros(len(first), bool), np.full(len(first), any(map(no_sid, pair)))]
-        none += [np.array([any(no_score(v, beta, kind) for v in pair) for kind in SCORES])]
-        return _without(found, np.concatenate(none))
+        how = {"n_resamples": n_resamples, "seed": seed}
+        found = paired_interval(*pair, lambda mean: values_and_scores(mean, beta), **how)
+        n_bands = len(first)
+        rows = np.repeat(np.arange(2 + len(SCORES)), [n_bands, n_bands, *[1] * len(SCORES)])
+        asked = [sid_difference]
+        asked += [partial(score_difference, beta=beta, kind=kind) for kind in SCORES]
+        for row, of in enumerate(asked, start=1):
+            found = _with(found, rows == row, of(*pair, **how))
+        return found
 
     return find
 

@@ -21,12 +21,13 @@ from iaside.rounding import total_worth
 from iaside.score import (
     SCORES,
     check_bias,
-    mean_score,
     no_score,
     no_sid,
     normalisation_noise,
     robustness_score,
+    score_difference,
     score_estimate,
+    sid_difference,
     sid_estimate,
     spectral_importance,
 )
@@ -89,12 +90,6 @@ class Explanation:
             self.score = self.src()
         if self.normalise == "minmax" and self.sid is not None and self.values.shape[1] > 1:
             normalisation_noise(self.values)
-
-    def _sid(self, mean: np.ndarray) -> np.ndarray:
-        return spectral_importance(mean, self.normalise)
-
-    def _score(self, mean: np.ndarray) -> np.ndarray:
-        return mean_score(self.beta, self.score_kind, self.normalise)(mean)
 
     def src(
         self, kind: str | None = None, beta: float | np.ndarray | None = None
@@ -402,7 +397,8 @@ def compare(first: Explanation, second: Explanation) -> Comparison:
 
     Returns the differences of mean values (M,), SID (M,) and score, first minus second; each
     resample draws the same images for both, so what the images have in common cancels. There is no
-    difference (None) of what one of the two explanations does not give.
+    difference (None) of what one of the two explanations does not give, and limits allow for the
+    choice where both do (``score_estimate``).
     Errors: ValueError when the value, the absence, the photographs, labels or score settings of
     the two differ. Other crops of the same photographs are the same (``check_same_pictures``).
 
@@ -435,13 +431,11 @@ def compare(first: Explanation, second: Explanation) -> Comparison:
         )
     check_same_pictures(first.worths.provenance, second.worths.provenance)
 
-    def difference(statistic: Callable, *given: Estimate | None) -> Estimate | None:
-        if None in given:
-            return None
-        return paired_interval(first.values, second.values, statistic, first.level)
-
+    pair, level = (first.values, second.values), first.level
     return Comparison(
-        difference(lambda mean: mean),
-        difference(first._sid, first.sid, second.sid),
-        difference(first._score, first.score, second.score),
+        paired_interval(*pair, lambda mean: mean, level),
+        sid_difference(*pair, first.bias, level, first.normalise),
+        score_difference(
+            *pair, first.beta, first.score_kind, first.bias, level, first.normalise
+        ),
     )

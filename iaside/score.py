@@ -17,9 +17,17 @@ from scipy import stats
 
 from iaside.clean import may_be_zero
 from iaside.estimate import Estimate
-from iaside.intervals import check_level, evaluate, finite, interval, least, per_image
+from iaside.intervals import (
+    check_level,
+    evaluate,
+    finite,
+    interval,
+    least,
+    paired_interval,
+    per_image,
+)
 from iaside.rounding import ROUNDING, total_worth
-from iaside.selective import Shown, allowing_for, clearly_above_0
+from iaside.selective import Shown, Told, allowing_for, allowing_in_difference, clearly_above_0
 
 SCORES = {  # kind -> how robustness_score is asked for it
     "paper": {"signed": False, "norm": "paper"},
@@ -234,12 +242,7 @@ def score_estimate(
     found = interval(psi, mean_score(beta, kind, normalise), level, n_resamples, seed)
     ends = _ends(normalise, *score_range(len(psi), beta, kind))
     if bias == "corrected" and normalise != "softmax":
-        weights, shown = _weights(psi, normalise), _shown(psi, normalise)
-        part = _tilt(len(weights), beta, SCORES[kind]["norm"]) @ weights
-        if kind != "signed":
-            part = part * np.sign(part @ np.mean(psi, axis=1))
-            shown &= clearly_above_0(psi, part, CLEAR)
-        found = allowing_for(found, psi, part, weights.sum(0), shown, ends, level)
+        found = allowing_for(found, _told_score(psi, beta, kind, normalise), ends, level)
     return found.within(*ends)
 
 
@@ -264,9 +267,54 @@ def sid_estimate(
     shares = partial(spectral_importance, normalise=normalise)
     found, ends = interval(psi, shares, level, n_resamples, seed), _ends(normalise, 0.0, 1.0)
     if bias == "corrected" and normalise != "softmax":
-        weights, shown = _weights(psi, normalise), _shown(psi, normalise)
-        found = allowing_for(found, psi, weights, weights.sum(0), shown, ends, level)
+        found = allowing_for(found, _told_sid(psi, normalise), ends, level)
     return found.within(*ends)
+
+
+def score_difference(
+    first: ArrayLike, second: ArrayLike, beta: float = 0.75, kind: str = "paper",
+    bias: str = "corrected", level: float = 0.95, normalise: str = "minmax",
+    n_resamples: int = 2000, seed: int = 0,
+) -> Estimate | None:
+    """Estimate the score of one model minus that of another on the same images, values (M, N) each.
+
+    None where one of the two has none; limits allow for the choice. The rest as in
+    `score_estimate`.
+
+    >>> psi = np.random.default_rng(0).normal(size=(3, 50)) + [[3.0], [1.0], [0.0]]
+    >>> print(score_difference(psi, psi[::-1], kind="signed"))
+    1.44 [1.32, 1.57], n = 50 photographs
+    """
+    check_bias(bias)
+    if bias == "corrected" and any(no_score(v, beta, kind, normalise) for v in (first, second)):
+        return None
+    score = mean_score(beta, kind, normalise)
+    found = paired_interval(first, second, score, level, n_resamples, seed)
+    if bias == "none" or normalise == "softmax":
+        return found
+    told = (_told_score(v, beta, kind, normalise) for v in (first, second))
+    return allowing_in_difference(found, *told, level)
+
+
+def sid_difference(
+    first: ArrayLike, second: ArrayLike, bias: str = "corrected", level: float = 0.95,
+    normalise: str = "minmax", n_resamples: int = 2000, seed: int = 0,
+) -> Estimate | None:
+    """Estimate the SID (M,) of one model minus that of another, as `score_difference` does.
+
+    >>> psi = np.random.default_rng(0).normal(size=(3, 50)) + [[3.0], [1.0], [0.0]]
+    >>> print(sid_difference(psi, psi[[1, 0, 2]]).limits(".1f"))
+    0.5 [0.4, 0.6], -0.5 [-0.6, -0.4], 0.0 [0.0, 0.0]
+    """
+    check_bias(bias)
+    if bias == "corrected" and any(no_sid(v, normalise) for v in (first, second)):
+        return None
+    shares = partial(spectral_importance, normalise=normalise)
+    found = paired_interval(first, second, shares, level, n_resamples, seed)
+    if bias == "none" or normalise == "softmax":
+        return found
+    told = (_told_sid(v, normalise) for v in (first, second))
+    return allowing_in_difference(found, *told, level)
 
 
 def noise_distance(sid: Estimate) -> float:
@@ -487,6 +535,21 @@ def _shown(psi, normalise):
     order = [other - second for other in others]
     gap = clearly_above_0(psi, second - weakest, CLEAR)
     return Shown(np.array([*gap.rows, *order]), np.append(gap.least, np.zeros(len(order))))
+
+
+def _told_sid(psi, normalise):
+    psi = per_image(psi)
+    weights = _weights(psi, normalise)
+    return Told(psi, weights, weights.sum(0), _shown(psi, normalise))
+
+
+def _told_score(psi, beta, kind, normalise):
+    sid = _told_sid(psi, normalise)
+    part, shown = _tilt(len(sid.parts), beta, SCORES[kind]["norm"]) @ sid.parts, sid.shown
+    if kind != "signed":
+        part = part * np.sign(part @ sid.psi.mean(1))
+        shown &= clearly_above_0(sid.psi, part, CLEAR)
+    return Told(sid.psi, part, sid.whole, shown)
 
 
 def _ends(normalise, lowest, highest):

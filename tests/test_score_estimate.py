@@ -93,7 +93,8 @@ def test_a_value_that_is_cut_off_at_0_must_be_told_from_it():
     assert all(ia.sid_estimate(psi[k], normalise="positive") is None for k in at[:5])
     assert ia.score_estimate(psi[at[0]], normalise="positive") is None
     plain = ia.score_estimate(psi[at[0]], normalise="positive", bias="none")
-    assert plain.value == ia.robustness_score(ia.spectral_importance(psi[at[0]].mean(1), "positive"))
+    shares = ia.spectral_importance(psi[at[0]].mean(1), "positive")
+    assert plain.value == ia.robustness_score(shares)
     # For good reason: the share that is cut off is biased by more than half of its spread.
     share = ia.spectral_importance(psi.mean(2).T, "positive")[7]
     assert share.mean() > share.std() / 2

@@ -78,7 +78,7 @@ def test_resamples_that_all_lie_on_one_side_still_hold_the_estimate():
 
 def test_rows_that_are_no_resamples_are_refused():
     both = of_resamples(np.stack([rows(3.0, 0.5), rows(1.0, 0.5)], axis=1), 9)(0.95)
-    assert both[1] == of_resamples(rows(1.0, 0.5), 9)(0.95)
+    assert [*both[1]] == pytest.approx([*of_resamples(rows(1.0, 0.5), 9)(0.95)])
     for wrong in (np.zeros(40), np.zeros((40, 2)), 3.0):
         with pytest.raises(ValueError, match="at least 40 resamples"):
             of_resamples(wrong, 9)
