@@ -19,6 +19,7 @@ from scipy.special import bdtr, ndtr, ndtri, stdtrit
 from iaside.clean import may_be_zero, wilson
 from iaside.content import by_content
 from iaside.estimate import Estimate
+from iaside.outside import outside
 from iaside.rounding import total_worth
 
 Levels = Callable[[float], Estimate]  # a level, such as .95 -> the estimate with these limits
@@ -39,7 +40,7 @@ def standard_errors(psi: ArrayLike) -> np.ndarray:
     """
     psi = per_image(psi, least=1)
     if psi.shape[1] == 1:
-        warnings.warn("one image has no standard error", RuntimeWarning, stacklevel=2)
+        warnings.warn("one image has no standard error", RuntimeWarning, stacklevel=outside())
         return np.full(len(psi), np.nan)
     return psi.std(1, ddof=1) / np.sqrt(psi.shape[1])
 
@@ -153,7 +154,7 @@ def nonuniformity(psi: ArrayLike, level: float = 0.95) -> Estimate:
     if may_be_zero(gain, level):
         warnings.warn(
             f"v(all) - v(none) = {whole:.3g} may be 0: no share of it can be told", RuntimeWarning,
-            stacklevel=2,
+            stacklevel=outside(),
         )  # fmt: skip
     apart = psi - psi.mean(0)
     share = apart.mean(1) / whole
@@ -586,7 +587,7 @@ def of_resamples(rows: ArrayLike, n: int, unit: str = "photographs") -> Levels:
 def _too_few(n, unit):
     warnings.warn(
         f"an interval needs at least {least(unit)} {unit}, got {n}: its limits are NaN",
-        RuntimeWarning, stacklevel=4,
+        RuntimeWarning, stacklevel=outside(),
     )  # fmt: skip
 
 

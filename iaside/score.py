@@ -26,6 +26,7 @@ from iaside.intervals import (
     paired_interval,
     per_image,
 )
+from iaside.outside import outside
 from iaside.rounding import ROUNDING, total_worth
 from iaside.selective import Shown, Told, allowing_for, allowing_in_difference, clearly_above_0
 
@@ -89,7 +90,7 @@ def spectral_importance(
     if empty.any():
         warnings.warn(
             f"normalise={normalise!r} finds no difference between the bands to divide by; "
-            f"their shares are set to 1/{len(psi)}", RuntimeWarning, stacklevel=2,
+            f"their shares are set to 1/{len(psi)}", RuntimeWarning, stacklevel=outside(),
         )
     weight = np.where(empty, 1.0, weight)
     return weight / weight.sum(0)
@@ -171,7 +172,7 @@ def normalisation_noise(psi: ArrayLike) -> float:
         warnings.warn(
             f"the min-max SID divides by {size:.3g}, only {ratio:.1f} standard errors from 0 "
             f"(n = {n}): it is dominated by noise; use more images or the raw values",
-            RuntimeWarning, stacklevel=2,
+            RuntimeWarning, stacklevel=outside(),
         )
     return ratio
 
