@@ -220,8 +220,11 @@ def score_estimate(
 
     A score that passes narrowly is told, too, with limits that allow for the choice by the sample
     at hand (`iaside.selective`): the less clear the sample, the farther they reach, to the ends of
-    the scale where it shows next to nothing. Bands that are in truth one error apart look clear in
-    one sample of six, and then too far apart: the score itself is too close to 0 there.
+    the scale where it shows next to nothing. Of 24 photographs they hold the score in 93 to 99 % of
+    the samples in which it is told, be that most of them or one in fifty (plain limits: down to 13
+    %), but in 73 % where seven of eight skewed bands are equally weak and one sample in 150 gets a
+    score. The value is a chosen one: bands that are in truth one error apart look clear in one
+    sample of six, and then too far apart, and the score is too close to 0 there.
 
     "share" and "softmax" cut nothing off; of "share" only a sign that is not known is not dropped,
     of "softmax", no ratio of means, not even that is judged: take kind="signed".
