@@ -292,8 +292,8 @@ def test_bootstrap_holds_the_noise_of_the_procedure_itself():
 def test_percentiles_always_hold_the_estimate():
     rows = np.tile(np.linspace(0, 100, 2001)[:, None], 3)
     result = of_resamples(np.vstack([[-7, 50, 200], rows]), n=10**6, unit="trainings")(0.95)
-    assert result.low == pytest.approx([-7, 2.5, 2.5])
-    assert result.high == pytest.approx([97.5, 97.5, 200])
+    assert result.low == pytest.approx([-7, 2.5, 2.5], abs=1e-3)
+    assert result.high == pytest.approx([97.5, 97.5, 200], abs=1e-3)
     assert (result.n, result.unit) == (10**6, "trainings")
 
 
