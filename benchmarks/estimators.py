@@ -40,7 +40,9 @@ Then what a threshold of `score.CLEAR` does, for every kind: a score is given in
 samples only, and the rest of the line is of these. The last of these lines says which thresholds
 do both: give a score in at most a tenth of the samples where the two weakest bands are tied (or the
 signed score is 0, where the sign is dropped), and keep the bias within a quarter of the spread in
-all worlds where most samples get a score.
+all worlds where most samples get a score. Last what a user is told (`score_estimate`,
+`sid_estimate`): in which share of the samples, and how often its limits, and plain ones, hold the
+truth in these, in up to 250 of them.
 """
 
 import argparse
@@ -71,7 +73,16 @@ from iaside.estimator import (
 from iaside.explain import Explanation
 from iaside.intervals import draws, interval
 from iaside.sampling import sampled_worths
-from iaside.score import CLEAR, robustness_score, spectral_importance, weakest_gap
+from iaside.score import (
+    CLEAR,
+    no_score,
+    no_sid,
+    robustness_score,
+    score_estimate,
+    sid_estimate,
+    spectral_importance,
+    weakest_gap,
+)
 from iaside.shapley import coalitions, shapley_values
 from iaside.tables import Worths
 
@@ -603,6 +614,30 @@ def in_a_world(name, how, source, tied, n, repeats):
             if kind == "tight":
                 paper = {k: round(line[k] * shrunk, 4) for k in ("bias", "spread") if k in line}
                 lines.append(line | paper | {"kind": "paper"})
+    return lines + [head | line for line in told(psi, truth)]
+
+
+def told(psi, truth):
+    """What a user is told of samples (R, M, n), one line for each kind: of bands the worst held."""
+    lines = []
+    for kind, goal in (("signed", truth[0]), ("tight", abs(truth[0])), ("sid", truth[1:])):
+        of = sid_estimate if kind == "sid" else partial(score_estimate, kind=kind)
+        why = no_sid if kind == "sid" else partial(no_score, kind=kind)
+        given = [each for each in psi if why(each) == ""]
+        line = {"told": kind, "given": round(len(given) / len(psi), 4)}
+        if len(given) >= 20:
+            line["of"] = min(COVERED, len(given))
+            widths = []
+            for bias, name in (("corrected", "coverage"), ("none", "plain_coverage")):
+                found = [of(each, bias=bias, n_resamples=500) for each in given[:COVERED]]
+                low, high = (np.stack([np.ravel(getattr(e, end)) for e in found])
+                             for end in ("low", "high"))  # fmt: skip
+                moves = (high - low).min(0) > 1e-9  # not the share of a band that is the weakest
+                held = ((low <= goal + 1e-9) & (goal - 1e-9 <= high)).mean(0)
+                line[name] = round(float(held[moves].min()), 4)
+                widths.append(np.median(high - low, 0)[moves])
+            line["width/plain"] = round(float((widths[0] / widths[1]).max()), 2)
+        lines.append(line)
     return lines
 
 
@@ -634,6 +669,9 @@ def scores(pool, populations, repeats, n=24):
             print(json.dumps(line), flush=True)
             lines.append(line)
     print(json.dumps({"score_thresholds": thresholds(lines), "chosen": CLEAR}))
+    held = {kind: [r["coverage"] for r in lines if r.get("told") == kind and "coverage" in r]
+            for kind in ("signed", "tight", "sid")}  # fmt: skip
+    print(json.dumps({"coverage_where_told": {k: [min(v), max(v)] for k, v in held.items() if v}}))
 
 
 def main() -> None:

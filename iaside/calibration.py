@@ -7,6 +7,7 @@ gets the estimates and limits that a user gets from such images.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,7 +18,14 @@ from iaside.estimator import pairs_per_image, resampled_table
 from iaside.explain import SCORES
 from iaside.intervals import accuracy_interval, interval, paired_interval
 from iaside.rounding import total_worth
-from iaside.score import no_score, no_sid, robustness_score, spectral_importance
+from iaside.score import (
+    robustness_score,
+    score_difference,
+    score_estimate,
+    sid_difference,
+    sid_estimate,
+    spectral_importance,
+)
 from iaside.tables import check_same_pictures
 
 # What is found in a sample of images: their indices and the sample's own seed -> an estimate of Q
@@ -103,8 +111,8 @@ def find_values(psi: ArrayLike, n_resamples: int = 2000) -> Find:
         found = interval(
             values, lambda mean: values_and_shares(mean, told), n_resamples=n_resamples, seed=seed
         )
-        kind = np.repeat(["psi", "sid", "share"], len(values))
-        return _without(found, (kind == "sid") & bool(no_sid(values)))
+        sid = sid_estimate(values, n_resamples=n_resamples, seed=seed)
+        return _with(found, np.repeat([False, True, False], len(values)), sid)
 
     return find
 
@@ -165,12 +173,15 @@ def find_differences(
 
     def find(index: np.ndarray, seed: int) -> Estimate:
         pair = first[:, index], second[:, index]
-        found = paired_interval(
-            *pair, lambda mean: values_and_scores(mean, beta), n_resamples=n_resamples, seed=seed
-        )
-        none = [np.zeros(len(first), bool), np.full(len(first), any(map(no_sid, pair)))]
-        none += [np.array([any(no_score(v, beta, kind) for v in pair) for kind in SCORES])]
-        return _without(found, np.concatenate(none))
+        how = {"n_resamples": n_resamples, "seed": seed}
+        found = paired_interval(*pair, lambda mean: values_and_scores(mean, beta), **how)
+        n_bands = len(first)
+        rows = np.repeat(np.arange(2 + len(SCORES)), [n_bands, n_bands, *[1] * len(SCORES)])
+        asked = [sid_difference]
+        asked += [partial(score_difference, beta=beta, kind=kind) for kind in SCORES]
+        for row, of in enumerate(asked, start=1):
+            found = _with(found, rows == row, of(*pair, **how))
+        return found
 
     return find
 
@@ -207,7 +218,20 @@ def told_scores(psi: np.ndarray, beta: float, n_resamples: int, seed: int) -> Es
     'none, none, none'
     """
     found = interval(psi, lambda mean: scores(mean, beta), n_resamples=n_resamples, seed=seed)
-    return _without(found, np.array([no_score(psi, beta, kind) != "" for kind in SCORES]))
+    for row, kind in enumerate(SCORES):
+        told = score_estimate(psi, beta, kind, n_resamples=n_resamples, seed=seed)
+        found = _with(found, np.arange(len(SCORES)) == row, told)
+    return found
+
+
+def _with(found: Estimate, rows: np.ndarray, told: Estimate | None) -> Estimate:
+    """An estimate of Q numbers with what a user is told of some of them, (Q,) bool."""
+    if told is None:
+        return _without(found, rows)
+    numbers = [np.array(field) for field in found]
+    for field, part in zip(numbers, told, strict=True):
+        field[rows] = part
+    return Estimate(*numbers, found.n, found.unit)
 
 
 def _without(found: Estimate, rows: np.ndarray) -> Estimate:

@@ -25,7 +25,10 @@ from iaside.score import (
     no_sid,
     normalisation_noise,
     robustness_score,
-    score_range,
+    score_difference,
+    score_estimate,
+    sid_difference,
+    sid_estimate,
     spectral_importance,
 )
 from iaside.shapley import shapley_values
@@ -47,9 +50,10 @@ class Explanation:
     values (M, N): Shapley value of every band for every image, in the unit of the worths; of
     sampled worths unbiased estimates, whose noise is part of every interval.
     psi, sid, score: ``Estimate`` (value, se, low, high) of the mean values (M,), of the
-    spectral importance distribution (M,) and of the spectral robustness score. The min-max SID and
-    its score are None where the sample does not show which band is the weakest, or the score's
-    sign where it is dropped (``score_estimate``); bias="none" gives them all the same.
+    spectral importance distribution (M,) and of the spectral robustness score. A SID and its score
+    are None where the sample does not show what they cut off (the weakest band, for "positive" the
+    values below 0), or the score's sign where it is dropped, and where they pass narrowly limits
+    allow for that (``score_estimate``); bias="none" gives them all the same.
     labels: (N,) class indices, needed by ``per_class`` only. score_kind: "paper" as printed
     in the seeds, "tight" with the reachable maximum 1, "signed" also with the sign kept.
 
@@ -82,26 +86,10 @@ class Explanation:
         self.psi = interval(self.values, lambda mean: mean, self.level)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # too few images: said for psi
-            self.sid = self._sid_of(self.values)
+            self.sid = sid_estimate(self.values, self.bias, self.level, self.normalise)
             self.score = self.src()
         if self.normalise == "minmax" and self.sid is not None and self.values.shape[1] > 1:
             normalisation_noise(self.values)
-
-    def _sid(self, mean: np.ndarray) -> np.ndarray:
-        return spectral_importance(mean, self.normalise)
-
-    def _score(self, mean: np.ndarray) -> np.ndarray:
-        return robustness_score(self._sid(mean), self.beta, **SCORES[self.score_kind])
-
-    def _sid_of(self, values: np.ndarray) -> Estimate | None:
-        if self._corrected and no_sid(values):
-            return None
-        return self._within(interval(values, self._sid, self.level), 0, 1)
-
-    @property
-    def _corrected(self) -> bool:
-        """Whether there is a bias to avoid: of the SIDs, min-max alone subtracts a minimum."""
-        return self.normalise == "minmax" and self.bias == "corrected"
 
     def src(
         self, kind: str | None = None, beta: float | np.ndarray | None = None
@@ -111,26 +99,16 @@ class Explanation:
         None where the score is not given; NaN at those betas of several where it is not.
         """
         kind = kind or self.score_kind
-        beta = np.asarray(self.beta if beta is None else beta, dtype=float)
-        withheld = np.array([
-            self._corrected and no_score(self.values, b, kind) != "" for b in beta.ravel()
-        ])  # fmt: skip
-        if withheld.all():
+        betas = np.asarray(self.beta if beta is None else beta, dtype=float)
+        found = [
+            score_estimate(self.values, b, kind, self.bias, self.level, self.normalise)
+            for b in betas.ravel()
+        ]
+        if not any(found):
             return None
-
-        def score(mean: np.ndarray) -> np.ndarray:
-            sid = self._sid(mean)
-            scores = np.stack([robustness_score(sid, b, **SCORES[kind]) for b in beta.ravel()])
-            scores[withheld] = np.nan
-            return scores.reshape(*beta.shape, -1)
-
-        ends = np.array([score_range(len(self.values), b, kind) for b in beta.ravel()])
-        lowest, highest = ends.T.reshape(2, *beta.shape)
-        return self._within(interval(self.values, score, self.level), lowest, highest)
-
-    def _within(self, quantity: Estimate, lowest, highest) -> Estimate:
-        """Cut limits where shares cannot lead; signed shares can lead anywhere."""
-        return quantity if self.normalise == "share" else quantity.within(lowest, highest)
+        none = Estimate.unsure(np.nan, self.psi.n, self.psi.unit)
+        numbers = np.array([[*(one or none)] for one in found]).T.reshape(4, *betas.shape)
+        return Estimate(*(part[()] for part in numbers), self.psi.n, self.psi.unit)
 
     @property
     def gain(self) -> np.ndarray:
@@ -156,7 +134,7 @@ class Explanation:
     def per_class(self) -> dict[int, Estimate | None]:
         """The SID of every class that has at least 5 images, with intervals over its images.
 
-        None for a class whose images do not show which band is the weakest.
+        None for a class whose images do not show what is cut off (``sid_estimate``).
         Errors: ValueError when the explanation has no labels.
         """
         if self.labels is None:
@@ -164,7 +142,7 @@ class Explanation:
         labels = np.asarray(self.labels)
         classes, counts = np.unique(labels, return_counts=True)
         return {
-            int(c): self._sid_of(self.values[:, labels == c])
+            int(c): sid_estimate(self.values[:, labels == c], self.bias, self.level, self.normalise)
             for c in classes[counts >= MIN_IMAGES_PER_CLASS]
         }
 
@@ -219,7 +197,7 @@ class Explanation:
             low, high = (f"{limit:.3f}" for limit in (self.score.low, self.score.high))
             lines.append(f"{what} {self.score.value:.3f}  [{low}, {high}]")
         else:
-            why = no_score(self.values, self.beta, self.score_kind)
+            why = no_score(self.values, self.beta, self.score_kind, self.normalise)
             whose = "score" if self.sid is not None else "SID and score"
             lines.append(f"{what}: {whose} not given: {why}")
         return "\n".join(lines)
@@ -239,8 +217,8 @@ class Explanation:
             value = "psi" if self.sid is None else "sid"
         if value == "sid" and self.sid is None:
             raise ValueError(
-                f"the SID is not given: {no_sid(self.values)}; draw value='psi', or explain with "
-                "bias='none'"
+                f"the SID is not given: {no_sid(self.values, self.normalise)}; draw value='psi', "
+                "or explain with bias='none'"
             )
         return plots.importance(self.to_frame().assign(model=""), value, ax=ax)
 
@@ -419,7 +397,8 @@ def compare(first: Explanation, second: Explanation) -> Comparison:
 
     Returns the differences of mean values (M,), SID (M,) and score, first minus second; each
     resample draws the same images for both, so what the images have in common cancels. There is no
-    difference (None) of what one of the two explanations does not give.
+    difference (None) of what one of the two explanations does not give, and limits allow for the
+    choice where both do (``score_estimate``).
     Errors: ValueError when the value, the absence, the photographs, labels or score settings of
     the two differ. Other crops of the same photographs are the same (``check_same_pictures``).
 
@@ -452,13 +431,11 @@ def compare(first: Explanation, second: Explanation) -> Comparison:
         )
     check_same_pictures(first.worths.provenance, second.worths.provenance)
 
-    def difference(statistic: Callable, *given: Estimate | None) -> Estimate | None:
-        if None in given:
-            return None
-        return paired_interval(first.values, second.values, statistic, first.level)
-
+    pair, level = (first.values, second.values), first.level
     return Comparison(
-        difference(lambda mean: mean),
-        difference(first._sid, first.sid, second.sid),
-        difference(first._score, first.score, second.score),
+        paired_interval(*pair, lambda mean: mean, level),
+        sid_difference(*pair, first.bias, level, first.normalise),
+        score_difference(
+            *pair, first.beta, first.score_kind, first.bias, level, first.normalise
+        ),
     )

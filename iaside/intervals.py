@@ -10,13 +10,16 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import bdtrc, gammaln, ndtr, ndtri, stdtrit, xlogy
 
 from iaside.clean import may_be_zero, wilson
+from iaside.content import by_content
 from iaside.estimate import Estimate
+from iaside.outside import outside
 from iaside.rounding import total_worth
 
 Levels = Callable[[float], Estimate]  # a level, such as .95 -> the estimate with these limits
@@ -38,7 +41,7 @@ def standard_errors(psi: ArrayLike) -> np.ndarray:
     """
     psi = per_image(psi, least=1)
     if psi.shape[1] == 1:
-        warnings.warn("one image has no standard error", RuntimeWarning, stacklevel=2)
+        warnings.warn("one image has no standard error", RuntimeWarning, stacklevel=outside())
         return np.full(len(psi), np.nan)
     return psi.std(1, ddof=1) / np.sqrt(psi.shape[1])
 
@@ -167,7 +170,7 @@ def nonuniformity(psi: ArrayLike, level: float = 0.95) -> Estimate:
     if may_be_zero(gain, level):
         warnings.warn(
             f"v(all) - v(none) = {whole:.3g} may be 0: no share of it can be told", RuntimeWarning,
-            stacklevel=2,
+            stacklevel=outside(),
         )  # fmt: skip
     apart = psi - psi.mean(0)
     share = apart.mean(1) / whole
@@ -307,34 +310,73 @@ def lead_interval(
     >>> lead_interval(psi + 1, [psi, psi + 2], lambda mean: mean).low.round(6)
     array([-0., -0.])
     """
-    stacked, lead = _stacked(psi, others, statistic)
+    stacked, lead = lead_of(psi, others, statistic)
     return interval(stacked, lead, level, n_resamples, seed)
+
+
+def lead_of(
+    psi: ArrayLike, others: Sequence[ArrayLike], statistic: Callable
+) -> tuple[np.ndarray, Callable]:
+    """Return the values of all models in one array, and the lead of the first in a statistic on it.
+
+    What `interval` and `at_levels` take. Raises ValueError if the shapes differ.
+
+    >>> stacked, lead = lead_of([[3.0, 5.0]], [[[1.0, 1.0]], [[2.0, 2.0]]], lambda mean: mean[0])
+    >>> stacked.shape, float(lead(stacked.mean(1)))
+    ((3, 2), 2.5)
+    """
+    psi, others = per_image(psi, 1), [per_image(other, 1) for other in others]
+    for other in others:
+        if other.shape != psi.shape:
+            raise ValueError(
+                f"a paired comparison needs the same bands and images for both models, "
+                f"got {psi.shape} and {other.shape}"
+            )
+    n_bands = len(psi)
+
+    def lead(mean):
+        own, *theirs = (
+            np.asarray(statistic(mean[k : k + n_bands])) for k in range(0, len(mean), n_bands)
+        )
+        return own - sum(theirs) / len(theirs)
+
+    return np.concatenate([psi, *others]), lead
+
+
+@by_content
+class Best(NamedTuple):
+    """The best of some variants on the same images: which they are, their mean, and how far it is
+    above the mean of all."""
+
+    rows: list[int]
+    score: Estimate
+    above: Estimate
 
 
 def best_interval(
     rows: ArrayLike, level: float = 0.95, n_resamples: int = 20_000, seed: int = 0
-) -> tuple[int, Estimate, Estimate]:
+) -> Best:
     """Return which of K variants is the best on the same images, and how good it is.
 
-    `rows` is (K, N), one column per image. Returns the row of the largest mean, the interval of
-    that mean, and that of how far it is above the mean of all rows, in pairs. What was the best of
-    K in these images looks better than it is: the intervals are widened so that all K hold at once
-    (Bonferroni), hence that of whichever is the best. The rest as in `interval`.
+    `rows` is (K, N), one column per image; several are the best where they are equal. What was the
+    best of K in these images looks better than it is: the limits of its mean, and of how far that
+    is above the mean of all rows, in pairs, are widened so that all K hold at once (Bonferroni),
+    hence those of whichever is the best. The rest as in `interval`.
 
     >>> rows = np.random.default_rng(0).normal(size=(3, 40)) + [[0.0], [2.0], [0.0]]
-    >>> best, score, above = best_interval(rows)
-    >>> best, bool(above.low > 0)
-    (1, True)
+    >>> best = best_interval(rows)
+    >>> best.rows, bool(best.above.low > 0)
+    ([1], True)
     """
     rows = per_image(rows, least=1)
-    best = int(rows.mean(1).argmax())
-    pair = np.stack([rows[best], rows.mean(0)])
+    means = rows.mean(1)
+    pair = np.stack([rows[means.argmax()], rows.mean(0)])
     every = 1 - (1 - level) / len(rows)
     score, above = (
         interval(pair, statistic, every, n_resamples, seed)
         for statistic in (lambda mean: mean[0], lambda mean: mean[0] - mean[1])
     )
-    return best, score, above
+    return Best(np.flatnonzero(means == means.max()).tolist(), score, above)
 
 
 def paired_distance(
@@ -379,7 +421,7 @@ def distance_at_levels(
     >>> bool(limits(0.9999).low < limits(0.95).low)
     True
     """
-    both, difference = _stacked(psi_a, [psi_b], statistic)
+    both, difference = lead_of(psi_a, [psi_b], statistic)
     n = both.shape[1]
     if n_resamples < 100:
         raise ValueError(f"n_resamples must be at least 100, got {n_resamples!r}")
@@ -554,47 +596,49 @@ def bootstrap(
     )
 
 
-def percentile_interval(
-    rows: ArrayLike, n: int, level: float = 0.95, unit: str = "photographs"
-) -> Estimate:
-    """Return row 0 of what `bootstrap` found with the percentiles of the other rows as limits.
+def of_resamples(rows: ArrayLike, n: int, unit: str = "photographs") -> Levels:
+    """Return what a procedure found on n images, with percentiles of its resamples, by the level.
 
-    n, unit: of what the rows are resamples. Where the noise of the procedure puts row 0 outside of
-    them, they are widened to hold it.
+    rows: (1 + R, ...), as `bootstrap` gives them: first on the images as they are. Percentiles are
+    those of `interval`: at a level widened for small n, and where a tail holds fewer than 20
+    resamples moved out from the last that does. Below 15 images limits reach at least as far as
+    Student's. They always hold the estimate: the noise of a procedure may put it anywhere. With
+    fewer images than the unit needs they are NaN.
+    Errors: ValueError for fewer than 40 resamples.
+    Source: methods 9.2.
 
-    >>> percentile_interval([5.0, *range(101)], n=9).high
-    np.float64(97.5)
+    >>> rows = np.r_[0.0, np.random.default_rng(0).normal(size=2000)]
+    >>> of_resamples(rows, n=500)(0.95).limits(".0f"), of_resamples(rows, n=4)(0.95).limits(".0f")
+    ('0 [-2, 2]', '0 (no interval)')
     """
     rows = np.asarray(rows, dtype=float)
-    low, high = np.quantile(rows[1:], [_tail_of(level), 1 - _tail_of(level)], axis=0)
-    low, high = np.minimum(low, rows[0]), np.maximum(high, rows[0])
-    return Estimate(rows[0], rows[1:].std(0, ddof=1), low, high, n, unit)
-
-
-def _stacked(psi, others, statistic):
-    """The values of all models in one array, and the lead of the first in the statistic on it."""
-    psi, others = per_image(psi, 1), [per_image(other, 1) for other in others]
-    for other in others:
-        if other.shape != psi.shape:
-            raise ValueError(
-                f"a paired comparison needs the same bands and images for both models, "
-                f"got {psi.shape} and {other.shape}"
-            )
-    n_bands = len(psi)
-
-    def lead(mean):
-        own, *theirs = (
-            np.asarray(statistic(mean[k : k + n_bands])) for k in range(0, len(mean), n_bands)
+    if rows.ndim == 0 or len(rows) < 1 + 2 * RESOLVED:
+        raise ValueError(
+            f"rows must be the estimate and at least {2 * RESOLVED} resamples of it, (1 + R, ...); "
+            f"got {rows.shape}"
         )
-        return own - sum(theirs) / len(theirs)
+    if n < least(unit):
+        return lambda level: Estimate.unsure(rows[0], n, unit)
+    shape = rows.shape[1:]
+    value, moved = rows[0].ravel(), np.sort((rows[1:] - rows[0]).reshape(len(rows) - 1, -1).T)
+    se = moved.std(1, ddof=1)
 
-    return np.concatenate([psi, *others]), lead
+    def limits(level: float) -> Estimate:
+        tail = _tail_of(level)
+        low, high = (end[:, 0] for end in _quantiles(moved, _widened(tail, n), ndtri))
+        if n < STUDENT:
+            reach = -stdtrit(n - 1, tail) * se
+            low, high = np.minimum(low, -reach), np.maximum(high, reach)
+        fields = value, se, value + np.minimum(low, 0), value + np.maximum(high, 0)
+        return Estimate(*(field.reshape(shape)[()] for field in fields), n, unit)
+
+    return limits
 
 
 def _too_few(n, unit):
     warnings.warn(
         f"an interval needs at least {least(unit)} {unit}, got {n}: its limits are NaN",
-        RuntimeWarning, stacklevel=4,
+        RuntimeWarning, stacklevel=outside(),
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from iaside.content import by_content
 from iaside.correlation import coefficient
 from iaside.estimate import Estimate
 from iaside.intervals import Levels, crossed_mean, interval, mean_interval, resampled_scores
-from iaside.score import entropy, no_sid, robustness_score, spectral_importance
+from iaside.score import entropy, mean_score, no_sid, spectral_importance
 from iaside.shapley import shapley_values
 from iaside.zoo import FACTORS, SHARED, Profile
 
@@ -172,16 +172,7 @@ def game(profile: Profile) -> np.ndarray:
 
 def signed_src(beta: float = 0.75) -> Score:
     """The signed SRC of final networks, above 0 for low bands (`score.robustness_score`)."""
-    return Score(game, partial(signed, beta=beta))
-
-
-def signed(mean: ArrayLike, beta: float = 0.75) -> np.ndarray:
-    """The signed SRC of mean values (M, ...): 1 where all importance lies in the lowest band.
-
-    >>> signed([2.0, 0.0, 0.0])
-    np.float64(1.0)
-    """
-    return robustness_score(spectral_importance(mean), beta, signed=True, norm="tight")
+    return Score(game, mean_score(beta, "signed"))
 
 
 def high_part(mean: ArrayLike) -> np.ndarray:

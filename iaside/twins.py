@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,9 @@ from scipy import stats
 
 from iaside.estimate import Estimate
 from iaside.intervals import interval, resampled_scores
-from iaside.score import centroid, spectral_importance
+from iaside.score import centroid, mean_score, score_range, spectral_importance
 from iaside.tables import CLEAN, CORRUPTIONS, Condition, Responses
-from iaside.trends import game, over_seeds, seed_rows, signed
+from iaside.trends import game, over_seeds, seed_rows
 from iaside.zoo import FACTORS, Profile, select
 
 # -- which networks --------------------------------------------------------------------------------
@@ -160,9 +159,8 @@ def clean_accuracy(networks: Sequence[Profile], level: float = 0.95) -> Estimate
 def signed_score(networks: Sequence[Profile], beta: float = 0.75, level: float = 0.95) -> Estimate:
     """The mean signed SRC of final networks."""
     values = [game(p) for p in networks]
-    corners = signed(np.eye(len(values[0])), beta)
-    found = _over_trainings(networks, values, partial(signed, beta=beta), level)
-    return found.within(corners.min(), corners.max())
+    found = _over_trainings(networks, values, mean_score(beta, "signed"), level)
+    return found.within(*score_range(len(values[0]), beta, "signed"))
 
 
 def importances(networks: Sequence[Profile], level: float = 0.95) -> list[Estimate]:
@@ -252,8 +250,10 @@ def score_difference(couples: Couples, beta: float = 0.75, level: float = 0.95) 
     """
     both = [np.concatenate([game(first), game(second)]) for first, second in couples]
 
+    score = mean_score(beta, "signed")
+
     def lead(mean: np.ndarray) -> np.ndarray:
-        return np.subtract(*(signed(own, beta) for own in np.split(mean, 2)))
+        return np.subtract(*map(score, np.split(mean, 2)))
 
     return _over_trainings([first for first, _ in couples], both, lead, level)
 

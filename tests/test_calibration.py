@@ -17,8 +17,8 @@ from iaside.calibration import (
     values_and_shares,
 )
 from iaside.estimate import Estimate
-from iaside.intervals import interval, mean_interval
-from iaside.score import robustness_score, spectral_importance
+from iaside.intervals import mean_interval
+from iaside.score import score_estimate, sid_estimate, spectral_importance
 from iaside.shapley import coalitions, shapley_values
 
 
@@ -97,14 +97,11 @@ def test_what_is_found_is_what_a_user_is_told():
     assert np.isnan(find_scores(psi, 0.5, 200)(index, 5).value).all()
     psi[7] -= 3
     values = find_values(psi, 200)(index, 5)
-    sid = interval(psi[:, :24], spectral_importance, n_resamples=200, seed=5)
+    sid = sid_estimate(psi[:, :24], n_resamples=200, seed=5)
     np.testing.assert_allclose([*values[8:16]], [*sid], atol=1e-12)
     np.testing.assert_allclose(values.value[16:].sum(), 1)
     score = find_scores(psi, 0.5, 200)(index, 5)
-    alone = interval(
-        psi[:, :24], lambda mean: robustness_score(spectral_importance(mean), 0.5, signed=True,
-                                                   norm="tight"), n_resamples=200, seed=5,
-    )  # fmt: skip
+    alone = score_estimate(psi[:, :24], 0.5, "signed", n_resamples=200, seed=5)
     np.testing.assert_allclose([*score[2]], [*alone])
     other = psi + 1
     pair = find_differences(psi, other, n_resamples=200)(index, 5)

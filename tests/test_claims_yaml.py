@@ -345,3 +345,12 @@ def test_needs_names_every_kind_of_requirement_in_its_description():
     kinds = {k for c in CLAIMS for k in c.requires if "." not in k and k != "models"}
     assert kinds == {"independent", "groups", "trainings", "levels"}
     assert all(f"`{kind}:" in needs.__doc__ for kind in kinds)
+
+
+def test_a_study_that_attacks_no_profile_lacks_an_attack():
+    study = STUDIES["default"]
+    without = study | {"profiles": study["profiles"] | {"attack_eps": []}}
+    claims = [c for c in CLAIMS if "profiles.n_attack" in c.requires]
+    assert claims
+    for claim in claims:
+        assert "profiles.attack_eps is 0, below 1" in unmet(claim, without), claim.id

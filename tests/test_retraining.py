@@ -17,9 +17,10 @@ from iaside import training
 from iaside.models import load_model
 from iaside.penalties import input_gradient
 from iaside.profiles import bias_of, gradient_spectra
+from iaside.score import mean_score
 from iaside.spectral import band_masks
 from iaside.tables import CLEAN, TABLES, Condition, Responses
-from iaside.trends import families, learning, second_stage, signed
+from iaside.trends import families, learning, second_stage
 from iaside.twins import Treatments
 from iaside.verdicts import data_size, dynamics, jafr
 from iaside.worths import coalition_worths
@@ -86,7 +87,7 @@ def verdicts_of(profiles, seeds):
     plain = [p for p in some.values() if p.settings["plan"] == "clean"]
     courses = {p.name: learning(p) for p in plain}
     chosen, correct = plain[0].answers["chosen"], [p.answers["correct"] for p in plain]
-    stage = second_stage([c.psi for c in courses.values()], correct, chosen, signed)
+    stage = second_stage([c.psi for c in courses.values()], correct, chosen, mean_score())
     study = Treatments(some, SHARED["images"])
     return {
         record["id"]: record["verdict"]

@@ -7,6 +7,8 @@ import pytest
 from populations import skewed_population
 from scipy import stats
 
+import iaside as ia
+from iaside.intervals import bootstrap, interval, paired_interval, standard_errors
 from iaside.rounding import total_worth
 from iaside.score import (
     centroid,
@@ -238,3 +240,23 @@ def test_errors_name_the_value():
         for size in (0, 10):
             errors_of(lambda f=function, k=size: f(psi, [range(10)], [5, k], mean_of),
                       rf"from 1 to 9 of 10 images, got \[5, {size}\]")
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        normalisation_noise,
+        lambda psi: spectral_importance(0 * psi),
+        lambda psi: standard_errors(psi[:, :1]),
+        lambda psi: interval(psi[:, :4], lambda mean: mean),
+        lambda psi: interval(psi, lambda mean: spectral_importance(0 * mean)),
+        lambda psi: paired_interval(psi[:, :4], psi[:, :4], lambda mean: mean),
+        lambda psi: bootstrap(lambda index, rng: 1.0, 4),
+        lambda psi: ia.Explanation(ia.Worths({"v": psi[:4]}, {}), bias="none"),
+        lambda psi: ia.score_estimate(0 * psi, bias="none"),
+    ],
+)
+def test_a_warning_is_about_the_line_that_called(call):
+    psi = np.random.default_rng(0).normal(size=(8, 24))
+    with pytest.warns(RuntimeWarning) as heard:
+        call(psi)
+    assert {w.filename for w in heard} == {__file__}

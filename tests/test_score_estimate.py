@@ -7,7 +7,15 @@ from scipy import stats
 import iaside as ia
 from iaside.estimator import resampled_table
 from iaside.intervals import standard_errors
-from iaside.score import CLEAR, SCORES, no_score, no_sid, score_range, weakest_gap
+from iaside.score import (
+    CLEAR,
+    SCORES,
+    no_score,
+    no_sid,
+    noise_distance,
+    score_range,
+    weakest_gap,
+)
 from iaside.shapley import coalitions
 
 FALLING = np.array([1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, -0.4])  # the weakest 3.7 errors apart
@@ -53,6 +61,63 @@ def test_where_two_bands_are_equally_weak_there_is_no_score(skewed, sd):
     # For good reason: the plain estimate's bias is far beyond a quarter of its spread.
     plain = true_score(psi.mean(2).T, "signed")
     assert abs(plain.mean() - true_score(TIED, "signed")) > plain.std() / 2
+
+
+@pytest.mark.parametrize("kind", ["signed", "tight"])
+def test_where_it_is_told_by_chance_its_limits_still_hold_the_truth(kind):
+    psi = samples(TIED, 1500)
+    told = [each for each in psi if no_score(each, kind=kind) == ""]
+    assert 40 < len(told) < 150
+    truth, held = true_score(TIED, kind), {}
+    for bias in ("corrected", "none"):
+        found = [ia.score_estimate(v, kind=kind, bias=bias, n_resamples=200) for v in told]
+        held[bias] = np.mean([e.low <= truth <= e.high for e in found])
+    assert held["corrected"] > 0.88 and held["none"] < 0.7, held
+
+
+def test_where_it_is_told_by_chance_the_limits_of_shares_still_hold_the_truth():
+    told = [each for each in samples(TIED, 1500) if no_sid(each) == ""]
+    found = [ia.sid_estimate(each, n_resamples=200) for each in told]
+    truth = ia.spectral_importance(TIED)
+    held = np.mean([(e.low <= truth) & (truth <= e.high) for e in found], axis=0)
+    assert (held[:6] > 0.88).all(), held
+    assert all((e.low >= 0).all() and (e.high <= 1).all() for e in found)
+
+
+def test_a_value_that_is_cut_off_at_0_must_be_told_from_it():
+    even = np.r_[1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.3, 0.0]
+    psi = samples(even, 300, sd=0.3)
+    said = [no_sid(each, "positive") for each in psi]
+    assert np.mean(["band 7" in why and "where it is cut off" in why for why in said]) > 0.9
+    at = [k for k, why in enumerate(said) if why]
+    assert all(ia.sid_estimate(psi[k], normalise="positive") is None for k in at[:5])
+    assert ia.score_estimate(psi[at[0]], normalise="positive") is None
+    plain = ia.score_estimate(psi[at[0]], normalise="positive", bias="none")
+    shares = ia.spectral_importance(psi[at[0]].mean(1), "positive")
+    assert plain.value == ia.robustness_score(shares)
+    # For good reason: the share that is cut off is biased by more than half of its spread.
+    share = ia.spectral_importance(psi.mean(2).T, "positive")[7]
+    assert share.mean() > share.std() / 2
+    clear = samples(np.r_[even[:-1], -0.5], 1, sd=0.3)[0]
+    told = ia.sid_estimate(clear, normalise="positive")
+    assert told.value[7] == told.low[7] == told.high[7] == 0
+
+
+@pytest.mark.parametrize("normalise", ["share", "positive"])
+def test_a_sign_that_is_not_known_is_not_dropped_of_other_shares(normalise):
+    level = np.full(8, 1.0)
+    psi = samples(level, 50, sd=0.3)
+    said = [no_score(each, kind="paper", normalise=normalise) for each in psi]
+    assert np.mean(["before the sign is dropped" in why for why in said]) > 0.8
+    assert all(no_score(each, kind="signed", normalise=normalise) == "" for each in psi)
+    assert all(no_score(each, normalise="softmax") == "" for each in psi)
+
+
+def test_the_noise_of_a_sid_is_the_mean_size_of_its_error():
+    psi = samples(FALLING, 400, sd=0.3)
+    distances = np.abs(ia.spectral_importance(psi.mean(2).T).T - ia.spectral_importance(FALLING))
+    said = noise_distance(ia.sid_estimate(psi[0], n_resamples=100))
+    assert said == pytest.approx(distances.sum(1).mean(), rel=0.25)
 
 
 @pytest.mark.parametrize("kind", ["paper", "tight"])
@@ -165,7 +230,8 @@ def test_the_plain_score_is_always_given():
     assert np.allclose(ia.sid_estimate(psi, bias="none").value,
                        ia.spectral_importance(psi.mean(1)))  # fmt: skip
     clear = samples(FALLING, 1)[0]
-    assert ia.score_estimate(clear) == ia.score_estimate(clear, bias="none")
+    told, plain = (ia.score_estimate(clear, bias=bias) for bias in ("corrected", "none"))
+    assert told.value == plain.value and told.low <= plain.low and plain.high <= told.high
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_a_photograph_counts_once_however_many_networks_saw_it():
     values = drawn(1, networks=3)
     values[1, :5] = values[2] = np.nan
     values[:, 9] = np.nan
-    pooled = snr.over_networks(values)
+    pooled = snr.mean_of_networks(values)
     assert pooled[:5] == pytest.approx(values[0, :5])
     assert pooled[5] == pytest.approx(values[:2, 5].mean()) and np.isnan(pooled[9])
     assert over_photographs(pooled)(0.95).n == N - 1

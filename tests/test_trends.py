@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from iaside.score import mean_score
 from iaside.shapley import coalitions
 from iaside.tables import Worths
 from iaside.trends import (
@@ -19,7 +20,6 @@ from iaside.trends import (
     readable,
     second_stage,
     seed_rows,
-    signed,
     worth_of_all,
 )
 from iaside.zoo import Profile, networks
@@ -247,5 +247,5 @@ def test_a_course_of_learning_says_what_was_planted():
 
 
 def test_scores_know_low_from_high():
-    assert signed([3.0, 0, 0, 0]) == pytest.approx(1) and signed([0, 0, 0, 3.0]) < 0
+    assert mean_score()([3.0, 0, 0, 0]) == pytest.approx(1) and mean_score()([0, 0, 0, 3.0]) < 0
     assert high_part([[1.0], [0], [0], [-3.0]]) == pytest.approx(0.75)

@@ -7,9 +7,9 @@ import pytest
 from populations import MEANS, skewed_population
 from scipy import stats
 
+from iaside.intervals import of_resamples
 from iaside.score import loglog_slope, random_orders, spectral_importance
 from iaside.verdicts import convergence as v
-from iaside.verdicts.resamples import of_resamples
 
 
 def rows(mean, spread=0.05, n=400, seed=0):
@@ -77,7 +77,9 @@ def test_resamples_that_all_lie_on_one_side_still_hold_the_estimate():
 
 
 def test_rows_that_are_no_resamples_are_refused():
-    for wrong in (np.zeros(40), np.zeros((401, 2))):
+    both = of_resamples(np.stack([rows(3.0, 0.5), rows(1.0, 0.5)], axis=1), 9)(0.95)
+    assert [*both[1]] == pytest.approx([*of_resamples(rows(1.0, 0.5), 9)(0.95)])
+    for wrong in (np.zeros(40), np.zeros((40, 2)), 3.0):
         with pytest.raises(ValueError, match="at least 40 resamples"):
             of_resamples(wrong, 9)
 

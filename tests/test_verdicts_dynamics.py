@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from iaside.score import mean_score
 from iaside.shapley import coalitions
 from iaside.tables import Worths
-from iaside.trends import learning, second_stage, signed
+from iaside.trends import learning, second_stage
 from iaside.verdicts.dynamics import low_bands_learnt_first, second_stage_tradeoff
 from iaside.zoo import Profile
 
@@ -77,7 +78,7 @@ def test_both_halves_of_the_tradeoff_are_needed(fall, rise, expected):
         psi.append(values + 0.05 * rng.normal(size=(5, 3, N)))
         share = 0.5 + rise * np.arange(5) / 4 + 0.01 * rng.normal()
         correct.append(ease < share[:, None])
-    stage = second_stage(psi, correct, np.arange(N) * 5, signed)
+    stage = second_stage(psi, correct, np.arange(N) * 5, mean_score())
     row = second_stage_tradeoff(groups, stage, "MNIST digits")
     assert row["verdict"] == expected
     assert row["n"] == 3 and row["data"] == "MNIST digits"

@@ -59,6 +59,9 @@ def test_untrained_networks(size, verdict):
     assert row["verdict"] == verdict and (row["n"], row["unit"]) == (5, "initialisations")
     assert len(row["parts"]) == 2 * M and row["parts"][0]["part"] == "a, band 0"
     assert "no usable control of c: logit sd 9" in row["note"]
+    refused = dict.fromkeys("cd", "logit sd 9") | {"e": "constant"}
+    note = v.untrained_uniform(untrained, trained, refused)["note"]
+    assert "no usable control of c, d: logit sd 9; no usable control of e: constant" in note
     few = {m: values[:, :4] for m, values in untrained.items()}
     row = v.untrained_uniform(few, trained)
     assert row["verdict"] == "undecided" and "n = 4 initialisations, 5 are needed" in row["note"]

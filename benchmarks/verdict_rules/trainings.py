@@ -10,7 +10,8 @@ import numpy as np
 
 from iaside.shapley import coalitions
 from iaside.tables import Condition, Responses, Worths
-from iaside.trends import learning, second_stage, signed
+from iaside.score import mean_score
+from iaside.trends import learning, second_stage
 from iaside.verdicts import jafr
 from iaside.verdicts.data_size import more_data_more_robust
 from iaside.verdicts.dynamics import low_bands_learnt_first, second_stage_tradeoff
@@ -350,7 +351,7 @@ def second_stages(epochs: int = 5) -> list[World]:
             stage = second_stage(
                 [np.stack([w.table[1 << np.arange(M)] for w in p.worths.values()])
                  for p in networks],
-                [p.answers["correct"] for p in networks], np.arange(N), signed, n_resamples=100,
+                [p.answers["correct"] for p in networks], np.arange(N), mean_score(), n_resamples=100,
             )  # fmt: skip
             return second_stage_tradeoff({"a": networks}, stage)
 

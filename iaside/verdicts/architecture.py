@@ -15,10 +15,10 @@ from iaside.intervals import (
     Levels,
     at_levels,
     crossed_difference,
-    per_image,
+    lead_of,
     resampled_scores,
 )
-from iaside.score import no_sid, robustness_score, spectral_importance
+from iaside.score import mean_score, no_sid, spectral_importance
 from iaside.verdicts.correlation import Families, within_designs
 from iaside.verdicts.rules import decide
 
@@ -104,7 +104,7 @@ def transformers_more_robust(
     group.
     """
     sides = [list(group.values()) for group in (transformers, convnets)]
-    scores = resampled_scores(sides[0] + sides[1], _signed(beta))
+    scores = resampled_scores(sides[0] + sides[1], mean_score(beta, "signed"))
     first, second = (
         family_means(part, [families[name] for name in group])
         for part, group in zip(np.split(scores, [len(sides[0])]), (transformers, convnets),
@@ -165,13 +165,7 @@ def silhouette(own: ArrayLike, others: ArrayLike) -> np.ndarray:
 
 def score_lead(own: ArrayLike, others: Sequence[ArrayLike], beta: float) -> Levels:
     """The signed score of a network minus its mean over others, paired over the photographs."""
-    n_bands, score = len(per_image(own)), _signed(beta)
-
-    def lead(mean: np.ndarray) -> np.ndarray:
-        first, *rest = (score(mean[k : k + n_bands]) for k in range(0, len(mean), n_bands))
-        return first - sum(rest) / len(rest)
-
-    return at_levels(np.concatenate([per_image(own), *map(per_image, others)]), lead)
+    return at_levels(*lead_of(own, others, mean_score(beta, "signed")))
 
 
 def _withheld(networks: Values) -> str:
@@ -182,10 +176,6 @@ def _withheld(networks: Values) -> str:
     """
     why = {name: reason for name, values in networks.items() if (reason := no_sid(values))}
     return "; ".join(f"no score of {name}: {reason}" for name, reason in why.items())
-
-
-def _signed(beta: float):
-    return lambda mean: robustness_score(spectral_importance(mean), beta, signed=True, norm="tight")
 
 
 def _groups(transformers: Values, convnets: Values, first, second) -> str:

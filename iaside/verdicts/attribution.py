@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from iaside.correlation import correlation_at_levels
 from iaside.estimate import Estimate
-from iaside.intervals import Levels, accuracy_difference, best_interval
+from iaside.intervals import Best, Levels, accuracy_difference, best_interval
 from iaside.verdicts.photographs import over_photographs
 from iaside.verdicts.rules import decide, every_reading, find
 
@@ -234,28 +234,26 @@ def fampe_cutoff_grid(
     """
 
     def parts(rows: ArrayLike) -> Levels:
-        return lambda level: best_cell(rows, level)[2]
+        return lambda level: best_cell(rows, level).above
 
     return _in_every_reading("fampe_cutoff_grid", cells, parts, note, data)
 
 
-def best_cell(cells: ArrayLike, level: float = 0.95) -> tuple[list[int], Estimate, Estimate]:
+def best_cell(cells: ArrayLike, level: float = 0.95) -> Best:
     """The best cells of a grid, their score, and how far it is above the mean of all cells.
 
     Shapes: cells (K, photographs), nan where a photograph has no map; those that lack one are left
-    out. Several cells are the best where they are equal.
-    Source: limits as in `iaside.intervals.best_interval`.
+    out. Limits as in `iaside.intervals.best_interval`.
 
-    >>> best_cell([[0.1, 0.2, 0.3, 0.2, 0.1], [0.4, 0.4, 0.5, 0.5, 0.4]])[0]
+    >>> best_cell([[0.1, 0.2, 0.3, 0.2, 0.1], [0.4, 0.4, 0.5, 0.5, 0.4]]).rows
     [1]
     """
     cells = np.asarray(cells, dtype=float)
     cells = cells[:, np.isfinite(cells).all(0)]
     if not cells.size:
         none = Estimate.unsure(np.nan, 0, "photographs")
-        return [], none, none
-    means = cells.mean(1)
-    return np.flatnonzero(means == means.max()).tolist(), *best_interval(cells, level)[1:]
+        return Best([], none, none)
+    return best_interval(cells, level)
 
 
 def _in_every_reading(

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from iaside.intervals import of_resamples
 from iaside.score import (
     consecutive_differences,
     random_orders,
     spectral_importance,
     split_differences,
 )
-from iaside.verdicts.resamples import of_resamples
 from iaside.verdicts.rules import decide
 
 Found = Mapping[str, ArrayLike]  # part -> (1 + resamples,), as `intervals.bootstrap` gives them
@@ -141,6 +141,28 @@ def worst_in_most(errors: ArrayLike, share: float = 0.95) -> np.ndarray:
     [95.0]
     """
     return np.quantile(np.max(errors, axis=0), share, axis=1)
+
+
+def standard_errors_of(values: ArrayLike, sizes: ArrayLike) -> np.ndarray:
+    """Standard errors of means over samples of several sizes: values (M, N), sizes (S,) -> (M, S).
+
+    >>> standard_errors_of([[1.0, 3.0, 5.0]], [1, 4]).tolist()
+    [[2.0, 1.0]]
+    """
+    return np.std(values, axis=1, ddof=1)[:, None] / np.sqrt(sizes)
+
+
+def largest_error(values: ArrayLike, index: ArrayLike, sizes: ArrayLike) -> np.ndarray:
+    """The largest standard error of mean values (..., N) over samples of several sizes, as the
+    images that `index` names (perhaps more than once) tell it: sizes (S,) -> (S,).
+
+    >>> largest_error([[1.0, 3.0, 5.0], [0.0, 0.0, 0.0]], [0, 1, 2], [1, 4]).tolist()
+    [2.0, 1.0]
+    """
+    values, n = np.asarray(values, dtype=float), len(index)
+    share = np.bincount(index, minlength=values.shape[-1]) / n
+    squares = (values - (values @ share)[..., None]) ** 2 @ share
+    return np.sqrt(squares.max() * n / (n - 1) / np.asarray(sizes))
 
 
 def every_band_within(n_bands: int, share: float = 0.95) -> float:

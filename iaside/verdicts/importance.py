@@ -24,12 +24,12 @@ from iaside.intervals import (
     draws,
     mean_interval,
     nonuniformity,
+    of_resamples,
     per_image,
 )
 from iaside.rounding import ROUNDING, total_worth
 from iaside.score import robustness_score, spectral_importance
 from iaside.shapley import least_squares_values, non_additivity
-from iaside.verdicts.resamples import of_resamples
 from iaside.verdicts.rules import decide
 
 Networks = Mapping[str, ArrayLike]
@@ -88,7 +88,10 @@ def untrained_uniform(
                 else lambda level, shares=shares, band=band: shares(level)[band]
             )  # fmt: skip
         told += [] if may_be_zero(gain) else [name]
-    refused = [f"no usable control of {name}: {why}" for name, why in (without or {}).items()]
+    because: dict[str, list[str]] = {}
+    for name, why in (without or {}).items():
+        because.setdefault(why, []).append(name)
+    refused = [f"no usable control of {', '.join(some)}: {why}" for why, some in because.items()]
     notes = [*refused, *_untold(untrained, told)]
     return decide("untrained_uniform", parts, "; ".join(notes), data)
 

@@ -19,10 +19,10 @@ from iaside.verdicts.rules import decide
 Sources = Mapping[str, ArrayLike]
 
 
-def over_networks(values: ArrayLike) -> np.ndarray:
+def mean_of_networks(values: ArrayLike) -> np.ndarray:
     """The mean over the networks that measured a photograph: (networks, ...) -> (...).
 
-    >>> over_networks([[1.0, np.nan], [3.0, 5.0]]).tolist()
+    >>> mean_of_networks([[1.0, np.nan], [3.0, 5.0]]).tolist()
     [2.0, 5.0]
     """
     with warnings.catch_warnings():
@@ -39,7 +39,7 @@ def snr_decays(slopes: Sources, note: str = "", data: str = "") -> dict:
     >>> snr_decays(slopes)["verdict"]
     'supported'
     """
-    parts = {name: over_photographs(over_networks(values)) for name, values in slopes.items()}
+    parts = {name: over_photographs(mean_of_networks(values)) for name, values in slopes.items()}
     return decide("snr_decays", parts, note, data)
 
 
@@ -94,7 +94,7 @@ def adversarial_high_frequency(
     'contradicted'
     """
     white = np.asarray(white, dtype=float)[:, None]
-    parts = {name: over_photographs(over_networks(np.asarray(values) - white))
+    parts = {name: over_photographs(mean_of_networks(np.asarray(values) - white))
              for name, values in shares.items()}  # fmt: skip
     return decide("adversarial_high_frequency", parts, note, data)
 
@@ -113,4 +113,4 @@ def white_share(cells: ArrayLike) -> float:
 
 def _of_all(sources: Sources) -> np.ndarray:
     """The mean over sources of each photograph that all of them were measured on, else nan."""
-    return np.mean([over_networks(values) for values in sources.values()], axis=0)
+    return np.mean([mean_of_networks(values) for values in sources.values()], axis=0)
