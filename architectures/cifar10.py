@@ -14,7 +14,7 @@ def build(recipe: dict) -> nn.Module:
     """The network of a recipe, as torch initialises it."""
     name = recipe["architecture"]
     if name not in ARCHITECTURES:
-        raise ValueError(f"cifar10.py has no architecture {name!r}; it has {', '.join(ARCHITECTURES)}")
+        raise ValueError(f"there is no architecture {name!r}; choose {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[name](recipe["num_classes"], **recipe.get("args", {}))
 
 

@@ -1,8 +1,8 @@
 """Networks that a recipe lists operation by operation, as converters of other formats give them.
 
-``graph``: a list of {op, inputs, outputs, params, attributes} in the order in which they run. Inputs
-and outputs are names of tensors, "image" the normalised picture (N, 3, H, W), the last output the
-logits; params says which entry of the weights file has which part in the operation.
+``graph``: a list of {op, inputs, outputs, params, attributes} in the order in which they run.
+Inputs and outputs are names of tensors, "image" the normalised picture (N, 3, H, W), the last
+output the logits; params says which entry of the weights file has which part in the operation.
 ``tensors``: the shape of every entry of the weights file. Paddings are [left, right, top, bottom].
 """
 
@@ -35,8 +35,8 @@ class GraphNet(nn.Module):
         self.graph = graph
         for name, shape in tensors.items():
             self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
-        used = {name: i for i, node in enumerate(graph) for name in node["inputs"]}
-        self.last_uses = [{n for n in node["inputs"] if used[n] == i} for i, node in enumerate(graph)]
+        last = {name: i for i, node in enumerate(graph) for name in node["inputs"]}
+        self.last_uses = [{n for n in v["inputs"] if last[n] == i} for i, v in enumerate(graph)]
 
     def forward(self, image: Tensor) -> Tensor:
         values = {"image": image}

@@ -1,4 +1,4 @@
-"""Architectures of one's own: code that builds a network is named by whoever runs it, and watched."""
+"""Architectures of one's own: code that builds networks is named by whoever runs it, and watched."""
 
 import json
 import re
@@ -71,7 +71,7 @@ def test_a_control_is_the_same_architecture_with_random_weights(project):
 
 def test_a_recipe_cannot_choose_code(project):
     (project / "architectures" / "nets.py").write_text("raise SystemExit('it was run')")
-    with pytest.raises(ValueError, match="lacks library, architecture.*recipe cannot.*factory='nets"):
+    with pytest.raises(ValueError, match="lacks library, architecture.*cannot.*factory='nets"):
         ia.load_model("mine", weights="mine.safetensors")
 
 

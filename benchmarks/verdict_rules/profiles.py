@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import brentq
 
-from iaside.score import robustness_score, spectral_importance
+from iaside.score import spectral_importance
 from iaside.verdicts.architecture import (
     efficientnet_comparable,
     efficientnet_over_older,
@@ -44,8 +44,7 @@ def profiles(rng, n: int, k: int, shared: float = 0.7, bands: int = 8) -> np.nda
     return (np.exp(0.8 * z) - np.exp(0.32)) / np.sqrt((np.exp(0.64) - 1) * np.exp(0.64))
 
 
-def signed(mean: np.ndarray) -> np.ndarray:
-    return robustness_score(spectral_importance(mean), signed=True, norm="tight")
+signed = mean_score()
 
 
 def lead_in_score(mean: np.ndarray) -> np.ndarray:

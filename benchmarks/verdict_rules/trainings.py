@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from iaside.score import mean_score
 from iaside.shapley import coalitions
 from iaside.tables import Condition, Responses, Worths
-from iaside.score import mean_score
 from iaside.trends import learning, second_stage
 from iaside.verdicts import jafr
 from iaside.verdicts.data_size import more_data_more_robust
