@@ -1,4 +1,4 @@
-"""Architectures of one's own: code that builds networks is named by whoever runs it, and watched."""
+"""Architectures of one's own: code that builds networks is named by who runs it, and watched."""
 
 import json
 import re

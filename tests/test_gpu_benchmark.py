@@ -59,7 +59,7 @@ def test_numbers_that_differ_from_the_cpus_are_wrong(gpu, monkeypatch):
 
 @pytest.mark.slow
 def test_on_tiny_networks_all_of_it_holds_and_few_packages_are_needed():
-    """What a machine with torch, torchvision, timm, NumPy, SciPy and pandas need not have is hidden."""
+    """What a machine with torch, torchvision, timm, NumPy, SciPy and pandas lacks is hidden."""
     names = {"matplotlib", "seaborn", "sklearn", "captum", "torchattacks", "imagecorruptions",
              "ruamel", "dvc", "papermill", "nbformat", "nbconvert", "IPython", "dask",
              "distributed", "skimage", "cv2", "numba"}  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import brentq
 
-from iaside.score import spectral_importance
+from iaside.score import mean_score, spectral_importance
 from iaside.verdicts.architecture import (
     efficientnet_comparable,
     efficientnet_over_older,

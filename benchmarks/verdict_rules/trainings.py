@@ -351,7 +351,8 @@ def second_stages(epochs: int = 5) -> list[World]:
             stage = second_stage(
                 [np.stack([w.table[1 << np.arange(M)] for w in p.worths.values()])
                  for p in networks],
-                [p.answers["correct"] for p in networks], np.arange(N), mean_score(), n_resamples=100,
+                [p.answers["correct"] for p in networks], np.arange(N), mean_score(),
+                n_resamples=100,
             )  # fmt: skip
             return second_stage_tradeoff({"a": networks}, stage)
 
