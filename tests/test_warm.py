@@ -6,11 +6,14 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from smoke import ROOT
+from test_run import notebook, parameters, project
 
+from iaside import run as run_module
 from iaside import warm
 
 pytestmark = pytest.mark.skipif(
@@ -33,7 +36,6 @@ def server(tmp_path, monkeypatch):
     """A warm process with one small library, in place of those that take seconds."""
     path = str(tmp_path / "warm")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("MPLBACKEND", warm.INLINE)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen()
@@ -139,7 +141,7 @@ def test_it_ends_where_nobody_can_ask_any_more_but_not_before_its_forks(server):
 
 @pytest.mark.parametrize("change", [{"OMP_NUM_THREADS": "7"},
                                     {"GLIBC_TUNABLES": "glibc.malloc.perturb=1"},
-                                    {"PYTHONPATH": f"{ROOT}:/nowhere"}, {"MPLBACKEND": "agg"},
+                                    {"PYTHONPATH": f"{ROOT}:/nowhere"},
                                     {warm.SOCKET: "/nowhere"}])  # fmt: skip
 def test_what_libraries_would_read_otherwise_starts_an_interpreter_of_its_own(server, change):
     text = "import os, sys; print('colorsys' in sys.modules, 'IASIDE_FORKED' in os.environ)"
@@ -162,11 +164,12 @@ def test_no_library_that_is_imported_beforehand_starts_a_thread_or_is_ours():
     assert "from iaside" not in text and "import iaside" not in text
     names = [name for name in warm.LIBRARIES if not name.startswith(("torch", "timm"))]
     code = (f"import importlib, os\nfor n in {names}: importlib.import_module(n)\n"
-            "print(len(os.listdir('/proc/self/task')))")
-    env = os.environ | {"OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": warm.INLINE}
+            "import sys; early = {'pandas', 'matplotlib'} & {*sys.modules}\n"
+            "print(len(os.listdir('/proc/self/task')), early)")
+    env = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=env, text=True,
                           capture_output=True)
-    assert done.stdout == "1\n", done.stderr
+    assert done.stdout == "1 set()\n", done.stderr
 
 
 def test_a_report_that_only_reads_tables_says_no_hardware_though_torch_is_imported():
@@ -176,3 +179,28 @@ def test_a_report_that_only_reads_tables_says_no_hardware_though_torch_is_import
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, env=env)
     assert " · cpu · Python" in done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_a_report_made_in_forks_is_the_same_bytes(tmp_path, monkeypatch):
+    """Figures, tables and numbers: what libraries decide when imported is decided alike."""
+    setup = ("import matplotlib.pyplot as plt, numpy as np, pandas as pd, sys, torch\n"
+             "from iaside import plots\nplots.use_style()")
+    wide = "pd.DataFrame(np.ones((2, 30))).add_prefix('a rather long name ')"
+    cells = [parameters("seed = 0"), ("code", setup), ("code", wide),
+             ("code", f"{wide}.iloc[:, :9]"), ("code", "_ = plt.plot([1, 2])"),
+             ("code", "print(torch.rand(2), sys.flags)")]
+    pages = []
+    for kind in ("cold", "warm"):
+        project(tmp_path / kind, importance=notebook(*cells))
+        monkeypatch.chdir(tmp_path / kind)
+        run_module.set_environment()
+        folder = tmp_path / f"s{kind}"
+        folder.mkdir()
+        with warm.libraries_imported(str(folder)) if kind == "warm" else nullcontext():
+            command = [sys.executable, "-m", "iaside.run", "20_importance"]
+            env = os.environ | {"PYTHONPATH": str(ROOT)}
+            subprocess.run(command, check=True, env=env)
+        made = tmp_path / kind / "results/importance"
+        pages.append([(made / name).read_bytes() for name in ("report.ipynb", "report.html")])
+    assert pages[0] == pages[1] and b"image/png" in pages[0][0]
