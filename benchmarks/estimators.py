@@ -263,8 +263,8 @@ def budgets(m):
     return [m + 2, 2 * m, 3 * m, 4 * m, 8 * m]
 
 
-# name -> estimate(table, rng, size), which gives values (M, n), or (M, 1) of all images together, and
-# passes; and the sizes to choose from, given the number of bands
+# name -> estimate(table, rng, size), which gives values (M, n), or (M, 1) of all images together,
+# and passes; and the sizes to choose from, given the number of bands
 ESTIMATORS = {
     "iaside": (iaside, lambda m: [pairs_per_image(m)]),
     "iaside, distinct pairs": (distinct_pairs, lambda m: [pairs_per_image(m)]),
