@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import importlib
 import os
 import queue
 import sys
@@ -99,7 +98,7 @@ def side_by_side(lanes: int, cores: int | None) -> Callable:
 
     cores: shared by these, unless it is None.
     """
-    dvc = importlib.import_module("dvc.repo.reproduce")
+    import dvc.repo.reproduce as dvc
 
     def reproduce(stages, graph, on_error, force_downstream, force, **how):  # nothing is forced
         needs = {stage: set(graph.successors(stage)) & set(stages) for stage in stages}
@@ -171,19 +170,21 @@ def main() -> int:
     """
     from dvc.cli import main as dvc
     from dvc.dependency import param
+    from dvc.repo import reproduce
 
     param.load_path = parse_once(param.load_path)
-    if dvc(["status", "-q"]) == 0:
+    code = dvc(["status", "-q"])
+    if code == 0:
         print("Everything is up to date: nothing was run.")
-        return 0
+    if code in (0, INTERRUPTED):
+        return 130 if code else 0
     asked = (read_study(project_root() / "params.yaml").get("runtime") or {}).get("workers")
     cores = processes(asked)
     lanes = min(MOST, cores)
     for name in ONE_THREAD:  # processes of one thread each, of which every stage has its share
         os.environ.setdefault(name, "1")
     set_environment()
-    loop = side_by_side(lanes, None if isinstance(asked, str) else cores)
-    importlib.import_module("dvc.repo.reproduce")._reproduce = loop
+    reproduce._reproduce = side_by_side(lanes, None if isinstance(asked, str) else cores)
     with temporary_folder() as folder, warm.libraries_imported(str(folder)):
         for targets in ([HEADLINE], []):
             code = dvc(["repro", "-k", *targets])

@@ -24,17 +24,17 @@ from collections.abc import Iterator
 
 SOCKET = "IASIDE_WARM"  # environment: where the warm process listens
 FORKED = "IASIDE_FORKED"  # environment: the process that was forked
-LIBRARIES = (  # what stages import, and what imports nothing but code: no thread, no device
+# What stages import, and what imports nothing but code: no thread, no device. Not pandas nor
+# Matplotlib, which look at their import whether they are in a notebook.
+LIBRARIES = (
     "papermill", "nbclient", "nbconvert", "ipykernel.kernelapp", "ipykernel.ipkernel",
-    "latex2mathml.converter", "numpy", "pandas", "scipy.stats", "scipy.optimize", "tqdm",
-    "PIL.Image", "matplotlib.pyplot", "matplotlib_inline.backend_inline", "seaborn",
+    "latex2mathml.converter", "numpy", "scipy.stats", "scipy.optimize", "tqdm", "PIL.Image",
     "torch", "torchvision", "timm", "safetensors.torch",
 )  # fmt: skip
 # What libraries read when they are loaded, or the interpreter when it starts.
 READ_EARLY = (
-    "OMP_", "MKL_", "OPENBLAS_", "GOMP_", "KMP_", "GLIBC_", "MALLOC_", "LD_", "PYTHON", "MPL",
+    "OMP_", "MKL_", "OPENBLAS_", "GOMP_", "KMP_", "GLIBC_", "MALLOC_", "LD_", "PYTHON",
 )  # fmt: skip
-INLINE = "module://matplotlib_inline.backend_inline"  # where figures of notebooks go
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -171,13 +171,12 @@ def libraries_imported(folder: str) -> Iterator[None]:
         yield
         return
     path = os.path.join(folder, "warm")
-    environment = {"MPLBACKEND": INLINE} | os.environ
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen(64)
         process = subprocess.Popen(
             [sys.executable, __file__, "serve", str(listening.fileno())],
-            stdin=subprocess.PIPE, env=environment, pass_fds=[listening.fileno()],
+            stdin=subprocess.PIPE, pass_fds=[listening.fileno()],
         )  # fmt: skip
     os.environ[SOCKET] = path
     try:
@@ -275,11 +274,9 @@ def _fits(environment: dict[str, str]) -> bool:
     """Whether libraries loaded in that environment would be as they are here."""
 
     def early(where) -> dict[str, str]:
-        return {k: v for k, v in where.items() if k.startswith(READ_EARLY) and k != "MPLBACKEND"}
+        return {name: value for name, value in where.items() if name.startswith(READ_EARLY)}
 
-    return early(environment) == early(os.environ) and environment.get("MPLBACKEND") in (
-        None, os.environ["MPLBACKEND"],
-    )  # fmt: skip
+    return early(environment) == early(os.environ)
 
 
 def _begin(asked: dict, files: list[int], before: dict, server: int) -> None:

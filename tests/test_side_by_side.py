@@ -69,8 +69,14 @@ def repro(folder, patience=60, module="iaside.repro", words=(), code=0):
     path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
     env = os.environ | {"PYTHONPATH": str(ROOT), "PATH": path, "PATIENCE": str(patience),
                         warm.SOCKET: "/nowhere"}  # fmt: skip
-    done = subprocess.run([sys.executable, "-m", module, *words], cwd=folder, env=env, text=True,
-                          capture_output=True, timeout=200)
+    done = subprocess.run(
+        [sys.executable, "-m", module, *words],
+        cwd=folder,
+        env=env,
+        text=True,
+        capture_output=True,
+        timeout=200,
+    )
     text = done.stdout + done.stderr
     assert done.returncode == code, text
     return text
@@ -119,11 +125,17 @@ def test_with_one_process_one_stage_runs_at_a_time(project):
 
 
 def test_one_process_at_a_time_is_alone(tmp_path):
-    text = ("import sys, time; from iaside.files import alone\nwith alone(sys.argv[1]):\n"
-            " print('in', flush=True); time.sleep(0.5); print('out', flush=True)")
+    text = (
+        "import sys, time; from iaside.files import alone\nwith alone(sys.argv[1]):\n"
+        " print('in', flush=True); time.sleep(0.5); print('out', flush=True)"
+    )
     with alone(tmp_path / "new"):
-        other = subprocess.Popen([sys.executable, "-c", text, tmp_path / "new"], text=True,
-                                 stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        other = subprocess.Popen(
+            [sys.executable, "-c", text, tmp_path / "new"],
+            text=True,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
         time.sleep(1)
         os.set_blocking(other.stdout.fileno(), False)
         assert not other.stdout.readline()

@@ -6,11 +6,14 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from smoke import ROOT
+from test_run import notebook, parameters, project
 
+from iaside import run as run_module
 from iaside import warm
 
 pytestmark = pytest.mark.skipif(
@@ -33,12 +36,14 @@ def server(tmp_path, monkeypatch):
     """A warm process with one small library, in place of those that take seconds."""
     path = str(tmp_path / "warm")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("MPLBACKEND", warm.INLINE)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen()
-        process = subprocess.Popen([sys.executable, "-c", SERVER, str(listening.fileno())],
-                                   stdin=subprocess.PIPE, pass_fds=[listening.fileno()])
+        process = subprocess.Popen(
+            [sys.executable, "-c", SERVER, str(listening.fileno())],
+            stdin=subprocess.PIPE,
+            pass_fds=[listening.fileno()],
+        )
     monkeypatch.setenv(warm.SOCKET, path)
     yield process
     process.stdin.close()
@@ -57,8 +62,9 @@ def begun(text=WAITS, **how):
 
 
 def forks(server):
-    found = subprocess.run(["ps", "-o", "stat=", "--ppid", str(server.pid)], text=True,
-                           capture_output=True).stdout.split()
+    found = subprocess.run(
+        ["ps", "-o", "stat=", "--ppid", str(server.pid)], text=True, capture_output=True
+    ).stdout.split()
     return [state for state in found if not state.startswith("Z")]
 
 
@@ -72,10 +78,12 @@ def gone(server, seconds=10):
 
 
 def test_it_has_the_streams_arguments_folder_environment_and_end_of_its_own(server, tmp_path):
-    text = ("import os, sys; print(sys.argv[1:], os.getcwd(), os.environ['MINE']);"
-            "print(sys.stdin.read(), file=sys.stderr);"
-            "print('colorsys' in sys.modules, os.environ['IASIDE_FORKED'] == str(os.getpid()));"
-            "import atexit; atexit.register(print, 'last'); sys.exit(3)")
+    text = (
+        "import os, sys; print(sys.argv[1:], os.getcwd(), os.environ['MINE']);"
+        "print(sys.stdin.read(), file=sys.stderr);"
+        "print('colorsys' in sys.modules, os.environ['IASIDE_FORKED'] == str(os.getpid()));"
+        "import atexit; atexit.register(print, 'last'); sys.exit(3)"
+    )
     done = run(text, "a", "b c", cwd=tmp_path, env=os.environ | {"MINE": "yes"}, input="said")
     assert done.stdout == f"['a', 'b c'] {tmp_path} yes\nTrue True\nlast\n"
     assert done.stderr == "said\n" and done.returncode == 3
@@ -92,15 +100,17 @@ def test_a_signal_that_ends_it_ends_who_stands_for_it(server, number):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_are_passed_on(server, number):
-    text = (f"import signal, sys, time; signal.signal({int(number)}, lambda *_: sys.exit(7));"
-            "print('here', flush=True); time.sleep(60)")
+    text = (
+        f"import signal, sys, time; signal.signal({int(number)}, lambda *_: sys.exit(7));"
+        "print('here', flush=True); time.sleep(60)"
+    )
     process = begun(text)
     process.send_signal(number)
     assert process.wait(20) == 7
 
 
 def test_what_is_ignored_stays_ignored(server):
-    text = f"exec nohup {sys.executable} -S -P {warm.__file__} 15 -c \"$0\""
+    text = f'exec nohup {sys.executable} -S -P {warm.__file__} 15 -c "$0"'
     process = subprocess.Popen(["sh", "-c", text, WAITS], stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"here\n"
     process.send_signal(signal.SIGHUP)
@@ -139,7 +149,7 @@ def test_it_ends_where_nobody_can_ask_any_more_but_not_before_its_forks(server):
 
 @pytest.mark.parametrize("change", [{"OMP_NUM_THREADS": "7"},
                                     {"GLIBC_TUNABLES": "glibc.malloc.perturb=1"},
-                                    {"PYTHONPATH": f"{ROOT}:/nowhere"}, {"MPLBACKEND": "agg"},
+                                    {"PYTHONPATH": f"{ROOT}:/nowhere"},
                                     {warm.SOCKET: "/nowhere"}])  # fmt: skip
 def test_what_libraries_would_read_otherwise_starts_an_interpreter_of_its_own(server, change):
     text = "import os, sys; print('colorsys' in sys.modules, 'IASIDE_FORKED' in os.environ)"
@@ -148,8 +158,10 @@ def test_what_libraries_would_read_otherwise_starts_an_interpreter_of_its_own(se
 
 def test_forks_do_not_see_each_other(server, tmp_path):
     """Each is a session of its own, with no file but its streams."""
-    text = ("import os; files = sorted(map(int, os.listdir('/proc/self/fd')))[:-1];"
-            "print(os.getsid(0) == os.getpid(), files)")
+    text = (
+        "import os; files = sorted(map(int, os.listdir('/proc/self/fd')))[:-1];"
+        "print(os.getsid(0) == os.getpid(), files)"
+    )
     first = begun()
     assert run(text).stdout == "True [0, 1, 2]\n"
     first.kill()
@@ -161,18 +173,56 @@ def test_no_library_that_is_imported_beforehand_starts_a_thread_or_is_ours():
     text = Path(warm.__file__).read_text()
     assert "from iaside" not in text and "import iaside" not in text
     names = [name for name in warm.LIBRARIES if not name.startswith(("torch", "timm"))]
-    code = (f"import importlib, os\nfor n in {names}: importlib.import_module(n)\n"
-            "print(len(os.listdir('/proc/self/task')))")
-    env = os.environ | {"OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": warm.INLINE}
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=env, text=True,
-                          capture_output=True)
-    assert done.stdout == "1\n", done.stderr
+    code = (
+        f"import importlib, os\nfor n in {names}: importlib.import_module(n)\n"
+        "import sys; early = {'pandas', 'matplotlib'} & {*sys.modules}\n"
+        "print(len(os.listdir('/proc/self/task')), early)"
+    )
+    env = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], env=env, text=True, capture_output=True
+    )
+    assert done.stdout == "1 set()\n", done.stderr
 
 
 def test_a_report_that_only_reads_tables_says_no_hardware_though_torch_is_imported():
-    code = ("import sys, types; sys.modules['torch'] = types.ModuleType('torch')\n"
-            "from iaside.notebook import footer\n"
-            "print(footer(n=2, precision='float32').data)")
+    code = (
+        "import sys, types; sys.modules['torch'] = types.ModuleType('torch')\n"
+        "from iaside.notebook import footer\n"
+        "print(footer(n=2, precision='float32').data)"
+    )
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, env=env)
     assert " · cpu · Python" in done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_a_report_made_in_forks_is_the_same_bytes(tmp_path, monkeypatch):
+    """Figures, tables and numbers: what libraries decide when imported is decided alike."""
+    setup = (
+        "import matplotlib.pyplot as plt, numpy as np, pandas as pd, sys, torch\n"
+        "from iaside import plots\nplots.use_style()"
+    )
+    wide = "pd.DataFrame(np.ones((2, 30))).add_prefix('a rather long name ')"
+    cells = [
+        parameters("seed = 0"),
+        ("code", setup),
+        ("code", wide),
+        ("code", f"{wide}.iloc[:, :9]"),
+        ("code", "_ = plt.plot([1, 2])"),
+        ("code", "print(torch.ones(2) / 3, sys.flags)"),
+    ]
+    pages = []
+    for kind in ("cold", "warm"):
+        project(tmp_path / kind, importance=notebook(*cells))
+        monkeypatch.chdir(tmp_path / kind)
+        run_module.set_environment()
+        folder = tmp_path / f"s{kind}"
+        folder.mkdir()
+        with warm.libraries_imported(str(folder)) if kind == "warm" else nullcontext():
+            command = [sys.executable, "-m", "iaside.run", "20_importance"]
+            env = os.environ | {"PYTHONPATH": str(ROOT)}
+            subprocess.run(command, check=True, env=env)
+        made = tmp_path / kind / "results/importance"
+        pages.append([(made / name).read_bytes() for name in ("report.ipynb", "report.html")])
+    assert pages[0] == pages[1] and b"image/png" in pages[0][0]
