@@ -6,10 +6,10 @@
 A ResNet-50 and a ViT-B/16 with random weights, and photographs made of noise: nothing is fetched.
 Held are: worths of all and of sampled coalitions within 1e-3 nats of the CPU's in float32; the game
 at .9 of the bare network's speed or more, at its own batch size, in float32 and bfloat16; attacks
-inside their ball that raise the loss; a saliency map like the CPU's; a training with a penalty; the
-same bytes twice. The attacks are those of adversarial training: they need no further package.
-Prints a line for each; the last one is JSON. Exit code 0 where all hold, and where there is no CUDA
-device, which it says; 1 otherwise.
+inside their ball that raise the loss; an attribution map like the CPU's; a training with a penalty;
+the same bytes twice. The attacks are those of adversarial training and the method is fast_ig, which
+need no further package. Prints a line for each; the last one is JSON. Exit code 0 where all hold,
+and where there is no CUDA device, which it says; 1 otherwise.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from iaside.worths import coalition_worths
 
 NATS = 1e-3  # the game on the GPU against the CPU's, in float32
 SPEED = 0.9  # the game against the bare network
-ALIKE = 0.99  # correlation of saliency maps
+ALIKE = 0.99  # correlation of attribution maps
 TURNS, SPAN = 3, 3.0  # of each of two that are timed, in turns, of about so many seconds
 BATCH = 32  # images a pass where the game remembers none
 SETTINGS = {
@@ -120,10 +120,10 @@ def check_numbers(check: Checks, name: str, net, device: torch.device, bands: in
         far, gain = (shown - few[0]).abs().max().item(), losses(shown) - losses(few[0])
         holds = far <= 4 / 255 + 1e-6 and gain > 0
         check(f"{name} {attack} loss", gain, holds, f"(raised, no pixel by more than {far:.4f})")
-    maps = [attribute(net.to(place), few[0].to(place), few[1], "saliency").cpu().flatten().double()
+    maps = [attribute(net.to(place), few[0].to(place), few[1], "fast_ig").cpu().flatten().double()
             for place in ("cpu", device)]  # fmt: skip
     alike = torch.corrcoef(torch.stack(maps))[0, 1].item()
-    check(f"{name} saliency", alike, alike >= ALIKE, f"(like the CPU's, {ALIKE} wanted)")
+    check(f"{name} fast_ig", alike, alike >= ALIKE, f"(like the CPU's, {ALIKE} wanted)")
 
 
 @kept_memory()
