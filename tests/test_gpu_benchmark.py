@@ -59,12 +59,14 @@ def test_numbers_that_differ_from_the_cpus_are_wrong(gpu, monkeypatch):
 
 @pytest.mark.slow
 def test_on_tiny_networks_all_of_it_holds_and_few_packages_are_needed():
-    """What a machine with torch, torchvision, timm, NumPy, SciPy and pandas lacks is hidden."""
+    """Hidden is what a machine with torch, torchvision, timm, NumPy, SciPy and pandas may lack."""
     names = {"matplotlib", "seaborn", "sklearn", "captum", "torchattacks", "imagecorruptions",
              "ruamel", "dvc", "papermill", "nbformat", "nbconvert", "IPython", "dask",
              "distributed", "skimage", "cv2", "numba"}  # fmt: skip
-    code = (f"import runpy, sys; sys.modules.update(dict.fromkeys({names})); "
-            f"sys.argv = ['gpu.py', '--cpu']; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')")
+    code = (
+        f"import runpy, sys; sys.modules.update(dict.fromkeys({names})); "
+        f"sys.argv = ['gpu.py', '--cpu']; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     last = json.loads(done.stdout.splitlines()[-1])

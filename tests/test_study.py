@@ -58,6 +58,8 @@ BAD = [
     (ATTRIBUTIONS, "substrate: zero", "substrate: one", "attributions.substrate is 'one'", "blur"),
     (ATTRIBUTIONS, "mfaba, big", "mfabba, big", "attributions.methods is 'mfabba'", "saliency"),
     (ATTRIBUTIONS, "alpha: 0.1", "alpha: 2.0", "attributions.alpha is 2.0", "from 0 to 1"),
+    (ATTRIBUTIONS, "precision: float32", "precision: bfloat16",
+     "attributions.precision is 'bfloat16'", "deeplift"),
     (RESOLUTION, "[16, 32, 64]", "[16, 20]", "resolution.bands is [16, 20]", "multiples of 8"),
     (RESOLUTION, "budget: 1700", "budget: 170", "resolution.budget is 170", "at least"),
     ("training:   #", "schedule: cyclic", "schedule: step", "schedule='step'", "cosine"),

@@ -96,6 +96,29 @@ def test_what_was_relabelled_is_stored(shared, data, tmp_path):
     assert (np.array(shown)[moved] == indices).all() and again[moved].tolist() == labels.tolist()
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_training_is_in_its_precision_and_its_weights_in_float32(
+    shared, data, tmp_path, monkeypatch, precision
+):
+    seen, real = [], training.loss_of
+
+    def noted(*args):
+        seen.append(real(*args))
+        return seen[-1]
+
+    monkeypatch.setattr(training, "loss_of", noted)
+    name, settings = one(shared | {"precision": precision, "epochs": 1}, penalty="jafr", strength=1)
+    train_network(name, settings, data, tmp_path, tmp_path / "partial")
+    assert {(logits.dtype, extra.dtype) for _, extra, logits in seen} == {
+        (getattr(torch, precision), torch.float32)  # penalties are never narrow
+    }
+    weights = load_model(name, weights=tmp_path / "final.safetensors").state_dict()
+    assert not [k for k, v in weights.items() if v.dtype in (torch.bfloat16, torch.float16)]
+    other = settings | {"precision": "float32" if precision == "bfloat16" else "bfloat16"}
+    device = torch.device("cpu")
+    assert training._key(settings, data, device) != training._key(other, data, device)
+
+
 @pytest.mark.parametrize("fraction", [0.05, 0.25, 0.5])
 def test_a_fraction_has_each_label_in_proportion_and_is_nested(fraction):
     labels = [0] * 800 + [1] * 150 + [2] * 50
