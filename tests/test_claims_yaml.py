@@ -168,7 +168,8 @@ def test_every_claim_that_some_study_decides_has_a_function_that_judges_it():
 def test_what_is_required_are_settings_that_studies_have(claim):
     # A setting that is misspelt would be lacking for ever, and no `until` ever be noticed as met.
     planned = {"mend.arms", "mend.seeds", "worths.posterior"}
-    for path in set(claim.requires) - {"independent", "groups", "trainings", "levels"} - planned:
+    kinds = {"independent", "groups", "trainings", "wins", "levels"}
+    for path in set(claim.requires) - kinds - planned:
         section, _, setting = path.partition(".")
         assert section == "models" or setting.split(".")[0] in STUDIES["default"][section], path
 
@@ -343,7 +344,7 @@ def test_a_requirement_that_cannot_be_read_names_its_claim(requires):
 
 def test_needs_names_every_kind_of_requirement_in_its_description():
     kinds = {k for c in CLAIMS for k in c.requires if "." not in k and k != "models"}
-    assert kinds == {"independent", "groups", "trainings", "levels"}
+    assert kinds == {"independent", "groups", "trainings", "wins", "levels"}
     assert all(f"`{kind}:" in needs.__doc__ for kind in kinds)
 
 

@@ -11,10 +11,10 @@ An entry of `requires:` is one of
   enough for one over designs;
 * `groups: section.setting`, the networks in `models` that this list names and those it does not:
   two groups of families, each with the rules' minimum;
-* `wins: [...]`, the same with six of each, for a share that a sign test of trainings decides;
 * `trainings: [{adversary: pgd}, {adversary: none}]`, cells of trainings that differ in these
   factors only, with the rules' minimum of seeds that all of them have; `recommended` stands for
   the lambdas under `jafr.recommended`, `-recommended` for those below 0, and `<` and `>` compare;
+* `wins: [...]`, the same with six of each, for a share that a sign test of trainings decides;
 * `levels: {noise: 3}`, the same of so many values of one factor.
 """
 
