@@ -177,8 +177,7 @@ def _worths(p: dict, study: Study) -> list[Part]:
             passes *= twins if v == "untrained" else 1
             disk = (3 + tables) * passes
         parts.append(parts[0]._replace(
-            passes=_forward(passes), images=n, bands=bands, disk=NUMBER * disk,
-            precision="float32" if v == "float32" else p["precision"],
+            passes=_forward(passes), images=n, bands=bands, disk=NUMBER * disk
         ))  # fmt: skip
     if twins:
         parts.append(parts[0]._replace(
