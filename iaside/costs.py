@@ -179,7 +179,6 @@ def _worths(p: dict, study: Study) -> list[Part]:
         parts.append(parts[0]._replace(
             passes=_forward(passes), images=p["n_control"] if v == "published" else 0,
             bands=bands, disk=NUMBER * disk,
-            precision="float32" if v == "float32" else p["precision"],
         ))  # fmt: skip
     if twins:
         parts.append(parts[0]._replace(

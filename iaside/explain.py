@@ -318,7 +318,7 @@ def _explained(
 
 _OF_THE_GAME = (  # settings that say what a coalition is worth
     "value", "temperature", "absence", "sigma", "seed", "precision", "device", "batch_size",
-    "subset", "outputs",
+    "subset", "outputs", "engine",
 )  # fmt: skip
 
 
@@ -333,16 +333,18 @@ def _worth_sharing(model, images, labels, masks, level, **game) -> Asked:
     from iaside.worths import OF_CLASSES, coalition_worths
 
     value, subset = game.get("value", "log_likelihood"), game.get("subset")
-    how = {k: game[k] for k in ("precision", "outputs") if k in game}
+    how = {k: game[k] for k in ("precision", "outputs", "engine") if k in game}
     check_precision(how.get("precision", "float32"))
     seen = widened(images)
     chosen = slice(None) if subset is None else places(subset, len(images))
     check_masks(masks, seen[chosen])
+    of_classes = [
+        v in OF_CLASSES for v in ([value] if callable(value) or isinstance(value, str) else value)
+    ]
     asked = probe(
         model, seen[chosen], None if labels is None else labels[chosen], **how,
         device=device_of(model, game.get("device")),
-        class_outputs=any(v in OF_CLASSES for v in ([value] if callable(value) or
-                                                    isinstance(value, str) else value)),
+        class_outputs=any(of_classes), known_values=all(of_classes),
     )  # fmt: skip
     with warnings.catch_warnings():  # what it warns of, the game itself will
         warnings.simplefilter("ignore", RuntimeWarning)

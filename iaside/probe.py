@@ -32,6 +32,7 @@ from iaside.answers import (
     said,
     taken,
 )
+from iaside.engine import Engine, check_engine, converted, named, outside
 from iaside.inside import in_training, networks
 from iaside.machine import ROUNDED, arithmetic, as_outside, not_finite, told_apart, undisturbed
 from iaside.photographs import Photographs
@@ -64,8 +65,9 @@ class Asked(nn.Module):
 
     model: any callable (B, C, H, W) -> (B, ...);  outputs: what that gives (`probe`);  way: how it
     is asked;  classes: of its answers, None where they have none;  answer: its own to the first
-    picture, (1, ...) on the CPU;  narrow: whether it computes in bfloat16 (autocast) however it is
-    asked, gradients too, and answers in float32.
+    picture, (1, ...) on the CPU;  engine: who answers where no gradient is wanted, None for the
+    model itself, and ``answers``, who that is, in words;  narrow: whether it computes in bfloat16
+    (autocast) however it is asked, gradients too, and answers in float32.
     A copy, because a model may write to its input, and its answer too, because it may keep that as
     a buffer. Gradients pass. Pixels that are not finite are refused (ValueError): a network may
     turn them into finite answers.
@@ -81,11 +83,14 @@ class Asked(nn.Module):
         way: Way = USUAL,
         classes: int | None = None,
         answer: Tensor | None = None,
+        engine: Engine | None = None,
+        answers: str = "torch",
     ) -> None:
         super().__init__()
         self.training = False  # of this one alone: the model stays as it is
         self.model, self.outputs, self.way = model, outputs, way
         self.classes, self.answer, self.narrow = classes, answer, False
+        self.engine, self.answers = engine, answers
 
     @property
     def gives(self) -> str:
@@ -96,22 +101,33 @@ class Asked(nn.Module):
 
     @property
     def about(self) -> dict:
-        """What a provenance keeps of it: ``outputs``, and ``asked`` where that is not as usual."""
+        """What a provenance keeps of it: ``outputs``, the ``engine``, how it is ``asked`` where
+        that is not as usual."""
         shown = [
             *["contiguous pixels"] * (not self.way.channels_last),
             *["one picture at a time"] * self.way.singly,
             *[f"model(x){said(self.way.place)} taken"] * bool(self.way.place),
         ]
-        return {"outputs": self.gives} | ({"asked": ", ".join(shown)} if shown else {})
+        about = {"outputs": self.gives, "engine": self.answers}
+        return about | ({"asked": ", ".join(shown)} if shown else {})
 
     def forward(self, x: Tensor) -> Tensor:
         if not x.requires_grad:  # who follows gradients looks at what these lead to
             check_shown(x)
-        if not self.narrow:
-            return logits_of(answered(self.model, x, self.way), self.outputs)
-        with torch.autocast(x.device.type, torch.bfloat16):
-            answer = answered(self.model, x, self.way)
-        return logits_of(answer.float(), self.outputs)
+        if self.narrow:
+            with torch.autocast(x.device.type, torch.bfloat16):
+                answer = answered(self.model, x, self.way).float()
+        else:
+            answer = self._answer(x)
+        return logits_of(answer, self.outputs)
+
+    def _answer(self, x: Tensor) -> Tensor:
+        if self.engine is None or not self.engine.takes(x):
+            return answered(self.model, x, self.way)
+        found, others = self.engine(x), outside(x)
+        if others:
+            found[others] = answered(self.model, x[others], self.way)
+        return found
 
 
 def recipe_of(model: object) -> dict:
@@ -166,6 +182,8 @@ def probe(
     precision: str = "float32",
     device: str | torch.device | None = None,
     class_outputs: bool = True,
+    engine: str = "torch",
+    known_values: bool = True,
 ) -> Asked:
     """See what a model does with two pictures, and return it as loops are to ask it.
 
@@ -180,6 +198,10 @@ def probe(
     shown contiguous ones, and one that takes no two pictures one at a time. An answer may be a
     tuple, a dictionary, an object: what is called logits is taken, or the first tensor (B, classes)
     in it, which stderr names. ``Asked.about`` says so, and hence every provenance and report.
+    engine: who answers where no gradient is wanted, ``torch`` or ``openvino`` (`iaside.engine`). A
+    model that OpenVINO cannot answer for as PyTorch does is left to PyTorch, which stderr says.
+    known_values: False where something else is made of the answers than probabilities of classes,
+    which is all that engines are held to.
     device: where to show them, None where they are. An ``Asked`` has been seen and is not shown
     anything; only the labels are held against its classes.
 
@@ -200,6 +222,7 @@ def probe(
         return model
     if outputs not in OUTPUTS:
         raise ValueError(f"outputs={outputs!r} is not known; choose one of {', '.join(OUTPUTS)}")
+    check_engine(engine)
     images = check_images(images, on_disk=True)
     _check_model(model)
     device = torch.device(images.device if device is None else device)
@@ -218,12 +241,39 @@ def probe(
     if class_outputs or outputs != "logits":
         classes = _classes(together, outputs)
         _check_range(labels, classes)
+    if way.dtype == pair.dtype:
+        way = way._replace(dtype=None)
     if way.place:
         print(f"the model answers with more than a tensor: model(x){said(way.place)} is taken",
               file=sys.stderr)  # fmt: skip
-    if way.dtype == pair.dtype:
-        way = way._replace(dtype=None)
-    return Asked(model, outputs, way, classes, alone[:1].cpu())
+    chosen, answers = None, "torch"
+    if engine != "torch":
+        why = _unusual(way, precision, known_values and classes is not None)
+        chosen, answers = _engine(engine, model, pair, together, outputs, way.place, why)
+    return Asked(model, outputs, way, classes, alone[:1].cpu(), chosen, answers)
+
+
+def _engine(
+    engine: str, model: Callable, pair: Tensor, answer: Tensor, outputs: str, place: Place,
+    why: str,
+) -> tuple[Engine | None, str]:
+    """Who answers where no gradient is wanted, and what a provenance says of that."""
+    found = None
+    if not why:
+        found, why = converted(model, pair, answer, outputs, place)
+    if found is not None:
+        return found, named(engine)
+    print(f"the model is asked by PyTorch, not by {engine}: {why}", file=sys.stderr)
+    return None, f"torch, not {named(engine)}: {why}"
+
+
+def _unusual(way: Way, precision: str, of_classes: bool) -> str:
+    """Why a model is asked by PyTorch, whatever it is; "" where there is no reason."""
+    if precision != "float32":
+        return f"precision is {precision}"
+    if not of_classes:
+        return "what is measured of it is none of the values of classes"
+    return "" if way._replace(place=()) == USUAL else "it takes pixels in a way of its own"
 
 
 def _pair(images: Tensor) -> Tensor:

@@ -129,7 +129,7 @@ def measure_network(common, name, trained, out, partial, settings, device, repor
         rows.append(answers(model, held, held_labels, precision))
         worths = coalition_worths(
             model, x, y, masks, VALUES, precision=precision, batch_size=settings["batch_size"],
-            resume=partial, progress=False, workers=1,
+            resume=partial, progress=False, workers=1, engine=settings["engine"],
         )  # fmt: skip
         final = weights.stem == "final"
         worths.save(Path(out) / ("final.npz" if final else f"epoch-{epoch:03d}.npz"))
@@ -156,7 +156,7 @@ def measure_network(common, name, trained, out, partial, settings, device, repor
         model, x, y, conditions_of(settings), masks, {"fgsm": few, "pgd": few},
         seed=settings["seed"], precision=precision, batch_size=settings["batch_size"],
         resume=partial, cache=Path(partial).parents[1], progress=False, attack_batch=AT_ONCE,
-        workers=1,
+        workers=1, engine=settings["engine"],
     ).save(Path(out) / "responses.npz")  # fmt: skip
     report(name, "robustness")
 

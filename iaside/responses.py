@@ -79,6 +79,7 @@ def responses(
     attack_batch: int = 1,
     outputs: str = "logits",
     pictures: Tensor | None = None,
+    engine: str = "torch",
 ) -> Responses:
     """Ask a network about perturbed images, one condition after the other.
 
@@ -99,6 +100,7 @@ def responses(
     from there. cache: a folder for corrupted images, shared by all models that are given the same
     pictures. workers: who makes corruptions and asks, as in ``iaside.parallel.executor``: by
     default this process. On another machine they want both folders where they are here.
+    engine: who gives the answers, as in ``coalition_worths``; gradients are PyTorch's.
     outputs: what the model gives, as in ``iaside.probe``, which looks at it first. ``clean`` in
     the provenance says how many clean images are classified right.
     pictures: the same photographs as ImageNet-C cuts them (``load_images(..., like=CUT)``), so that
@@ -156,7 +158,7 @@ def responses(
     subset = {s: places(chosen, len(images)).numpy() for s, chosen in (subset or {}).items()}
     labels = class_labels(labels, len(images)).cpu()
     asked = probe(
-        model, images, labels, outputs=outputs, precision=precision, device=device
+        model, images, labels, outputs=outputs, precision=precision, device=device, engine=engine
     )
     provenance = {
         "model": fingerprint_model(asked.model, asked.answer),

@@ -63,6 +63,7 @@ def sampled_worths(
     subset: Sequence[int] | None = None,
     workers: object = None,
     outputs: str = "logits",
+    engine: str = "torch",
 ) -> SampledWorths:
     """Evaluate a model on sampled coalitions until its mean Shapley values are known well enough.
 
@@ -93,7 +94,7 @@ def sampled_worths(
     _check_request(tolerance, budget)
     pool = executor(workers, device_of(model, device))
     setup = prepare(model, images, labels, masks, value, absence, precision, device, batch_size,
-                    resume, temperature, sigma, seed, subset, outputs, sampled=True)
+                    resume, temperature, sigma, seed, subset, outputs, engine, sampled=True)
     n, n_bands = len(setup.images), setup.provenance["n_bands"]
     per_image = passes_per_image(n_bands)
     _check_size(tolerance, budget, n, n_bands, per_image)

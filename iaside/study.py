@@ -343,6 +343,7 @@ def _check_value(where: str, value: Any, rule: Rule | None) -> None:
 def _rules() -> dict[str, Rule]:
     """Name of a parameter -> what it may be. Most names mean the same in all notebooks."""
     from iaside import attribution, baselines
+    from iaside.engine import installed
     from iaside.faithfulness import SUBSTRATES
     from iaside.machine import pick_device
     from iaside.models import LARGEST_SIDE
@@ -374,6 +375,8 @@ def _rules() -> dict[str, Rule]:
         "values": one_of(*VALUES), "substrate": one_of(*SUBSTRATES),
         "methods": one_of(*methods), "prior": one_of(*methods),
         "precision": one_of("float32", "bfloat16"),
+        "engine": ("torch, or openvino where it is installed (pip install 'iaside[engine]')",
+                   lambda v: v in installed()),
         "normalise": ("minmax, share, positive or softmax",
                       lambda v: v != "none" and spectral_importance([2.0, 1.0], v) is not None),
         "severities": whole(1, 5),
@@ -572,7 +575,7 @@ def _check_together(
         if values["budget"] < least:
             refuse("budget", f"at least {least}: {values['n_images']} images, each visited once "
                              f"with {max(values['bands'])} bands")  # fmt: skip
-        for name in ("images", "n_images", "metric", "precision"):
+        for name in ("images", "n_images", "metric", "precision", "engine"):
             if values[name] != study["worths"][name]:
                 refuse(name, f"{study['worths'][name]!r}, as in `worths`, whose tables are the "
                              "coarse end")  # fmt: skip

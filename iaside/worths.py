@@ -74,6 +74,7 @@ def coalition_worths(
     subset: Sequence[int] | None = None,
     workers: object = None,
     outputs: str = "logits",
+    engine: str = "torch",
 ) -> Worths:
     """Evaluate a model on every coalition of frequency bands of every image.
 
@@ -103,6 +104,9 @@ def coalition_worths(
     outputs: what the model gives, ``logits``, ``probabilities`` or ``binary``, one logit for label
     1 (``iaside.probe``). The clean images are asked about first: their answers are the last row,
     v(all), and ``clean`` in the provenance says how many are classified right.
+    engine: who answers, ``torch`` or ``openvino``, which is faster on a CPU in float32
+    (``iaside.engine``); a model that it cannot answer for alike, an embedding or a function as
+    value are left to PyTorch, which stderr and ``engine`` in the provenance say.
 
     Errors: ValueError/TypeError before any long computation for images outside [0, 1], labels
     that do not fit, bands that do not add up to the image (``split_bands``), more than 14 of them,
@@ -120,7 +124,7 @@ def coalition_worths(
     """
     pool = executor(workers, device_of(model, device))
     setup = prepare(model, images, labels, masks, value, absence, precision, device, batch_size,
-                    resume, temperature, sigma, seed, subset, outputs)
+                    resume, temperature, sigma, seed, subset, outputs, engine)
     images, provenance = setup.images, setup.provenance
     values, n_bands = provenance["values"], provenance["n_bands"]
     path = unfinished(resume, "worths", provenance, __name__)
@@ -430,7 +434,7 @@ def _finite(scores: Tensor, whose: str) -> np.ndarray:
 
 def prepare(
     model, images, labels, masks, value, absence, precision, device, batch_size, resume,
-    temperature, sigma, seed, subset, outputs, sampled=False,
+    temperature, sigma, seed, subset, outputs, engine, sampled=False,
 ) -> Setup:
     """Check everything that `coalition_worths` takes and resolve what is left open."""
     images = widened(check_images(images, on_disk=True))
@@ -459,6 +463,7 @@ def prepare(
     asked = probe(
         model, images, labels, outputs=outputs, precision=precision, device=device,
         class_outputs=not set(values).isdisjoint(OF_CLASSES),
+        engine=engine, known_values=set(values) <= set(OF_CLASSES),
     )
     if "embedding" in values and asked.outputs == "logits" and asked.answer.numel() == 1:
         raise ValueError(
@@ -470,7 +475,8 @@ def prepare(
         first_label = None if labels is None else labels[:1].to(device)
         reference = logits_of(asked.answer.to(device), asked.outputs)
         seconds = partial(scorer.seconds, labels=first_label, reference=reference)
-        batch_size = fastest_batch_size(seconds, scorer.model, images[:1].to(device), precision)
+        used = f"{precision} {asked.answers}"
+        batch_size = fastest_batch_size(seconds, scorer.model, images[:1].to(device), used)
     elif not isinstance(batch_size, Integral) or isinstance(batch_size, bool) or batch_size < 1:
         raise ValueError(f"batch_size={batch_size!r} must be at least 1, or None to measure it")
 

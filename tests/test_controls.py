@@ -202,7 +202,8 @@ def write_worths(root, name, controls):
     table = -7 + coalitions(M).astype(float) @ values
     about = {
         "values": ["log_likelihood", "accuracy", "probability"], "n_bands": M, "classes": 1000,
-        "parameters": 1e6, "precision": "float32", "device": "cpu", "chosen": list(range(N)),
+        "parameters": 1e6, "precision": "float32", "engine": "openvino 1", "device": "cpu",
+        "chosen": list(range(N)),
         "band_energy": [0.6, 0.3, 0.1], "labels": "the same", "absence": "zero",
     }  # fmt: skip
     tables = {"log_likelihood": table, "accuracy": (table > -3).astype(float),
@@ -215,8 +216,8 @@ def write_worths(root, name, controls):
     Worths({"log_likelihood": table}, published).save(folder / f"{name}-published.npz")
     sample = sampled(np.ones(M), n=N)
     sample.tables = {"log_likelihood": table[sample.coalition.astype(int), sample.image]}
-    sample.provenance |= {"precision": "bfloat16"}
-    sample.save(folder / f"{name}-other_precision.npz")
+    sample.provenance |= {"engine": "torch"}
+    sample.save(folder / f"{name}-other_engine.npz")
     controls.save(folder / f"{name}-untrained.npz")
 
 

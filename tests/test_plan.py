@@ -208,7 +208,7 @@ def run_cells(notebook, given):
 NOTEBOOKS = {
     "15_snr": {"n_sparse": 0, "n_images": 3, "n_attack": 2},
     "20_worths": {"item": "net-all", "n_initialisations": 3, "n_images": 3,
-                  "variants": ["trained", "untrained", "other_precision", "published"],
+                  "variants": ["trained", "untrained", "other_engine", "published"],
                   "values": ["margin", "embedding"]},
     "40_robustness": {"n_images": 3, "n_attack": 2, "severities": [1, 5]},
     "67_resolution": {"n_images": 6, "bands": [4, 8], "budget": 75},

@@ -15,7 +15,8 @@ from iaside.training import Data, complete, train_network
 NETWORKS = "results/training/networks/p"
 SETTINGS = dict(
     seed=0, n_images=8, n_attack=4, n_bands=2, metric="linf", severities=[1], noise_sigma=[0.1],
-    attack_eps=[0.05], band_noise=0.1, band_eps=0.05, precision="float32", batch_size=None,
+    attack_eps=[0.05], band_noise=0.1, band_eps=0.05, precision="float32", engine="torch",
+    batch_size=None,
 )  # fmt: skip
 SHARED = dict(
     images="set", classes=None, side=32, held_out=0.5, epochs=3, batch=10, lr=0.05,

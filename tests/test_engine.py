@@ -1,0 +1,318 @@
+import copy
+import pickle
+import socket
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from iaside import engine
+from iaside.architectures import ARCHITECTURES
+from iaside.engine import BRIGHTEST, Engine, check_engine, converted, named, outside
+from iaside.folding import folded
+from iaside.machine import arithmetic, channels_last
+from iaside.models import load_model, untrained
+from iaside.probe import Asked, probe
+from iaside.responses import responses
+from iaside.sampling import sampled_worths
+from iaside.spectral import band_masks
+from iaside.tables import Condition
+from iaside.worths import coalition_worths
+
+if "openvino" not in engine.installed():
+    pytest.skip("openvino is not installed", allow_module_level=True)
+
+SIDE = 32
+MASKS = band_masks(3, (SIDE, SIDE))
+LABELS = torch.arange(5) % 3
+
+
+@pytest.fixture(scope="module")
+def net():
+    return untrained("small_cnn", 10, SIDE, 0)
+
+
+@pytest.fixture
+def x():
+    return torch.rand(5, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+
+
+def asked(model, x, **how):
+    with torch.no_grad():
+        return probe(model, x, engine="openvino", **how)
+
+
+class Bend(nn.Module):
+    """Convolutions with something in between that a test is about."""
+
+    def __init__(self, between, scale=1.0):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.start, self.end = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3)
+        self.between, self.scale = between, scale
+        self.eval().requires_grad_(False)
+
+    def forward(self, x):
+        return torch.relu(self.end(self.between(self.start(x)) * self.scale)).mean((2, 3)) + 0.1
+
+
+# -- the same answers ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "squeezenet1_1", *ARCHITECTURES])
+@pytest.mark.parametrize("how", [folded, lambda model: model], ids=["folded", "plain"])
+def test_it_answers_as_pytorch_does(name, how):
+    own = name in ARCHITECTURES
+    model = how(untrained(name, 10, SIDE, 0) if own else load_model(name, pretrained=False))
+    x = torch.rand(3, 3, *model.input_size, generator=torch.Generator().manual_seed(0))
+    fast = asked(model, x)
+    assert fast.answers == f"openvino {engine.importlib.metadata.version('openvino')}"
+    with torch.no_grad():
+        found, wanted = fast(x).log_softmax(1), Asked(model)(x).log_softmax(1)
+    assert (found - wanted).abs().max() < 1e-4 * wanted.abs().max().clamp(min=1)
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "squeezenet1_1"])
+def test_worths_of_packaged_networks_agree_to_a_thousandth_of_a_nat(name, data):
+    from iaside.images import load_images
+
+    model = folded(load_model(name))
+    x, y = load_images(data / "images/photographs", like=model, n=1)
+    tables = [
+        coalition_worths(model, x, y, band_masks(3, model.input_size), batch_size=4,
+                         progress=False, engine=name).table
+        for name in ("torch", "openvino")
+    ]  # fmt: skip
+    assert 0 < abs(tables[1] - tables[0]).max() < 1e-3
+
+
+def test_games_samples_and_responses_say_who_answered(net, x):
+    how = dict(batch_size=4, progress=False, engine="openvino")
+    four = band_masks(4, (SIDE, SIDE))
+    made = [
+        coalition_worths(net, x, LABELS, MASKS, **how),
+        sampled_worths(net, x, LABELS, four, budget=60, **how),
+        responses(net, x, LABELS, [Condition("fgsm", 0.1), Condition("white_noise", 0.1)], MASKS,
+                  **how),
+    ]  # fmt: skip
+    assert [m.provenance["engine"] for m in made] == [named("openvino")] * 3
+    how["engine"] = "torch"
+    plain = responses(net, x, LABELS, [Condition("fgsm", 0.1), Condition("white_noise", 0.1)],
+                      MASKS, **how)  # fmt: skip
+    assert plain.provenance["engine"] == "torch"
+    for name, table in plain.tables.items():
+        assert np.allclose(made[2].tables[name], table, atol=1e-4), name
+
+
+def test_gradients_are_pytorchs(net, x):
+    fast = asked(net, x)
+    leaf = x.clone().requires_grad_()
+    assert torch.equal(fast(leaf), net(channels_last(x)).clone())
+    assert torch.autograd.grad(fast(leaf).sum(), leaf)[0].abs().sum() > 0
+
+
+# -- of a picture alone ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pixels", [1, 4 * SIDE**2, engine.PIXELS])
+def test_an_answer_depends_on_nothing_beside_the_picture(monkeypatch, net, x, pixels):
+    monkeypatch.setattr(engine, "PIXELS", pixels)
+    engine._compiled.clear()
+    fast = asked(net, x)
+    threads = torch.get_num_threads()
+    with torch.no_grad():
+        whole = fast(x)
+        for order in ([4, 3, 2, 1, 0], [2], [0, 0, 0, 1], [1, 3] * 70):
+            assert torch.equal(fast(x[order]), whole[order])
+        try:
+            torch.set_num_threads(3)
+            assert torch.equal(fast(x[[1, 0] * 9]), whole[[1, 0] * 9])
+        finally:
+            torch.set_num_threads(threads)
+        assert fast(x[:0]).shape == whole[:0].shape
+    engine._compiled.clear()
+
+
+# -- what is no number -----------------------------------------------------------------------------
+
+
+def test_pixels_that_are_no_numbers_reach_pytorch_alone(net, x):
+    fast = asked(net, x)
+    far = x.clone()
+    far[1, 0, 3, 3] = 2 * BRIGHTEST
+    with torch.no_grad():
+        found = fast(far)
+        assert torch.equal(found[1:2], net(channels_last(far[1:2])))
+        assert torch.equal(found[[0, 2, 3, 4]], fast(x[[0, 2, 3, 4]]))
+        for value in (torch.nan, torch.inf, -torch.inf):
+            far[1, 0, 3, 3] = value
+            assert outside(far) == [1]
+            assert not fast._answer(far)[1].isfinite().any()
+
+
+@pytest.mark.parametrize(
+    ("between", "scale", "why"),
+    [(lambda x: torch.log(x.abs() + 1), 1.0, "its Log may make nan"),
+     (lambda x: torch.sqrt(x.abs()), 1.0, "may make nan"),
+     (lambda x: x / x.sum((1, 2, 3), keepdim=True), 1.0, "its Divide may make nan"),
+     (torch.relu, 1e13, "numbers inside it are near the largest there are"),
+     (lambda x: x if x.mean() > 0 else -x, 1.0, "its path may depend on what it is shown"),
+     (lambda x: x * x.mean().item(), 1.0, "its path may depend on what it is shown")],
+)  # fmt: skip
+def test_a_network_that_other_pictures_may_break_is_left_to_pytorch(x, between, scale, why):
+    model = Bend(between, scale)
+    with torch.no_grad():
+        found, said = converted(model, x[:2], model(x[:2]), "logits", ())
+    assert found is None and why in said
+
+
+def test_openvino_does_make_numbers_of_nan(monkeypatch, x):
+    """Why operations that make nan are not taken; may be dropped when this fails."""
+    monkeypatch.setattr(engine, "HARMLESS", engine.HARMLESS | {"Log"})
+    monkeypatch.setattr(engine, "_check_inside", lambda *seen: None)
+    model = Bend(lambda x: torch.log(x - 10))
+    with torch.no_grad():
+        assert model(x).isnan().all()
+        assert Engine(model, (), x.shape[1:], "log")(x).isfinite().all()
+
+
+def test_what_divides_by_a_constant_is_taken(x):
+    assert asked(Bend(lambda x: x / 2), x).engine is not None
+
+
+# -- left to PyTorch -------------------------------------------------------------------------------
+
+
+def hooked(net):
+    own = copy.deepcopy(net)
+    own.conv_hook = own.register_forward_hook(lambda *seen: None)
+    return own
+
+
+@pytest.mark.parametrize(
+    ("make", "how", "why"),
+    [(lambda net: lambda x: net(x), {}, "it is no torch module"),
+     (lambda net: torch.jit.trace(net, torch.rand(2, 3, SIDE, SIDE)), {}, "it is TorchScript"),
+     (lambda net: copy.deepcopy(net).double(), {}, "it is not in float32"),
+     (lambda net: net, {"precision": "bfloat16"}, "precision is bfloat16"),
+     (lambda net: net, {"class_outputs": False}, "none of the values of classes"),
+     (lambda net: net, {"known_values": False}, "none of the values of classes"),
+     (hooked, {}, "it has hooks")],
+)  # fmt: skip
+def test_what_it_is_not_for_is_left_to_pytorch_which_is_said(net, x, capsys, make, how, why):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        found = asked(make(net), x, **how)
+    assert found.engine is None
+    assert why in found.about["engine"] and found.about["engine"].startswith("torch, not openvino")
+    assert why in capsys.readouterr().err
+
+
+def test_own_values_and_embeddings_are_left_to_pytorch(net, x):
+    def first(outputs, labels):
+        return outputs[:, 0]
+
+    for value in (first, "embedding", ["log_likelihood", "embedding"]):
+        w = coalition_worths(net, x, LABELS, MASKS, value=value, batch_size=4, progress=False,
+                             engine="openvino")  # fmt: skip
+        assert w.provenance["engine"].startswith("torch, not openvino")
+
+
+def test_first_answers_that_differ_are_not_believed(monkeypatch, net, x):
+    ready, off = engine._ready, [4e-4]
+    monkeypatch.setattr(engine, "_ready", lambda e: lambda x: ready(e)(x) + spoilt())
+
+    def spoilt():
+        return off[0] * (torch.arange(10) == 3)
+
+    assert asked(net, x).about["engine"].endswith("its first answers differ")
+    off[0] = 1e-4
+    assert asked(net, x).engine is not None
+    off[0] = torch.nan
+    assert asked(net, x).engine is None
+
+
+def test_a_converter_that_fails_is_no_end(monkeypatch, net, x):
+    def fails(*given):
+        raise RuntimeError("at 0x7f")
+
+    monkeypatch.setattr(engine, "_graph", fails)
+    engine._compiled.clear()
+    assert asked(net, x).about["engine"].endswith("it cannot be converted (RuntimeError)")
+
+
+# -- resume keys -----------------------------------------------------------------------------------
+
+
+def test_a_measurement_goes_on_with_its_own_engine_and_version_only(monkeypatch, net, x, tmp_path):
+    def forwards(engine):
+        return coalition_worths(net, x, LABELS, MASKS, batch_size=4, progress=False,
+                                resume=tmp_path, engine=engine).forwards  # fmt: skip
+
+    assert forwards("torch") == forwards("openvino") == 40
+    assert forwards("torch") == forwards("openvino") == 0
+    monkeypatch.setattr("iaside.probe.named", lambda name: f"{name} 2099.1")
+    assert forwards("openvino") == 40 and forwards("torch") == 0
+
+
+# -- its settings ----------------------------------------------------------------------------------
+
+
+def test_it_computes_in_float32_on_any_processor(net, x):
+    engine._compiled.clear()
+    fast = asked(net, x)
+    ready, = engine._compiled.values()
+    assert str(ready.precision) == "<Type: 'float32'>"
+    assert len(ready.requests) == torch.get_num_threads()
+    with torch.no_grad(), arithmetic("bfloat16", torch.device("cpu")):
+        assert not fast.engine.takes(x), "who asks in bfloat16 is answered in that"
+
+
+def test_it_is_converted_once_by_content(monkeypatch, net, x):
+    made, graph = [], engine._graph
+    monkeypatch.setattr(engine, "_graph", lambda *g: (made.append(1), graph(*g))[1])
+    engine._compiled.clear()
+    asked(net, x), asked(copy.deepcopy(net), x)
+    assert len(made) == 1
+    other = copy.deepcopy(net)
+    next(other.parameters()).mul_(1.01)
+    asked(other, x)
+    assert len(made) == 2
+    for k in range(engine.KEPT + 1):
+        next(other.parameters()).mul_(1 + k / 100)
+        asked(other, x)
+    assert len(engine._compiled) == engine.KEPT
+
+
+def test_it_can_be_sent_and_asks_the_same_there(net, x):
+    fast = asked(net, x)
+    with torch.no_grad():
+        wanted = fast(x)
+        engine._compiled.clear()
+        assert torch.equal(pickle.loads(pickle.dumps(fast))(x), wanted)
+        assert torch.equal(copy.deepcopy(fast)(x), wanted)
+
+
+def test_it_tells_nobody(monkeypatch, net, x):
+    def refused(*to, **how):
+        raise AssertionError(f"somebody is told: {to}")
+
+    assert asked(net, x).engine is not None
+    assert not any(m.partition(".")[0] == "openvino_telemetry" for m in sys.modules)
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    monkeypatch.setattr(socket, "getaddrinfo", refused)
+    engine._compiled.clear()
+    assert asked(net, x).engine is not None
+
+
+def test_an_engine_that_is_not_there_is_named(monkeypatch):
+    with pytest.raises(ValueError, match="engine='onnx' is not known; choose one of torch, openv"):
+        check_engine("onnx")
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: name == "torch" or None)
+    check_engine("torch")
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'iaside\[engine\]', or choose eng"):
+        check_engine("openvino")
