@@ -45,7 +45,7 @@ CONDITIONS = [
     *(Condition("fgsm", 0.01 * k) for k in range(1, 5)),
 ]
 TRAINING = {
-    "classes": None, "side": 32, "held_out": 0.2, "epochs": 3, "batch": 64, "lr": 0.05,
+    "classes": None, "side": 32, "held_out": 0.2, "epochs": 1, "batch": 64, "lr": 0.05,
     "schedule": "cosine", "momentum": 0.9, "weight_decay": 5e-4, "flip": False, "eps": 8.0,
     "steps": 2, "warm_up": 0, "precision": "float32",
 }  # fmt: skip
