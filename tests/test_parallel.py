@@ -95,7 +95,7 @@ def dask():
         yield workers
 
 
-@pytest.fixture(params=["local", "dask"])
+@pytest.fixture(params=["local", pytest.param("dask", marks=pytest.mark.slow)])
 def workers(request):
     return request.getfixturevalue(request.param)
 
@@ -352,6 +352,7 @@ def test_every_loop_gives_the_same_bytes_whoever_does_it(loop, local):
     assert [_arrays(found) for found in loop(Noted())] == here and asked, "and it is asked"
 
 
+@pytest.mark.slow  # tests/test_training.py trains with two
 def test_trainings_and_profiles_give_the_same_bytes_whoever_does_them(local, tmp_path):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "set.npz", images=rng.integers(0, 255, (40, 32, 32, 3), np.uint8),
