@@ -68,6 +68,7 @@ def check(study: Mapping, root: Path) -> None:
         for name, value in parameters.items():
             where = placed(section, name)
             _check_value(where, value, rules.get(where, rules.get(name)))
+    _check_value("runtime.workers", (study["runtime"] or {}).get("workers"), rules["workers"])
     _check_training(study["training"])
     _check_networks(study, root)
     count = functools.cache(functools.partial(_count, root=root))  # stages share images
