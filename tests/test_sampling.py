@@ -11,9 +11,9 @@ from torch._subclasses import FakeTensorMode
 
 import iaside as ia
 from iaside import sampling
-from iaside.estimator import SampledWorths
+from iaside.estimator import SampledWorths, whole
 from iaside.probe import PROBE
-from iaside.sampling import _Sample, sampled_worths
+from iaside.sampling import _pictures, sampled_worths
 from iaside.shapley import shapley_values
 from iaside.spectral import band_masks, split_bands
 from iaside.worths import Setup, _Scorer, _value_functions, coalition_worths
@@ -296,10 +296,10 @@ def test_placement_on_a_gpu(monkeypatch):
         scorer = _Scorer(net, values, torch.device("cuda"), "float32")
         fill = lambda index: torch.zeros(len(index), 3, SIDE, SIDE)  # noqa: E731
         setup = Setup(x, labels, masks, torch.arange(6), fill, scorer, 16, about)
-        sample = _Sample(setup, None, 0)
-        sample.open_round()
-        owner, column = np.array([0, 0, 3]), np.array([0, 2, 1])
-        pictures = sample._pictures(owner, column)
+        pictures = torch.cat([
+            _pictures(setup, setup.game(slice(image, image + 1)), image, np.array(codes, np.uint64))
+            for image, codes in {0: [0, 5], 3: [whole(M)]}.items()
+        ])
         assert pictures.shape == (3, 3, SIDE, SIDE) and pictures.device.type == "cuda"
         assert pictures.is_contiguous(memory_format=torch.channels_last)
         scores = scorer.scores(pictures, setup.targets(torch.tensor([0, 0, 3])),
