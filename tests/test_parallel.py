@@ -364,7 +364,8 @@ def test_trainings_and_profiles_give_the_same_bytes_whoever_does_them(local, tmp
     plan = networks({"p": {"architecture": "small_cnn", "seed": [0, 1], "epochs": 1}})
     settings = {"seed": 0, "n_images": 4, "n_attack": 2, "n_bands": 3, "metric": "linf",
                 "severities": [1], "noise_sigma": [0.1], "attack_eps": [0.1], "band_noise": 0.1,
-                "band_eps": 0.05, "precision": "float32", "batch_size": 8}  # fmt: skip
+                "band_eps": 0.05, "precision": "float32", "engine": "torch",
+                "batch_size": 8}  # fmt: skip
     made = []
     for workers in (1, local):
         at = tmp_path / str(len(made))
