@@ -177,13 +177,14 @@ def _worths(p: dict, study: Study) -> list[Part]:
             passes *= twins if v == "untrained" else 1
             disk = (3 + tables) * passes
         parts.append(parts[0]._replace(
-            passes=_forward(passes), images=n, bands=bands, disk=NUMBER * disk,
+            passes=_forward(passes), images=p["n_control"] if v == "published" else 0,
+            bands=bands, disk=NUMBER * disk,
             precision="float32" if v == "float32" else p["precision"],
         ))  # fmt: skip
     if twins:
         parts.append(parts[0]._replace(
             passes=_forward(twins * control_passes(n)), precision="float32",
-            batch=min(n, ONE_BATCH), images=n,
+            batch=min(n, ONE_BATCH), images=min(n, ONE_BATCH),
         ))  # fmt: skip
     return parts
 
@@ -221,14 +222,14 @@ def _choices(p: dict, study: Study) -> list[Part]:
 def _convergence(p: dict, study: Study) -> list[Part]:
     n, bands = p["n_images"], p["n_bands"]
     passes = _forward(FOLD + coalition_passes(bands, n))
-    return [Part(study.network(p["model"]), passes, p["precision"], p["batch_size"], 0, n, bands,
+    return [Part(study.network(p["model"]), passes, p["precision"], p["batch_size"], 0, 0, bands,
                  NUMBER * 2 * 2**bands * n)]  # fmt: skip
 
 
 def _resolution(p: dict, study: Study) -> list[Part]:
     passes = FOLD + sum(sampled_passes(M, p["n_images"], p["budget"]) for M in p["bands"])
-    return [Part(study.network(p["model"]), _forward(passes), p["precision"], p["batch_size"], 0,
-                 p["n_images"], max(p["bands"]), NUMBER * 4 * passes)]  # fmt: skip
+    return [Part(study.network(p["model"]), _forward(passes), p["precision"], p["batch_size"], 0, 0,
+                 max(p["bands"]), NUMBER * 4 * passes)]  # fmt: skip
 
 
 def _training(p: dict, study: Study) -> list[Part]:

@@ -1,5 +1,6 @@
 """Every network of the papers' studies, from the file that torchvision downloads to its results."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,11 @@ import yaml
 
 from iaside import libraries
 from iaside.attribution import attribute
-from iaside.controls import calibrated, measured_controls
+from iaside.controls import LOGIT_SD, UnusableControl, calibrated, untrained_control
 from iaside.folding import folded
 from iaside.images import load_images
 from iaside.models import Classifier, load_model, save_weights
 from iaside.responses import responses
-from iaside.sampling import sampled_worths
 from iaside.spectral import band_masks
 from iaside.tables import Condition
 from iaside.worths import coalition_worths
@@ -26,6 +26,7 @@ NAMES = sorted({
     for study in STUDIES for entry in (yaml.safe_load(study.read_text())["models"] or {}).values()
     if entry["weights"].startswith("data/weights/")
 })  # fmt: skip
+NO_SCALE = {"alexnet", "vgg11", "vgg16", "vgg19"}  # without norms: some initialisations are refused
 
 
 def test_they_are_twenty():
@@ -67,14 +68,12 @@ def test_a_network_goes_all_the_way(data, name, tmp_path, monkeypatch):
     np.testing.assert_allclose(game.table[-1], expected, atol=1e-3)
     assert game.table.shape == (8, 2) and np.ptp(game.table, axis=0).min() > 0
 
-    def sample(twin, seed):
-        return sampled_worths(twin, images, labels, masks, budget=20, seed=seed, **how)
+    with contextlib.suppress(UnusableControl) if name in NO_SCALE else contextlib.nullcontext():
+        assert untrained_control(name, images, seed=1, packaged=False).logit_sd > LOGIT_SD[0]
 
-    controls = measured_controls(sample, name, images, [1], packaged=False)
-    assert len(controls.samples) == 1 or "keeps no scale" in controls.refused
-
+    # So small a step that the slope decides, as random networks are anything but straight.
     attacked = responses(
-        model, images, labels, [Condition("fgsm", 4 / 255, -1)], masks, workers=1, **how
+        model, images, labels, [Condition("fgsm", 1e-4, -1)], masks, workers=1, **how
     )
     clean, fgsm = attacked.tables["log_likelihood"]
     assert not attacked.tables["no_gradient"].any() and (fgsm < clean).all()

@@ -168,12 +168,12 @@ print(json.dumps([peak, game.provenance["images"], game.table.sum()]))
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
-    # n files of 224 pixels and noise are made of a few by links: what is decoded and kept is all n
+    # A thousand files, links to twenty: what is decoded and kept is a thousand pictures.
     draws = np.random.default_rng(0)
     for k in range(20):
         rough = Image.fromarray(draws.integers(0, 256, (9, 12, 3), dtype=np.uint8))
         rough.resize((320, 240), Image.Resampling.BICUBIC).save(tmp_path / f"{k}.jpg")
-    for k in range(2000):
+    for k in range(1000):
         path = tmp_path / "set" / "ab"[k % 2] / f"{k:05d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         os.link(tmp_path / f"{k % 20}.jpg", path)
@@ -184,10 +184,10 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
         return json.loads(done.stdout.splitlines()[-1])
 
     (few, *_), (many, *found), (memory, *expected) = (
-        played(200, tmp_path / "disk"), played(2000, tmp_path / "disk"), played(2000, "")
+        played(100, tmp_path / "disk"), played(1000, tmp_path / "disk"), played(1000, "")
     )  # fmt: skip
-    print(f"peak MiB: {few:.0f} of 200 on disk, {many:.0f} of 2000 on disk, {memory:.0f} in memory")
+    print(f"peak MiB: {few:.0f} of 100 on disk, {many:.0f} of 1000 on disk, {memory:.0f} in memory")
     assert found == expected
-    each = (many - few) / 1800  # MiB a picture, which are 0.14 in bytes and 0.57 in floats
-    assert few + 49_800 * each < 4096 and each < 0.01
-    assert memory - many > 2000 * 0.5
+    each = (many - few) / 900  # MiB a picture, which are 0.14 in bytes and 0.57 in floats
+    assert few + 49_900 * each < 4096 and each < 0.03
+    assert memory - many > 1000 * 0.5
