@@ -61,7 +61,7 @@ class Photographs:
                 if file.readinto(place) != place.nbytes:
                     raise OSError(f"{self.path} is too short: load the pictures again")
         found = torch.from_numpy(pixels)
-        return found.float() / 255 if self.kind is np.uint8 else found
+        return found.float().div_(255) if self.kind is np.uint8 else found
 
     def split(self, n: int) -> Iterator[Tensor]:
         """The pictures in order, so many at a time."""

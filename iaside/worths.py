@@ -586,7 +586,7 @@ def _mean_colour(images: Tensor) -> Tensor:
     """Of all pixels, in float64, a mean for each channel."""
     if isinstance(images, Tensor):
         return images.double().mean(dim=(0, 2, 3))
-    sums = sum(part.double().sum(dim=(0, 2, 3)) for part in images.split(256))
+    sums = sum(part.double().sum(dim=(0, 2, 3)) for part in images.split(16))
     return sums / (len(images) * images.shape[2:].numel())
 
 
