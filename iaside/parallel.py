@@ -81,7 +81,7 @@ def executor(workers: object = None, device: str | torch.device = "cpu") -> Exec
     each; ``local``, one per core, or one per accelerator where the loop computes on these; the
     address of a Dask scheduler (``tcp://host:8786``); what ``iaside.cluster.connect`` gives; None
     for what the environment variable IASIDE_WORKERS says, and without it this process as it is.
-    device: of the loop, as in ``pick_device``. On an accelerator a number is this process.
+    device: of the loop, as in ``pick_device``. On accelerators a number is at most one for each.
     Processes stay for the next loop, until this process ends or another number is asked for.
 
     Errors: ValueError for other words or a number below 1; those of ``iaside.cluster.connect``.
@@ -104,6 +104,7 @@ def executor(workers: object = None, device: str | torch.device = "cpu") -> Exec
     kind = torch.device(device).type
     try:
         n = places(device) if workers == "local" else int(workers)
+        n = n if kind == "cpu" else min(n, places(device))
         if n < 1 or isinstance(workers, bool | float):
             raise ValueError
     except (TypeError, ValueError):
@@ -111,8 +112,6 @@ def executor(workers: object = None, device: str | torch.device = "cpu") -> Exec
             f"{said} must be a number of processes from 1, 'local' (as many as this machine has "
             "room for), the address of a Dask scheduler such as tcp://host:8786, or None"
         ) from None
-    if kind != "cpu" and workers != "local":
-        return Here()
     if n == 1 or getattr(sys, "frozen", False) or not sys.executable:
         return Here(1 if kind == "cpu" else None)
     return _pool(n)
