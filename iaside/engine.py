@@ -89,6 +89,7 @@ class Engine:
 
     def __init__(self, model: Callable, place: Place, shape: tuple, content: str) -> None:
         self.model, self.place, self.shape, self.content = model, place, tuple(shape), content
+        self.named = named("openvino")
         self.batch = max(1, PIXELS // (shape[-1] * shape[-2]))
 
     def takes(self, x: Tensor) -> bool:
@@ -211,6 +212,12 @@ class _Compiled:
     """One request for each thread, each for so many pictures at a time."""
 
     def __init__(self, engine: Engine, threads: int) -> None:
+        check_engine("openvino")
+        if engine.named != (here := named("openvino")):
+            raise RuntimeError(
+                f"this worker has {here}, and {engine.named} is asked: install the same, or "
+                "results may differ"
+            )
         openvino = _openvino()
         self.tensor, self.batch, self.lock = openvino.Tensor, engine.batch, threading.Lock()
         network = openvino.Core().compile_model(_graph(openvino, engine), "CPU", {

@@ -295,7 +295,7 @@ def _explained(
     sampled = tolerance is not None or budget is not None
     if not sampled and settings.pop("relative", False):
         raise ValueError("relative=True says how to read tolerance=; give that too")
-    images = check_images(images)
+    images = check_images(images, on_disk=True)
     labels = None if labels is None else class_labels(labels, len(images), soft=True)
     if masks is None:
         masks = band_masks(n_bands, tuple(images.shape[-2:]), metric, spacing, images)

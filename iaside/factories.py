@@ -10,6 +10,7 @@ import ast
 import hashlib
 import importlib.util
 import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,8 +113,13 @@ def _imported(tree: ast.Module) -> Iterator[str]:
             yield node.module.partition(".")[0]
 
 
-def _module(path: Path):
-    """The file as a module, which may import those beside it; run again for each network."""
+def _module(path: Path) -> types.ModuleType:
+    """The file as a module, which may import those beside it; run again for each network.
+
+    Other processes, which cannot import these, are sent their code with a network.
+    """
+    import cloudpickle
+
     spec = importlib.util.spec_from_file_location(f"iaside_factory_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up there
@@ -122,4 +128,8 @@ def _module(path: Path):
         spec.loader.exec_module(module)
     finally:
         sys.path.remove(str(path.parent))
+    for each in [*sys.modules.values()]:
+        file = getattr(each, "__file__", None)
+        if file and Path(file).parent == path.parent and isinstance(each, types.ModuleType):
+            cloudpickle.register_pickle_by_value(each)
     return module

@@ -128,7 +128,7 @@ def load_images(
     return_classes: return that dict too (label as text -> label where the classes have no names).
     labels: False returns the images alone, the same ones: no network's classes are then asked for.
     on_disk: a folder where the pixels are kept as bytes, for a set that memory does not hold: the
-        images are then ``Photographs``, which the measuring functions take as they take a tensor.
+        images are then ``Photographs``, which games, controls and ``examine`` take as a tensor.
         50,000 of 224 pixels take 7.5 GB there (four times that where pixels are no bytes).
     Returns images float32 (N, 3, H, W) in [0, 1] and labels int64 (N,).
 

@@ -184,7 +184,7 @@ def calibrate(part: Part, device: torch.device, gradients: bool) -> Speed:
     model = (model if part.trains else folded(model)).to(device)
     fewest = 2 if part.trains else 1  # batch norm takes no fewer
     image = torch.rand(1, 3, *model.input_size, device=device)
-    batch = part.batch or remembered_batch_size(model, image, part.precision) or BATCH
+    batch = part.batch or remembered_batch_size(model, image, f"{part.precision} torch") or BATCH
 
     def run(n: int, back: bool) -> float:
         x = image.expand(n, *image.shape[1:]).contiguous(memory_format=torch.channels_last)

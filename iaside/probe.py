@@ -10,6 +10,7 @@ other loop takes as it is.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import sys
@@ -263,8 +264,14 @@ def _engine(
         found, why = converted(model, pair, answer, outputs, place)
     if found is not None:
         return found, named(engine)
-    print(f"the model is asked by PyTorch, not by {engine}: {why}", file=sys.stderr)
+    _say_once(f"the model is asked by PyTorch, not by {engine}: {why}")
     return None, f"torch, not {named(engine)}: {why}"
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    """On stderr; of the many loops and checkpoints of a process one says it for all."""
+    print(line, file=sys.stderr)
 
 
 def _unusual(way: Way, precision: str, of_classes: bool) -> str:

@@ -32,17 +32,26 @@ ONE_THREAD = (
 INTERRUPTED = 252  # DVC's exit code
 
 
-def processes(asked: object) -> int:
-    """How many processes may compute at once: so many, or for anything but a number one per core.
+def shares(asked: object, device: object) -> tuple[int, int | None]:
+    """How many stages run at once, and how many processes these share.
 
-    >>> processes(6)
-    6
+    asked: `workers` under `runtime:`, or IASIDE_WORKERS;  device: of the study. None for the
+    processes, where each stage has the same: those of a cluster, or one for each accelerator, which
+    no other stage is to take memory from.
+
+    >>> shares("6", "cpu"), shares(1, "cpu"), shares("tcp://host:8786", "cpu")[1]
+    ((4, 6), (1, 1), None)
     """
-    if isinstance(asked, int):
-        return asked
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    import torch
+
+    from iaside.parallel import places
+
+    if device != "cpu" and torch.accelerator.is_available():
+        return 1, None
+    here = places()
+    if str(asked).isdigit():
+        return min(MOST, int(asked)), int(asked)
+    return min(MOST, here), None if "://" in str(asked) else here
 
 
 class Turns:
@@ -178,13 +187,12 @@ def main() -> int:
         print("Everything is up to date: nothing was run.")
     if code in (0, INTERRUPTED):
         return 130 if code else 0
-    asked = (read_study(project_root() / "params.yaml").get("runtime") or {}).get("workers")
-    cores = processes(asked)
-    lanes = min(MOST, cores)
+    runtime = read_study(project_root() / "params.yaml").get("runtime") or {}
+    lanes, cores = shares(os.environ.get(WORKERS) or runtime.get("workers"), runtime.get("device"))
     for name in ONE_THREAD:  # processes of one thread each, of which every stage has its share
         os.environ.setdefault(name, "1")
     set_environment()
-    reproduce._reproduce = side_by_side(lanes, None if isinstance(asked, str) else cores)
+    reproduce._reproduce = side_by_side(lanes, cores)
     with temporary_folder() as folder, warm.libraries_imported(str(folder)):
         for targets in ([HEADLINE], []):
             code = dvc(["repro", "-k", *targets])

@@ -343,7 +343,7 @@ def _check_value(where: str, value: Any, rule: Rule | None) -> None:
 def _rules() -> dict[str, Rule]:
     """Name of a parameter -> what it may be. Most names mean the same in all notebooks."""
     from iaside import attribution, baselines
-    from iaside.engine import installed
+    from iaside.engine import ENGINES, installed
     from iaside.faithfulness import SUBSTRATES
     from iaside.machine import pick_device
     from iaside.models import LARGEST_SIDE
@@ -377,6 +377,9 @@ def _rules() -> dict[str, Rule]:
         "precision": one_of("float32", "bfloat16"),
         "engine": ("torch, or openvino where it is installed (pip install 'iaside[engine]')",
                    lambda v: v in installed()),
+        "worths.engine": ("torch or openvino, both installed (pip install 'iaside[engine]'): the "
+                          "controls compare them",
+                          lambda v: v in ENGINES and len(installed()) == len(ENGINES)),
         "normalise": ("minmax, share, positive or softmax",
                       lambda v: v != "none" and spectral_importance([2.0, 1.0], v) is not None),
         "severities": whole(1, 5),

@@ -120,9 +120,9 @@ def test_a_verdict_names_its_unit_and_the_data_it_was_decided_on():
 
 
 def test_an_undecided_claim_says_what_it_would_take():
-    undecided = page.table_of_tested(rows_of(jafr_high_gain=0.1))
-    assert f"until: {rules.find('jafr_high_gain').until}" in undecided["note"][0]
-    assert "until" not in page.table_of_tested(rows_of(jafr_high_gain=9))["note"][0]
+    undecided = page.table_of_tested(rows_of(jafr_over_pgd=0.1))
+    assert f"until: {rules.find('jafr_over_pgd').until}" in undecided["note"][0]
+    assert "until" not in page.table_of_tested(rows_of(jafr_over_pgd=9))["note"][0]
 
 
 def test_what_was_not_tested_says_what_it_needs_and_until_when():
@@ -153,10 +153,10 @@ def test_the_limits_that_contradict_are_shown_beside_those_of_the_part():
     record = decide("src_adversarial", parts)
     assert record["verdict"] == "contradicted"
     assert 0 < record["joint_low"] < record["low"] < record["high"] < record["joint_high"]
-    reach = stats.norm.ppf(1 - 0.05 / 6) * 0.01
+    reach = stats.norm.ppf(1 - 0.05 / 3) * 0.01  # one limit of each part, at its share of the risk
     assert record["joint_low"] == pytest.approx(0.03 - reach)
     shown = page.table_of_tested(gather([as_document("a", [record])]))["measured"][0]
-    own, joint = "0.03 [0.0104, 0.0496], n = 400 networks", "[0.00606, 0.0539]"
+    own, joint = "0.03 [0.0104, 0.0496], n = 400 networks", "[0.00872, 0.0513]"
     assert shown == f"{own}; {joint} for all 3 parts together"
     agreed = rules.every_reading({"x": record, "y": decide("src_adversarial", parts["c"])})
     assert agreed["verdict"] == "undecided" and agreed["joint_low"] is None

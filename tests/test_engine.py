@@ -15,7 +15,7 @@ from iaside.engine import BRIGHTEST, Engine, check_engine, converted, named, out
 from iaside.folding import folded
 from iaside.machine import arithmetic, channels_last
 from iaside.models import load_model, untrained
-from iaside.probe import Asked, probe
+from iaside.probe import Asked, _say_once, probe
 from iaside.responses import responses
 from iaside.sampling import sampled_worths
 from iaside.spectral import band_masks
@@ -28,6 +28,12 @@ if "openvino" not in engine.installed():
 SIDE = 32
 MASKS = band_masks(3, (SIDE, SIDE))
 LABELS = torch.arange(5) % 3
+
+
+@pytest.fixture(autouse=True)
+def nothing_said():
+    """What a process says once, every test hears."""
+    _say_once.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import pytest
 import torch
@@ -228,3 +229,23 @@ def test_the_zoos_networks_answer_as_their_own_code_does(zoo):
             )
             x = torch.rand(1, 3, *ours.input_size, generator=torch.Generator().manual_seed(0))
             assert torch.allclose(ours(x), reference(x), atol=1e-5), path.stem
+
+
+def test_workers_are_sent_the_code_of_an_architecture_of_ones_own(project, monkeypatch):
+    """Also of what it imports beside it; they find neither file."""
+    (project / "architectures" / "parts.py").write_text(
+        "import torch\n\nWIDTH = 5\n\n\nclass Half(torch.nn.Module):\n"
+        "    def forward(self, x):\n        return x / 2\n"
+    )
+    nets = NETS.replace("import WIDTH", "import Half, WIDTH").replace("*body,", "*body, Half(),")
+    (project / "architectures" / "nets.py").write_text(nets)
+    monkeypatch.delitem(sys.modules, "parts", raising=False)  # of another test
+    net = factories.build("nets.py:build", RECIPE)
+    save_file(net.state_dict(), project / "mine.safetensors")
+    model = ia.load_model("mine", weights="mine.safetensors", factory="nets.py:build")
+    x, y = torch.rand(2, 3, 16, 16), torch.tensor([0, 1])
+    masks = ia.band_masks(3, (16, 16))
+    here, there = (
+        ia.coalition_worths(model, x, y, masks, workers=n, progress=False) for n in (1, 2)
+    )
+    assert (here.table == there.table).all()

@@ -178,7 +178,7 @@ def workplace(monkeypatch, tmp_path, net):
     (tmp_path / "params.yaml").write_text("seed: 0\n")
     monkeypatch.chdir(tmp_path)
 
-    def load_images(source, like, n, seed):
+    def load_images(source, like, n, seed, on_disk=None):
         x = pictures(n)
         return x, predicted(like, x)
 

@@ -376,7 +376,7 @@ def test_the_rules_need_no_network_and_no_figure():
     from iaside.keys import closure
 
     assert closure(["verdicts.rules"]) == {
-        "verdicts.rules", "estimate", "intervals", "clean", "content", "rounding"
+        "verdicts.rules", "estimate", "intervals", "clean", "content", "outside", "rounding"
     }  # fmt: skip
     assert rules.RISKS[0] == RISK
 

@@ -104,7 +104,11 @@ def test_signals_are_passed_on(server, number):
         f"import signal, sys, time; signal.signal({int(number)}, lambda *_: sys.exit(7));"
         "print('here', flush=True); time.sleep(60)"
     )
-    process = begun(text)
+    before = signal.signal(number, signal.SIG_DFL)  # a suite in the background ignores Ctrl-C
+    try:
+        process = begun(text)
+    finally:
+        signal.signal(number, before)
     process.send_signal(number)
     assert process.wait(20) == 7
 
