@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from smoke import copy_project, dvc
+from smoke import copy_project, run
 
 # JupyterLab brings this optional part of jsonschema, which compiles a grammar for 2 s whenever
 # nbformat is imported. None makes jsonschema treat it as absent.
@@ -80,7 +80,7 @@ def finished(data, tmp_path_factory):
             folder.mkdir(exist_ok=True)
             try:
                 copy_project(folder / "iaside", data)
-                dvc(folder / "iaside", "repro")
+                run(folder / "iaside", sys.executable, "-m", "iaside.repro")
                 how.write_text("")
             except Exception as error:  # said by all processes, found out by one
                 how.write_text(str(error) or repr(error))

@@ -4,9 +4,11 @@ import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from smoke import LEFT_OUT, ROOT, dvc, edit, run
 
 
+@pytest.mark.slow
 def test_two_clones_that_share_a_cache_share_what_they_have_run(project, data, tmp_path):
     """As in docs/cluster.md: at the same time, with files for git among it (cache: false), but
     without folders that stay (persist: true), which come with dvc.lock."""

@@ -3,11 +3,13 @@
 import json
 import re
 
+import pytest
 from smoke import dvc
 
 FINISHED = True
 
 
+@pytest.mark.slow
 def test_switching_studies_and_back_leaves_no_stale_row(project):
     text = (project / "params.yaml").read_text()
     renamed = re.sub(r"(?m)^( +)squeezenet1_1: ", r"\1other: ", text)  # wherever it is a key

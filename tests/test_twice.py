@@ -2,11 +2,13 @@
 
 import shutil
 
+import pytest
 from smoke import dvc
 
 FINISHED = True
 
 
+@pytest.mark.slow
 def test_equal_runs_are_equal_bytes(project):
     stages = ["robustness@squeezenet1_1", "attributions@squeezenet1_1"]
     stages += ["training@clean", "profiles@clean"]
