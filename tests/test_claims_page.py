@@ -153,10 +153,10 @@ def test_the_limits_that_contradict_are_shown_beside_those_of_the_part():
     record = decide("src_adversarial", parts)
     assert record["verdict"] == "contradicted"
     assert 0 < record["joint_low"] < record["low"] < record["high"] < record["joint_high"]
-    reach = stats.norm.ppf(1 - 0.05 / 3) * 0.01  # one limit of each part, at its share of the risk
+    reach = stats.norm.ppf(1 - 0.05 / 6) * 0.01
     assert record["joint_low"] == pytest.approx(0.03 - reach)
     shown = page.table_of_tested(gather([as_document("a", [record])]))["measured"][0]
-    own, joint = "0.03 [0.0104, 0.0496], n = 400 networks", "[0.00872, 0.0513]"
+    own, joint = "0.03 [0.0104, 0.0496], n = 400 networks", "[0.00606, 0.0539]"
     assert shown == f"{own}; {joint} for all 3 parts together"
     agreed = rules.every_reading({"x": record, "y": decide("src_adversarial", parts["c"])})
     assert agreed["verdict"] == "undecided" and agreed["joint_low"] is None

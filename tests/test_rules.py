@@ -6,7 +6,7 @@ import math
 import random
 import re
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 import pytest
@@ -132,12 +132,12 @@ def test_one_part_of_many_contradicts_at_bonferronis_level_and_supports_at_its_o
 
     def part(level):
         asked.append(round(1 - level, 12))
-        reach = 1.0 if level > 0.97 else 0.4
+        reach = 1.0 if level > 0.975 else 0.4
         return Estimate(0.5, 0.2, 0.5 - reach, 0.5 + reach, 9, "networks")
 
     assert decide("src_mce", part)["verdict"] == CONTRADICTED, "src_mce is claimed below 0"
     assert decide("src_mce", {k: part for k in "abcd"})["verdict"] == UNDECIDED
-    assert 2 * RISK / 4 in asked, "one of both limits contradicts: its own risk is .05 / 4"
+    assert RISK / 4 in asked
     assert decide("src_mce", {k: lambda level: -part(level) for k in "abcd"})["verdict"] == (
         SUPPORTED
     ), "all parts have to succeed: each at its own level"
@@ -190,7 +190,7 @@ def test_the_p_value_of_a_contradiction_is_bounded_from_above():
     own = 2 * stats.t.sf(t, 39)
     assert row["verdict"] == CONTRADICTED and own <= row["p"] * 2 and row["p"] <= RISK
     parts = {k: part for k in "abc"}
-    assert 3 * own / 2 <= decide("src_mce", parts)["p"] <= 3 * own, "Bonferroni, of one side"
+    assert 3 * own <= decide("src_mce", parts)["p"] <= 3 * own * 2, "Bonferroni"
     assert decide("src_mce", fixed(1, 1, 1), exact=True)["p"] == 0, "a number without an error"
     assert decide("src_mce", fixed(1, 1, 1))["p"] > 0, "a sample without a spread is none"
     assert decide("src_mce", fixed(-1, -1, -1))["p"] is None
@@ -381,16 +381,11 @@ def test_the_rules_need_no_network_and_no_figure():
     assert rules.RISKS[0] == RISK
 
 
-@cache
-def normal_reach(level):
-    return stats.norm.ppf((1 + level) / 2)
-
-
 def normal(z, unit="networks", n=99, threshold=0.0):
     """A part z standard errors above a threshold, with the limits of a normal estimate."""
 
     def at(level):
-        reach = normal_reach(level)
+        reach = stats.norm.ppf((1 + level) / 2)
         return Estimate(threshold + z, 1.0, threshold + z - reach, threshold + z + reach, n, unit)
 
     return at
@@ -415,8 +410,8 @@ def test_false_verdicts_are_rare_however_many_parts_lie_at_the_threshold(
         said = [decide(claim.id, {str(i): normal(x) for i, x in enumerate(row)}) for row in z]
         wrong = np.mean([row["verdict"] != UNDECIDED for row in said])
         assert wrong < 0.05 + 3 * math.sqrt(0.05 * 0.95 / worlds), (at, wrong)
-        if at == k > 1 and rho == 0 and margin != 0.05:
-            assert wrong > 0.025, "and no rarer than they need to be"
+        if at == k > 1 and rho == 0:
+            assert wrong > 0.01, "and no rarer than two limits for each need to be"
 
 
 def test_p_over_readings_is_that_of_the_weakest():

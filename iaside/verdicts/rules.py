@@ -9,11 +9,8 @@ The rules (methods 9.2; `benchmarks/verdicts.py` counts how often they are wrong
 
 * supported: the 95 % limits of every part lie on the claimed side; of a null claim, within the
   margin. All parts have to succeed, so that each may have its own level.
-* contradicted: the limits of some part lie wholly on the other side; of a null claim, outside the
-  margin. One part suffices, hence Bonferroni's level: of k parts 1 - .1 / k, for only one of both
-  limits can contradict and the risks of these add up to .05. (Each limit of a claim with one part
-  has .025, since *supported* is the other error; of several, both errors together stay within .05:
-  no more than .025 + .05 / k where one part lies at the threshold, and *supported* takes all.)
+* contradicted: the limits of some part, at 1 - .05 / (number of parts), lie wholly on the other
+  side; of a null claim, outside the margin. One part suffices, hence Bonferroni's level.
 * undecided: anything else; too few of the unit; limits that are not finite.
 """
 
@@ -37,7 +34,6 @@ RISK = 0.05  # of a false verdict, for a claim exactly at its threshold
 # over a page of 50 to 100 claims asks.
 RISKS = (0.05, 0.03, 0.02, 0.01, 5e-3, 3e-3, 2e-3, 1.5e-3, 1.2e-3, 1e-3, 9e-4, 8e-4, 7e-4, 6e-4,
          5e-4, 3e-4, 2e-4, 1e-4, 1e-5, 1e-6)  # fmt: skip
-FAR_EDGE = 0.1  # of the risk: a part leaves a margin by its far edge, next to never by a wide one
 NEAR = "close to the threshold"
 NUMBERS = ("value", "se", "low", "high", "n")  # of a part, in its record
 
@@ -160,8 +156,10 @@ def decide(
     parts = dict(parts) if isinstance(parts, Mapping) else {"": parts}
     if not parts:
         raise ValueError(f"claim {claim_id!r} has no parts to combine; pass at least one")
+    risk = RISK / len(parts)
     shown = {name: part(1 - RISK) for name, part in parts.items()}
-    joint = {name: part(_joint_level(claim, len(parts))) for name, part in parts.items()}
+    joint = {name: part(1 - risk) if len(parts) > 1 else shown[name]
+             for name, part in parts.items()}  # fmt: skip
     judged, reasons = {}, {}
     for name, e in shown.items():
         if e.unit != claim.unit:
@@ -173,7 +171,7 @@ def decide(
         reasons[name] = short or (
             f"n = {e.n} {e.unit}, {few} are needed" if e.n < few else ""
         )
-        against = _against(claim, parts[name], len(parts))
+        against = claim.side(joint[name]) == CONTRADICTED
         own = claim.side(e)
         judged[name] = UNDECIDED if reasons[name] else CONTRADICTED if against else (
             SUPPORTED if own == SUPPORTED else UNDECIDED
@@ -361,28 +359,12 @@ def _of_all(verdicts: Iterable[str]) -> str:
     return SUPPORTED if verdicts == {SUPPORTED} else UNDECIDED
 
 
-def _joint_level(claim: Claim, n_parts: int, risk: float = RISK) -> float:
-    """The level of the limits by which one part of so many contradicts."""
-    if n_parts == 1:
-        return 1 - risk
-    return 1 - 2 * risk / n_parts * (1 - FAR_EDGE if claim.kind == "null" else 1)
-
-
-def _against(claim: Claim, part: Levels, n_parts: int, risk: float = RISK) -> bool:
-    """Whether a part contradicts at the level that all of them share."""
-    near = part(_joint_level(claim, n_parts, risk))
-    if claim.side(near) != CONTRADICTED or claim.kind != "null" or n_parts == 1:
-        return claim.side(near) == CONTRADICTED
-    far = part(1 - 2 * risk / n_parts * FAR_EDGE)  # beyond the other edge, too, by the risk left
-    return far.low > -claim.threshold if near.low > claim.threshold else far.high < claim.threshold
-
-
 def _p(claim: Claim, part: Levels, n_parts: int) -> float:
     """The smallest of `RISKS`, shared among all parts, down to which a part contradicts: no
     smaller than the p value."""
     found = RISK
     for risk in RISKS[1:]:
-        if not _against(claim, part, n_parts, risk):
+        if claim.side(part(1 - risk / n_parts)) != CONTRADICTED:
             break
         found = risk
     return found
