@@ -150,6 +150,7 @@ def test_params_is_the_default_study():
 def test_notebooks_are_committed_clean_and_hold_no_logic(path):
     notebook = load(path)
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             assert not cell["outputs"] and cell["execution_count"] is None
