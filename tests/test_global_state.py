@@ -706,7 +706,13 @@ def alive(pid):
 def test_processes_end_with_their_parent(after, how):
     code = PARENT.format(root=str(ROOT), tests=str(ROOT / "tests"))
     run, quiet = [sys.executable, "-c", code], subprocess.DEVNULL
-    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=quiet, text=True) as parent:
+    # A suite in the background ignores Ctrl-C, and so would what it starts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        parent = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=quiet, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with parent:
         assert parent.stdout.readline() == "ready\n"
         limit = time.monotonic() + 60
         while len(children(parent.pid)) < 2 and time.monotonic() < limit:
