@@ -51,6 +51,17 @@ NOISE = (0.0, 0.5, 1.0)  # levels of wrong labels
 CORRUPTIONS = [Condition(f"c{i}", 1.0) for i in range(15)]
 
 
+def _of_two_profiles(world: Callable) -> dict:
+    """Worlds of two kinds of training: profiles that differ in size alone, and in their slope."""
+    return {
+        ("tied, of two sizes", AT): world(0.3 * TIED, TIED, 0.05),
+        ("clear, of two sizes", AT): world(0.5 * CLEAR, CLEAR, 0.05),
+        ("clear, alike", AT): world(CLEAR, CLEAR, 0.1),
+        ("clear", SUPPORTED): world(LESS_LOW, CLEAR, 0.02),
+        ("clear", CONTRADICTED): world(CLEAR, LESS_LOW, 0.02),
+    }
+
+
 def trained(seed: int, psi=None, correct=None, bias=None, under=None) -> Profile:
     """A network of which is known: values (M, N) or, along epochs, (E, M, N); right answers (N,);
     the bias of its gradient (N,); right answers under corruptions (C, N)."""
@@ -195,13 +206,7 @@ def scores_of_twins() -> list[World]:
 
         return draw
 
-    return of_draws("jafr_less_low_than_pgd", {
-        ("tied, of two sizes", AT): world(0.3 * TIED, TIED, 0.05),
-        ("clear, of two sizes", AT): world(0.5 * CLEAR, CLEAR, 0.05),
-        ("clear, alike", AT): world(CLEAR, CLEAR, 0.1),
-        ("clear", SUPPORTED): world(LESS_LOW, CLEAR, 0.02),
-        ("clear", CONTRADICTED): world(CLEAR, LESS_LOW, 0.02),
-    })  # fmt: skip
+    return of_draws("jafr_less_low_than_pgd", _of_two_profiles(world))
 
 
 def with_errors(rng, means, common) -> np.ndarray:
@@ -293,13 +298,7 @@ def sizes_of_profiles() -> list[World]:
 
         return draw
 
-    return of_draws("more_data_more_robust", {
-        ("tied, of two sizes", AT): world(0.3 * TIED, TIED, 0.05),
-        ("clear, of two sizes", AT): world(0.5 * CLEAR, CLEAR, 0.05),
-        ("clear, alike", AT): world(CLEAR, CLEAR, 0.1),
-        ("clear", SUPPORTED): world(LESS_LOW, CLEAR, 0.02),
-        ("clear", CONTRADICTED): world(CLEAR, LESS_LOW, 0.02),
-    })  # fmt: skip
+    return of_draws("more_data_more_robust", _of_two_profiles(world))
 
 
 # -- the course of a training ----------------------------------------------------------------------
