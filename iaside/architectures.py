@@ -40,6 +40,28 @@ def resnet8(num_classes: int) -> nn.Module:
     )
 
 
+def cnn_a(num_classes: int) -> nn.Module:
+    """Two wide strides and a dense layer, 215,000 parameters: for 32 pixels.
+
+    Source: CNN-A of the zoo of CIFAR-10 networks (architectures/cifar10.py), of which nine
+    trainings are published and none is a plain one.
+
+    >>> import torch
+    >>> cnn_a(10)(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
+    """
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 4, 2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 4, 2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(2048, 100),
+        nn.ReLU(),
+        nn.Linear(100, num_classes),
+    )
+
+
 def preactresnet18(num_classes: int) -> nn.Module:
     """The pre-activation ResNet-18 for images of 32 pixels, 11 million parameters.
 
@@ -72,7 +94,7 @@ def preactresnet18(num_classes: int) -> nn.Module:
     return net
 
 
-ARCHITECTURES = {f.__name__: f for f in (small_cnn, resnet8, preactresnet18)}
+ARCHITECTURES = {f.__name__: f for f in (small_cnn, resnet8, cnn_a, preactresnet18)}
 
 
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
