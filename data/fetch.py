@@ -36,7 +36,13 @@ sys.path.insert(0, str(PROJECT))  # this file runs from anywhere
 
 from iaside.files import put, sweep, sync, temporary_folder, write_text  # noqa: E402
 from iaside.parameters import one_line, read_study  # noqa: E402
-from iaside.study import check, downloadable, image_sources, study_models  # noqa: E402
+from iaside.study import (  # noqa: E402
+    check,
+    downloadable,
+    image_sources,
+    study_models,
+    to_be_trained,
+)
 
 
 class FetchError(RuntimeError):
@@ -455,7 +461,7 @@ def fetch_pretrained(study: dict) -> None:
     """Save the library's own weights for each model of the study whose weights file is absent."""
     for key, entry in study_models(study).items():
         path = PROJECT / entry["weights"]
-        if path.is_file() and (PROJECT / entry["recipe"]).is_file():
+        if to_be_trained(entry) or path.is_file() and (PROJECT / entry["recipe"]).is_file():
             continue
         if "factory" in entry:
             raise FetchError(

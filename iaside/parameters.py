@@ -408,6 +408,14 @@ def _pipeline(text: str) -> dict:
     return found
 
 
+def reports_asked(study: Mapping, root: Path) -> list[str]:
+    """The reports that a study names under `claims`, [] where these are all that make claims."""
+    asked = (study.get("claims") or {}).get("reports") or []
+    every = read_pipeline(root)["stages"].get("claims", {}).get("deps", [])
+    every = {Path(dep).parent.name for dep in every if Path(dep).name == "claims.json"}
+    return [] if every <= set(asked) else list(asked)
+
+
 def read_notebooks(root: Path) -> dict[str, dict]:
     """NN_noun -> the defaults of the parameters, of every notebook that a stage runs.
 

@@ -38,6 +38,7 @@ from iaside.parameters import (
     one_line,
     read_notebooks,
     read_study,
+    reports_asked,
     runs,
 )
 from iaside.perturb import perturb
@@ -96,6 +97,24 @@ def expand(root: Path, params_file: Path) -> list[Stage]:
                 ]
     except DvcException as error:
         raise UsageError(f"DVC: {' '.join(str(error).split())}") from error
+
+
+def needed(stages: list[Stage], targets: Iterable[str]) -> list[Stage]:
+    """The stages that make these targets, in their order; all where there are none.
+
+    >>> a, b, c = Stage("a", "", ""), Stage("b", "", "", ("a",)), Stage("c", "", "", ("a",))
+    >>> [stage.name for stage in needed([a, b, c], ["b"])]
+    ['a', 'b']
+    """
+    after, names = {stage.name: stage.after for stage in stages}, set()
+    left = list(targets)
+    if not left:
+        return stages
+    while left:
+        name = left.pop()
+        left += [n for n in after.get(name, ()) if n not in names]
+        names.add(name)
+    return [stage for stage in stages if stage.name in names]
 
 
 @contextlib.contextmanager
@@ -291,6 +310,7 @@ def _operations(network: Network) -> tuple[int, int, int, int, int]:
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     return counter.get_total_flops(), weights, image[0].numel() * 4, largest, activations
 
+
 @torch.enable_grad()  # without, packed convolutions do not ask their parts
 def _activations(model: Classifier, image: torch.Tensor) -> tuple[int, int]:
     """Bytes of the largest output of a layer, and of all outputs, for one image."""
@@ -343,7 +363,7 @@ def costs(root: Path, params_file: Path, gpu: Gpu | None = None) -> tuple[pd.Dat
     """
     params = read_study(params_file)
     study, notebooks = Study(params, root), read_notebooks(root)
-    stages = expand(root, params_file)
+    stages = needed(expand(root, params_file), reports_asked(params, root))
     runtime = params.get("runtime") or {}
     device = pick_device(runtime.get("device", "auto"))
     said = runtime.get("workers")

@@ -1,5 +1,7 @@
 """`dvc repro` with independent stages side by side, the headline first: python -m iaside.repro.
 
+A study that names some of the reports (`claims: reports:`) gets these, and what they rest on.
+
 DVC runs one stage at a time, and several `dvc repro` at once refuse each other's files. Here one
 DVC process does what it always does, one thing at a time: it looks at a stage, and after its
 command hashes what it made and writes dvc.lock. Only the commands run side by side, of stages none
@@ -18,9 +20,10 @@ import threading
 from collections.abc import Callable, Iterator
 
 from iaside import warm
-from iaside.files import temporary_folder
+from iaside.files import temporary_folder, write_text
 from iaside.notebook import project_root
-from iaside.parameters import read_study
+from iaside.parameters import read_study, reports_asked
+from iaside.report import index_html
 from iaside.run import set_environment
 
 WORKERS = "IASIDE_WORKERS"  # environment: how many processes measure in one of them
@@ -173,7 +176,7 @@ def parse_once(load: Callable) -> Callable:
 
 
 def main() -> int:
-    """Make what the headline needs, then everything; returns 0, 1 for a failure, 130 after Ctrl-C.
+    """Make what the headline needs, then all; returns 0, 1 for a failure, 130 after Ctrl-C.
 
     What fails stops only what needs it.
     """
@@ -182,22 +185,27 @@ def main() -> int:
     from dvc.repo import reproduce
 
     param.load_path = parse_once(param.load_path)
-    code = dvc(["status", "-q"])
+    root = project_root()
+    study = read_study(root / "params.yaml")
+    asked = reports_asked(study, root)
+    code = dvc(["status", "-q", *(["--with-deps", *asked] if asked else [])])
     if code == 0:
         print("Everything is up to date: nothing was run.")
     if code in (0, INTERRUPTED):
         return 130 if code else 0
-    runtime = read_study(project_root() / "params.yaml").get("runtime") or {}
+    runtime = study.get("runtime") or {}
     lanes, cores = shares(os.environ.get(WORKERS) or runtime.get("workers"), runtime.get("device"))
     for name in ONE_THREAD:  # processes of one thread each, of which every stage has its share
         os.environ.setdefault(name, "1")
     set_environment()
     reproduce._reproduce = side_by_side(lanes, cores)
     with temporary_folder() as folder, warm.libraries_imported(str(folder)):
-        for targets in ([HEADLINE], []):
+        for targets in ([HEADLINE], asked) if HEADLINE in (asked or [HEADLINE]) else (asked,):
             code = dvc(["repro", "-k", *targets])
             if code == INTERRUPTED:
                 return 130
+    if asked:  # the stage of this page needs every report
+        write_text(root / "results/index.html", index_html(root))
     return int(code != 0)
 
 

@@ -151,6 +151,18 @@ def _items(study: Mapping) -> Iterator[tuple[str, Mapping]]:
                 yield path, items
 
 
+TRAINED = "results/training/networks/"
+
+
+def to_be_trained(entry: Mapping) -> bool:
+    """Whether a plan of the study makes the weights of an entry of `models`.
+
+    >>> to_be_trained({"weights": "results/training/networks/clean/small_cnn-seed0/final.pt"})
+    True
+    """
+    return entry["weights"].startswith(TRAINED)
+
+
 MODEL_LINE = (
     "`resnet18: {name: resnet18, weights: data/weights/resnet18.safetensors,"
     " recipe: data/weights/resnet18.json}`"
@@ -199,6 +211,8 @@ def check_paths(study: Mapping, root: Path) -> None:
             )
     for key, entry in study_models(study).items():
         check_key("models", key)
+        if to_be_trained(entry):  # _check_networks looks for its plan
+            continue
         weights, recipe = root / entry["weights"], root / entry["recipe"]
         fetched = in_data(weights, root).startswith("weights/")  # packaged, or the library's own
         if fetched and in_data(recipe, root) != in_data(weights.with_suffix(".json"), root):
@@ -441,12 +455,14 @@ def _check_networks(study: Mapping, root: Path) -> None:
     from iaside.zoo import networks
 
     trained = {
-        f"results/training/networks/{settings['plan']}/{name}/"
+        f"{TRAINED}{settings['plan']}/{name}/"
         for name, settings in networks(study["training"]["plans"]).items()
     }
-    known = {entry["weights"]: entry["recipe"] for entry in study["models"].values()}
-    for section, items in _items(study):
-        for key, entry in items.items() if section.endswith("networks") else ():
+    models = study["models"].items()
+    made = {key: entry for key, entry in models if to_be_trained(entry)}
+    known = {entry["weights"]: entry["recipe"] for key, entry in models if key not in made}
+    for section, items in [("models", made), *_items(study)]:
+        for key, entry in items.items() if section.endswith(("networks", "models")) else ():
             model = entry.get("model", entry) if isinstance(entry, dict) else entry
             entries = study_models({"models": {key: model}})
             path, recipe = entries[key]["weights"], entries[key]["recipe"]
@@ -469,7 +485,9 @@ def _check_networks(study: Mapping, root: Path) -> None:
                 own = "factory" in entries[key]
                 _check_files(f"{section}.{key}", root / path, root / recipe, own)
     packaged = packaged_files()
-    for key, entry in study["models"].items():
+    for key, entry in models:
+        if key in made:
+            continue
         _check_factory(f"models.{key}", entry, root)
         path = root / entry["weights"]
         if path.is_file():

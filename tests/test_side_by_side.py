@@ -118,6 +118,20 @@ def test_where_all_is_up_to_date_nothing_is_run(project):
     assert repro(project, patience=0).count("Running stage") == 1, "its text is read again"
 
 
+def test_a_study_of_some_reports_makes_these_and_what_they_need(project):
+    claims = (
+        "  claims:\n    cmd: exit 1\n    deps: [results/other/claims.json, results/x/claims.json]\n"
+    )
+    (project / "dvc.yaml").write_text(STAGES + claims)
+    (project / "params.yaml").write_text("seed: 0\nclaims: {reports: [other]}\n")
+    (project / "b.here").touch()  # who meets `a`
+    text = repro(project)
+    order = [line.split("'")[1] for line in text.splitlines() if line.startswith("Running stage")]
+    assert order == ["a", "other"]
+    assert "No report yet" in (project / "results/index.html").read_text()
+    assert repro(project, patience=0) == "Everything is up to date: nothing was run.\n"
+
+
 def test_with_one_process_one_stage_runs_at_a_time(project):
     (project / "params.yaml").write_text("seed: 0\nruntime: {workers: 1}\n")
     text = repro(project, patience=0.5, code=1)

@@ -413,14 +413,27 @@ def test_the_pipelines_first_stage_checks_too(fetch, data, tmp_path, capsys, mon
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "studies").glob("*.yaml")))
 def test_shipped_studies_pass(name, data, tmp_path):
     text = (ROOT / f"studies/{name}.yaml").read_text()
-    # With photographs for ImageNet, which is not packaged.
-    params = read_yaml(text.replace("data/imagenet/val", "data/images/photographs"), name)
+    # With photographs for images that are not packaged, and a packaged network for the zoos'.
+    for images in (
+        "data/imagenet/val",
+        "data/images/imagenet-sample",
+        "data/images/cifar10_exact.npz",
+    ):
+        text = text.replace(images, "data/images/photographs")
+    params = read_yaml(text, name)
+    packaged = {end: f"data/weights/squeezenet1_1.{of}"
+                for end, of in (("weights", "safetensors"), ("recipe", "json"))}  # fmt: skip
+    for key, entry in params["models"].items():
+        if "data/weights/zoo" in entry["weights"]:
+            params["models"][key] = {"name": key} | packaged
     for section in params.values():
         on_photographs = isinstance(section, dict) and "photographs" in section.get("images", "")
         if on_photographs and section.get("n_images", 0) > 70:
             section |= {"n_images": 70, **{k: 5 for k in section if k in PARTS}}
     for network in params["convergence"]["networks"].values():
         network["n_images"] = min(network["n_images"], 70)
+        if "data/weights/zoo" in network["model"]["weights"]:
+            network["model"] = {"name": "squeezenet1_1"} | packaged
     study.check(params, ROOT)
 
 
