@@ -191,11 +191,11 @@ def _worths(p: dict, study: Study) -> list[Part]:
 def _robustness(p: dict, study: Study) -> list[Part]:
     eps, bands, severities = len(p["attack_eps"]), p["n_bands"], len(p["severities"])
     counts = {
-        "fgsm": eps, "pgd": eps + len(p["band_eps"]) * bands,
+        "fgsm": eps, "pgd": eps + len(p["band_eps"]) * bands, "pgd_restarts": len(p["strong_eps"]),
         "white_noise": len(p["noise_sigma"]) + bands, "gaussian_blur": len(p["blur_kernels"]),
         FOURIER: len(heat_cells(p["heat_grid"])), **dict.fromkeys(CORRUPTIONS, severities),
     }  # fmt: skip
-    few = {"fgsm": p["n_attack"], "pgd": p["n_attack"], FOURIER: p["n_heat"]}
+    few = dict.fromkeys(("fgsm", "pgd", "pgd_restarts"), p["n_attack"]) | {FOURIER: p["n_heat"]}
     n = p["n_images"]
     network = study.network(p["model"])
     cut = strengths_for(network.input_side(), network.input_side()) == SIDE
@@ -316,4 +316,4 @@ COSTS: dict[str, Callable[[dict, Study], list[Part]]] = {
     "attributions": _attributions,
 }
 # Where attacks or sampling may end early, or training images turn out to be held out as well.
-AT_MOST = {"snr", "worths", "resolution", "training", "attributions"}
+AT_MOST = {"snr", "worths", "robustness", "resolution", "training", "attributions"}
