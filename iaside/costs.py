@@ -31,6 +31,7 @@ from iaside.probe import PROBE
 from iaside.profiles import AT_ONCE, profile_passes
 from iaside.published import published_passes
 from iaside.responses import ATTACK_BATCH, heat_cells, response_passes
+from iaside.rivals import GRADIENTS, octaves, rival_passes
 from iaside.sampling import sampled_passes
 from iaside.spectral import METRICS, SPACINGS
 from iaside.tables import CORRUPTIONS, FOURIER
@@ -208,6 +209,15 @@ def _robustness(p: dict, study: Study) -> list[Part]:
     )]  # fmt: skip
 
 
+def _rivals(p: dict, study: Study) -> list[Part]:
+    n, bands, levels = p["n_images"], p["n_bands"], len(p["noise_sd"])
+    network = study.network(p["model"])
+    size = (network.input_side(),) * 2
+    passes = _forward(FOLD) + rival_passes(*size, levels, n)
+    disk = NUMBER * n * (2 * len(octaves(*size)[0]) * (1 + levels) + bands)
+    return [Part(network, passes, p["precision"], p["batch_size"] or 8, GRADIENTS, n, bands, disk)]
+
+
 def _choices(p: dict, study: Study) -> list[Part]:
     n, bands = p["n_images"], p["n_bands"]
     games = len(ABSENCES) - 1 + 1 + len(METRICS) - 1 + len(SPACINGS) - 1  # besides the reference
@@ -308,6 +318,7 @@ COSTS: dict[str, Callable[[dict, Study], list[Part]]] = {
     "snr": _snr,
     "worths": _worths,
     "robustness": _robustness,
+    "rivals": _rivals,
     "choices": _choices,
     "convergence": _convergence,
     "resolution": _resolution,

@@ -214,6 +214,7 @@ NOTEBOOKS = {
                   "variants": ["trained", "untrained", "other_engine", "published"],
                   "values": ["margin", "embedding"]},
     "40_robustness": {"n_images": 3, "n_attack": 2, "severities": [1, 5]},
+    "42_rivals": {"n_images": 6, "noise_sd": [0.04, 0.16]},
     "67_resolution": {"n_images": 6, "bands": [4, 8], "budget": 75},
     "60_choices": {"n_images": 3, "n_bands": 4},  # of 3, two partitions are one
     "65_convergence": {"n_images": 3},
@@ -242,7 +243,7 @@ def test_a_notebook_makes_the_passes_that_are_foreseen(workplace, notebook):
         with np.load(path) as arrays:
             written += sum(a.nbytes for a in arrays.values() if a.dtype == np.float64)
     # Other tables depend on the side, or on what was drawn.
-    if noun in ("robustness", "choices", "convergence"):
+    if noun in ("robustness", "rivals", "choices", "convergence"):
         assert sum(part.disk for part in parts) <= written <= 1.2 * sum(part.disk for part in parts)
 
 
