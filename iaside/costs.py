@@ -31,6 +31,7 @@ from iaside.probe import PROBE
 from iaside.profiles import AT_ONCE, profile_passes
 from iaside.published import published_passes
 from iaside.responses import ATTACK_BATCH, heat_cells, response_passes
+from iaside.rivals import GRADIENTS, octaves, rival_passes
 from iaside.sampling import sampled_passes
 from iaside.spectral import METRICS, SPACINGS
 from iaside.tables import CORRUPTIONS, FOURIER
@@ -191,11 +192,11 @@ def _worths(p: dict, study: Study) -> list[Part]:
 def _robustness(p: dict, study: Study) -> list[Part]:
     eps, bands, severities = len(p["attack_eps"]), p["n_bands"], len(p["severities"])
     counts = {
-        "fgsm": eps, "pgd": eps + len(p["band_eps"]) * bands,
+        "fgsm": eps, "pgd": eps + len(p["band_eps"]) * bands, "pgd_restarts": len(p["strong_eps"]),
         "white_noise": len(p["noise_sigma"]) + bands, "gaussian_blur": len(p["blur_kernels"]),
         FOURIER: len(heat_cells(p["heat_grid"])), **dict.fromkeys(CORRUPTIONS, severities),
     }  # fmt: skip
-    few = {"fgsm": p["n_attack"], "pgd": p["n_attack"], FOURIER: p["n_heat"]}
+    few = dict.fromkeys(("fgsm", "pgd", "pgd_restarts"), p["n_attack"]) | {FOURIER: p["n_heat"]}
     n = p["n_images"]
     network = study.network(p["model"])
     cut = strengths_for(network.input_side(), network.input_side()) == SIDE
@@ -206,6 +207,15 @@ def _robustness(p: dict, study: Study) -> list[Part]:
         bands, NUMBER * (1 + cut + sum(counts.values())) * (4 + bands) * n,
         corrupt=((p["images"], n, p["seed"], cut), pixels),
     )]  # fmt: skip
+
+
+def _rivals(p: dict, study: Study) -> list[Part]:
+    n, bands, levels = p["n_images"], p["n_bands"], len(p["noise_sd"])
+    network = study.network(p["model"])
+    size = (network.input_side(),) * 2
+    passes = _forward(FOLD) + rival_passes(*size, levels, n)
+    disk = NUMBER * n * (2 * len(octaves(*size)[0]) * (1 + levels) + bands)
+    return [Part(network, passes, p["precision"], p["batch_size"] or 8, GRADIENTS, n, bands, disk)]
 
 
 def _choices(p: dict, study: Study) -> list[Part]:
@@ -308,6 +318,7 @@ COSTS: dict[str, Callable[[dict, Study], list[Part]]] = {
     "snr": _snr,
     "worths": _worths,
     "robustness": _robustness,
+    "rivals": _rivals,
     "choices": _choices,
     "convergence": _convergence,
     "resolution": _resolution,
@@ -316,4 +327,4 @@ COSTS: dict[str, Callable[[dict, Study], list[Part]]] = {
     "attributions": _attributions,
 }
 # Where attacks or sampling may end early, or training images turn out to be held out as well.
-AT_MOST = {"snr", "worths", "resolution", "training", "attributions"}
+AT_MOST = {"snr", "worths", "robustness", "resolution", "training", "attributions"}

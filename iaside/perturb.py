@@ -30,13 +30,14 @@ from iaside.probe import PROBE, Asked, check_images, in_a_line, probe
 from iaside.spectral import Masks, bands_of, check_masks
 from iaside.tables import CORRUPTIONS
 
-ATTACKS = ("fgsm", "pgd", "sparsefool", "pixle")
+ATTACKS = ("fgsm", "pgd", "pgd_restarts", "sparsefool", "pixle")
 NOISES = ("white_noise", "poisson", "salt_and_pepper", "gaussian_blur")
 NAMES = (*NOISES, *ATTACKS, *CORRUPTIONS)
 _GLOBAL_NUMPY = threading.Lock()  # pixle of torchattacks draws from numpy's global generator
 # At most; classes that SparseFool sees. Its authors allow DeepFool 50 steps, of which four ImageNet
 # networks took 4 at most, on 15 photographs.
 SPARSEFOOL_STEPS, DEEPFOOL_STEPS, LIKELIEST = 20, 10, 10
+RESTARTS, STRONG_STEPS = 3, 50  # of pgd_restarts
 
 _TAKES = {  # name -> (options it needs, options it may have besides)
     "white_noise": ((), ("sigma", "band", "masks")),
@@ -45,6 +46,7 @@ _TAKES = {  # name -> (options it needs, options it may have besides)
     "gaussian_blur": (("kernel",), ("sigma",)),
     "fgsm": (("model", "labels", "eps"), ()),
     "pgd": (("model", "labels"), ("eps", "steps", "band", "masks")),
+    "pgd_restarts": (("model", "labels", "eps"), ("steps",)),
     "sparsefool": (("model", "labels"), ("steps",)),
     "pixle": (("model", "labels"), ()),
     **{name: (("severity",), ()) for name in CORRUPTIONS},
@@ -106,8 +108,12 @@ def perturb(
     the strengths of ImageNet-C, Tiny ImageNet-C or CIFAR-10-C, whichever's pictures (224, 64 or 32
     pixels) are nearest in size; a higher severity need not change an image more.
 
-    ``fgsm``, ``pgd`` (``steps``, else 10, of eps/4, random start), ``pixle``, ``sparsefool``:
-    model and labels, all but the last through torchattacks; eps is the largest change of a pixel.
+    ``fgsm``, ``pgd`` (``steps``, else 10, of eps/4, random start), ``pgd_restarts``, ``pixle``,
+    ``sparsefool``: model and labels, all but the last through torchattacks; eps is the largest
+    change of a pixel. ``pgd_restarts`` is ``pgd`` of 50 steps from up to three random starts, the
+    first that of ``pgd``: the first attacks every image, each further one those that are still
+    classified correctly. An image becomes what the first start made of it that breaks it; where
+    none does, what gives its label the lowest probability.
     The model takes pixels in [0, 1] and is in eval mode; it is left as it was found. outputs: what
     it gives, as in ``iaside.probe``, which looks at it first: what that returns may be given as
     model, so that many calls look once. SparseFool
@@ -115,11 +121,12 @@ def perturb(
     its authors' code does; it leaves an image alone that is misclassified already. It changes the
     steepest values first, equally steep ones in an order that is drawn.
 
-    An image gives fgsm, pgd or sparsefool *no usable gradient* when none of the gradients that the
-    attack asks of the model for it shows a way: of a model that rounds its pixels, say, or divides
-    by zero. To fgsm and pgd, which take signs, one pixel whose slope is neither 0 nor nan does; to
-    sparsefool, and pgd in a band, only a gradient that is finite everywhere and not all zero.
-    Such an image comes back as it was, pgd's with its random start, and a RuntimeWarning names it:
+    An image gives fgsm, pgd, pgd_restarts or sparsefool *no usable gradient* when none of the
+    gradients that the attack asks of the model for it shows a way: of a model that rounds its
+    pixels, say, or divides by zero. To the first three, which take signs, one pixel whose slope is
+    neither 0 nor nan does; to sparsefool, and pgd in a band, only a gradient that is finite
+    everywhere and not all zero.
+    Such an image comes back as it was, pgd's with a random start, and a RuntimeWarning names it:
     nothing was attacked, so that a right answer afterwards is no sign of robustness.
     ``perturb_noting`` tells without a warning.
 
@@ -209,7 +216,7 @@ def perturb_noting(
     usable = torch.ones(len(x), dtype=torch.bool, device="cpu")
     if name in ATTACKS:
         with _attackable(given["model"], name, x.device) as model:
-            signs = name in ("fgsm", "pgd") and band is None
+            signs = name in ("fgsm", "pgd", "pgd_restarts") and band is None
             watched = _Watched(model, len(x), _has_signs if signs else _has_direction)
             y = _made(x, name, seeds, **given | {"model": watched})
         usable = watched.usable | ~watched.asked
@@ -251,11 +258,13 @@ def _made(
         case "sparsefool":
             done = []
             for i, (label, draw) in enumerate(zip(labels, _generators(seeds), strict=True)):
-                with model.of(i):
+                with model.of([i]):
                     done.append(
                         _sparsefool(model, x[i : i + 1], label, draw, steps or SPARSEFOOL_STEPS)
                     )
             return torch.cat(done)
+        case "pgd_restarts":
+            return _restarted(x, seeds, model, labels, eps, steps or STRONG_STEPS)
         case "fgsm" | "pgd" | "pixle":
             return _attack(name, x, seeds, model, labels, eps, steps or 10)
     return _corrupt(x, name, seeds, severity)
@@ -268,18 +277,20 @@ def attack_passes(
 
     at_once: images given to ``perturb`` at a time, which sees what the model does with two of them
     first; None where the model is what ``iaside.probe`` has returned.
-    An upper bound for ``sparsefool`` and ``pixle``, which end when the model is fooled; equal for
-    the others. Errors: ValueError for a name that is no attack.
+    An upper bound for ``pgd_restarts``, ``sparsefool`` and ``pixle``, which end when the model is
+    fooled; equal for the others. Errors: ValueError for a name that is no attack.
 
     >>> attack_passes("pgd", n=8).tolist()
     [128, 80]
     """
     if name not in ATTACKS:
         raise ValueError(f"{name!r} is no attack; choose one of {', '.join(ATTACKS)}")
-    steps = steps or {"fgsm": 1, "pgd": 10}.get(name, SPARSEFOOL_STEPS)
+    usual = {"fgsm": 1, "pgd": 10, "pgd_restarts": STRONG_STEPS}
+    steps = steps or usual.get(name, SPARSEFOOL_STEPS)
     each = {
         "fgsm": (1, 1),
         "pgd": (steps, steps),
+        "pgd_restarts": (RESTARTS * (steps + 1), RESTARTS * steps),
         "sparsefool": (1 + steps * (2 + 2 * DEEPFOOL_STEPS),
                        steps * (1 + (LIKELIEST - 1) * DEEPFOOL_STEPS)),
         "pixle": (1 + 20 * 10, 0),  # restarts and iterations of torchattacks
@@ -399,6 +410,33 @@ def _attack(name: str, x: Tensor, seeds, model, labels, eps, steps) -> Tensor:
     return torch.cat(done)
 
 
+def _restarted(x: Tensor, seeds: list[int], model: _Watched, labels, eps, steps: int) -> Tensor:
+    """PGD from several random starts, each on the images that the ones before have not broken."""
+    found, lowest = x.clone(), torch.full((len(x),), torch.inf, device=x.device)
+    left = torch.arange(len(x), device=x.device)
+    for restart in range(RESTARTS):
+        draws = [_of_restart(seeds[i], restart) for i in left.tolist()]
+        with model.of(left.tolist()):
+            y = _attack("pgd", x[left], draws, model, labels[left], eps, steps)
+            with torch.no_grad():
+                logits = model(y)
+        told = logits.log_softmax(1).gather(1, labels[left, None])[:, 0].float()
+        stands = logits.argmax(1) == labels[left]
+        better = ~stands | ~(told >= lowest[left])  # of nan, too: its caller refuses it
+        found[left[better]], lowest[left[better]] = y[better], told[better]
+        left = left[stands]
+        if not len(left):
+            break
+    return found
+
+
+def _of_restart(seed: int, restart: int) -> int:
+    """The seed of an image's start, the first its own."""
+    if not restart:
+        return seed
+    return int(np.random.SeedSequence((seed, restart)).generate_state(1)[0])
+
+
 def _sparsefool(
     model: Callable, image: Tensor, label: Tensor, draw: torch.Generator, steps: int
 ) -> Tensor:
@@ -501,7 +539,7 @@ class _Watched:
     """A model that notes of which images a gradient was asked, and of which one was usable."""
 
     def __init__(self, model: Callable, n: int, follows: Callable[[Tensor], Tensor]):
-        self.model, self.here, self.follows = model, slice(n), follows
+        self.model, self.here, self.follows = model, list(range(n)), follows
         self.asked, self.usable = torch.zeros(2, n, dtype=torch.bool, device="cpu")
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -510,9 +548,9 @@ class _Watched:
         return self.model(x)
 
     @contextlib.contextmanager
-    def of(self, i: int) -> Iterator[None]:
-        """Inside, the model is shown image i alone."""
-        every, self.here = self.here, slice(i, i + 1)
+    def of(self, here: list[int]) -> Iterator[None]:
+        """Inside, the model is shown these images alone."""
+        every, self.here = self.here, here
         yield
         self.here = every
 

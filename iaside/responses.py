@@ -54,6 +54,7 @@ from iaside.tables import (
 
 STRENGTH = {  # what perturb calls the strength of a source
     "white_noise": "sigma", "gaussian_blur": "kernel", "fgsm": "eps", "pgd": "eps",
+    "pgd_restarts": "eps",
     **dict.fromkeys(CORRUPTIONS, "severity"),
 }  # fmt: skip
 ATTACK_BATCH = 4  # images attacked at a time on a CPU: more are no faster

@@ -42,7 +42,10 @@ PROJECT = Path(__file__).resolve().parents[1]
 DOWNLOADABLE = ("caltech101", "stl10", "cifar10", "cifar100", "svhn", "tiny_imagenet")
 ROOM = 16 * 2**20  # bytes that must be free, or nothing that runs could even say why it ends
 FILES = 256  # open files at a time: DVC, a kernel's sockets and the pipes of processes
-MAY_BE_EMPTY = ("architecture.transformers", "attributions.alphas", "claims.recorded")
+MAY_BE_EMPTY = (
+    "architecture.transformers", "attributions.alphas", "claims.recorded",
+    "robustness.strong_eps",
+)  # fmt: skip
 Rule = tuple[str, Callable[[Any], bool]]  # in words, and as a test
 
 
@@ -419,9 +422,9 @@ def _rules() -> dict[str, Rule]:
         **each(between(0, 1, "a number between 0 and 1, both excluded"), "beta", "held_out"),
         **each(share, "alpha", "alphas", "grid_alphas", "amount"),
         **each(between(0, 1 + 1e-12, "a share above 0 and up to 1"), "kappa", "grid_kappas",
-               "energy"),
+               "energy", "contrast"),
         **each(between(0, 1 + 1e-12, "above 0 and up to 1, as pixels are"), "attack_eps",
-               "band_eps", "band_noise", "noise_sigma", "sigma"),
+               "strong_eps", "band_eps", "band_noise", "noise_sigma", "noise_sd", "sigma"),
         **each(positive, "photons", "heat_norm", "recommended"),
         "eps": between(0, 255 + 1e-9, "above 0 and up to 255, in 1/255"),
         "device": ("auto, or a device that is here: cpu, cuda, mps",
@@ -600,7 +603,9 @@ def _check_together(
             if values[name] != study["worths"][name]:
                 refuse(name, f"{study['worths'][name]!r}, as in `worths`, whose tables are the "
                              "coarse end")  # fmt: skip
-    if section == "robustness":
+    if section == "rivals" and values["noise_sd"] != sorted(values["noise_sd"]):
+        refuse("noise_sd", "in rising order: thresholds are looked for between them")
+    if section in ("robustness", "rivals"):
         worths = study["worths"]
         if values["n_bands"] != worths["n_bands"]:
             refuse("n_bands", f"{worths['n_bands']}, as in `worths`: both are compared band by "

@@ -381,6 +381,51 @@ class Responses:
             )  # fmt: skip
 
 
+# -- of the rivals of the score ---------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Rivals:
+    """A network's answers under octaves of noise, and the spectrum of its input gradients.
+
+    octaves (K,): centres in cycles an image. noise_sd (S,): standard deviations, the first 0.
+    tables: ``log_likelihood`` of the true class in nats and ``correct`` 0 or 1, each (K, S, N), of
+    grey pictures of low contrast; of no noise the same in all octaves. gradient_share (M, N): of
+    the energy of each picture's input gradient in the bands, nan where none is usable.
+
+    >>> tables = dict.fromkeys(("log_likelihood", "correct"), np.zeros((2, 3, 5)))
+    >>> r = Rivals(np.array([1.75, 3.5]), np.array([0, 0.1, 0.2]), tables, np.ones((4, 5)) / 4, {})
+    >>> r.gradient_share.shape
+    (4, 5)
+    """
+
+    octaves: np.ndarray
+    noise_sd: np.ndarray
+    tables: dict[str, np.ndarray]
+    gradient_share: np.ndarray
+    provenance: dict
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write everything to one npz, whole or not at all."""
+        about = {"octaves": self.octaves, "noise_sd": self.noise_sd}
+        about |= {"gradient_share": self.gradient_share}
+        save_table(path, self.provenance, about | self.tables)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Rivals:
+        """Read what ``save`` wrote. Errors: FileNotFoundError, or ValueError for another file."""
+        with reading(path, "a table of rivals", "measure it (42_rivals)"):
+            provenance, arrays = load_table(path)
+            octaves = checked(arrays["octaves"], "octaves", (None,), "f")
+            noise_sd = checked(arrays["noise_sd"], "noise_sd", (None,), "f")
+            share = checked(arrays["gradient_share"], "gradient_share", (None, None), "f")
+            shape = len(octaves), len(noise_sd), share.shape[1]
+            tables = {t: checked(arrays[t], t, shape, "f") for t in ("log_likelihood", "correct")}
+            if not all(shape) or noise_sd[0] != 0:
+                raise ValueError("it holds no image, no octave, or no level without noise")
+            return cls(octaves, noise_sd, tables, share, provenance)
+
+
 def called(condition: Condition) -> str:
     """A condition in words.
 

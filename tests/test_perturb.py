@@ -17,6 +17,9 @@ from iaside.perturb import (
     NAMES,
     NOISES,
     _numpy_seeded,
+    _of_restart,
+    _seeds,
+    asked_about,
     match_energy,
     perturb,
     perturb_noting,
@@ -81,7 +84,9 @@ def settings(name):
         return {"severity": 3}
     if name in ATTACKS:
         attacked = {"model": NET, "labels": LABELS}
-        return attacked | ({"eps": 0.02} if name in ("fgsm", "pgd") else {})
+        more = {"fgsm": {"eps": 0.02}, "pgd": {"eps": 0.02}}
+        more["pgd_restarts"] = {"eps": 0.02, "steps": 3}
+        return attacked | more.get(name, {})
     return {
         "white_noise": {"sigma": 0.1},
         "poisson": {"photons": 50},
@@ -342,6 +347,7 @@ def divides_by_zero(x):
 ALONG_GRADIENTS = {
     "fgsm": ("fgsm", {"eps": 0.02}),
     "pgd": ("pgd", {"eps": 0.02}),
+    "pgd_restarts": ("pgd_restarts", {"eps": 0.02, "steps": 3}),
     "confined pgd": ("pgd", {"eps": 0.02, "band": 0, "masks": MASKS}),
     "sparsefool": ("sparsefool", {}),
 }
@@ -354,7 +360,8 @@ def test_images_without_a_usable_gradient_are_named_and_the_others_attacked(name
     with pytest.warns(RuntimeWarning, match=rf"^{name} found no usable gradient.*images \[1\]"):
         y = perturb(ONE_BRIGHT, name, **options)
     other = (y != ONE_BRIGHT).flatten(1).any(1)
-    assert other[[0, 2]].all() and (other[1] == (name == "pgd"))  # its random start only
+    random_start = name in ("pgd", "pgd_restarts")
+    assert other[[0, 2]].all() and (other[1] == random_start)
     alone, usable = perturb_noting(ONE_BRIGHT[1:2], name, first=1, **piece(options, 1))
     assert torch.allclose(alone, y[1:2], atol=1e-6) and usable.tolist() == [False]
 
@@ -385,6 +392,72 @@ def test_signs_are_followed_where_one_pixel_has_no_slope_and_directions_are_not(
     whole = perturb(X, name, model=NET, labels=labels, **options)
     same = torch.isclose(y, whole, atol=1e-6).flatten(1)[:, 1:].double().mean()
     assert usable.all() and same > 0.99, "later gradients of pgd see that pixel where it was"
+
+
+class Barrier(nn.Module):
+    """Two classes by the distance from a start that is known: attacks from there climb nowhere.
+
+    Class 0 wins but where the noise of the start is nearer to the second draw of the image than
+    to the first.
+    """
+
+    def __init__(self, x, seeds, eps, needed):
+        super().__init__()
+        self.starts = [
+            torch.stack([
+                torch.empty(image.shape).uniform_(
+                    -eps, eps, generator=torch.Generator().manual_seed(_of_restart(seed, k)))
+                for image, seed in zip(x, seeds, strict=True)
+            ])
+            for k in range(3)
+        ]  # fmt: skip
+        self.x, self.needed, self.shown = x, needed, []
+
+    def forward(self, x):
+        self.shown.append(len(x))
+        place = (x[:, None] - self.x).square().sum((2, 3, 4)).argmin(1)
+        move = x - self.x[place]
+        near = [(move - (start[place])).square().sum((1, 2, 3)) for start in self.starts]
+        of_start = torch.stack(near).argmin(0)
+        broken = of_start >= self.needed[place]
+        right = torch.where(broken, -1.0, 1.0 + of_start.float())
+        slope = 1e-3 * move.mean((1, 2, 3))
+        return torch.stack([right + slope, -right - slope], 1)
+
+
+def test_a_restart_is_made_of_the_images_that_stand_and_the_first_that_breaks_one_counts():
+    """The first start breaks image 0, the second image 1, none image 2: 3, 2, 1 are attacked."""
+    eps, steps, x = 0.02, 1, 0.3 + 0.4 * X
+    needed = torch.tensor([0, 1, 9])
+    net = Barrier(x, _seeds(5, 0, 3), eps, needed).eval()
+    model, _ = asked_about(net, x, ZEROS)
+    net.shown.clear()
+    y, usable = perturb_noting(x, "pgd_restarts", model=model, labels=ZEROS, eps=eps, seed=5,
+                               steps=steps)  # fmt: skip
+    assert net.shown == [3] * (steps + 1) + [2] * (steps + 1) + [1] * (steps + 1)
+    assert usable.all() and (y - x).abs().max() <= eps + 1e-6
+    near = torch.stack([(y - x - s).square().sum((1, 2, 3)) for s in net.starts]).argmin(0)
+    assert near.tolist() == [0, 1, 0], "of the image that stands, the one with the least margin"
+    assert net(y).argmax(1).tolist() == [1, 1, 0]
+    for i in range(3):  # each for itself
+        alone = perturb_noting(x[i : i + 1], "pgd_restarts", model=model, labels=ZEROS[:1],
+                               eps=eps, seed=5, first=i, steps=steps)[0]  # fmt: skip
+        assert torch.allclose(alone, y[i : i + 1], atol=1e-6)
+
+
+def test_restarts_break_what_one_start_breaks_and_more():
+    """The first start is that of pgd; on a rugged network others find what it does not."""
+    x = photographs(40, seed=3)
+    waves = torch.randn(5, 3 * 32 * 32, generator=torch.Generator().manual_seed(0))
+
+    def rugged(x):
+        return (5 * (x.flatten(1) - 0.5) @ waves.T).sin().cumsum(1)
+
+    labels = rugged(x).argmax(1)
+    how = {"model": rugged, "labels": labels, "eps": 0.6 / 255, "steps": 10}
+    one, several = (rugged(perturb(x, name, **how)).argmax(1) != labels
+                    for name in ("pgd", "pgd_restarts"))  # fmt: skip
+    assert several[one].all() and several.sum() > one.sum() + 4
 
 
 def test_what_needs_no_gradient_is_not_said_to_have_none(recwarn):

@@ -84,20 +84,22 @@ def predicted(net, x):
 # -- functions beside the loops --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["fgsm", "pgd", "confined", "sparsefool", "pixle"])
+@pytest.mark.parametrize(
+    "name", ["fgsm", "pgd", "pgd_restarts", "confined", "sparsefool", "pixle"]
+)
 def test_attacks_make_the_passes_that_are_foreseen(net, name):
     x = pictures(3)
-    more = {"eps": 0.1} if name in ("fgsm", "pgd", "confined") else {}
+    more = {} if name in ("sparsefool", "pixle") else {"eps": 0.1}
     if name == "confined":
         more |= {"band": 1, "masks": band_masks(4, (SIDE, SIDE))}
-    if name in ("sparsefool", "confined"):
+    if name in ("sparsefool", "confined", "pgd_restarts"):
         more["steps"] = 2
     kind = "pgd" if name == "confined" else name
     labels = predicted(net, x)
     for part in (slice(0, 2), slice(2, 3)):
         perturb(x[part], kind, model=net, labels=labels[part], **more)
     foreseen = attack_passes(kind, 3, more.get("steps"), at_once=2)
-    if kind in ("sparsefool", "pixle"):
+    if kind in ("sparsefool", "pixle", "pgd_restarts"):
         assert 0 < SEEN[0] <= foreseen[0] and SEEN[1] <= foreseen[1]
     else:
         assert SEEN.tolist() == foreseen.tolist()
@@ -109,9 +111,10 @@ def test_the_bounds_of_attacks_are_reached_by_a_network_that_is_never_fooled(net
         return torch.cat([others.amax(1, keepdim=True) + 1, others], 1)
 
     x, labels = pictures(1), torch.zeros(1, dtype=torch.long)
-    for kind, steps in (("pixle", None), ("sparsefool", 1)):
+    for kind, steps, more in (("pixle", None, {}), ("sparsefool", 1, {}),
+                              ("pgd_restarts", 2, {"eps": 0.1})):  # fmt: skip
         SEEN[:] = 0
-        perturb(x, kind, model=stubborn, labels=labels, steps=steps)
+        perturb(x, kind, model=stubborn, labels=labels, steps=steps, **more)
         assert SEEN.tolist() == attack_passes(kind, steps=steps).tolist()
 
 
@@ -211,6 +214,7 @@ NOTEBOOKS = {
                   "variants": ["trained", "untrained", "other_engine", "published"],
                   "values": ["margin", "embedding"]},
     "40_robustness": {"n_images": 3, "n_attack": 2, "severities": [1, 5]},
+    "42_rivals": {"n_images": 6, "noise_sd": [0.04, 0.16]},
     "67_resolution": {"n_images": 6, "bands": [4, 8], "budget": 75},
     "60_choices": {"n_images": 3, "n_bands": 4},  # of 3, two partitions are one
     "65_convergence": {"n_images": 3},
@@ -239,7 +243,7 @@ def test_a_notebook_makes_the_passes_that_are_foreseen(workplace, notebook):
         with np.load(path) as arrays:
             written += sum(a.nbytes for a in arrays.values() if a.dtype == np.float64)
     # Other tables depend on the side, or on what was drawn.
-    if noun in ("robustness", "choices", "convergence"):
+    if noun in ("robustness", "rivals", "choices", "convergence"):
         assert sum(part.disk for part in parts) <= written <= 1.2 * sum(part.disk for part in parts)
 
 

@@ -122,9 +122,9 @@ def test_choices_tell_no_share_of_a_worth_that_may_be_0(tmp_path, said):
 
 
 @pytest.mark.parametrize("name", [
-    "15_snr", "16_snr_report", "20_worths", "30_importance", "40_robustness", "50_correlation",
-    "60_choices", "61_choices_report", "65_convergence", "66_convergence_report", "67_resolution",
-    "67_resolution_report", "80_attributions", "81_attribution_report",
+    "15_snr", "16_snr_report", "20_worths", "30_importance", "40_robustness", "42_rivals",
+    "50_correlation", "60_choices", "61_choices_report", "65_convergence", "66_convergence_report",
+    "67_resolution", "67_resolution_report", "80_attributions", "81_attribution_report",
 ])  # fmt: skip
 def test_what_was_seen_of_the_clean_images_stands_with_every_result(name):
     cells = json.loads((ROOT / f"notebooks/{name}.ipynb").read_text())["cells"]
