@@ -248,6 +248,36 @@ def family(architecture: str) -> str:
     return re.sub(r"^regnet[xyz]$", "regnet", found[0]) if found and found[0] else name
 
 
+def families_of(
+    models: Mapping[str, Mapping], designs: Mapping[str, Mapping[str, str]]
+) -> list[str]:
+    """Return the family of each network: the one that ``designs`` says, or that its name tells.
+
+    models, designs: the sections of a study, key of a network -> its entry.
+
+    >>> models = {"a": {"name": "cnn_a"}, "b": {"name": "resnet18"}}
+    >>> families_of(models, {"a": {"family": "challenge"}})
+    ['challenge', 'resnet']
+    """
+    return [
+        designs.get(key, {}).get("family") or family(model.get("name", key))
+        for key, model in models.items()
+    ]
+
+
+def trainings_of(
+    models: Mapping[str, Mapping], designs: Mapping[str, Mapping[str, str]]
+) -> list[str]:
+    """Return how each network was trained: as ``designs`` says, or ``standard``.
+
+    Arguments as of `families_of`.
+
+    >>> trainings_of({"a": {}, "b": {}}, {"b": {"training": "adversarial"}})
+    ['standard', 'adversarial']
+    """
+    return [designs.get(key, {}).get("training") or "standard" for key in models]
+
+
 def family_means(scores: ArrayLike, families: Sequence[Hashable]) -> np.ndarray:
     """Return the mean of each family in the order of appearance: (K, ...) -> (families, ...).
 

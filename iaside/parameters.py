@@ -13,7 +13,8 @@ from pathlib import Path
 
 from iaside.files import as_object, reading
 
-SHARED = ("seed", "models", "runtime")  # the sections of params.yaml that belong to no notebook
+# the sections of params.yaml that belong to no notebook; the last one is spread
+SHARED = ("seed", "models", "designs", "runtime")
 RUNTIME = ("device", "batch_size", "workers")  # what may stand under `runtime`
 LARGEST = 1_000_000  # bytes of a study; studies/paper-jafr.yaml has 20,000
 DEEPEST = 32  # levels of lists and mappings inside each other
@@ -247,7 +248,7 @@ def resolve_parameters(
     items = ("networks", "plans")
     section = {k: v for k, v in section.items() if k not in items or k in defaults}
     # What belongs to all notebooks is passed only to those that ask for it.
-    shared = {name: params[name] for name in ("seed", "models") if name in params} | runtime
+    shared = {name: value for name, value in params.items() if name in SHARED[:-1]} | runtime
     values = {name: value for name, value in shared.items() if name in defaults}
     sources = {name: "params.yaml" for name in values}
     more = {noun: section, "--take": {name: _take(params, path) for name, path in take.items()}}

@@ -41,6 +41,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 # iaside.images downloads these into data/images/<name>
 DOWNLOADABLE = ("caltech101", "stl10", "cifar10", "cifar100", "svhn", "tiny_imagenet")
 ROOM = 16 * 2**20  # bytes that must be free, or nothing that runs could even say why it ends
+DESIGN = ("family", "training")  # what `designs` may say of a network
 FILES = 256  # open files at a time: DVC, a kernel's sockets and the pipes of processes
 MAY_BE_EMPTY = (
     "architecture.transformers", "attributions.alphas", "claims.recorded",
@@ -59,6 +60,7 @@ def check(study: Mapping, root: Path) -> None:
     pipeline, notebooks = read_pipeline(root), read_notebooks(root)
     there = {path.stem.partition("_")[2] for path in (root / "notebooks").glob("*_*.ipynb")}
     check_sections(study, notebooks, there)
+    check_designs(study)
     check_place(root)
     check_paths(study, root)
     values = {
@@ -139,6 +141,26 @@ def check_sections(study: Mapping, notebooks: Mapping, own: Collection[str] = ()
                     f"`{section}.{key}` is {entry!r}, but must hold `{{name: value, ...}}`: copy "
                     "one from studies/default.yaml"
                 )
+
+
+def check_designs(study: Mapping) -> None:
+    """Refuse a design of a network that is none of the study's, or that says what nothing reads."""
+    models, sample = study["models"] or {}, "{family: resnet, training: standard}"
+    if study["designs"] is None:
+        raise UsageError("`designs` is empty: write `designs: {}` where names tell the families")
+    for key, entry in study["designs"].items():
+        where = f"`designs.{key}`"
+        if key not in models:
+            raise UsageError(f"{where} is of no network in `models`; {closest(key, models)}")
+        if not isinstance(entry, dict):
+            raise UsageError(f"{where} is {entry!r}, but must be as {sample}")
+        if unknown := [name for name in entry if name not in DESIGN]:
+            raise UsageError(
+                f"{where} sets {unknown[0]!r}, which nothing reads; {closest(unknown[0], DESIGN)}"
+            )
+        for name, value in entry.items():
+            if not isinstance(value, str) or not value:
+                raise UsageError(f"{where}: {name} is {value!r}, but must be a word, as {sample}")
 
 
 def _items(study: Mapping) -> Iterator[tuple[str, Mapping]]:

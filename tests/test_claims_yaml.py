@@ -242,6 +242,9 @@ def test_independent_networks_are_those_beyond_the_first_of_each_family():
     assert lacks(models(*vgg, *four), independent="networks") == [
         "4 independent networks in models, below 5"
     ]
+    # What a study says of their designs goes before what their names say.
+    known = two | {"designs": {f"net{k}": {"family": f"own{k}"} for k in range(4)}}
+    assert lacks(known, independent="networks") == ["2 independent networks in models, below 5"]
     alone = models(*four, "alexnet_v2", "squeezenet1_0", "mnasnet1_0")
     assert lacks(alone, independent="networks") == []  # where all are, nothing is taken out
     assert lacks(alone, independent="families") == []

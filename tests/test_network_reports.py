@@ -63,6 +63,13 @@ def test_sizes_of_one_design_are_said_to_be_too_few_networks(project, capsys):
     assert "4 independent networks, 5 are needed" in found["src_mce"]["note"]
 
 
+@pytest.mark.parametrize("notebook", ["50_correlation", "55_architecture", "58_match"])
+def test_families_are_those_that_the_study_says(project, notebook):
+    models, known = {m: MODELS[m] for m in NAMES[:2]}, {NAMES[1]: {"family": "alexnet"}}
+    metrics = report(project, notebook, models=models, designs=known)[1]
+    assert metrics["families"] == dict.fromkeys(models, "alexnet")
+
+
 def test_images_without_a_usable_gradient_are_left_out_of_the_reports_and_said(project, capsys):
     path = project / "results/robustness/tables/alexnet.npz"
     whole, r = path.read_bytes(), Responses.load(path)

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import product
 
-from iaside.correlation import MIN_MODELS, family, independent, several
+from iaside.correlation import MIN_MODELS, families_of, independent, several
 from iaside.intervals import LEAST
 from iaside.verdicts import rules
 from iaside.zoo import FACTORS, networks
@@ -85,7 +85,8 @@ def _same(one, other) -> bool:
 def _designs(study: Mapping, *names: str) -> list[str]:
     """The family of each of these models, of all without any."""
     models = study.get("models", {})
-    return [family(models[name].get("name", name)) for name in names or models]
+    some = {name: models[name] for name in names or models}
+    return families_of(some, study.get("designs") or {})
 
 
 def _independent(what: str, study: Mapping) -> list[str]:
