@@ -45,7 +45,7 @@ DESIGN = ("family", "training")  # what `designs` may say of a network
 FILES = 256  # open files at a time: DVC, a kernel's sockets and the pipes of processes
 MAY_BE_EMPTY = (
     "architecture.transformers", "attributions.alphas", "claims.recorded",
-    "robustness.strong_eps",
+    "robustness.strong_eps", "robustness.band_eps",
 )  # fmt: skip
 Rule = tuple[str, Callable[[Any], bool]]  # in words, and as a test
 
