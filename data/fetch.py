@@ -34,7 +34,7 @@ SOURCES = DATA / "sources.yaml"
 NOTES = ".build/images"  # a file for each section whose images have been fetched
 sys.path.insert(0, str(PROJECT))  # this file runs from anywhere
 
-from iaside.files import put, sweep, sync, temporary_folder, write_text  # noqa: E402
+from iaside.files import content_hash, put, sweep, sync, temporary_folder, write_text  # noqa: E402
 from iaside.parameters import one_line, read_study  # noqa: E402
 from iaside.study import (  # noqa: E402
     check,
@@ -283,18 +283,6 @@ def place(built: Path, target: Path) -> None:
     for path in (built, *built.rglob("*")):  # on the disk before it has the name
         sync(path)
     put(built, target)
-
-
-def content_hash(path: Path) -> str | None:
-    """sha256 of a file; of a folder, of the sorted lines "<sha256>  <name>"; None if absent."""
-    if path.is_dir():
-        lines = sorted(
-            f"{content_hash(p)}  {p.relative_to(path).as_posix()}\n"
-            for p in path.rglob("*")
-            if p.is_file()
-        )
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 # --- from package members to our files -----------------------------------------------------------

@@ -11,6 +11,7 @@ Nothing here needs torch, which takes seconds to import, nor NumPy but for array
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -273,6 +274,18 @@ def _is_at(handle: int, path: str | os.PathLike) -> bool:
 
 
 # -- reading ---------------------------------------------------------------------------------------
+
+
+def content_hash(path: Path) -> str | None:
+    """sha256 of a file; of a folder, of the sorted lines "<sha256>  <name>"; None if absent."""
+    if path.is_dir():
+        lines = sorted(
+            f"{content_hash(p)}  {p.relative_to(path).as_posix()}\n"
+            for p in path.rglob("*")
+            if p.is_file()
+        )
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 @contextlib.contextmanager

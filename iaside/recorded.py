@@ -10,7 +10,15 @@ import os
 import re
 from pathlib import Path
 
-from iaside.files import put, read_json, reading, replacing, temporary_folder, write_text
+from iaside.files import (
+    content_hash,
+    put,
+    read_json,
+    reading,
+    replacing,
+    temporary_folder,
+    write_text,
+)
 from iaside.notebook import commit, save_json
 from iaside.parameters import UsageError, read_yaml
 
@@ -23,8 +31,9 @@ def record(root: Path, name: str, title: str) -> Path:
     """Copy the reports that params.yaml lists under `claims` to results/recorded/<name>/.
 
     Kept are each report's page (its figures in 256 colours), metrics, claims and tables, the
-    params.yaml they were made with (of paths outside the project the last two parts only), date
-    and commit, and a README.md with the verdicts. An earlier run of that name is replaced whole.
+    params.yaml they were made with (of paths outside the project the last two parts only), date,
+    commit and the sha256 of weights and images, and a README.md with the verdicts. An earlier run
+    of that name is replaced whole.
     title: one line that says what the run is.
     Errors: UsageError for a name that is no plain word, or a report that is not there yet.
     """
@@ -33,7 +42,8 @@ def record(root: Path, name: str, title: str) -> Path:
     if not NAME.fullmatch(name):
         raise UsageError(f"--record {name!r}: small letters, digits and _ only")
     params = (root / "params.yaml").read_text(encoding="utf-8")
-    nouns = read_yaml(params, "params.yaml")["claims"]["reports"]
+    study = read_yaml(params, "params.yaml")
+    nouns = study["claims"]["reports"]
     for noun in nouns:
         if not (root / "results" / noun / "report.html").is_file():
             raise UsageError(f"no report of {noun!r} to record: run `dvc repro {noun}` first")
@@ -42,7 +52,9 @@ def record(root: Path, name: str, title: str) -> Path:
         "date": datetime.date.today().isoformat(),
         "commit": commit("params.yaml"),  # it is recorded too
         "reports": nouns,
-    }
+        "sha256": {_without_places(path, params): found for path in _files(study)
+                   if (found := content_hash(root / path))},
+    }  # fmt: skip
     documents = [
         _claims(root / "results" / noun / "claims.json", f"run `dvc repro -f {noun}`")
         for noun in nouns
@@ -93,6 +105,14 @@ def runs(root: Path, names: list[str]) -> dict[str, dict]:
         rows = [row for row in gather(documents) if is_tested(row)]
         found[name] = about | {"rows": rows}
     return found
+
+
+def _files(study: dict) -> list[str]:
+    """The weights and the images that a study names."""
+    from iaside.study import image_sources
+
+    weights = [model["weights"] for model in study["models"].values()]
+    return weights + sorted({i for section in study.values() for i in image_sources(section)})
 
 
 def _claims(path: Path, remedy: str) -> dict:

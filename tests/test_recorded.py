@@ -1,6 +1,7 @@
 """A finished run is kept small, whole and as it was, and nothing of a machine goes with it."""
 
 import base64
+import hashlib
 import io
 import json
 import re
@@ -66,6 +67,22 @@ def test_a_record_holds_pages_tables_claims_settings_and_date(finished):
     assert said in (folder / "README.md").read_text()
     [row] = runs(finished, ["mine"])["mine"]["rows"]
     assert (row["id"], row["verdict"]) == ("low_energy_majority", "supported")
+
+
+def test_weights_and_images_are_recorded_by_their_content(finished):
+    own = finished / "elsewhere"
+    own.mkdir()
+    (own / "net.safetensors").write_bytes(b"weights")
+    (finished / "data/images").mkdir(parents=True)
+    (finished / "data/images/1.png").write_bytes(b"1")
+    text = PARAMS.replace("/disk/own/", f"{own}/").replace("/mnt/disk/photographs", "data/images")
+    (finished / "params.yaml").write_text(text)
+    about = json.loads((record(finished, "mine", "x") / "run.json").read_text())
+    lines = f"{hashlib.sha256(b'1').hexdigest()}  1.png\n"
+    assert about["sha256"] == {
+        ".../elsewhere/net.safetensors": hashlib.sha256(b"weights").hexdigest(),
+        "data/images": hashlib.sha256(lines.encode()).hexdigest(),
+    }
 
 
 def test_a_figure_of_few_colours_keeps_every_pixel(finished):
