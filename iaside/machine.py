@@ -28,6 +28,7 @@ from iaside.files import alone, as_object, sweep, write_text
 SPAN = 0.1  # seconds in which a size is tried up to five times: one short pass is luck
 LONG = 0.25  # seconds a pass: what a pass costs besides its images is nothing beside that
 LARGEST = 1024  # images a batch
+MOST_ON_CPU = 256  # there
 _KINDS = ("cpu", "cuda", "xpu", "mps")  # of devices that autocast may be on for
 
 
@@ -173,8 +174,9 @@ _outside: contextvars.ContextVar[_Modes | None] = contextvars.ContextVar("outsid
 @contextlib.contextmanager
 def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
     """Compute in bfloat16 (autocast) or in true float32, whatever the process has been set to."""
-    with _TRUE_FLOAT32, torch.autocast(
-        device.type, torch.bfloat16, enabled=precision == "bfloat16"
+    with (
+        _TRUE_FLOAT32,
+        torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"),
     ):
         yield
 
@@ -313,26 +315,29 @@ def kept_memory() -> Iterator[None]:
 
 
 def fastest_batch_size(
-    seconds: Callable[[Tensor], float], model: Callable, x: Tensor, precision: str
+    seconds: Callable[[Tensor], float], model: Callable, x: Tensor, precision: str, least: int = 1
 ) -> int:
     """The smallest power of two within 3 % of the best throughput, remembered per machine.
 
     seconds: times a batch, with all that is done for each;  x (1, C, H, W): an image on the
-    model's device. Remembered, because a batch of another size may differ in the last bits, and
-    the same study on the same machine must give the same bytes.
+    model's device;  least: how many images take as long as one, of which sizes are multiples then.
+    Remembered, because a batch of another size may differ in the last bits, and the same study on
+    the same machine must give the same bytes.
     """
+    least = min(least, MOST_ON_CPU)
     if not isinstance(model, torch.nn.Module):  # nothing to know it by
-        return _measure_batch_size(seconds, x)
+        return _measure_batch_size(seconds, x, least)
     path, known, key = _batch_sizes(model, x, precision)
     if path is not None:
         sweep(path.parent)
-    if key not in known:
+    if known.get(key, 0) < least:
         with contextlib.ExitStack() as stack:
             if path is not None:  # a stage beside this one would find another size meanwhile
                 with contextlib.suppress(OSError):
                     stack.enter_context(alone(path.parent))
             known = _batch_sizes(model, x, precision)[1]
-            size = known.get(key) or _measure_batch_size(seconds, x)
+            size = known.get(key, 0)
+            size = size if size >= least else _measure_batch_size(seconds, x, least)
             known = _batch_sizes(model, x, precision)[1] | {key: size}  # others have measured
             try:
                 if path is not None:
@@ -355,7 +360,8 @@ def _batch_sizes(
     folder = _cache_folder()
     path = folder and folder / "fastest_batch.json"
     name = (
-        torch.cuda.get_device_name(x.device) if x.device.type == "cuda"
+        torch.cuda.get_device_name(x.device)
+        if x.device.type == "cuda"
         else f"{torch.cpu.get_capabilities().get('cpu_name', 'cpu')} x{torch.get_num_threads()}"
     )
     architecture = hashlib.sha256(str(model).encode()).hexdigest()[:12]
@@ -368,7 +374,8 @@ def _batch_sizes(
         pass  # not there yet, or not to be read
     except (ValueError, RecursionError) as error:
         warnings.warn(
-            f"{path} holds no batch sizes ({error}): they are measured again", RuntimeWarning,
+            f"{path} holds no batch sizes ({error}): they are measured again",
+            RuntimeWarning,
             stacklevel=2,
         )
     return path, {k: n for k, n in known.items() if type(n) is int and 0 < n <= LARGEST}, key
@@ -393,7 +400,9 @@ def _do_without_cache(why: str) -> None:
     )  # fmt: skip
 
 
-def _measure_batch_size(seconds: Callable[[Tensor], float], x: Tensor, rounds: int = 2) -> int:
+def _measure_batch_size(
+    seconds: Callable[[Tensor], float], x: Tensor, least: int = 1, rounds: int = 2
+) -> int:
     """Double the batch until it has stopped to pay, then compare the best ones in turn."""
 
     def per_image(size: int) -> float:
@@ -403,8 +412,8 @@ def _measure_batch_size(seconds: Callable[[Tensor], float], x: Tensor, rounds: i
         return min(passes) / size  # what else the machine does only makes a pass longer
 
     times: dict[int, float] = {}  # batch size -> shortest seconds per image
-    best, idle, size = float("inf"), 0, 1
-    while idle < 2 and size <= (256 if x.device.type == "cpu" else LARGEST):
+    best, idle, size = float("inf"), 0, least
+    while idle < 2 and size <= (MOST_ON_CPU if x.device.type == "cpu" else LARGEST):
         try:
             seconds(x.expand(size, *x.shape[1:]))  # the first pass also allocates and compiles
             times[size] = per_image(size)

@@ -476,7 +476,9 @@ def prepare(
         reference = logits_of(asked.answer.to(device), asked.outputs)
         seconds = partial(scorer.seconds, labels=first_label, reference=reference)
         used = f"{precision} {asked.answers}"
-        batch_size = fastest_batch_size(seconds, scorer.model, images[:1].to(device), used)
+        padded = asked.engine.batch if asked.engine else 1
+        one = images[:1].to(device)
+        batch_size = fastest_batch_size(seconds, scorer.model, one, used, padded)
     elif not isinstance(batch_size, Integral) or isinstance(batch_size, bool) or batch_size < 1:
         raise ValueError(f"batch_size={batch_size!r} must be at least 1, or None to measure it")
 
