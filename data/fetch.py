@@ -654,11 +654,23 @@ def fetch_pretrained(study: dict) -> None:
         from iaside.models import load_model, save_weights
 
         try:
-            save_weights(load_model(entry["name"], packaged=False), path)
+            model = load_model(entry["name"], packaged=False)
+            model.recipe["weights"] = whose(model.recipe)
+            save_weights(model, path)
         except (FileNotFoundError, ValueError) as error:
             raise FetchError(
                 f"model `{key}`: {error} Or remove it from `models` in the study."
             ) from error
+
+
+def whose(recipe: dict) -> str:
+    """What the library calls its weights, as tables of published numbers do (iaside.testbed)."""
+    library, name = recipe["library"], recipe["architecture"]
+    if library == "timm":  # whose names have a tag
+        return f"timm:{name}"
+    from iaside.libraries import _torchvision_weights
+
+    return f"{library}:{name}.{_torchvision_weights(name).name}"
 
 
 if __name__ == "__main__":

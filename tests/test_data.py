@@ -403,6 +403,10 @@ def test_library_weights_are_saved_once(project, monkeypatch, fetch):
     fetch.fetch_pretrained(study)
     assert asked == ["squeezenet1_1"]
     assert listing(project / "data") == ["weights", "weights/a.json", "weights/a.safetensors"]
+    recipe = json.loads((project / "data/weights/a.json").read_text())
+    assert recipe["weights"] == "torchvision:squeezenet1_1.IMAGENET1K_V1"
+    assert models._read_recipe(project / "data/weights/a.json") == recipe, "a note it may have"
+    assert fetch.whose({"library": "timm", "architecture": "x.in1k"}) == "timm:x.in1k"
     study["models"]["b"] = entry("data/weights/b.safetensors")
     with pytest.raises(fetch.FetchError, match="model `b`: .*download.pytorch.org.*remove it from"):
         fetch.fetch_pretrained(study)
