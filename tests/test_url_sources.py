@@ -5,6 +5,7 @@ import functools
 import http.server
 import json
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from iaside import factories
 from iaside.parameters import UsageError
 from iaside.study import check_paths
 
+LONGER = 64 * 2**20  # bytes, of a file that does not end where it should
 CNN_A = {"architecture": "cnn_a", "mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7]}
 
 
@@ -37,13 +39,14 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         elif how in ("cut", "stalls", "long", "named"):
             body = Path(self.directory, name).read_bytes()
             self.send_response(200)
-            self.send_header("Content-Length", str(2 * len(body) if how == "long" else len(body)))
+            self.send_header("Content-Length", str(len(body) + LONGER * (how == "long")))
             self.send_header("Content-Disposition", "attachment; filename=../../../named.pth")
             self.end_headers()
-            sent = {"cut": body[:99], "stalls": body[:99], "long": 2 * body, "named": body}[how]
             with contextlib.suppress(OSError):
-                self.wfile.write(sent)
-                self.wfile.flush()
+                self.wfile.write(body[:99] if how in ("cut", "stalls") else body)
+                for _ in range(LONGER // 2**16 if how == "long" else 0):
+                    self.wfile.write(bytes(2**16))
+                    self.server.more += 2**16
             if how == "stalls":
                 self.server.stalled.set()
                 self.server.go_on.wait(60)
@@ -63,6 +66,7 @@ def server(tmp_path):
         ("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))
     )
     found.asked, found.stalled, found.go_on = [], threading.Event(), threading.Event()
+    found.more = 0
     found.folder, found.url = folder, f"http://127.0.0.1:{found.server_port}"
     threading.Thread(target=found.serve_forever, daemon=True).start()
     yield found
@@ -192,14 +196,17 @@ def test_what_was_fetched_before_a_server_went_is_kept(sources, server, fetch):
 def test_a_file_longer_than_it_should_be_is_not_read_to_its_end(sources, server, fetch):
     with pytest.raises(fetch.FetchError, match="more than its [0-9,]+ bytes.*replaced"):
         sources("a", changes={"url": f"{server.url}/long/a.pth"})
-    assert there(sources.into) == []
+    assert there(sources.into) == [] and server.more < LONGER / 2
 
 
 def test_a_server_that_drips_is_given_up(sources, server, fetch, monkeypatch):
-    for name in ("SILENCE", "DEADLINE"):
+    for name, value, said in (
+        ("SILENCE", 0.2, "timed out"),
+        ("DEADLINE", -1, "not whole"),
+    ):
         with monkeypatch.context() as patch:
-            patch.setattr(fetch, name, 0.2 if name == "SILENCE" else -1)
-            with pytest.raises(fetch.Unreachable, match="TimeoutError"):
+            patch.setattr(fetch, name, value)
+            with pytest.raises(fetch.Unreachable, match=said):
                 sources("a", changes={"url": f"{server.url}/stalls/a.pth"})
     assert there(sources.into) == []
 
@@ -405,6 +412,43 @@ def test_a_study_may_name_the_zoo_before_it_is_there(fetch, tmp_path, monkeypatc
         check_paths({"models": {"mine": entry("mine")}}, tmp_path)
     path.with_suffix(".json").touch()
     check_paths({"models": {"mine": entry("mine")}}, tmp_path)
+
+
+def test_the_pictures_of_cifar10_come_whole_and_without_loss(fetch, server, tmp_path, monkeypatch):
+    """A study that names them, torchvision's own download, and the folder that is then read."""
+    from test_published_formats import cifar10
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import calculate_md5
+
+    from iaside import images
+
+    expected, labels = cifar10(server.folder)
+    batches = {p.name: calculate_md5(p) for p in (server.folder / CIFAR10.base_folder).iterdir()}
+    archive = shutil.make_archive(
+        server.folder / "cifar-10-python", "gztar", server.folder, CIFAR10.base_folder
+    )
+    monkeypatch.setattr(CIFAR10, "url", f"{server.url}/{CIFAR10.filename}")
+    monkeypatch.setattr(CIFAR10, "tgz_md5", calculate_md5(archive))
+    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": batches[CIFAR10.meta["filename"]]})
+    for part in ("train_list", "test_list"):
+        known = [[name, batches[name]] for name, _ in getattr(CIFAR10, part)]
+        monkeypatch.setattr(CIFAR10, part, known)
+    for module in (fetch, images):
+        monkeypatch.setattr(module, "PROJECT", tmp_path)
+    study = {"worths": {"images": "data/images/cifar10"}}
+    fetch.fetch_section(study, "worths")
+    asked = len(server.asked)
+    fetch.fetch_section(study, "worths")
+    assert set(server.asked) == {CIFAR10.filename} and len(server.asked) == asked
+    shown, found = images.load_images(tmp_path / "data/images/cifar10")
+    assert found.tolist() == labels and (shown * 255).round().byte().numpy().tolist() == (
+        expected.tolist()
+    )
+    shutil.rmtree(tmp_path / "data/images/cifar10")
+    monkeypatch.setattr(CIFAR10, "url", f"{server.url}/gone.tar.gz")
+    with pytest.raises(fetch.FetchError, match="worths: .*cifar10.*put torchvision's folder there"):
+        fetch.fetch_section(study, "worths")
+    assert not (tmp_path / "data/images/cifar10").exists()
 
 
 def test_the_command_fetches_what_its_study_names(
