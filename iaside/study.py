@@ -239,7 +239,9 @@ def check_paths(study: Mapping, root: Path) -> None:
         if to_be_trained(entry):  # _check_networks looks for its plan
             continue
         weights, recipe = root / entry["weights"], root / entry["recipe"]
-        fetched = in_data(weights, root).startswith("weights/")  # packaged, or the library's own
+        ours = in_data(weights, root) in packaged
+        # packaged, or the library's own, which has none of an architecture of one's own
+        fetched = ours or ("factory" not in entry and in_data(weights, root).startswith("weights/"))
         if fetched and in_data(recipe, root) != in_data(weights.with_suffix(".json"), root):
             raise UsageError(
                 f"model `{key}`: the recipe of {entry['weights']!r} is fetched beside it, so "
@@ -253,7 +255,7 @@ def check_paths(study: Mapping, root: Path) -> None:
             )
         # Where it is to be fetched both files may be absent; weights alone are somebody's own, and
         # fetching would overwrite them.
-        if weights.is_file() and not recipe.is_file() and in_data(weights, root) not in packaged:
+        if weights.is_file() and not recipe.is_file() and not ours:
             raise UsageError(
                 f"{entry['weights']!r} (model `{key}`) has no recipe at {entry['recipe']!r} "
                 f"(looked for {recipe}). Put it there (data/README.md shows one) or correct "
@@ -303,7 +305,7 @@ def in_data(path: Path, root: Path) -> str:
 
 
 def packaged_files() -> set[str]:
-    """The paths inside data/ of what data/fetch.py makes from package files."""
+    """The paths inside data/ of what data/fetch.py makes from package files and those of a url."""
     sources = read_yaml((PROJECT / "data/sources.yaml").read_text("utf-8"), "data/sources.yaml")
     return {path for output in sources["outputs"].values() for path in output["becomes"]}
 

@@ -1,11 +1,13 @@
 """Made-up worths and robustness tables of nine networks with a planted answer."""
 
+import json
 import math
 import shutil
 
 import numpy as np
 from smoke import ROOT
 
+from iaside.files import write_text
 from iaside.responses import heat_cells
 from iaside.shapley import coalitions
 from iaside.tables import CLEAN, CORRUPTIONS, FOURIER, Condition, Responses, Worths
@@ -15,7 +17,7 @@ NAMES = [
     "alexnet", "resnet18", "vgg11", "shufflenet_v2_x0_5", "mobilenet_v2",
     "efficientnet_v2_s", "vit_b_16", "swin_b", "maxvit_t",
 ]  # fmt: skip
-MODELS = {name: {"name": name} for name in NAMES}
+MODELS = {name: {"name": name, "recipe": f"recipes/{name}.json"} for name in NAMES}
 PLAIN = [Condition(s, e) for s in ("fgsm", "pgd") for e in (0.03, 0.1, 0.2)]
 PLAIN += [Condition("white_noise", 0.1), Condition("gaussian_blur", 5.0)]
 PLAIN += [Condition("white_noise", 0.03, b) for b in range(M)]
@@ -60,6 +62,8 @@ def make_networks(root):
     """The tables of all of them, in a folder that notebooks take for the project."""
     for k, name in enumerate(NAMES):
         write(root, k, name)
+        weights = f"torchvision:{name}.IMAGENET1K_V1"  # five of them are in the published table
+        write_text(root / f"recipes/{name}.json", json.dumps({"weights": weights}))
     shutil.copytree(ROOT / "data/published", root / "data/published")
     (root / "data/images/photographs").mkdir(parents=True)
     (root / "params.yaml").write_text("")

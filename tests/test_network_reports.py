@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from made_up import report
 from made_up_networks import MODELS, NAMES, N, make_networks
+from scipy.stats import spearmanr
 
 from iaside.tables import CLEAN_CUT, TABLES, Condition, Responses
+from iaside.testbed import published_mce, read
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +87,14 @@ def test_images_without_a_usable_gradient_are_left_out_of_the_reports_and_said(p
     parts = {p["part"]: p["n"] for p in found["shufflenet_adversarial"]["parts"]}
     assert parts == {"fgsm": N, "pgd": N - 3}, "the images that every network was attacked on"
     report(project, "50_correlation", models=some)
-    assert said in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert said in out
+    # all five are in the table of published numbers; their scores have the order of the names
+    table, order = read().loc[list(some)], np.arange(5)
+    for name, y in (("mCE", published_mce(read())[list(some)]),
+                    ("accuracy under PGD 2/255", table["pgd_linf_eps2"])):  # fmt: skip
+        rho = spearmanr(order, y).statistic
+        assert f"SRC with the published {name}: {rho:+.2f} [" in out
     path.write_bytes(whole)
 
 
