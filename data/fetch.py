@@ -41,11 +41,14 @@ NOTES = ".build/images"  # a file for each section whose images have been fetche
 sys.path.insert(0, str(PROJECT))  # this file runs from anywhere
 
 from iaside.files import content_hash, put, sweep, sync, temporary_folder, write_text  # noqa: E402
-from iaside.parameters import one_line, read_study  # noqa: E402
+from iaside.parameters import (  # noqa: E402
+    image_sources,
+    one_line,
+    read_study,
+)
 from iaside.study import (  # noqa: E402
     check,
     downloadable,
-    image_sources,
     in_data,
     study_models,
     to_be_trained,
@@ -74,9 +77,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="YAML",
         help="check the paths of this study, and fetch the weights it names too",
     )
-    of_study.add_argument(
-        "--check", type=Path, metavar="YAML", help="only check this study"
-    )
+    of_study.add_argument("--check", type=Path, metavar="YAML", help="only check this study")
     parser.add_argument(
         "--images", metavar="SECTION", help="with --study: only the data set that it names here"
     )
@@ -296,7 +297,7 @@ def pip_error(said: str, packages: dict[str, dict]) -> FetchError:
     last = [line for line in said.splitlines() if line.strip()][-1:] or ["pip said nothing"]
     kind = Unreachable if any(sign in said for sign in unreachable) else FetchError
     return kind(
-        f"pip could not download {', '.join(packages)} (\"{last[0].strip()}\"). Check the network "
+        f'pip could not download {", ".join(packages)} ("{last[0].strip()}"). Check the network '
         "connection and pip's own settings (`pip config list`), then run this again: what was "
         "fetched before is kept, nothing is half-written."
     )

@@ -409,6 +409,16 @@ def _pipeline(text: str) -> dict:
     return found
 
 
+def image_sources(section: object) -> list:
+    """What a section of a study, its networks and its plans name under `images`."""
+    if not isinstance(section, dict):
+        return []
+    images = section.get("images", [])
+    own = images if isinstance(images, list) else [images]
+    entries = [*(section.get("networks") or {}).values(), *(section.get("plans") or {}).values()]
+    return [*own, *(e["images"] for e in entries if isinstance(e, dict) and e.get("images"))]
+
+
 def reports_asked(study: Mapping, root: Path) -> list[str]:
     """The reports that a study names under `claims`, [] where these are all that make claims."""
     asked = (study.get("claims") or {}).get("reports") or []

@@ -20,7 +20,7 @@ from iaside.files import (
     write_text,
 )
 from iaside.notebook import commit, save_json
-from iaside.parameters import UsageError, read_yaml
+from iaside.parameters import UsageError, image_sources, read_yaml
 
 # The rules of verdicts are imported where they are needed: the runner of every stage imports this
 # module, and with them SciPy and pandas, two seconds.
@@ -109,8 +109,6 @@ def runs(root: Path, names: list[str]) -> dict[str, dict]:
 
 def _files(study: dict) -> list[str]:
     """The weights and the images that a study names."""
-    from iaside.study import image_sources
-
     weights = [model["weights"] for model in study["models"].values()]
     return weights + sorted({i for section in study.values() for i in image_sources(section)})
 

@@ -28,6 +28,7 @@ from iaside.parameters import (
     closest,
     command_values,
     commands,
+    image_sources,
     one_line,
     placed,
     read_notebooks,
@@ -261,16 +262,6 @@ def check_paths(study: Mapping, root: Path) -> None:
                 f"(looked for {recipe}). Put it there (data/README.md shows one) or correct "
                 "`recipe`. Nothing was downloaded."
             )
-
-
-def image_sources(section: object) -> list:
-    """What a section of a study, its networks and its plans name under `images`."""
-    if not isinstance(section, dict):
-        return []
-    images = section.get("images", [])
-    own = images if isinstance(images, list) else [images]
-    entries = [*(section.get("networks") or {}).values(), *(section.get("plans") or {}).values()]
-    return [*own, *(e["images"] for e in entries if isinstance(e, dict) and e.get("images"))]
 
 
 def downloadable(source: object, root: Path) -> bool:

@@ -114,7 +114,7 @@ def test_every_model_of_a_study_names_its_weights(study):
     params = read_yaml(study.read_text(), "params")
     for key, model in params["models"].items():
         assert re.fullmatch(r"[A-Za-z0-9_-]+", key), "keys are names of files and stages"
-        assert set(model) == {"name", "weights", "recipe"}
+        assert set(model) - {"factory"} == {"name", "weights", "recipe"}
         assert model["recipe"] == model["weights"].replace(".safetensors", ".json")
 
 

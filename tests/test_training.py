@@ -273,7 +273,9 @@ def test_a_checkpoint_is_a_model_and_the_log_tells_its_accuracy(shared, data, tm
     assert right.float().mean().item() == pytest.approx(most)
 
 
-@pytest.mark.parametrize("name", ["small_cnn", "resnet8", "cnn_a", "preactresnet18", "squeezenet1_1"])
+@pytest.mark.parametrize(
+    "name", ["small_cnn", "resnet8", "cnn_a", "preactresnet18", "squeezenet1_1"]
+)
 def test_networks_to_be_trained_are_a_function_of_the_seed(name):
     first, again, other = (untrained(name, 5, 32, seed).net.state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[k], again[k]) for k in first)
