@@ -71,7 +71,12 @@ def zoo():
 
 @pytest.fixture(scope="session")
 def finished(data, tmp_path_factory):
-    """The smoke study run to its end, once for all test processes: to read, not to change."""
+    """The smoke study run to its end, once for all test processes: to read, not to change.
+
+    Where IASIDE_FINISHED names a project with such a run, it is that one.
+    """
+    if "IASIDE_FINISHED" in os.environ:
+        return Path(os.environ["IASIDE_FINISHED"])
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
     how = folder / "how_it_ended"
@@ -97,7 +102,8 @@ def smoke_project(request, data, tmp_path_factory):
     """
     root = tmp_path_factory.mktemp("project") / "iaside"
     if getattr(request.module, "FINISHED", False):
-        shutil.copytree(request.getfixturevalue("finished"), root)
+        without = shutil.ignore_patterns(".git", ".venv")
+        shutil.copytree(request.getfixturevalue("finished"), root, ignore=without)
     else:
         copy_project(root, data)
     return root

@@ -12,6 +12,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent / "campaigns"))
 
+import child
 import hostile
 import kills
 import operations
@@ -92,6 +93,19 @@ def test_a_child_that_dies_is_seen_and_tracebacks_are_unclear():
     assert unclear("KeyError: 'metric'\n") and unclear("")
     assert unclear("AttributeError: 'list' object has no attribute 'items' in the study\n")
     assert not unclear("error: params.yaml holds a list; write sections, one a notebook\n")
+
+
+def test_who_waits_for_a_processor_does_not_hang(monkeypatch):
+    assert in_child(lambda: time.sleep(60), 0.3).code is None
+    monkeypatch.setattr(child, "queued", lambda process: 60.0)
+    assert in_child(lambda: time.sleep(0.6), 0.3).code == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="it is not counted")
+def test_waiting_for_a_processor_is_counted_and_sleep_is_not():
+    start, before = time.monotonic(), child.queued(os.getpid())
+    time.sleep(0.2)
+    assert 0 < before and child.queued(os.getpid()) - before < time.monotonic() - start - 0.1
 
 
 STAGE = """

@@ -22,6 +22,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from own_processes import precisions, switch
 from PIL import Image
 from torch import nn
 
@@ -154,20 +155,6 @@ def plain():
 
 
 # -- settings -------------------------------------------------------------------------------------
-
-SWITCHES = ["", "cudnn", "cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv",
-            "mkldnn.rnn"]  # fmt: skip
-
-
-def switch(name):
-    place = BACKENDS
-    for part in filter(None, name.split(".")):
-        place = getattr(place, part)
-    return place
-
-
-def precisions():
-    return {name: switch(name).fp32_precision for name in SWITCHES}
 
 
 @contextlib.contextmanager
@@ -384,7 +371,7 @@ def test_no_public_name_is_left_out():
 INHERITED = """
 import torch
 from iaside.machine import arithmetic
-from test_global_state import SWITCHES, precisions, switch
+from own_processes import SWITCHES, precisions, switch
 bottom, start = [s for s in SWITCHES if "." in s], precisions()
 if {name!r} is not None:
     switch({name!r}).fp32_precision = "tf32"
@@ -666,15 +653,10 @@ def test_a_cluster_of_this_machine_in_a_script_without_a_main_guard(tmp_path):
     assert run.stdout.splitlines() == ["begins", f"(4, 3) {tmp_path / 'first.py'} None"], "once"
 
 
-def naps(common, seconds, report):
-    report(os.getpid())
-    time.sleep(seconds)
-
-
 PARENT = """
 import sys
 sys.path[:0] = [{root!r}, {tests!r}]
-from test_global_state import naps
+from own_processes import naps
 from iaside.parallel import executor
 print("ready", flush=True)
 list(executor(2).each(naps, None, [(600,)] * 2, report=lambda pid: print(pid, flush=True)))

@@ -42,14 +42,17 @@ class Ended(NamedTuple):
 
 
 def in_child(function: Callable[[], object], limit: float = 60) -> Ended:
-    """Run a function in a forked process. An error is its last line and ends it with 1."""
+    """Run a function in a forked process. An error is its last line and ends it with 1.
+
+    limit: seconds, without those in which it waited for a processor.
+    """
     start = time.monotonic()
     with tempfile.TemporaryFile() as out:
         child = os.fork()
         if not child:
             _run(function, out.fileno())
         status = None
-        while status is None and time.monotonic() - start < limit:
+        while status is None and time.monotonic() - start - queued(child) < limit:
             done, ended = os.waitpid(child, os.WNOHANG)
             if done:
                 status = os.waitstatus_to_exitcode(ended)
@@ -61,6 +64,14 @@ def in_child(function: Callable[[], object], limit: float = 60) -> Ended:
         out.seek(0)
         text = out.read().decode(errors="replace")
     return Ended(status, text, time.monotonic() - start)
+
+
+def queued(process: int) -> float:
+    """Seconds in which others had the processors that it could have used; 0 where nobody says."""
+    try:
+        return int(Path(f"/proc/{process}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
 
 
 def _run(function: Callable[[], object], out: int) -> None:
