@@ -381,7 +381,7 @@ class Responses:
             )  # fmt: skip
 
 
-# -- of the rivals of the score --------------------------------------------------------------------
+# -- of the rivals of the score ---------------------------------------------------------------------
 
 
 @dataclass(eq=False)
