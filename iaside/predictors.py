@@ -391,18 +391,17 @@ def answer(
     """
     over = [row for row in added if row["given"] == CHEAP]
     word = verdict(over)
-    said = [OPENING[word].format(cheap=CHEAP, least=LEAST_GAIN)]
-    said.append(f"It costs {passes[SCORE]} forward passes a photograph, {CHEAP} {passes[CHEAP]}.")
-    if line := _counted(over):
-        said.append(f"Given {CHEAP}, its coefficient with robustness {line}.")
-    second = [row for row in added if row["given"] == SECOND]
-    if line := _counted(second):
-        said.append(f"Given {SECOND}, it {line}.")
-    if line := _strongest(rows):
-        said.append(line)
-    if short := _short(added):
-        said.append(short)
-    return " ".join(said)
+    given, second = _counted(over), _counted([r for r in added if r["given"] == SECOND])
+    said = [
+        OPENING[word].format(cheap=CHEAP, least=LEAST_GAIN),
+        f"It costs {passes[SCORE]} forward passes a photograph, {CHEAP} {passes[CHEAP]}.",
+        given and f"Given {CHEAP}, its coefficient with robustness {given}.",
+        second and f"Given {SECOND}, it {second}.",
+        _strongest(rows),
+        _not_beaten(added, passes) if given else "",
+        _short(added),
+    ]
+    return " ".join(line for line in said if line)
 
 
 def _counted(rows: Sequence[Mapping]) -> str:
@@ -436,6 +435,18 @@ def _strongest(rows: Sequence[Mapping]) -> str:
     return (f"By itself its coefficient is {size[SCORE]:.2f} in size on average; the largest of "
             f"what is cheaper, picked afterwards, is that of {best}, {cheap[best]:.2f} "
             f"({passes[best]} passes).")  # fmt: skip
+
+
+def _not_beaten(added: Sequence[Mapping], passes: Mapping[str, int]) -> str:
+    """To which of what is cheaper the score is not shown to add."""
+    names = [name for name in dict.fromkeys(row["given"] for row in added)
+             if passes[name] < passes[SCORE] and name != CHEAP
+             and verdict([row for row in added if row["given"] == name])
+             not in ("yes", "in part")]  # fmt: skip
+    if not names:
+        return ""
+    listed = ", ".join(f"{name} ({passes[name]})" for name in names)
+    return f"It is not shown to add to what these tell, with their passes: {listed}."
 
 
 def _short(rows: Sequence[Mapping]) -> str:

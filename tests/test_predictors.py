@@ -194,9 +194,19 @@ def test_what_the_score_adds_is_found_and_told():
     (over,) = (r for r in added if r["given"] == CHEAP)
     assert 0.4 < score["value"] < 0.95 < over["value"] and over["level_low"] == over["low"] > 0
     assert words.startswith("**Yes**") and "costs 256 forward passes" in words
-    assert "clean error, 0." in words or "gradient" in words
+    assert "largest of what is cheaper, picked afterwards, is that of" in words
+    assert "not shown to add" not in words, "the others are noise"
     assert {r["given"] for r in added} == {"gradient, low share", "mean confidence", CHEAP}
     assert not [r for r in rows if r["predictor"] == CHEAP and r["given"]]
+
+
+def test_what_tells_the_same_for_less_is_named():
+    found, measures = planted(gain=2.0)
+    found["leave one band out"] = found[SCORE]._replace(passes=9)
+    found["masking, peak"] = found[SCORE]._replace(passes=999)
+    *_, words = said(found, measures, list(range(30)))
+    assert words.startswith("**Yes**") and words.endswith(
+        "It is not shown to add to what these tell, with their passes: leave one band out (9).")
 
 
 def test_a_score_that_adds_nothing_is_no_or_not_told_by_how_many_networks_there_are():
