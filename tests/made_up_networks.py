@@ -10,7 +10,7 @@ from smoke import ROOT
 from iaside.files import write_text
 from iaside.responses import heat_cells
 from iaside.shapley import coalitions
-from iaside.tables import CLEAN, CORRUPTIONS, FOURIER, Condition, Responses, Worths
+from iaside.tables import CLEAN, CORRUPTIONS, FOURIER, Condition, Responses, Rivals, Worths
 
 M, N = 4, 12
 NAMES = [
@@ -56,6 +56,16 @@ def write(root, k, name):
     about["heat_grid"] = 3
     responses = Responses(conditions, answers, energy, change, about)
     responses.save(root / f"results/robustness/tables/{name}.npz")
+
+    octaves, sd = 1.75 * 2.0 ** np.arange(4), np.array([0, 0.02, 0.04, 0.08, 0.16])
+    place = np.exp(-0.5 * (np.arange(4) - 3 + 2 * lean) ** 2)  # of the filter: low where it leans
+    steps = 4.2 - 3 * place[:, None, None] - np.arange(5)[:, None]
+    right = (rng.random((4, 5, N)) < np.clip(steps, 0.05, 0.95)).astype(float)
+    right[:, 0] = np.arange(N) > 1
+    about = {"precision": "float32", "size": [32, 32], "n_images": N}
+    shares = values.T / values.sum(1)
+    tables = {"log_likelihood": np.log(0.1 + 0.8 * right), "correct": right}
+    Rivals(octaves, sd, tables, shares, about).save(root / f"results/rivals/tables/{name}.npz")
 
 
 def make_networks(root):

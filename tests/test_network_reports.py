@@ -3,6 +3,7 @@
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from made_up import report
 from made_up_networks import MODELS, NAMES, N, make_networks
@@ -63,6 +64,35 @@ def test_sizes_of_one_design_are_said_to_be_too_few_networks(project, capsys):
     for claim in ("src_mce", "src_adversarial", "beta_075_best"):
         assert found[claim]["verdict"] == "undecided", claim
     assert "4 independent networks, 5 are needed" in found["src_mce"]["note"]
+
+
+@pytest.mark.parametrize("networks", [1, 4, 9])
+def test_rivals_stand_beside_the_score_with_their_price(project, networks, monkeypatch):
+    from IPython import display
+
+    said = []
+    monkeypatch.setattr(display, "display", lambda shown: said.append(getattr(shown, "data", "")))
+    models = {name: MODELS[name] for name in NAMES[:networks]}
+    found, metrics = report(project, "52_rivals_report", models=models)
+    assert not found and metrics["n"] == networks
+    assert metrics["passes"]["SRC, signed"] == 2**4 and metrics["passes"]["clean error"] == 1
+    assert metrics["passes"]["masking, centre"] == 17
+    assert metrics["passes"]["leave one band out"] == 5
+    table = pd.read_csv(project / "results/rivals_report/coefficients.csv", keep_default_na=False)
+    unders = {"all corruptions", "white_noise 0.1", "gaussian_blur 5", "pgd 0.2"}
+    assert set(table["under"]) == unders and len(set(table["predictor"])) == 10
+    (opening,) = (words for words in said if "forward passes a photograph" in words)
+    if networks < 9:
+        assert opening.startswith("**It cannot be told**"), "four networks are too few"
+        assert "independent networks, and an interval takes 5" in opening
+        return
+    # The lean decides what is lost, and clean images are the same to all: the score adds to them.
+    score = table[(table["predictor"] == "SRC, signed") & (table["given"] == "")]
+    by_kind = score.set_index(["measure", "under"])["value"].astype(float)
+    assert by_kind["loss in nats"].min() > 0.9 and by_kind["mPE"].min() > 0.9
+    low = table[(table["predictor"] == "gradient, low share") & (table["given"] == "")]
+    assert low["value"].astype(float).median() > 0.9, "planted as the score is"
+    assert opening.startswith(("**Yes**", "**In part**")) and "16 forward passes" in opening
 
 
 @pytest.mark.parametrize("notebook", ["50_correlation", "55_architecture", "58_match"])

@@ -17,9 +17,9 @@ TRAINING = {"training", "profiles", "label_noise", "dynamics", "data_size", "jaf
 ATTRIBUTION = {"attributions", "attribution_report"}
 ASKS = {  # part -> its own sections
     "paper-iaside": {
-        "bands", "snr", "snr_report", "worths", "importance", "robustness", "correlation",
-        "architecture", "match", "choices", "choices_report", "convergence", "convergence_report",
-        "resolution", "resolution_report",
+        "bands", "snr", "snr_report", "worths", "importance", "robustness", "rivals",
+        "correlation", "rivals_report", "architecture", "match", "choices", "choices_report", "convergence",
+        "convergence_report", "resolution", "resolution_report",
     },
     "paper-noise": TRAINING - {"jafr", "zoo"},
     "paper-jafr": TRAINING - {"label_noise", "dynamics", "data_size"},

@@ -201,6 +201,8 @@ def test_modules_import_only_what_they_may():
         "profiles": {"folding", "images", "machine", "models", "penalties", "responses", "spectral",
                      "tables", "training", "worths"},
         "responses": {"clean", "corruptions", "machine", "perturb", "probe", "spectral", "tables"},
+        "rivals": {"clean", "gradients", "machine", "perturb", "probe", "spectral", "tables"},
+        "predictors": {"correlation", "intervals", "robustness", "score", "shapley", "tables"},
         "correlation": {"estimate", "intervals", "rounding"},
         "robustness": {"estimate", "intervals", "tables"},
         "trends": {"content", "correlation", "estimate", "intervals", "rounding", "score",

@@ -15,6 +15,8 @@ def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project, fi
                  "dynamics", "data_size", "jafr", "attribution_report", "claims"):
         assert (project / f"results/{noun}/report.html").stat().st_size > 10_000
         assert json.loads((project / f"results/{noun}/claims.json").read_text())
+    priced = json.loads((project / "results/rivals_report/metrics.json").read_text())
+    assert priced["verdict"] == "cannot be told" and priced["passes"]["SRC, signed"] == 8
     claims = json.loads((project / "results/importance/claims.json").read_text())["claims"]
     exact = {"efficiency", "src_range", "src_prefers_low"}  # no sample can change them
     decided = {c["id"] for c in claims if c["verdict"] != "undecided"}

@@ -25,6 +25,7 @@ from iaside.parameters import (
 TEXT = (ROOT / "studies/default.yaml").read_text()
 LITE0 = "data/weights/tf_efficientnet_lite0"
 WORTHS, ROBUSTNESS, CHOICES = "worths:   #", "robustness:   #", "choices:   #"
+RIVALS = "rivals:   #"
 ATTRIBUTIONS, RESOLUTION, PROFILES = "attributions:   #", "resolution:   #", "profiles:   #"
 # (the section's first words, what is there, what is put there, what the line must hold)
 BAD = [
@@ -76,6 +77,13 @@ BAD = [
     (ROBUSTNESS, "data/images/photographs", "data/images/mnist_5k.npz",
      "robustness.images is 'data/images/mnist_5k.npz'", "as in `worths`"),
     (ROBUSTNESS, "[1, 2, 3, 4, 5]", "[]", "robustness.severities is an empty list", "one at"),
+    (ROBUSTNESS, "strong_eps: [0", "strong_eps: [4", "robustness.strong_eps is 4", "up to 1"),
+    (RIVALS, "[0.02, 0.04, 0.08", "[0.04, 0.02, 0.08", "rivals.noise_sd is [0.04, 0.02,", "rising"),
+    (RIVALS, "noise_sd: [0.02", "noise_sd: [-1", "rivals.noise_sd is -1", "above 0"),
+    (RIVALS, "contrast: 0.2", "contrast: 0", "rivals.contrast is 0", "above 0 and up to 1"),
+    (RIVALS, "n_bands: 8", "n_bands: 7", "rivals.n_bands is 7", "8, as in `worths`"),
+    (RIVALS, "data/images/photographs", "data/images/mnist_5k.npz",
+     "rivals.images is 'data/images/mnist_5k.npz'", "as in `worths`"),
     (ROBUSTNESS, "blur_kernels: [3, 5, 7]", "blur_kernels: []", "blur_kernels is an empty", "one"),
     ("bands:   #", "mosaic_bands: 4", "mosaic_bands: 2", "bands.mosaic_bands is 2", "from 3"),
     ("match:   #", "data/images/photographs", "7", "`match` holds 7", "must be a path"),
