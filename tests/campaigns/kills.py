@@ -1,9 +1,8 @@
 """The pipeline at smoke size, killed anywhere, and run again.
 
-The study is run once, undisturbed. A try runs one stage of it anew, every other one in forks of a
-process that has the libraries imported, as under `make repro`, sends SIGKILL to all of it or to
-one of its processes after a random time, waits until nothing of it is alive, runs the stage again
-and compares every file of the project with the undisturbed ones. Of the corrupted pictures,
+The study is run once, undisturbed. A try runs one stage of it anew, sends SIGKILL to all of it or
+to one of its processes after a random time, waits until nothing of it is alive, runs the stage
+again and compares every file of the project with the undisturbed ones. Of the corrupted pictures,
 which .partial keeps for other stages, those that are there must be the same.
 """
 
@@ -27,17 +26,6 @@ NOT_OURS = (".venv", ".dvc", "__pycache__", "data", "logs")  # what DVC, Python 
 KEPT = ".partial/corrupted-"
 GRACE, LIMIT = 20, 400  # seconds until all must have ended; and for a stage that goes on
 DVC = [sys.executable, "-m", "dvc", "repro", "-s"]
-WARM = [sys.executable, "-c", """
-import sys
-from dvc.cli import main
-from iaside import files, run, warm
-run.set_environment()
-with files.temporary_folder() as folder, warm.libraries_imported(str(folder)):
-    code = main(sys.argv[1:])
-sys.exit(code)  # as dvc""", "repro", "-s"]  # fmt: skip
-WORDS = {  # of the command line of each
-    "dvc": "dvc repro", "runner": "iaside.run", "kernel": "ipykernel", "libraries": "warm.py serve"
-}  # fmt: skip
 
 
 def attempt(part: str, k: int, seed: int, place: Path) -> dict:
@@ -46,13 +34,11 @@ def attempt(part: str, k: int, seed: int, place: Path) -> dict:
     draw = drawn(seed, part, k)
     stage = stages[k % len(stages)] if k < len(stages) else draw.choice(stages)
     mark = f"{uuid.uuid4().hex}"
-    command = WARM if k % 2 else DVC
-    seconds = stages_take(project, stage, command)
-    after, whom = draw.random() * seconds, draw.choice(("all", *WORDS))
-    how = "warm" if k % 2 else "cold"
-    found = nothing(f"{stage}, {how}, {whom} after {after:.1f} of {seconds:.1f} s")
+    seconds = stages_take(project, stage, place)
+    after, whom = draw.random() * seconds, draw.choice(("all", "dvc", "runner", "kernel"))
+    found = nothing(f"{stage}, {whom} after {after:.1f} of {seconds:.1f} s")
     begin_anew(project, stage)
-    started = start([*command, "-f", stage], project, mark)
+    started = start([*DVC, "-f", stage], project, mark)
     with contextlib.suppress(subprocess.TimeoutExpired):
         started.wait(after)
     for process in victims(mark, whom):
@@ -69,7 +55,7 @@ def attempt(part: str, k: int, seed: int, place: Path) -> dict:
             os.kill(process, signal.SIGKILL)
     started.wait()
     # Forced, as after an edit: else DVC restores the files from its cache, and nothing goes on.
-    again = start([*command, "-f", stage], project, mark, text=True)
+    again = start([*DVC, "-f", stage], project, mark, text=True)
     try:
         text, _ = again.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
@@ -81,7 +67,7 @@ def attempt(part: str, k: int, seed: int, place: Path) -> dict:
     if again.returncode and "'./dvc.lock' validation failed" in text:
         # DVC writes it in place; make repro says so (study.check_lock), and what to do
         shutil.copy(place / "whole/dvc.lock", project / "dvc.lock")
-        again = start([*command, "-f", stage], project, mark, text=True)
+        again = start([*DVC, "-f", stage], project, mark, text=True)
         text, _ = again.communicate()
     if again.returncode:
         what = f"{found['what']}: {text[-500:]}"
@@ -105,9 +91,9 @@ def prepared(place: Path) -> tuple[Path, dict[str, str], list[str]]:
     if not (place / "project.ready").exists():
         shutil.rmtree(project, ignore_errors=True)
         smoke.run(smoke.ROOT, sys.executable, "data/fetch.py")
-        print("the smoke study, undisturbed: a few minutes", flush=True)
+        print("the smoke study, undisturbed: about five minutes", flush=True)
         smoke.copy_project(project, smoke.ROOT / "data")
-        smoke.run(project, sys.executable, "-m", "iaside.repro")
+        smoke.dvc(project, "repro")
         shutil.rmtree(place / "whole", ignore_errors=True)
         shutil.copytree(project, place / "whole", symlinks=True)
         (place / "project.ready").touch()
@@ -131,18 +117,17 @@ def begin_anew(project: Path, stage: str) -> None:
         shutil.rmtree(project / "results/training/networks" / plan, ignore_errors=True)
 
 
-TIMES: dict[tuple, float] = {}
+TIMES: dict[str, float] = {}
 
 
-def stages_take(project: Path, stage: str, command: list[str]) -> float:
+def stages_take(project: Path, stage: str, place: Path) -> float:
     """How long the stage takes undisturbed, which is seen once."""
-    key = stage, command is WARM
-    if key not in TIMES:
+    if stage not in TIMES:
         begin_anew(project, stage)
         before = time.monotonic()
-        smoke.run(project, *command, "-f", stage)
-        TIMES[key] = time.monotonic() - before
-    return TIMES[key]
+        smoke.dvc(project, "repro", "-s", "-f", stage)
+        TIMES[stage] = time.monotonic() - before
+    return TIMES[stage]
 
 
 # -- processes -------------------------------------------------------------------------------------
@@ -168,6 +153,6 @@ def processes(mark: str) -> dict[int, str]:
 
 def victims(mark: str, whom: str) -> list[int]:
     """The processes to kill; all of them where there is none of the kind."""
-    word = WORDS.get(whom, "")
+    word = {"dvc": "dvc repro", "runner": "iaside.run", "kernel": "ipykernel"}.get(whom, "")
     alive = processes(mark)
     return [n for n, command in alive.items() if word in command] or list(alive)
