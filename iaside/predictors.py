@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from iaside.correlation import (
+    MIN_MODELS,
     between_families,
     correlation,
     correlation_row,
@@ -454,4 +455,4 @@ def _short(rows: Sequence[Mapping]) -> str:
     if any(math.isfinite(row["low"]) for row in rows):
         return ""
     most = max((row["independent"] for row in rows), default=0)
-    return f"There are {max(most, 0)} independent networks, and an interval takes 5."
+    return f"An interval takes {MIN_MODELS} independent networks: here it is {max(most, 0)}."
