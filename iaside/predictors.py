@@ -93,7 +93,9 @@ def masking_filter(values: ArrayLike, octaves: ArrayLike, chance: float) -> Filt
     """
     values = np.asarray(values, dtype=float)
     if np.isnan(values).any():
-        return Filter(np.nan, np.nan, np.nan, "in grey not clearly better than chance, or not asked")
+        return Filter(
+            np.nan, np.nan, np.nan, "in grey not clearly better than chance, or not asked"
+        )
     if not values[0, 0] > chance:
         return Filter(np.nan, np.nan, np.nan, "no better than chance without noise")
     found = filters(values[:, :, None], octaves, chance)[:, 0]
@@ -383,9 +385,7 @@ OPENING = {
 }  # fmt: skip
 
 
-def answer(
-    rows: Sequence[Mapping], added: Sequence[Mapping], passes: Mapping[str, int]
-) -> str:
+def answer(rows: Sequence[Mapping], added: Sequence[Mapping], passes: Mapping[str, int]) -> str:
     """Whether the score is worth its price, in one paragraph with its numbers.
 
     rows, added: of `side_by_side` and `increments`;  passes: of each predictor.

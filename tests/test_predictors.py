@@ -206,7 +206,8 @@ def test_what_tells_the_same_for_less_is_named():
     found["masking, peak"] = found[SCORE]._replace(passes=999)
     *_, words = said(found, measures, list(range(30)))
     assert words.startswith("**Yes**") and words.endswith(
-        "It is not shown to add to what these tell, with their passes: leave one band out (9).")
+        "It is not shown to add to what these tell, with their passes: leave one band out (9)."
+    )
 
 
 def test_a_score_that_adds_nothing_is_no_or_not_told_by_how_many_networks_there_are():
