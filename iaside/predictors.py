@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from iaside.correlation import (
+    MIN_MODELS,
     between_families,
     correlation,
     correlation_row,
@@ -92,7 +93,9 @@ def masking_filter(values: ArrayLike, octaves: ArrayLike, chance: float) -> Filt
     """
     values = np.asarray(values, dtype=float)
     if np.isnan(values).any():
-        return Filter(np.nan, np.nan, np.nan, "in grey not clearly better than chance, or not asked")
+        return Filter(
+            np.nan, np.nan, np.nan, "in grey not clearly better than chance, or not asked"
+        )
     if not values[0, 0] > chance:
         return Filter(np.nan, np.nan, np.nan, "no better than chance without noise")
     found = filters(values[:, :, None], octaves, chance)[:, 0]
@@ -382,9 +385,7 @@ OPENING = {
 }  # fmt: skip
 
 
-def answer(
-    rows: Sequence[Mapping], added: Sequence[Mapping], passes: Mapping[str, int]
-) -> str:
+def answer(rows: Sequence[Mapping], added: Sequence[Mapping], passes: Mapping[str, int]) -> str:
     """Whether the score is worth its price, in one paragraph with its numbers.
 
     rows, added: of `side_by_side` and `increments`;  passes: of each predictor.
@@ -454,4 +455,4 @@ def _short(rows: Sequence[Mapping]) -> str:
     if any(math.isfinite(row["low"]) for row in rows):
         return ""
     most = max((row["independent"] for row in rows), default=0)
-    return f"There are {max(most, 0)} independent networks, and an interval takes 5."
+    return f"An interval takes {MIN_MODELS} independent networks: here it is {max(most, 0)}."

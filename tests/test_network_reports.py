@@ -84,7 +84,7 @@ def test_rivals_stand_beside_the_score_with_their_price(project, networks, monke
     (opening,) = (words for words in said if "forward passes a photograph" in words)
     if networks < 9:
         assert opening.startswith("**It cannot be told**"), "four networks are too few"
-        assert "independent networks, and an interval takes 5" in opening
+        assert "An interval takes 5 independent networks: here it is" in opening
         return
     # The lean decides what is lost, and clean images are the same to all: the score adds to them.
     score = table[(table["predictor"] == "SRC, signed") & (table["given"] == "")]

@@ -206,17 +206,18 @@ def test_what_tells_the_same_for_less_is_named():
     found["masking, peak"] = found[SCORE]._replace(passes=999)
     *_, words = said(found, measures, list(range(30)))
     assert words.startswith("**Yes**") and words.endswith(
-        "It is not shown to add to what these tell, with their passes: leave one band out (9).")
+        "It is not shown to add to what these tell, with their passes: leave one band out (9)."
+    )
 
 
 def test_a_score_that_adds_nothing_is_no_or_not_told_by_how_many_networks_there_are():
     *_, words = said(*planted(n=300, gain=0.0), list(range(300)))
     assert words.startswith("**No**")
     *_, words = said(*planted(n=12, gain=0.0), list(range(12)))
-    assert words.startswith("**It cannot be told**") and "interval takes" not in words
+    assert words.startswith("**It cannot be told**") and "An interval takes" not in words
     *_, words = said(*planted(n=4, gain=0.0), list(range(4)))
     assert words.startswith("**It cannot be told**")
-    assert "There are 3 independent networks, and an interval takes 5." in words
+    assert "An interval takes 5 independent networks: here it is 3." in words
     *_, words = said(*planted(n=1), ["a"])
     assert words.startswith("**It cannot be told**") and "in the median" not in words
 
