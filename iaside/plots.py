@@ -315,15 +315,22 @@ def mosaic(images, titles: list[str], columns: int = 8, size: float = 1.35) -> n
 
 @in_style
 def scatter(
-    frame: pd.DataFrame, x: str, y: str, panel: str, label: str = "model", log: bool = False
+    frame: pd.DataFrame, x: str, y: str, panel: str, label: str = "model", log: bool = False,
+    size: str | None = None, columns: int = 3,
 ) -> np.ndarray:
     """Points with intervals in both directions, one panel per value of `panel`.
 
     frame: columns `x`, `y` with their limits, `panel`, `label`; limits that are NaN are not drawn.
+    Labels are told apart by colour and, from the eleventh on, by shape; size: a column whose larger
+    numbers make larger marks, of twice the width at most.
     """
     names = list(dict.fromkeys(frame[panel]))
-    _, axes = panels(len(names), width=4.2, height=3.4, columns=3)
+    _, axes = panels(len(names), width=12.6 / columns, height=10.2 / columns, columns=columns)
     points = list(dict.fromkeys(frame[label]))
+    sizes = dict.fromkeys(points, 6.0)
+    if size is not None and (span := np.ptp(frame[size])) > 0:
+        of = frame.groupby(label)[size].mean()
+        sizes = dict((5 + 5 * (of - frame[size].min()) / span).items())
     for axis, name in zip(axes, names, strict=True):
         for k, point in enumerate(points):
             rows = frame[(frame[panel] == name) & (frame[label] == point)]
@@ -331,12 +338,14 @@ def scatter(
                       for v in (x, y)]
             axis.errorbar(rows[x], rows[y], xerr=spread[0], yerr=spread[1], label=point,
                           fmt="osv^D"[k // 10 % 5], color=sns.color_palette()[k % 10], capsize=2,
-                          linewidth=1)
+                          linewidth=1, markersize=sizes[point])
         axis.set(title=name, xlabel=LABELS.get(x, x), ylabel=LABELS.get(y, y))
         if log:
             axis.set(xscale="log")
             _plain_ticks(axis)
-    _legend_beside(axes[len(names) - 1], fontsize=9)
+    last = -(-len(names) // -(-len(names) // columns)) - 1  # of the first row
+    fit = int(46 / columns)  # labels, in the height of a panel
+    _legend_beside(axes[last], -(-len(points) // fit), fontsize=9 if len(points) <= fit else 7)
     return axes
 
 
@@ -531,11 +540,11 @@ def _one(ax: Axes | None, figsize: tuple[float, float]) -> Axes:
     return subplots(figsize=figsize)[1][0, 0] if ax is None else ax
 
 
-def _legend_beside(axis: Axes, **how) -> None:
+def _legend_beside(axis: Axes, columns: int = 1, **how) -> None:
     """A legend to the right of a panel; a figure of ours grows by what that takes of it."""
     if isinstance(axis.figure, StyledFigure):
-        axis.figure.set_figwidth(axis.figure.get_figwidth() + 2.2)
-    axis.legend(bbox_to_anchor=(1.01, 1), loc="upper left", **how)
+        axis.figure.set_figwidth(axis.figure.get_figwidth() + 2.2 * columns)
+    axis.legend(bbox_to_anchor=(1.01, 1), loc="upper left", ncols=columns, **how)
 
 
 def _rows(axis: Axes, frame: pd.DataFrame, value: str, by: str, hue: str | None) -> None:

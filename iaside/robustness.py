@@ -8,8 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from iaside.estimate import Estimate
-from iaside.intervals import accuracy_difference, interval, resampled_scores
-from iaside.tables import CLEAN, CORRUPTIONS, FOURIER, Condition, Responses
+from iaside.intervals import (
+    accuracy_difference,
+    accuracy_interval,
+    interval,
+    resampled_scores,
+)
+from iaside.tables import CLEAN, CLEAN_CUT, CORRUPTIONS, FOURIER, Condition, Responses
 
 # Mean top-1 error of AlexNet over the five severities, in the order of CORRUPTIONS.
 ALEXNET = (
@@ -72,14 +77,17 @@ def mean_corruption_error(errors: Mapping[str, ArrayLike]) -> float:
 
 # -- what a table says, with intervals over images -------------------------------------------------
 
-MEASURES = ("accuracy drop", "mPE", "mPE at T = 2", "relative mPE", "loss in nats")
+LEFT = ("accuracy left", "relative accuracy")  # the more, the more robust; of others the less
+MEASURES = ("accuracy drop", "mPE", "mPE at T = 2", "relative mPE", "loss in nats", *LEFT)
 
 
 def measure(r: Responses, kind: str, conditions: Condition | Sequence[Condition]) -> Estimate:
     """What some conditions do to a network, averaged over them, with its interval over images.
 
-    kind: ``accuracy drop`` share of correct answers lost; ``mPE`` mean change of the true class's
-    probability; ``mPE at T = 2`` the same at softmax temperature 2; ``relative mPE`` mPE over the
+    kind: ``accuracy left`` share of correct answers under the perturbation, clean accuracy
+    included; ``relative accuracy`` the same over clean accuracy; ``accuracy drop`` share of correct
+    answers lost; ``mPE`` mean change of the true class's probability; ``mPE at T = 2`` the same at
+    softmax temperature 2; ``relative mPE`` mPE over the
     clean probability, which a network cannot lower by being unsure; ``loss in nats`` of
     log-likelihood. All compare every image with itself, a corrupted one with its clean partner
     (``Responses.partner``), and leave out those that an attack had no usable gradient for
@@ -91,14 +99,16 @@ def measure(r: Responses, kind: str, conditions: Condition | Sequence[Condition]
     rows = rows[:, ~np.isnan(rows).any(0)]
     if not rows.size:
         return Estimate.unsure(np.nan, 0, "photographs")
-    if kind == "accuracy drop" and (isinstance(conditions, Condition) or len(conditions) == 1):
+    if isinstance(conditions, Condition) or len(conditions) == 1:
         clean, changed = _tables(r, kind, conditions)
         asked = ~np.isnan(clean + changed)[0]
-        return accuracy_difference(clean[0, asked], changed[0, asked])
-    found = interval(rows, ratio)
-    if kind == "accuracy drop":
-        return found.within(-1, 1)
-    return found.within(0, 1) if kind in ("mPE", "mPE at T = 2") else found
+        if kind == "accuracy drop":
+            return accuracy_difference(clean[0, asked], changed[0, asked])
+        if kind == "accuracy left":
+            return accuracy_interval(changed[0, asked])
+    ends = {"accuracy drop": (-1, 1), "relative accuracy": (0, np.inf), "relative mPE": (0, np.inf),
+            "loss in nats": (-np.inf, np.inf)}  # fmt: skip
+    return interval(rows, ratio).within(*ends.get(kind, (0, 1)))
 
 
 def image_rows(
@@ -112,8 +122,38 @@ def image_rows(
     clean, changed = _tables(r, kind, conditions)
     if kind in ("accuracy drop", "loss in nats"):
         return (clean - changed).mean(0)[None]
+    if kind in LEFT:  # of the images that were asked, clean too
+        left, asked = changed.mean(0), np.where(np.isnan(changed).any(0), np.nan, clean.mean(0))
+        return np.stack([left, asked]) if kind == "relative accuracy" else left[None]
     change = np.abs(clean - changed).mean(0)
     return np.stack([change, clean.mean(0)]) if kind == "relative mPE" else change[None]
+
+
+def harm(kind: str, values: ArrayLike) -> np.ndarray:
+    """A measure turned so that more is worse: 1 less what is left, all others as they are.
+
+    >>> harm("accuracy left", [0.75]).tolist(), harm("mPE", [0.25]).tolist()
+    ([0.25], [0.25])
+    """
+    values = np.asarray(values, dtype=float)
+    return 1 - values if kind in LEFT else values
+
+
+def pooled(conditions: Sequence[Condition]) -> dict[str, list[Condition]]:
+    """What is averaged over -> its conditions: all corruptions, and all strengths of each other
+    perturbation of the whole picture.
+
+    >>> made = [CLEAN, Condition("pgd", 0.1), Condition("pgd", 0.2), Condition("pgd", 0.1, 3)]
+    >>> {name: len(some) for name, some in pooled(made).items()}
+    {'pgd, all strengths': 2}
+    """
+    found: dict[str, list[Condition]] = {}
+    for c in conditions:
+        if c.source in CORRUPTIONS:
+            found.setdefault("all corruptions", []).append(c)
+        elif c.place < 0 and c.source not in (FOURIER, CLEAN.source, CLEAN_CUT.source):
+            found.setdefault(f"{c.source}, all strengths", []).append(c)
+    return found
 
 
 def ratio(mean: np.ndarray) -> np.ndarray:
@@ -158,9 +198,8 @@ def _tables(r: Responses, kind: str, conditions) -> tuple[np.ndarray, np.ndarray
     if kind not in MEASURES:
         raise ValueError(f"kind={kind!r} is not known; choose one of {', '.join(MEASURES)}")
     conditions = [conditions] if isinstance(conditions, Condition) else conditions
-    table = r.tables[{"accuracy drop": "correct", "mPE at T = 2": "probability_t2"}.get(
-        kind, "log_likelihood"
-    )]  # fmt: skip
+    named = dict.fromkeys((*LEFT, "accuracy drop"), "correct") | {"mPE at T = 2": "probability_t2"}
+    table = r.tables[named.get(kind, "log_likelihood")]
     pair = [table[[of(c) for c in conditions]] for of in (r.partner, r.row)]
     return tuple(np.exp(each) if kind in ("mPE", "relative mPE") else each for each in pair)
 

@@ -46,7 +46,7 @@ DESIGN = ("family", "training")  # what `designs` may say of a network
 FILES = 256  # open files at a time: DVC, a kernel's sockets and the pipes of processes
 MAY_BE_EMPTY = (
     "architecture.transformers", "attributions.alphas", "claims.recorded",
-    "robustness.strong_eps", "robustness.band_eps",
+    "robustness.strong_eps", "robustness.band_eps", "correlation.ours",
 )  # fmt: skip
 Rule = tuple[str, Callable[[Any], bool]]  # in words, and as a test
 
@@ -429,7 +429,7 @@ def _rules() -> dict[str, Rule]:
                              lambda v: v is None or (type(v) is int and v > 0)
                              or (isinstance(v, str) and v != "")),
         **each(("a name", lambda v: isinstance(v, str) and v != ""), "claims.recorded",
-               "claims.reports"),
+               "claims.reports", "summaries.train", "summaries.test"),
         **each(whole(0), "n_control", "n_attack", "n_sparse", "n_heat", "n_twin", "n_shown",
                "n_grid", "infidelity_samples", "warm_up"),
         **each(whole(100), "n_resamples", "interval_resamples"),
@@ -598,10 +598,10 @@ def _check_together(
             refuse(part, f"at most {of}, which is {values[of]}: they are some of those")
     if section == "worths" and values["n_bands"] < MIN_BANDS:
         refuse("n_bands", f"{MIN_BANDS} or more: of fewer bands the controls have no sample")
-    if section == "architecture":
-        if wrong := [m for m in values["transformers"] if m not in study["models"]]:
-            refuse("transformers", f"names of `models`: {wrong[0]!r} is none; "
-                                   f"{closest(wrong[0], study['models'])}")  # fmt: skip
+    for name in ("transformers", "ours"):
+        if wrong := [m for m in values.get(name, ()) if m not in study["models"]]:
+            refuse(name, f"names of `models`: {wrong[0]!r} is none; "
+                         f"{closest(wrong[0], study['models'])}")  # fmt: skip
     if section == "attributions" and values["precision"] != "float32":
         if "deeplift" in values["methods"]:
             refuse("precision", "float32 where methods name deeplift, which adds up in no other")

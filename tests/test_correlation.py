@@ -21,12 +21,15 @@ from iaside.correlation import (
     family_means,
     independent,
     jackknifed,
+    networks_needed,
     no_correlation,
     over_networks,
+    reliability,
     several,
+    without_a_family,
     without_error,
 )
-from iaside.intervals import crossed_mean
+from iaside.intervals import crossed_mean, resampled_scores
 
 
 def pair(n=12, seed=0, rho=0.6):
@@ -381,18 +384,92 @@ def test_rows_within_families_are_those_within_families():
 def test_a_coefficient_is_corrected_for_the_error_that_was_put_in():
     """True numbers that are one and the same, each measured with half of its variance as noise."""
     rng = np.random.default_rng(0)
-    truth, n, images = rng.normal(size=4000), 4000, 25
+    truth, n, images = rng.normal(size=150), 150, 100
     scores = []
     for _ in range(2):
         noise = rng.normal(size=(n, images)) * math.sqrt(images)
         draws = rng.multinomial(images, np.full(images, 1 / images), 100).T / images
         weights = np.concatenate([np.full((images, 1), 1 / images), draws], axis=1)
         scores.append(truth[:, None] + noise @ weights)
-    assert correlation(*(s[:, 0] for s in scores)).value < 0.52
-    assert without_error(*scores, images) == pytest.approx(1, abs=0.08)
+    assert correlation(*(s[:, 0] for s in scores)).value < 0.7
+    found = without_error(*scores, images)
+    assert found.value == pytest.approx(1, abs=0.2) and found.low < 1 < found.high
+    assert found.high - found.low < 0.8 and found.n == n
+    told = reliability(scores[0], images)
+    assert told.value == pytest.approx(0.5, abs=0.15) and told.low < 0.5 < told.high
     # an error that all share, as of photographs that are hard for all, moves no order
-    shared = truth[:500, None] + np.concatenate([[0], rng.normal(size=100)])
-    assert without_error(shared, shared, images) == pytest.approx(1)
+    shared = truth[:200, None] + np.concatenate([[0], rng.normal(size=100)])
+    assert without_error(shared, shared, images).value == pytest.approx(1)
+    assert reliability(shared, images).value == pytest.approx(1)
+
+
+def test_the_limits_of_a_corrected_coefficient_hold_what_is_true():
+    """25 networks of 5 families, -.6 is true within them, a fifth of a spread is noise."""
+    groups, images, held, widths = np.repeat(range(5), 5), 30, [], []
+    pearson = -2 * math.sin(math.pi / 6 * 0.6)
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        own = rng.multivariate_normal([0, 0], [[1, pearson], [pearson, 1]], 25).T
+        photographs = 0.5 * math.sqrt(images) * rng.normal(size=(2, 25, images))
+        values = (own + 3 * groups)[..., None] + photographs
+        x, y = (resampled_scores(list(v[:, None]), lambda mean: mean[0], 100) for v in values)
+        found = without_error(x, y, images, groups)
+        told = reliability(x, images, groups)
+        held.append([found.low <= -0.6 <= found.high, told.low <= 1 / 1.25 <= told.high])
+        widths.append(found.high - found.low)
+    assert np.mean(held, axis=0).min() >= 0.84 and np.median(widths) < 1.6
+
+
+def test_a_spread_that_is_all_error_has_no_corrected_coefficient():
+    rng = np.random.default_rng(1)
+    noise = [resampled_scores(list(rng.normal(size=(9, 1, 20))), lambda mean: mean[0], 100)
+             for _ in range(2)]  # fmt: skip
+    assert reliability(noise[0], 20).value < 0.6
+    few = resampled_scores(list(rng.normal(size=(9, 1, 3))), lambda mean: mean[0], 100)
+    assert np.isnan(reliability(few, 3).value) and np.isnan(without_error(few, few, 3).value)
+    found = without_error(*noise, 20)
+    assert np.isnan(found.value) or not np.isfinite(found.low) or found.low < 0 < found.high
+
+
+def test_a_range_without_a_family_is_that_of_every_family_left_out():
+    rng = np.random.default_rng(0)
+    x, y, z = rng.normal(size=(3, 12))
+    families = np.repeat(list("abcd"), 3)
+    keep = [families != f for f in "abcd"]
+    plain = [stats.spearmanr(x[k], y[k]).statistic for k in keep]
+    assert without_a_family(x, y, families) == pytest.approx((min(plain), max(plain)))
+    own = [correlation(x[k], y[k], groups=families[k].tolist()).value for k in keep]
+    assert without_a_family(x, y, families, within=True) == pytest.approx((min(own), max(own)))
+    left = [correlation(x[k], y[k], given=z[k]).value for k in keep]
+    assert without_a_family(x, y, families, given=z) == pytest.approx((min(left), max(left)))
+    assert np.isnan(without_a_family([1, 2, 3], [1, 2, 3], list("aaa"))).all()
+
+
+@pytest.mark.parametrize("r", [0.3, -0.45, 0.5, 0.62, -0.8, 0.95])
+def test_so_many_networks_and_no_fewer_leave_zero_out(r):
+    n = int(networks_needed(r))
+
+    def p(m):  # Student's test of a coefficient half a step of ranks closer to 0
+        moved = abs(r) - 6 / (m**3 - m)
+        return 2 * stats.t.sf(moved * math.sqrt((m - 2) / (1 - moved**2)), m - 2)
+
+    assert p(n) < 0.05 and (n == 5 or p(n - 1) >= 0.05)
+    assert networks_needed(r, taken=3) == n + 3
+    # and as the limits of networks do: ranks of as near a coefficient as there is
+    rng = np.random.default_rng(0)
+    for m, told in ((n + 2, True), (n - 2, False)):
+        if m < 5:
+            continue
+        pairs = (np.arange(m) + s * rng.normal(size=m) for s in np.geomspace(0.1, 99, 1000))
+        best = min(pairs, key=lambda y: abs(stats.spearmanr(range(m), y).statistic - abs(r)))
+        found = correlation(range(m), best)
+        if abs(found.value - abs(r)) < 0.005:
+            assert (found.low > 0) == told, (m, found)
+
+
+def test_a_coefficient_of_nothing_needs_networks_without_end():
+    assert networks_needed(0.0) == math.inf == networks_needed(0.5, taken=190)
+    assert math.isnan(networks_needed(float("nan")))
 
 
 # -- other statistics ------------------------------------------------------------------------------

@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_up import report
-from made_up_networks import MODELS, NAMES, N, make_networks
+from made_up_networks import MODELS, NAMES, M, N, make_networks
 from scipy.stats import spearmanr
 
-from iaside.tables import CLEAN_CUT, TABLES, Condition, Responses
+from iaside.shapley import shapley_values
+from iaside.summaries import OUTCOMES
+from iaside.tables import CLEAN_CUT, CORRUPTIONS, TABLES, Condition, Responses, Worths
 from iaside.testbed import published_mce, read
 
 
@@ -26,12 +28,45 @@ def test_a_score_that_predicts_robustness_is_supported(project):
         assert (row["n"], row["unit"], row["data"]) == (9, "networks", "ImageNet photographs")
     assert found["high_bands_fragile"]["verdict"] == "supported"
     assert {p["part"] for p in found["low_frequency_attacks"]["parts"]} == set(NAMES)
-    assert len(found["src_adversarial"]["parts"]) == 4, "fgsm and pgd at the papers' strengths"
+    # fgsm and pgd at the papers' strengths, by the printed and by the signed score
+    assert len(found["src_adversarial"]["parts"]) == 8
+    assert "supported in all 2 readings" in found["src_mce"]["note"]
+    assert "also supported by accuracy left and relative accuracy" in found["src_mce"]["note"]
     assert found["beta_075_best"]["verdict"] != "supported", "here every beta does as well"
     assert metrics["src_mce"]["spearman"]["independent"] == 9
     assert len(set(metrics["families"].values())) == 9
-    table = (project / "results/correlation/correlations.csv").read_text()
-    assert "clean accuracy" in table and "low-pass accuracy" in table
+    rows = pd.read_csv(project / "results/correlation/networks.csv", index_col="network")
+    assert rows.index.tolist() == NAMES and set(OUTCOMES) < set(rows)
+    worths = Worths.load(project / f"results/worths/tables/{NAMES[3]}-trained.npz")
+    psi = shapley_values(worths.tables["log_likelihood"])
+    assert rows.loc[NAMES[3], [f"psi_{i}" for i in range(M)]].to_numpy(float) == pytest.approx(
+        psi.mean(1), rel=1e-4
+    )
+    r = Responses.load(project / f"results/robustness/tables/{NAMES[3]}.npz")
+    right = r.tables["correct"][[k for k, c in enumerate(r.conditions) if c.source in CORRUPTIONS]]
+    clean = r.tables["correct"][0].mean()
+    assert rows.loc[NAMES[3], OUTCOMES[0]] == pytest.approx(right.mean() / clean, rel=1e-4)
+    assert (rows["parameters"].diff().dropna() == 1e6).all() and (rows["input_size"] == 32).all()
+
+
+def test_one_design_in_many_trainings_is_shown_with_and_without(project, capsys):
+    """Six trainings of one design: one of them lives on one band, one was trained for the study."""
+    models = {m: MODELS[m] for m in NAMES[:7]}
+    known = {m: {"family": "cnn_a", "training": f"kind {k % 2}"} for k, m in enumerate(NAMES[:6])}
+    path = project / f"results/worths/tables/{NAMES[0]}-trained.npz"
+    whole, w = path.read_bytes(), Worths.load(path)
+    w.tables["log_likelihood"] = -7.0 + np.outer(np.arange(2**M) % 2, np.full(N, 6.0))
+    w.save(path)
+    capsys.readouterr()
+    metrics = report(project, "50_correlation", models=models, designs=known, ours=[NAMES[2]])[1]
+    path.write_bytes(whole)
+    assert metrics["nearly_constant"] == {NAMES[0]: "band 0 has 100 % of its SID"}
+    assert [metrics["trainings"][m] for m in (NAMES[1], NAMES[6])] == ["kind 1", "standard"]
+    said = capsys.readouterr().out
+    assert f"nearly a constant game: {NAMES[0]}, band 0 has 100 %" in said
+    assert f"{NAMES[0]}, {NAMES[2]}" in said and "nobody" in said
+    assert set(metrics["reliability"]) == {"signed", "printed"}
+
 
 
 def test_claims_about_architectures_are_judged_where_their_networks_are(project):

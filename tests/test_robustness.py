@@ -11,6 +11,7 @@ from torch._subclasses import FakeTensorMode
 
 from iaside import robustness
 from iaside.correlation import correlation, correlation_row
+from iaside.intervals import accuracy_interval
 from iaside.models import INTERPOLATIONS
 from iaside.responses import (
     _answerer,
@@ -26,6 +27,7 @@ from iaside.robustness import (
     band_survival,
     corruption_error,
     heat_map,
+    image_rows,
     mean_corruption_error,
     mean_prediction_error,
     measure,
@@ -246,6 +248,9 @@ def test_an_image_without_a_usable_gradient_is_not_counted_as_robust(attack_batc
         clean, attacked = (r.tables["correct"][r.row(k)][left] for k in (CLEAN, c))
         found = measure(r, "accuracy drop", c)
         assert found.estimate == (clean - attacked).mean()
+        for kind, n in (("accuracy left", attacked.mean()), ("relative accuracy", clean.mean())):
+            rows = image_rows(r, kind, c)[-1]
+            assert np.nanmean(rows) == n and np.flatnonzero(~np.isnan(rows)).tolist() == left
     assert not none[[r.row(CLEAN), r.row(conditions[-1])]].any()
     assert without_gradient(r) == [
         "1 of 3 images gave no usable gradient under fgsm 0.02: left out, not robust",
@@ -507,7 +512,11 @@ def test_measures_by_hand():
     for kind in robustness.MEASURES:
         found = measure(r, kind, noise)
         assert found.low <= found.estimate <= found.high
-        assert measure(r, kind, CLEAN).estimate == 0
+        unharmed = {"accuracy left": 5 / 6, "relative accuracy": 1}.get(kind, 0)
+        assert measure(r, kind, CLEAN).estimate == pytest.approx(unharmed)
+    assert measure(r, "accuracy left", noise).estimate == pytest.approx(2 / 6)
+    assert measure(r, "relative accuracy", noise).estimate == pytest.approx(2 / 5)
+    assert measure(r, "accuracy left", noise).low == accuracy_interval([0, 0, 1, 1, 0, 0]).low
     drop = measure(r, "accuracy drop", [noise, noise])
     assert drop.estimate == pytest.approx(0.5) and -1 <= drop.low <= 0.5 <= drop.high <= 1
 

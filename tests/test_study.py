@@ -118,6 +118,8 @@ BAD = [
     ("runtime:", "device: auto", "device: cuda:9", "device is 'cuda:9'", "that is here"),
     ("runtime:", "device: auto", "device: meta", "device is 'meta'", "that is here"),
     ("models:", "  tf_efficientnet_lite1: &", "  -p: &", "the key '-p'", "(not first)"),
+    ("summaries:", "train: cifar10_zoo", "train: ''", "summaries.train is ''", "a name"),
+    ("correlation:   #", "ours: []", "ours: [alexnet]", "'alexnet' is none", "names of `models`"),
     ("designs:", "{}", "", "`designs` is empty", "write `designs: {}`"),
     ("designs:", "{}", "[squeezenet1_1]", "`designs` must hold", "name: value"),
     ("designs:", "{}", "{squeezenet: {family: a}}", "`designs.squeezenet`", "'squeezenet1_1'"),

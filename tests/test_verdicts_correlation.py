@@ -8,6 +8,7 @@ from iaside.correlation import correlation_row
 from iaside.intervals import accuracy_difference
 from iaside.verdicts import correlation as verdicts
 from iaside.verdicts.architecture import parameter_count
+from iaside.verdicts.rules import find
 
 FAMILIES = np.repeat(list("abcdef"), 4).tolist()
 
@@ -21,13 +22,22 @@ def population(within, between, seed=0, families=FAMILIES, noise=0.2):
     return shift + own, y
 
 
+def judged(x, y, families, **how):
+    """By one reading of the score."""
+    return verdicts.within_designs("src_mce", x, {"": y}, families, **how)
+
+
+def of_parts(claim_id, x, ys, families):
+    return verdicts.within_designs(claim_id, x, ys, families)
+
+
 def test_what_holds_within_and_between_designs_is_supported():
-    record = verdicts.src_mce(*population(-1, -1), FAMILIES, data="planted")
+    record = judged(*population(-1, -1), FAMILIES, data="planted")
     assert record["verdict"] == "supported" and record["data"] == "planted"
     assert record["n"] == 24 and record["unit"] == "networks"
     assert "within designs: 24 networks of 6 families, 19 of them independent" in record["note"]
     assert "family means -1.00 [" in record["note"] and "n = 6 families" in record["note"]
-    record = verdicts.src_mce(*population(1, 1), FAMILIES)
+    record = judged(*population(1, 1), FAMILIES)
     assert record["verdict"] == "contradicted" and record["p"] <= 0.001
 
 
@@ -35,9 +45,9 @@ def test_what_holds_within_and_between_designs_is_supported():
 def test_designs_against_what_is_within_them_decide_nothing(within):
     """Over all networks the coefficient would be near 1 and its verdict sure, either way."""
     x, y = population(within, -within)
-    naive = verdicts.src_mce(x, y, range(24))
+    naive = judged(x, y, range(24))
     assert naive["verdict"] == ("contradicted" if within < 0 else "supported")
-    record = verdicts.src_mce(x, y, FAMILIES)
+    record = judged(x, y, FAMILIES)
     assert record["verdict"] == "undecided" and np.sign(record["value"]) == within
     assert record["low"] is None and "within: undecided" in record["note"]
     assert f"family means {-within:+.2f}" in record["note"]
@@ -46,7 +56,7 @@ def test_designs_against_what_is_within_them_decide_nothing(within):
 def test_only_the_part_that_designs_speak_against_is_undecided():
     x, against = population(1, -1)
     _, plain = population(1, 1)
-    record = verdicts.src_adversarial(x, {"pgd": plain, "fgsm": against}, FAMILIES)
+    record = of_parts("src_adversarial", x, {"pgd": plain, "fgsm": against}, FAMILIES)
     parts = {part["part"]: part["verdict"] for part in record["parts"]}
     assert parts == {"pgd": "contradicted", "fgsm": "undecided"}
     assert record["verdict"] == "contradicted", "one part suffices"
@@ -57,8 +67,8 @@ def test_a_family_is_no_second_witness():
     x, y = np.repeat([1.0, 2, 3, 4], 6), np.repeat([4.0, 3, 2, 1], 6)
     noise = np.random.default_rng(0).normal(size=(2, 24)) / 99
     families = np.repeat(list("abcd"), 6).tolist()
-    assert verdicts.src_mce(x + noise[0], y + noise[1], range(24))["verdict"] == "supported"
-    record = verdicts.src_mce(x + noise[0], y + noise[1], families)
+    assert judged(x + noise[0], y + noise[1], range(24))["verdict"] == "supported"
+    record = judged(x + noise[0], y + noise[1], families)
     assert record["verdict"] == "undecided" and abs(record["value"]) < 0.5
 
 
@@ -66,29 +76,29 @@ def test_a_family_is_no_second_witness():
 def test_too_few_independent_networks_decide_nothing_and_say_so(families):
     n = len(families)
     independent = n - (len(set(families)) - 1 if len(set(families)) < n else 0)
-    record = verdicts.src_mce(range(n), range(n)[::-1], families)
+    record = judged(range(n), range(n)[::-1], families)
     assert record["verdict"] == "undecided" and record["value"] == -1
     assert f"{independent} independent networks, 5 are needed" in record["note"]
     attacks = {"fgsm": range(n), "pgd": range(n)}
-    assert "5 are needed" in verdicts.src_adversarial(range(n), attacks, families)["note"]
+    assert "5 are needed" in of_parts("src_adversarial", range(n), attacks, families)["note"]
 
 
 def test_parts_that_say_the_same_say_it_once():
     rng = np.random.default_rng(0)
     x, families = rng.normal(size=9), list("aaabbbccc")
     blurs = {f"blur {k}": -x for k in (3, 5)}
-    note = verdicts.src_corruptions(x, blurs, families)["note"]
+    note = of_parts("src_corruptions", x, blurs, families)["note"]
     assert note.count("family means") == 1 and ": family means" not in note
-    note = verdicts.src_corruptions(x, blurs | {"noise": rng.normal(size=9)}, families)["note"]
+    note = of_parts("src_corruptions", x, blurs | {"noise": rng.normal(size=9)}, families)["note"]
     assert note.count("family means") == 2 and "blur 3, blur 5: family means -1.00" in note
-    note = verdicts.src_mce(x[:4], x[:4], list("aaab"))["note"]
+    note = judged(x[:4], x[:4], list("aaab"))["note"]
     assert note == "3 independent networks, 5 are needed; within designs: 4 networks of 2 families"
 
 
 def test_two_independent_networks_have_no_coefficient():
     x, y, z = [1.0, 4, 2, 3], [2.0, 1, 3, 4], [4.0, 2, 1, 3]
     families = list("aaab")
-    assert verdicts.src_mce(x, y, families)["value"] is not None
+    assert judged(x, y, families)["value"] is not None
     record = verdicts.robust_features_robust_models(x, y, z, families)
     assert record["value"] is None and record["verdict"] == "undecided"
     row = correlation_row(x, y, given=z, groups=families)
@@ -99,7 +109,7 @@ def test_two_independent_networks_have_no_coefficient():
 def test_all_verdicts_over_networks_count_the_same_ones():
     x, families = np.arange(4.0), list("aaab")
     scores = {0.75: x, 0.5: x[::-1]}
-    assert verdicts.src_mce(x, x, families)["n"] == 4
+    assert judged(x, x, families)["n"] == 4
     record = verdicts.beta_075_best(scores, x, families)
     assert record["n"] == 4 and "3 independent networks, 5 are needed" in record["note"]
 
@@ -107,7 +117,7 @@ def test_all_verdicts_over_networks_count_the_same_ones():
 def test_given_accuracy_takes_one_network_more():
     families = list("abcde")
     x, z = np.array([1.0, 5, 2, 4, 3]), np.array([2.0, 1, 4, 3, 5])
-    assert "5 are needed" not in verdicts.src_mce(x, -x, families)["note"]
+    assert "5 are needed" not in judged(x, -x, families)["note"]
     record = verdicts.robust_features_robust_models(x, -x, z, families)
     assert "4 independent networks, 5 are needed" in record["note"]
 
@@ -115,21 +125,21 @@ def test_given_accuracy_takes_one_network_more():
 def test_families_of_one_are_judged_by_the_plain_coefficient():
     x = np.arange(9.0)
     y = -x + np.random.default_rng(0).normal(size=9) / 9
-    record = verdicts.src_mce(x, y, list("abcdefghi"))
+    record = judged(x, y, list("abcdefghi"))
     assert record["verdict"] == "supported"
     assert record["note"] == "9 networks, each of a family of its own"
-    assert verdicts.src_mce(x, y, range(9))["low"] == record["low"]
+    assert judged(x, y, range(9))["low"] == record["low"]
 
 
 def test_contradictions_of_several_parts_are_bonferronis():
     """A part that is below .05 and above .05 / 6 contradicts alone, and not as one of six."""
     x = np.arange(9.0)
     y = np.array([2.0, 0, 5, 1, 3, 8, 4, 6, 7])
-    alone = verdicts.src_corruptions(x, {"noise": y}, range(9))
+    alone = of_parts("src_corruptions", x, {"noise": y}, range(9))
     assert alone["verdict"] == "contradicted" and 0.05 / 6 < alone["p"] <= 0.05
     flat = np.array([4.0, 8, 0, 5, 1, 7, 3, 6, 2])
     parts = {"noise": y} | {f"blur {k}": flat for k in range(5)}
-    record = verdicts.src_corruptions(x, parts, range(9))
+    record = of_parts("src_corruptions", x, parts, range(9))
     assert record["verdict"] == "undecided"
     assert {part["verdict"] for part in record["parts"]} == {"undecided"}
 
@@ -139,8 +149,8 @@ def test_other_photographs_are_part_of_the_limits():
     x = np.arange(10.0)
     y = -x + 3 * rng.normal(size=10)
     shaken = np.concatenate([y[:, None], y[:, None] + 9 * rng.normal(size=(10, 200))], axis=1)
-    assert verdicts.src_mce(x, y, range(10))["verdict"] == "supported"
-    record = verdicts.src_mce(x, shaken, range(10), n_images=5)
+    assert judged(x, y, range(10))["verdict"] == "supported"
+    record = judged(x, shaken, range(10), n_images=5)
     assert record["verdict"] == "undecided" and record["value"] < -0.8
     # By hand, at the limit 0: Student's reach over networks and over photographs, in quadrature.
     spread = np.std([np.arctanh(stats.spearmanr(x, column).statistic) for column in shaken.T[1:]],
@@ -149,7 +159,7 @@ def test_other_photographs_are_part_of_the_limits():
     for n, verdict in ((5, "undecided"), (6, "supported"), (60, "supported")):
         images = stats.t.ppf(0.975, n - 1) * spread * (n / (n - 1)) ** 0.5
         reach = np.hypot(np.arctanh(over / (8 + over**2) ** 0.5), images)
-        record = verdicts.src_mce(x, shaken, range(10), n_images=n)
+        record = judged(x, shaken, range(10), n_images=n)
         assert record["verdict"] == verdict
         assert (np.arctanh(record["value"] + 6 / 990) + reach > 0) == (verdict == "undecided")
 
@@ -170,6 +180,45 @@ def test_a_null_claim_is_read_by_its_margin():
 def scores_of(rhos, n, rng):
     y = rng.normal(size=n)
     return {b: r * y + np.sqrt(1 - r**2) * rng.normal(size=n) for b, r in rhos.items()}, y
+
+
+def test_a_verdict_needs_the_printed_score_and_the_signed_one():
+    """A third of the networks lean to high bands; the printed score takes them for robust."""
+    rng = np.random.default_rng(0)
+    lean = np.linspace(-3, 4, 18)
+    error = -lean + rng.normal(size=18) / 9
+    record = verdicts.src_mce(np.abs(lean), lean, error, range(18), data="planted")
+    of = {part["part"]: part["verdict"] for part in record["parts"]}
+    assert of == {"printed": "undecided", "signed": "supported"}
+    assert record["verdict"] == "undecided" and record["data"] == "planted"
+    assert "supported in signed" in record["note"] and "shown: printed" in record["note"]
+    assert verdicts.src_mce(lean, lean, error, range(18))["verdict"] == "supported"
+    assert verdicts.src_mce(lean, -lean, error, range(18))["verdict"] == "undecided"
+    for judge in (verdicts.src_adversarial, verdicts.src_corruptions, verdicts.src_adversarial_t2):
+        parts = {"a": error, "b": error}
+        assert judge(lean, lean, parts, range(18))["verdict"] == "supported"
+        assert len(judge(np.abs(lean), lean, parts, range(18))["parts"]) == 4
+        assert judge(np.abs(lean), lean, parts, range(18))["verdict"] == "undecided"
+
+
+@pytest.mark.parametrize("name", ["src_mce", "src_adversarial", "src_corruptions"])
+def test_the_readings_are_those_that_the_claims_name(name):
+    ys = [1.0, 2, 3] if name == "src_mce" else {"a": [1.0, 2, 3]}
+    record = getattr(verdicts, name)([1, 2, 3], [3, 2, 1], ys, range(3))
+    (score,) = find(name).readings.values()
+    assert {part["part"].partition(",")[0] for part in record["parts"]} == set(score)
+
+
+def test_a_note_says_what_other_measures_make_of_a_claim():
+    x = np.arange(9.0)
+    one, other = judged(x, -x, range(9)), judged(x, (x - 4) ** 2, range(9))
+    told = verdicts.by_other_measures(one, {"loss": other, "error": one})
+    assert told["verdict"] == "supported"
+    assert "not by every measure of robustness: undecided by loss, supp" in told["note"]
+    assert verdicts.by_other_measures(one, {"a": one, "b": one})["note"].endswith(
+        "also supported by a and b"
+    )
+    assert verdicts.by_other_measures(one, {}) == one
 
 
 def test_beta_is_the_best_only_where_it_beats_every_other():

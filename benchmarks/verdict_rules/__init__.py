@@ -103,6 +103,11 @@ RULES: dict[str, Rule] = {
     "a correlation within 7 designs": Rule(
         ("src_mce",), partial(networks.correlations, "src_mce", networks.with_mce)
     ),
+    "a correlation, some scores folded": Rule(
+        ("src_mce",),
+        partial(networks.correlations, "src_mce", networks.with_mce_folded, networks.ALONE,
+                designs={"no designs": 0.0}),
+    ),
     "a correlation given a third number": Rule(
         ("robust_features_robust_models",), networks.given_accuracy
     ),

@@ -140,7 +140,7 @@ def lead_of_record(claim, record: Mapping) -> float:
     for row in record["parts"] or [record | {"part": ""}]:
         value, se = row["value"], row["se"]
         told = value is not None and se is not None and np.isfinite([value, se]).all()
-        reading = ", ".join(row["part"].split(", ")[:2]) if claim.readings else ""
+        reading = ", ".join(row["part"].split(", ")[: len(claim.readings or ())])
         parts.setdefault(reading, []).append(float(lead_of(claim, value, se)) if told else 0.0)
     return of_all([min(leads) for leads in parts.values()], bool(claim.readings))
 

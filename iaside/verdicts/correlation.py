@@ -17,10 +17,14 @@ from iaside.correlation import (
     between_families,
     coefficient,
     correlation_at_levels,
+    correlation_row,
     independent,
+    networks_needed,
     no_correlation,
     over_networks,
     several,
+    without_a_family,
+    without_error,
 )
 from iaside.estimate import Estimate
 from iaside.intervals import (
@@ -31,47 +35,49 @@ from iaside.intervals import (
     crossed_mean,
     resampled_scores,
 )
-from iaside.verdicts.rules import CONTRADICTED, SUPPORTED, decide, find
+from iaside.verdicts.rules import CONTRADICTED, SUPPORTED, decide, every_reading, find
 
 Families = Sequence[Hashable]
 
 
 def src_mce(
-    src: ArrayLike, mce: ArrayLike, families: Families, n_images: int | None = None, data: str = ""
+    printed: ArrayLike, signed: ArrayLike, mce: ArrayLike, families: Families,
+    n_images: int | None = None, data: str = "",
 ) -> dict:
-    """Judge whether the score falls with the mean corruption error, by `within_designs`.
+    """Judge whether the score falls with the mean corruption error, by `both_scores`.
 
-    >>> src_mce([1, 2, 3, 4, 5, 6, 7, 8], [8, 7, 6, 5, 4, 3, 1, 2], list("abcdefgh"))["verdict"]
+    >>> score = [1, 2, 3, 4, 5, 6, 7, 8]
+    >>> src_mce(score, score, [8, 7, 6, 5, 4, 3, 1, 2], list("abcdefgh"))["verdict"]
     'supported'
     """
-    return within_designs("src_mce", src, {"": mce}, families, n_images, data=data)
+    return both_scores("src_mce", printed, signed, {"": mce}, families, n_images, data)
 
 
 def src_adversarial(
-    src: ArrayLike, mpe: Mapping[str, ArrayLike], families: Families, n_images: int | None = None,
-    data: str = "",
+    printed: ArrayLike, signed: ArrayLike, mpe: Mapping[str, ArrayLike], families: Families,
+    n_images: int | None = None, data: str = "",
 ) -> dict:
-    """Judge whether the score falls with mPE under every attack, by `within_designs`.
+    """Judge whether the score falls with mPE under every attack, by `both_scores`.
 
     mpe: attack and strength -> mPE of each network.
     """
-    return within_designs("src_adversarial", src, mpe, families, n_images, data=data)
+    return both_scores("src_adversarial", printed, signed, mpe, families, n_images, data)
 
 
 def src_corruptions(
-    src: ArrayLike, mpe: Mapping[str, ArrayLike], families: Families, n_images: int | None = None,
-    data: str = "",
+    printed: ArrayLike, signed: ArrayLike, mpe: Mapping[str, ArrayLike], families: Families,
+    n_images: int | None = None, data: str = "",
 ) -> dict:
-    """Judge whether the score falls with mPE under noise and blur, by `within_designs`."""
-    return within_designs("src_corruptions", src, mpe, families, n_images, data=data)
+    """Judge whether the score falls with mPE under noise and blur, by `both_scores`."""
+    return both_scores("src_corruptions", printed, signed, mpe, families, n_images, data)
 
 
 def src_adversarial_t2(
-    src: ArrayLike, mpe: Mapping[str, ArrayLike], families: Families, n_images: int | None = None,
-    data: str = "",
+    printed: ArrayLike, signed: ArrayLike, mpe: Mapping[str, ArrayLike], families: Families,
+    n_images: int | None = None, data: str = "",
 ) -> dict:
-    """Judge whether the score falls with mPE at softmax temperature 2, by `within_designs`."""
-    return within_designs("src_adversarial_t2", src, mpe, families, n_images, data=data)
+    """Judge whether the score falls with mPE at softmax temperature 2, by `both_scores`."""
+    return both_scores("src_adversarial_t2", printed, signed, mpe, families, n_images, data)
 
 
 def robust_features_robust_models(
@@ -191,19 +197,88 @@ def given_words(row: Mapping) -> str:
     """
     if row["independent"] < 3:
         return "none"
-    ends = (row[name] for name in ("value", "se", "low", "high", "n", "unit"))
-    return Estimate(*ends).limits("+.2f")
+    return _words_of(row)
 
 
-def corrected_words(rho: float) -> str:
+def corrected_words(found: Estimate) -> str:
     """A coefficient of `correlation.without_error` in words: it may be none, or beyond 1.
 
-    >>> corrected_words(-0.5), corrected_words(-1.7), corrected_words(float("nan"))
-    ('-0.50', 'beyond -1', 'none (errors explain the spread)')
+    >>> corrected_words(Estimate(-0.5, 0.2, -1.7, 0.1, 9, "networks"))
+    '-0.50 [beyond -1, +0.10]'
+    >>> corrected_words(Estimate.unsure(float("nan"), 9, "networks"))
+    'none (errors explain the spread)'
     """
-    if np.isnan(rho):
+    if np.isnan(found.value):
         return "none (errors explain the spread)"
-    return f"{rho:+.2f}" if abs(rho) <= 1 else f"beyond {np.sign(rho):+.0f}"
+    value, low, high = (
+        f"{v:+.2f}" if abs(v) <= 1 else f"beyond {np.sign(v):+.0f}"
+        for v in (found.value, found.low, found.high)
+    )
+    return f"{value} [{low}, {high}]"
+
+
+def needed_words(row: Mapping) -> str:
+    """How many networks would settle a coefficient that limits leave open, "" where they do not.
+
+    row: as of `correlation.correlation_row`. By `correlation.networks_needed`.
+
+    >>> from iaside.correlation import correlation_row
+    >>> needed_words(correlation_row(range(9), range(9)))
+    ''
+    >>> needed_words(correlation_row(range(6), [3, 2, 5, 4, 1, 0]))
+    '14'
+    """
+    if row["why"] or row["low"] > 0 or row["high"] < 0:
+        return ""
+    most = networks_needed(row["value"], row["n"] - row["independent"])
+    return "more than 200" if np.isinf(most) else f"{max(most, row['n'] + 1):.0f}"
+
+
+def coefficient_words(
+    x: ArrayLike, y: ArrayLike, families: Families, n_images: int | None = None,
+    trainings: Families | None = None, given: Mapping[str, ArrayLike] | None = None,
+) -> dict[str, str]:
+    """What a table says of the coefficient of a score with a measure, column -> words.
+
+    The one that decides (`within_designs`) with limits, p, the family means and the coefficient
+    within trainings, ranges without a network and without a family, the partial coefficients, the
+    one corrected for errors of measurement, and how many networks would settle it.
+
+    trainings: how each network was trained; given: name -> a third number.
+
+    >>> x = np.arange(8.0)[:, None] + np.zeros((8, 3))
+    >>> row = coefficient_words(x, -x, list("aabbccdd"), 9)
+    >>> row["within families"].partition(" ")[0], row["family means"], row["without a family"]
+    ('-1.00', '-1.00 (no interval), n = 4 families', '-1.00 to -1.00')
+    """
+    groups = several(families)
+    how = {"groups": groups, "n_images": n_images}
+    row, y = correlation_row(x, y, **how), _columns(y)
+    of_trainings = several(trainings or [""] * len(families))
+    if len(set(trainings or "")) < 2:  # all alike: the same as over all networks
+        of_trainings = None
+    found = {"all networks" if groups is None else "within families": _words_of(row)}
+    found["p"] = "none" if np.isnan(row["p"]) else f"{row['p']:.3f}"
+    found["networks needed"] = needed_words(row)
+    if groups is not None:
+        found["all networks"] = _words_of(correlation_row(x, y, n_images=n_images))
+        found["family means"] = f"{between_families(x, y, families, n_images=n_images):+.2f}"
+    if of_trainings is not None:
+        told = correlation_row(x, y, groups=of_trainings, n_images=n_images)
+        found["within trainings"] = _words_of(told)
+    found["without a network"] = range_words(row)
+    if groups is not None:
+        low, high = without_a_family(x, y, families, within=True)
+        found["without a family"] = range_words({"loo_low": low, "loo_high": high})
+    for name, third in (given or {}).items():
+        found[f"given {name}"] = given_words(correlation_row(x, y, given=third, **how))
+    found["corrected for error"] = corrected_words(without_error(x, y, n_images or 1, groups))
+    return found | {"why no limits": why_no_limits(row)}
+
+
+def _words_of(row: Mapping) -> str:
+    ends = (row[name] for name in ("value", "se", "low", "high", "n", "unit"))
+    return Estimate(*ends).limits("+.2f")
 
 
 def range_words(row: Mapping) -> str:
@@ -217,7 +292,94 @@ def range_words(row: Mapping) -> str:
     return f"{row['loo_low']:+.2f} to {row['loo_high']:+.2f}"
 
 
+# -- one design in many trainings ------------------------------------------------------------------
+
+
+def nearly_constant(
+    sids: Mapping[str, ArrayLike], accuracies: Mapping[str, float], n_classes: int
+) -> dict[str, str]:
+    """The networks whose game is nearly a constant, and why: one band holds all, or none does.
+
+    A band with more than .95 of the SID, or an accuracy below twice that of guessing.
+
+    >>> sids = {"a": [0.98, 0.02, 0.0], "b": [0.5, 0.5, 0.0], "c": [0.5, 0.5, 0.0]}
+    >>> nearly_constant(sids, {"a": 0.9, "b": 0.15, "c": 0.9}, 10)
+    {'a': 'band 0 has 98 % of its SID', 'b': '15 % accurate, where guessing is 0.1'}
+    """
+    found = {}
+    for name, sid in sids.items():
+        sid, guessing = np.asarray(sid, dtype=float), 1 / n_classes
+        if sid.max() > 0.95:
+            found[name] = f"band {sid.argmax()} has {sid.max():.0%} of its SID".replace("%", " %")
+        elif accuracies[name] < 2 * guessing:
+            said = f"{accuracies[name]:.0%} accurate, where guessing is {guessing:.2g}"
+            found[name] = said.replace("%", " %")
+    return found
+
+
+def selections(
+    families: Mapping[str, Hashable], constant: Sequence[str] = (), ours: Sequence[str] = (),
+    least: int = MIN_MODELS,
+) -> dict[tuple[Hashable, str], list[str]]:
+    """(family, who is left out) -> networks, of every family of so many: all of them, and without.
+
+    families: network -> its family; constant, ours: networks to do without, where there are any.
+
+    >>> found = selections(dict.fromkeys("abcdefg", "cnn") | {"z": "vgg"}, ["a"], ["b", "z"])
+    >>> {left_out: "".join(names) for (_, left_out), names in found.items()}
+    {'nobody': 'abcdefg', 'a': 'bcdefg', 'b': 'acdefg', 'a, b': 'cdefg'}
+    """
+    found = {}
+    for name in dict.fromkeys(families.values()):
+        members = [m for m, of in families.items() if of == name]
+        if len(members) < least:
+            continue
+        for without in ([], constant, ours, [*constant, *ours]):
+            gone = [m for m in members if m in without]
+            found[name, ", ".join(gone) or "nobody"] = [m for m in members if m not in gone]
+    return found
+
+
 # -- the rule for correlations over networks -------------------------------------------------------
+
+
+def both_scores(
+    claim_id: str, printed: ArrayLike, signed: ArrayLike, ys: Mapping[str, ArrayLike],
+    families: Families, n_images: int | None = None, data: str = "",
+) -> dict:
+    """Judge by the score as printed and by the signed one, each by `within_designs`: both needed.
+
+    The printed score is an absolute value, and high for a network whose lowest bands harm it; the
+    papers mean one that leans on low bands, which the signed score tells. What holds for one of
+    them alone is no finding about the score that the claim speaks of.
+
+    >>> lean = np.arange(-6.0, 7.0)  # of the networks below 0 the printed score says the opposite
+    >>> both_scores("src_mce", abs(lean), lean, {"": -lean}, range(13))["verdict"]
+    'undecided'
+    """
+    return every_reading({
+        how: within_designs(claim_id, score, ys, families, n_images, data=data)
+        for how, score in (("printed", printed), ("signed", signed))
+    })  # fmt: skip
+
+
+def by_other_measures(record: dict, others: Mapping[str, dict]) -> dict:
+    """A record whose note says what other measures of robustness make of the claim.
+
+    others: measure -> the record by it. They decide nothing: the claim is about its own measure.
+
+    >>> one = {"verdict": "supported", "note": ""}
+    >>> by_other_measures(one, {"accuracy left": {"verdict": "undecided"}})["note"]
+    'not by every measure of robustness: undecided by accuracy left'
+    """
+    if not others:
+        return record
+    found: dict[str, list[str]] = {}
+    for name, other in others.items():
+        found.setdefault(other["verdict"], []).append(name)
+    said = ", ".join(f"{verdict} by {' and '.join(names)}" for verdict, names in found.items())
+    alike = "also" if list(found) == [record["verdict"]] else "not by every measure of robustness:"
+    return record | {"note": "; ".join(filter(None, [record["note"], f"{alike} {said}"]))}
 
 
 def within_designs(
