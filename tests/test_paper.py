@@ -18,8 +18,8 @@ ATTRIBUTION = {"attributions", "attribution_report"}
 ASKS = {  # part -> its own sections
     "paper-iaside": {
         "bands", "snr", "snr_report", "worths", "importance", "robustness", "rivals",
-        "correlation", "rivals_report", "architecture", "match", "choices", "choices_report", "convergence",
-        "convergence_report", "resolution", "resolution_report",
+        "correlation", "rivals_report", "architecture", "match", "choices", "choices_report",
+        "convergence", "convergence_report", "resolution", "resolution_report",
     },
     "paper-noise": TRAINING - {"jafr", "zoo"},
     "paper-jafr": TRAINING - {"label_noise", "dynamics", "data_size"},
