@@ -53,6 +53,13 @@ def test_a_planted_summary_is_chosen_and_confirmed(name, outcome):
     assert put_to_test(chosen, against, OUTCOME).high < -0.4, "another direction is no success"
 
 
+def test_a_summary_is_tested_in_the_direction_in_which_it_was_chosen():
+    one, other = (zoo(seed, noise=0, outcome=lambda sid: -sid[:, 2]) for seed in (1, 2))
+    chosen = choose(one, OUTCOME)
+    assert (chosen.name, chosen.sign) == ("band 2", -1)
+    assert put_to_test(chosen, other, OUTCOME).low > 0.9
+
+
 def test_a_mixture_that_no_single_number_tells_is_the_ridges():
     weights = np.array([3, -3, 3, -3, 3, -3, 3, -3.0])
     chosen = choose(zoo(3, n=40, families=range(40), outcome=lambda sid: sid @ weights), OUTCOME)
