@@ -384,7 +384,7 @@ def reliability(
     value, *drawn = 1 - _reliable(x, n_images, g, *_drawn_again(len(x), n_images, g))
     if not value > 0 or (df := independent(len(x), groups) - 1) < 1:
         return Estimate.unsure(1 - value, len(x), "networks")
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         apart = np.log(drawn)
     se = np.std(apart[np.isfinite(apart)], ddof=1)
     low, high = (1 - value * math.exp(s * stdtrit(df, (1 + level) / 2) * se) for s in (1, -1))
