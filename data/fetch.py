@@ -2,10 +2,10 @@
 
 Without options it makes the packaged weights and images of data/sources.yaml; what is there already
 and unchanged is left alone. With --study it first checks the study (iaside.study), and after the
-packaged data fetches the networks that it names: of those that sources.yaml has from a url, and of
-the libraries; with --images SECTION only the data set that this section names. With --check it
-only checks: nothing is fetched or changed, but that a set which was deleted is no longer noted as
-fetched.
+packaged data fetches the networks and pictures that it names: of those that sources.yaml has from a
+url, and networks of the libraries; with --images SECTION only the data set that this section names.
+With --check it only checks: nothing is fetched or changed, but that a set which was deleted is no
+longer noted as fetched.
 Exit codes: 0; 2 for a study that cannot run, 1 for a download that failed.
 """
 
@@ -170,8 +170,10 @@ def fetch_packaged(
 
 
 def named_in_data(study: dict) -> list[str]:
-    """The weights that a study names in data/, as paths in there."""
-    return [in_data(PROJECT / entry["weights"], PROJECT) for entry in study_models(study).values()]
+    """The weights and images that a study names in data/, as paths in there."""
+    weights = [entry["weights"] for entry in study_models(study).values()]
+    images = [source for section in study.values() for source in image_sources(section)]
+    return [in_data(PROJECT / path, PROJECT) for path in weights + images]
 
 
 def of_url(output: dict, packages: dict[str, dict]) -> bool:
@@ -477,14 +479,22 @@ def build_mnist(name: str, members: list[list[Path]], built: Path) -> None:
         "images": table[:, :-1].reshape(-1, 28, 28),
         "labels": table[:, -1].astype(np.int64),
     }
-    (built / "images").mkdir(parents=True, exist_ok=True)
-    # An npz by hand: np.savez asks for headers that Python 3.11.4 writes differently than 3.11.3
-    # did, and compressed bytes would depend on the version of zlib.
-    with zipfile.ZipFile(built / "images" / f"{name}.npz", "w") as archive:
-        for key, array in arrays.items():
-            with io.BytesIO() as file:
-                np.lib.format.write_array(file, array, allow_pickle=False)
-                archive.writestr(zipfile.ZipInfo(f"{key}.npy"), file.getvalue())
+    save_images(name, arrays, built)
+
+
+def build_cifar10_exact(name: str, members: list[list[Path]], built: Path) -> None:
+    """Pictures in [0, 1] and their labels, then those of a table: the label, 3,072 bytes."""
+    import numpy as np
+
+    [[pixels], [labels], [table]] = members
+    try:
+        first, of_first = (np.load(file, allow_pickle=False) for file in (pixels, labels))
+    except ValueError as error:
+        raise could_run(name, error) from error
+    rows = np.loadtxt(table, delimiter=",", dtype=np.uint8)
+    shown = np.rint(first * 255).astype(np.uint8), rows[:, 1:].reshape(-1, 32, 32, 3)
+    named = of_first, rows[:, 0].astype(np.int64)
+    save_images(name, {"images": np.concatenate(shown), "labels": np.concatenate(named)}, built)
 
 
 def build_cifar10_torch(name: str, members: list[list[Path]], built: Path, **network) -> None:
@@ -495,10 +505,7 @@ def build_cifar10_torch(name: str, members: list[list[Path]], built: Path, **net
     try:
         theirs = torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        raise FetchError(
-            f"{name}: its file holds other things than tensors, which could run as code, and is "
-            f"not read ({one_line(error)[:200]}). Do not use it. Nothing was changed."
-        ) from error
+        raise could_run(name, error) from error
     theirs = theirs.get("state_dict", theirs)
     [theirs, *_] = theirs if isinstance(theirs, list) else [theirs]
     named = {key.removeprefix("module."): value for key, value in theirs.items()}
@@ -507,8 +514,30 @@ def build_cifar10_torch(name: str, members: list[list[Path]], built: Path, **net
         counts = {key: value for key, value in ours.items() if key.endswith("batches_tracked")}
         state = counts | named
     else:  # other names, the same order
-        state = dict(zip(ours, named.values(), strict=True))
+        state = dict(zip(ours, without_norms(named).values(), strict=True))
     save(f"zoo/{name}", state, recipe, built, indent=1)
+
+
+def without_norms(state: dict) -> dict:
+    """A state dict in the order of its layers, torch's batch norms folded into what they follow."""
+    import torch
+
+    layers = {}
+    for key, value in state.items():
+        layer, _, part = key.rpartition(".")
+        layers.setdefault(layer, {})[part] = value
+    for layer, norm in layers.items():
+        if "running_var" not in norm:
+            before = layers[layer]
+            continue
+        kernel = before["weight"].double().numpy().T  # channels out come last then
+        parts = ("weight", "bias", "running_mean", "running_var")
+        gamma, beta, mean, variance = (norm[part].double().numpy() for part in parts)
+        kernel, bias = fold(kernel, 0, gamma, beta, mean, variance, epsilon=1e-5)  # torch's own
+        for part, value in (("weight", kernel.T), ("bias", bias)):
+            before[part] = torch.tensor(value, dtype=torch.float32)
+    return {f"{layer}.{part}": value for layer, parts in layers.items()
+            if "running_var" not in parts for part, value in parts.items()}  # fmt: skip
 
 
 def build_cifar10_keras(name: str, members: list[list[Path]], built: Path, **network) -> None:
@@ -532,16 +561,23 @@ def build_cifar10_keras(name: str, members: list[list[Path]], built: Path, **net
             kernel, bias = read("conv2d", k, "kernel", "bias")
             if not layer.startswith("shortcut"):
                 parts = ("gamma", "beta", "moving_mean", "moving_variance")
-                gamma, beta, mean, variance = read("batch_normalization", norms, *parts)
-                # In NumPy's float64, where a square root is the same on every machine.
-                scale = gamma / np.sqrt(variance + 0.001)  # the epsilon of its model_config
-                kernel, bias = kernel * scale, beta + (bias - mean) * scale
+                norm = read("batch_normalization", norms, *parts)
+                kernel, bias = fold(kernel, bias, *norm, epsilon=0.001)  # that of its model_config
                 norms += 1
             state |= {f"{layer}.weight": kernel.transpose(3, 2, 0, 1), f"{layer}.bias": bias}
         kernel, bias = read("dense", 0, "kernel", "bias")
         state |= {"linear.weight": kernel.T, "linear.bias": bias}
     state = {key: torch.tensor(state[key], dtype=torch.float32) for key in ours}
     save(f"zoo/{name}", state, recipe, built, indent=1)
+
+
+def fold(kernel, bias, gamma, beta, mean, variance, epsilon: float) -> tuple:
+    """A convolution, whose channels out are last, together with the batch norm that follows it."""
+    import numpy as np
+
+    # In NumPy's float64, where a square root is the same on every machine.
+    scale = gamma / np.sqrt(variance + epsilon)
+    return kernel * scale, beta + (bias - mean) * scale
 
 
 def build_cifar10_matlab(name: str, members: list[list[Path]], built: Path, **network) -> None:
@@ -585,6 +621,7 @@ def cifar10(architecture: str, mean: list, std: list, args: dict | None = None) 
 
 
 BUILD = {
+    "cifar10_exact": build_cifar10_exact,
     "cifar10_torch": build_cifar10_torch,
     "cifar10_keras": build_cifar10_keras,
     "cifar10_matlab": build_cifar10_matlab,
@@ -604,32 +641,66 @@ def save(name: str, state: dict, recipe: dict, built: Path, indent: int = 2) -> 
     path.with_suffix(".json").write_bytes((json.dumps(recipe, indent=indent) + "\n").encode())
 
 
+def save_images(name: str, arrays: dict, built: Path) -> None:
+    """An npz by hand, whose bytes are always the same.
+
+    np.savez asks for headers that Python 3.11.4 writes differently than 3.11.3 did, and compressed
+    bytes would depend on the version of zlib.
+    """
+    import numpy as np
+
+    (built / "images").mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(built / "images" / f"{name}.npz", "w") as archive:
+        for key, array in arrays.items():
+            with io.BytesIO() as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+                archive.writestr(zipfile.ZipInfo(f"{key}.npy"), file.getvalue())
+
+
+def could_run(name: str, error: Exception) -> FetchError:
+    return FetchError(
+        f"{name}: its file holds other things than numbers, which could run as code, and is "
+        f"not read ({one_line(error)[:200]}). Do not use it. Nothing was changed."
+    )
+
+
 # --- what a study names ---------------------------------------------------------------------------
 
 
 def fetch_section(study: dict, section: str) -> None:
-    """Download the data set that a section names, where torchvision has it, and note that.
+    """Download the data set that a section names, of torchvision or of a url, and note that.
 
     Each section has a stage for it, so that a server that is gone stops only what needs its data.
     Plans of training with images of their own fetch them when they are trained.
     """
-    if sources := downloads_of(study, section):
+    ours = outputs_of_url()
+    for source in downloads_of(study, section):
+        if name := ours.get(in_data(PROJECT / source, PROJECT)):
+            fetch_packaged(PROJECT / "data", [name])
+            continue
         from iaside.images import fetch_images
 
-        for source in sources:
-            try:
-                fetch_images(source)
-            except FileNotFoundError as error:
-                raise FetchError(f"{section}: {error}") from error
+        try:
+            fetch_images(source)
+        except FileNotFoundError as error:
+            raise FetchError(f"{section}: {error}") from error
     # always the same: no other set makes the section's stages stale
     write_text(PROJECT / NOTES / section, "fetched\n")
 
 
 def downloads_of(study: dict, section: str) -> list[str]:
-    """The data sets that a section names, without its plans, and that torchvision downloads."""
-    found = study.get(section) or {}
+    """The data sets that a section names, without its plans: of torchvision, and of a url."""
+    found, ours = study.get(section) or {}, outputs_of_url()
     without_plans = {k: v for k, v in found.items() if k != "plans"}
-    return [s for s in image_sources(without_plans) if downloadable(s, PROJECT)]
+    return [s for s in image_sources(without_plans)
+            if downloadable(s, PROJECT) or in_data(PROJECT / s, PROJECT) in ours]  # fmt: skip
+
+
+def outputs_of_url() -> dict[str, str]:
+    """Paths in data/ of what comes from a url -> the name of that output."""
+    table = read(SOURCES)
+    return {path: name for name, output in table["outputs"].items()
+            if of_url(output, table["packages"]) for path in output["becomes"]}  # fmt: skip
 
 
 def forget_what_is_gone(study: dict) -> None:

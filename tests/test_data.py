@@ -481,11 +481,12 @@ def test_a_set_that_was_deleted_is_fetched_again(monkeypatch, project, fetch, tm
         fetch.fetch_section(study, section)
     notes = project / ".build/images"
     monkeypatch.setattr(fetch, "check", lambda *a: None)
-    monkeypatch.setattr(fetch, "read", lambda path: study)
-    assert fetch.main(["--check", "params.yaml"]) == 0
+    file = tmp_path / "study.yaml"
+    file.write_text(json.dumps(study))
+    assert fetch.main(["--check", str(file)]) == 0
     assert listing(notes) == ["bands", "snr", "worths"]
     (project / "data/images/stl10").rmdir()
-    assert fetch.main(["--check", "params.yaml"]) == 0
+    assert fetch.main(["--check", str(file)]) == 0
     assert listing(notes) == ["bands", "snr"], "DVC runs the stage whose output is missing"
     fetch.fetch_section(study, "worths")
     assert (project / "data/images/stl10").is_dir() and "worths" in listing(notes)

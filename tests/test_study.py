@@ -432,11 +432,7 @@ def test_shipped_studies_pass(name, data, tmp_path):
     text = (ROOT / f"studies/{name}.yaml").read_text()
     # With photographs for images that are not packaged, and a packaged network for each of the zoos
     # that is not fetched.
-    for images in (
-        "data/imagenet/val",
-        "data/images/imagenet-sample",
-        "data/images/cifar10_exact.npz",
-    ):
+    for images in ("data/imagenet/val", "data/images/imagenet-sample"):
         text = text.replace(images, "data/images/photographs")
     params = read_yaml(text, name)
     packaged = {end: f"data/weights/squeezenet1_1.{of}"

@@ -1,4 +1,4 @@
-"""Networks that come from a url: downloaded, checked and converted, against a server of our own."""
+"""Networks and pictures of a url: downloaded, checked, converted, against a server of our own."""
 
 import contextlib
 import functools
@@ -12,6 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -23,6 +24,7 @@ from iaside.parameters import UsageError
 from iaside.study import check_paths
 
 LONGER = 64 * 2**20  # bytes, of a file that does not end where it should
+PARTS, FEW = ["x.npy", "y.npy", "t.csv"], "images/few.npz"
 CNN_A = {"architecture": "cnn_a", "mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7]}
 
 
@@ -84,7 +86,7 @@ def network(architecture, **args):
 
 @pytest.fixture
 def sources(tmp_path, server, fetch, monkeypatch):
-    """A table with networks a and b on the server, each the state dict of a CNN-A."""
+    """A table with networks a and b on the server, each the state dict of a CNN-A, and pictures."""
     monkeypatch.setattr(fetch, "PROJECT", ROOT)
     table = {"packages": {}, "outputs": {}}
     for k, name in enumerate("ab"):
@@ -93,6 +95,7 @@ def sources(tmp_path, server, fetch, monkeypatch):
         with torch.no_grad():
             theirs[0].bias += k
         add(table, server, fetch, name, {"state_dict": [theirs.state_dict()]}, tmp_path)
+    add_pictures(table, server, fetch, tmp_path)
     path = tmp_path / "sources.json"  # JSON is YAML
 
     def run(*names, into=tmp_path / "data", named=(), changes=None, becomes=None):
@@ -115,6 +118,29 @@ def add(table, server, fetch, name, checkpoint, tmp_path):
         "from": [f"{name}.pth"], "recipe": "cifar10_torch", "network": CNN_A,
         "becomes": {f"weights/zoo/{name}{p.suffix}": fetch.content_hash(p) for p in made},
     }  # fmt: skip
+
+
+def pictures():
+    """Five pictures (5, 32, 32, 3) uint8 and their labels, three of the first kind."""
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (5, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, 5)
+
+
+def write_pictures(folder):
+    """As their sources have them: floats and labels, then a table."""
+    shown, labels = pictures()
+    np.save(folder / "x.npy", shown[:3].astype(np.float32) / np.float32(255))
+    np.save(folder / "y.npy", labels[:3])
+    rows = np.concatenate([labels[3:, None], shown[3:].reshape(2, -1)], axis=1)
+    np.savetxt(folder / "t.csv", rows, "%d", delimiter=",")
+    return [[folder / name] for name in PARTS]
+
+
+def add_pictures(table, server, fetch, tmp_path):
+    fetch.build_cifar10_exact("few", write_pictures(server.folder), tmp_path / "expected")
+    table["packages"] |= {name: package(server, fetch, name) for name in PARTS}
+    sha = fetch.content_hash(tmp_path / "expected" / FEW)
+    table["outputs"]["few"] = {"from": PARTS, "recipe": "cifar10_exact", "becomes": {FEW: sha}}
 
 
 def package(server, fetch, name):
@@ -236,6 +262,58 @@ def test_a_pickle_with_code_in_it_is_not_run(how, sources, server, fetch, tmp_pa
     assert not mark.exists() and there(sources.into) == []
 
 
+def test_an_array_with_code_in_it_is_not_run(fetch, tmp_path):
+    files, mark = write_pictures(tmp_path), tmp_path / "it-ran"
+    np.save(tmp_path / "x.npy", np.array([Evil(mark)], dtype=object))
+    np.load(tmp_path / "x.npy", allow_pickle=True)
+    assert mark.exists(), "or this proves nothing"
+    mark.unlink()
+    with pytest.raises(fetch.FetchError, match="few: .*could run as code.*Do not use it"):
+        fetch.build_cifar10_exact("few", files, tmp_path / "built")
+    assert not mark.exists() and not (tmp_path / "built").exists()
+
+
+def test_pictures_are_fetched_where_they_are_named_and_again_once_deleted(
+    sources, server, fetch, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(fetch, "PROJECT", tmp_path)
+    monkeypatch.setattr(fetch, "SOURCES", sources.path)
+    monkeypatch.setattr(fetch, "check", lambda *a: None)
+    sources()  # writes the table
+    file, study = tmp_path / "study.yaml", {"seed": 0, "snr": {"images": "data/images/photographs"}}
+    named = study | {"worths": {"images": f"data/{FEW}"}}
+    run = ["--study", str(file), "--into", str(tmp_path / "data")]
+    for asked, content in ([], study), (sorted(PARTS), named), (sorted(PARTS), named):
+        file.write_text(json.dumps(content))
+        assert fetch.main(run) == 0 and server.asked == asked
+    with np.load(tmp_path / "data" / FEW) as found:
+        for part, expected in zip(("images", "labels"), pictures(), strict=True):
+            assert found[part].dtype == expected.dtype and np.array_equal(found[part], expected)
+    fetch.fetch_section(named, "snr")
+    fetch.fetch_section(named, "worths")
+    assert server.asked == sorted(PARTS), "it is there"
+    (tmp_path / "data" / FEW).unlink()
+    assert fetch.main(["--check", str(file)]) == 0
+    assert there(tmp_path / fetch.NOTES) == ["snr"], "DVC runs the stage whose output is missing"
+    fetch.fetch_section(named, "worths")
+    assert there(tmp_path / "data") == [FEW] and server.asked == 2 * sorted(PARTS)
+    assert there(tmp_path / fetch.NOTES) == ["snr", "worths"]
+
+
+def test_the_bytes_of_pictures_are_always_the_same(fetch, tmp_path, monkeypatch):
+    """Whatever the day; and read as load_images does."""
+    from iaside.images import load_images
+
+    files = write_pictures(tmp_path)
+    fetch.build_cifar10_exact("few", files, tmp_path / "once")
+    monkeypatch.setattr("time.time", lambda: 2e9)
+    fetch.build_cifar10_exact("few", files, tmp_path / "twice")
+    assert (tmp_path / "once" / FEW).read_bytes() == (tmp_path / "twice" / FEW).read_bytes()
+    shown, labels = load_images(tmp_path / "once" / FEW)
+    assert labels.tolist() == pictures()[1].tolist()
+    assert np.array_equal((shown * 255).round().byte().permute(0, 2, 3, 1), pictures()[0])
+
+
 def test_no_path_leads_out_of_the_data_folder(sources, server, fetch, tmp_path):
     for path in ("../own.json", "weights/../../own.json", str(tmp_path / "own.json")):
         with pytest.raises(fetch.FetchError, match=f"'{path}' points outside the data folder"):
@@ -307,6 +385,45 @@ def test_a_torch_network_with_batch_norm_goes_by_names(tmp_path, fetch):
     same(convert(fetch.build_cifar10_torch, tmp_path / "n.th", tmp_path, spec), net)
 
 
+class Sum(nn.Module):
+    """A block as MN-BaB keeps it: two paths, whose sum goes through a ReLU."""
+
+    def __init__(self, inputs, channels):
+        super().__init__()
+        self.path_b = nn.Sequential(
+            nn.Conv2d(inputs, channels, 3, 2, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels),
+        )  # fmt: skip
+        self.path_a = nn.Sequential(
+            nn.Identity(), nn.Conv2d(inputs, channels, 1, 2, bias=False), nn.BatchNorm2d(channels)
+        )
+
+    def forward(self, x):
+        return (self.path_a(x) + self.path_b(x)).relu()
+
+
+def test_a_torch_network_answers_as_before_its_batch_norm_was_folded(tmp_path, fetch):
+    torch.manual_seed(4)
+    net = nn.Sequential(
+        nn.Conv2d(3, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.Sequential(Sum(16, 32)), nn.Sequential(Sum(32, 64)),
+        nn.Flatten(), nn.Linear(1024, 100), nn.ReLU(), nn.Linear(100, 10),
+    ).eval()  # fmt: skip
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                for value in (*module.parameters(), module.running_mean, module.running_var):
+                    value.copy_(torch.rand(len(value)) + 0.2)
+    torch.save({"state_dict": net.state_dict()}, tmp_path / "n.pth")
+    spec = CNN_A | {"architecture": "resnet_2b2"}
+    weights, _ = convert(fetch.build_cifar10_torch, tmp_path / "n.pth", tmp_path, spec)
+    found = network("resnet_2b2")
+    found.load_state_dict(load_file(weights))
+    assert torch.equal(found.fc2.weight, net[8].weight)
+    x = torch.rand(4, 3, 32, 32).double()
+    torch.testing.assert_close(found.double()(x), net.double()(x), rtol=1e-5, atol=1e-5)
+
+
 def test_a_keras_network_answers_as_before_its_batch_norm_was_folded(tmp_path, fetch):
     """Keras' layers in torch: convolution, then batch norm with its epsilon, from the same file."""
     h5py = pytest.importorskip("h5py")
@@ -372,9 +489,8 @@ def test_a_matlab_network_answers_as_one_whose_channels_are_last(tmp_path, fetch
 
 
 def zoo(fetch):
-    table = fetch.read(fetch.SOURCES)
-    outputs, packages = table["outputs"], table["packages"]
-    return {k: output for k, output in outputs.items() if fetch.of_url(output, packages)}
+    outputs = fetch.read(fetch.SOURCES)["outputs"]
+    return {k: output for k, output in outputs.items() if "network" in output}
 
 
 def test_the_zoo_is_what_lies_beside_the_project(fetch):
@@ -384,7 +500,7 @@ def test_the_zoo_is_what_lies_beside_the_project(fetch):
     theirs = {entry["key"]: entry for entry in json.loads((folder / "PROVENANCE.json").read_text())}
     packages = fetch.read(fetch.SOURCES)["packages"]
     found = zoo(fetch)
-    assert len(found) >= 18
+    assert found.keys() == theirs.keys()
     for name, output in found.items():
         [source] = output["from"]
         assert packages[source]["sha256"] == theirs[name]["sha256"]
@@ -392,6 +508,29 @@ def test_the_zoo_is_what_lies_beside_the_project(fetch):
         assert f"/{repository}/" in packages[source]["url"]
         for path, sha in output["becomes"].items():
             assert fetch.as_pinned(folder / Path(path).name, sha), path
+
+
+def test_the_pictures_are_those_beside_the_project(fetch, tmp_path):
+    file = ROOT.parent / "shared/data/cifar10-exact/cifar10_exact.npz"
+    if not file.is_file():
+        pytest.skip("needs ../shared/data, which is not beside this clone")
+    [(path, [ours, by_hand])] = fetch.read(fetch.SOURCES)["outputs"]["cifar10_exact"][
+        "becomes"
+    ].items()
+    assert fetch.as_pinned(file, by_hand)
+    with np.load(file) as arrays:
+        fetch.save_images("cifar10_exact", dict(arrays), tmp_path)
+    assert fetch.as_pinned(tmp_path / path, ours), "the same arrays, not compressed"
+
+
+def test_all_that_the_study_of_the_zoo_names_is_fetched(fetch, tmp_path):
+    """It passes the check of paths where nothing is there yet."""
+    study = fetch.read(ROOT / "studies/cifar10_zoo.yaml")
+    check_paths(study, tmp_path)
+    made = {path for output in fetch.read(fetch.SOURCES)["outputs"].values()
+            for path in output["becomes"]}  # fmt: skip
+    named = {path for path in fetch.named_in_data(study) if path}
+    assert named - made == {"images/cifar10"}, "which torchvision downloads"
 
 
 def entry(name):
