@@ -14,6 +14,7 @@ import os
 import re
 import resource
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -43,6 +44,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 DOWNLOADABLE = ("caltech101", "stl10", "cifar10", "cifar100", "svhn", "tiny_imagenet")
 ROOM = 16 * 2**20  # bytes that must be free, or nothing that runs could even say why it ends
 DESIGN = ("family", "training")  # what `designs` may say of a network
+PATIENCE = 2.0  # seconds that dvc.lock may take to be whole
 FILES = 256  # open files at a time: DVC, a kernel's sockets and the pipes of processes
 MAY_BE_EMPTY = (
     "architecture.transformers", "attributions.alphas", "claims.recorded",
@@ -89,20 +91,24 @@ def check_lock(root: Path) -> None:
     none. Errors: UsageError.
     """
     path = root / "dvc.lock"
-    if not path.exists():
-        return
+    for _ in range(10):
+        if not path.exists() or _is_whole(path):
+            return
+        time.sleep(PATIENCE / 10)  # DVC may be about to write it, of a stage beside this one
+    raise UsageError(
+        "dvc.lock is cut off, as by a kill while DVC wrote it; take that of git (git checkout "
+        "dvc.lock), or remove it: what was made is in .dvc/cache and is not made again"
+    )
+
+
+def _is_whole(path: Path) -> bool:
     try:
         stages = read_yaml(path.read_text(encoding="utf-8"), "dvc.lock")["stages"]
         whole = all({"cmd", "outs"} <= set(stage) for stage in stages.values())
-        whole &= all("md5" in out for stage in stages.values() for out in stage["outs"]
-                     if "hash" in out)  # fmt: skip
-    except (UsageError, UnicodeDecodeError, TypeError, KeyError, AttributeError):
-        whole = False
-    if not whole:
-        raise UsageError(
-            "dvc.lock is cut off, as by a kill while DVC wrote it; take that of git (git checkout "
-            "dvc.lock), or remove it: what was made is in .dvc/cache and is not made again"
-        )
+        return whole and all("md5" in out for stage in stages.values() for out in stage["outs"]
+                             if "hash" in out)  # fmt: skip
+    except (OSError, UsageError, UnicodeDecodeError, TypeError, KeyError, AttributeError):
+        return False
 
 
 # -- sections, keys and paths: no library is needed ------------------------------------------------

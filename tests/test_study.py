@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 import time
 
 import pytest
@@ -584,7 +585,18 @@ def test_an_untrained_twin_needs_two_images():
         study.check(changed, ROOT)
 
 
-def test_a_lock_that_a_kill_cut_off_is_refused_wherever_it_was_cut(tmp_path):
+def test_a_lock_that_is_being_written_is_waited_for(tmp_path):
+    """By DVC, after one stage, when the next one begins with a check."""
+    whole = (ROOT / "dvc.lock").read_text()
+    (tmp_path / "dvc.lock").write_text(whole[:300])
+    writer = threading.Timer(0.3, (tmp_path / "dvc.lock").write_text, [whole])
+    writer.start()
+    study.check_lock(tmp_path)
+    writer.join()
+
+
+def test_a_lock_that_a_kill_cut_off_is_refused_wherever_it_was_cut(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "PATIENCE", 0.0)
     whole = (ROOT / "dvc.lock").read_text()
     (tmp_path / "dvc.lock").write_text(whole)
     study.check_lock(tmp_path)
