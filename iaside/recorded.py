@@ -109,7 +109,7 @@ def runs(root: Path, names: list[str]) -> dict[str, dict]:
 
 def _files(study: dict) -> list[str]:
     """The weights and the images that a study names."""
-    weights = [model["weights"] for model in study["models"].values()]
+    weights = [model["weights"] for model in (study.get("models") or {}).values()]
     return weights + sorted({i for section in study.values() for i in image_sources(section)})
 
 

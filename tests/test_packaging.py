@@ -147,7 +147,10 @@ def test_nothing_tracked_names_a_machine_or_a_package_index():
 def test_tracked_files_are_small_and_generated_ones_are_not_tracked():
     for path in tracked():
         name = path.relative_to(ROOT).as_posix()
-        assert path.stat().st_size < 2**20, f"{name} is over 1 MiB: results belong to DVC"
+        # a page on record has a card for each of its networks
+        most = 3 if re.match(r"results/recorded/.*html", name) else 1
+        size = path.stat().st_size / 2**20
+        assert size < most, f"{name} is over {most} MiB: results belong to DVC"
         assert not re.match(r"\.build/|\.partial/|\.venv/", name) and "__pycache__" not in name
         if name.startswith("results/") and not name.startswith("results/recorded/"):
             assert name.endswith(("metrics.json", "claims.json")), f"{name} belongs to DVC"
