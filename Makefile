@@ -43,7 +43,7 @@ $(READY): pyproject.toml constraints.txt
 # dies of one, and when a watch sees that make or the shell is gone or that make has got a signal,
 # which it no longer catches then (make itself only waits).
 repro: $(READY)
-	@if [ -n "$(STUDY)" ]; then python -m iaside.run --use "$(STUDY)"; fi
+	@if [ -n "$(STUDY)" ]; then python -m iaside.study.run --use "$(STUDY)"; fi
 	@python data/fetch.py --check params.yaml
 	@group=; caught() { grep -s -e SigCgt -e zombie /proc/$$PPID/status || ps -o pid= -p $$PPID; }; \
 	before=$$(caught) || exit 130; \
@@ -61,12 +61,12 @@ repro: $(READY)
 	  [ $$code -lt 128 ] || { end; exit 130; }; return $$code; \
 	}; \
 	trap '[ -z "$$group" ] || end; exit 130' INT TERM HUP; \
-	grouped iaside.repro || { echo "Some stages failed (see above); what does not depend on them is made," \
+	grouped iaside.study.repro || { echo "Some stages failed (see above); what does not depend on them is made," \
 	  "in results/. Mend the cause and run make repro again: only what is missing is run." >&2; exit 1; }
 	@echo "Open results/index.html in a browser."
 
 plan: $(READY)
-	@python -m iaside.plan "$(STUDY)" $(if $(GPU),--gpu "$(GPU)") $(if $(WORKERS),--workers "$(WORKERS)")
+	@python -m iaside.study.plan "$(STUDY)" $(if $(GPU),--gpu "$(GPU)") $(if $(WORKERS),--workers "$(WORKERS)")
 
 test: $(READY)
 	@# Two processes, and no threads to get in their way.

@@ -17,11 +17,11 @@ import time
 
 import torch
 
-from iaside.attribution import METHODS, attribute
-from iaside.folding import folded
-from iaside.gradients import predictions
-from iaside.machine import pick_device
-from iaside.models import load_model
+from iaside.attribution.explorers import METHODS, attribute
+from iaside.backend.gradients import predictions
+from iaside.backend.machine import pick_device
+from iaside.inputs.folding import folded
+from iaside.inputs.models import load_model
 
 PACKAGED = ["squeezenet1_1", "tf_efficientnet_lite0"]
 

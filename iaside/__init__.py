@@ -5,20 +5,18 @@ spectrum cut into bands, the game of bands, its values, the score. Each is impor
 module when it is used, so that `import iaside` costs nothing.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 
 __version__ = "0.1.0"
 
 _HOME = {  # public name -> its module
-    "load_model": "models",
-    "Classifier": "models",
-    "save_weights": "models",
-    "folded": "folding",
-    "calibrated": "controls",
-    "untrained_control": "controls",
-    "load_images": "images",
+    "load_model": "inputs.models",
+    "Classifier": "inputs.models",
+    "save_weights": "inputs.models",
+    "folded": "inputs.folding",
+    "calibrated": "game.controls",
+    "untrained_control": "game.controls",
+    "load_images": "inputs.images",
     "band_masks": "spectral",
     "cells_per_band": "spectral",
     "split_bands": "spectral",
@@ -26,11 +24,11 @@ _HOME = {  # public name -> its module
     "esd": "spectral",
     "spectral_snr": "spectral",
     "coalitions": "shapley",
-    "coalition_worths": "worths",
-    "coalition_images": "worths",
+    "coalition_worths": "game.worths",
+    "coalition_images": "game.worths",
     "Worths": "tables",
-    "sampled_worths": "sampling",
-    "SampledWorths": "estimator",
+    "sampled_worths": "game.sampling",
+    "SampledWorths": "game.surrogate",
     "shapley_values": "shapley",
     "owen_values": "shapley",
     "interaction_values": "shapley",
@@ -40,28 +38,28 @@ _HOME = {  # public name -> its module
     "only_one_in": "shapley",
     "spectral_importance": "score",
     "robustness_score": "score",
-    "Estimate": "estimate",
+    "Estimate": "estimate.estimate",
     "score_estimate": "score",
     "sid_estimate": "score",
     "centroid": "score",
     "entropy": "score",
-    "explain": "explain",
-    "Explanation": "explain",
-    "compare": "explain",
-    "Comparison": "explain",
-    "published_worths": "published",
-    "perturb": "perturb",
-    "match_energy": "perturb",
-    "responses": "responses",
+    "explain": "explanation",
+    "Explanation": "explanation",
+    "compare": "explanation",
+    "Comparison": "explanation",
+    "published_worths": "game.published",
+    "perturb": "robustness.perturb",
+    "match_energy": "robustness.perturb",
+    "responses": "robustness.responses",
     "Responses": "tables",
     "Condition": "tables",
-    "attribute": "attribution",
-    "explore": "attribution",
-    "insertion": "faithfulness",
-    "deletion": "faithfulness",
-    "mean_prediction_error": "robustness",
-    "mean_corruption_error": "robustness",
-    "correlation": "correlation",
+    "attribute": "attribution.explorers",
+    "explore": "attribution.explorers",
+    "insertion": "attribution.faithfulness",
+    "deletion": "attribution.faithfulness",
+    "mean_prediction_error": "robustness.measures",
+    "mean_corruption_error": "robustness.measures",
+    "correlation": "estimate.correlation",
 }
 __all__ = list(_HOME)
 
@@ -74,15 +72,3 @@ def __getattr__(name: str):
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
-
-
-class _Package(ModuleType):
-    """Python binds a submodule to its package's attribute: keep `ia.explain` the function."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name in _HOME and isinstance(value, ModuleType):
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from iaside.clean import may_be_zero
-from iaside.estimate import Estimate
-from iaside.intervals import (
+from iaside.backend.outside import outside
+from iaside.estimate.clean import may_be_zero
+from iaside.estimate.estimate import Estimate
+from iaside.estimate.intervals import (
     check_level,
     evaluate,
     finite,
@@ -26,9 +27,14 @@ from iaside.intervals import (
     paired_interval,
     per_image,
 )
-from iaside.outside import outside
-from iaside.rounding import ROUNDING, total_worth
-from iaside.selective import Shown, Told, allowing_for, allowing_in_difference, clearly_above_0
+from iaside.estimate.rounding import ROUNDING, total_worth
+from iaside.estimate.selective import (
+    Shown,
+    Told,
+    allowing_for,
+    allowing_in_difference,
+    clearly_above_0,
+)
 
 SCORES = {  # kind -> how robustness_score is asked for it
     "paper": {"signed": False, "norm": "paper"},
@@ -219,7 +225,7 @@ def score_estimate(
     bias="none" is the plain score of every sample with plain limits, as published.
 
     A score that passes narrowly is told, too, with limits that allow for the choice by the sample
-    at hand (`iaside.selective`): the less clear the sample, the farther they reach, to the ends of
+    at hand (`selective`): the less clear the sample, the farther they reach, to the ends of
     the scale where it shows next to nothing. Of 24 photographs they hold the score in 93 to 99 % of
     the samples in which it is told, be that most of them or one in fifty (plain limits: down to 13
     %), but in 73 % where seven of eight skewed bands are equally weak and one sample in 150 gets a

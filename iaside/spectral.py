@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside.machine import not_finite, undisturbed
+from iaside.backend.machine import not_finite, undisturbed
 
 METRICS = ("linf", "l2", "l2_corner")
 SPACINGS = ("linear", "log2", "equal_cells", "equal_energy")

@@ -2,7 +2,7 @@
 where a kill left it.
 
 Reports read these and compute the rest with NumPy: nothing here needs torch, which takes seconds
-to import. (Samples of a game are in `iaside.estimator`, attribution maps in `iaside.faithfulness`.)
+to import. (Samples of a game are in `game.surrogate`, attribution maps in `faithfulness`.)
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from iaside.files import as_object, move, read_npz, reading, replacing
-from iaside.keys import code_hash
+from iaside.backend.files import as_object, move, read_npz, reading, replacing
+from iaside.backend.keys import code_hash
 
 CORRUPTIONS = (  # the 15 of ImageNet-C, in the order of its papers
     "gaussian_noise", "shot_noise", "impulse_noise",
@@ -51,14 +51,16 @@ def unfinished(
 
     It is found again by what it is of and by the code that makes its numbers: ``module``, a
     measuring module's ``__name__``, and what folds networks, with all that they import
-    (``iaside.keys``). What a network is known by, its weights and an answer, is not all it does.
+    (``backend.keys``). What a network is known by, its weights and an answer, is not all it does.
 
-    >>> unfinished("x", "worths", {"seed": 0}, "worths") == unfinished("x", "worths", {}, "worths")
+    >>> module = "game.worths"
+    >>> unfinished("x", "worths", {"seed": 0}, module) == unfinished("x", "worths", {}, module)
     False
     """
     if resume is None:
         return None
-    return Path(resume) / f"{kind}-{settings_key({**about, 'code': code_hash(module, 'folding')})}"
+    code = code_hash(module, "inputs.folding")
+    return Path(resume) / f"{kind}-{settings_key({**about, 'code': code})}"
 
 
 def measure_again(path: str | os.PathLike, why: str) -> None:
@@ -172,7 +174,7 @@ def save_table(
 
 
 def load_table(path: str | os.PathLike) -> tuple[dict, dict[str, np.ndarray]]:
-    """Provenance and tables as ``save_table`` wrote them. Errors: see ``iaside.files.reading``."""
+    """Provenance and tables as ``save_table`` wrote them. Errors: see ``backend.files.reading``."""
     arrays = read_npz(path)
     return as_object(str(arrays.pop("provenance"))), arrays
 

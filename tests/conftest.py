@@ -85,7 +85,7 @@ def finished(data, tmp_path_factory):
             folder.mkdir(exist_ok=True)
             try:
                 copy_project(folder / "iaside", data)
-                run(folder / "iaside", sys.executable, "-m", "iaside.repro")
+                run(folder / "iaside", sys.executable, "-m", "iaside.study.repro")
                 how.write_text("")
             except Exception as error:  # said by all processes, found out by one
                 how.write_text(str(error) or repr(error))

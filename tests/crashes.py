@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from iaside import files, recorded, report, run
-from iaside.files import TEMPORARY, put, replacing, temporary_folder, write_text
-from iaside.notebook import save_json, tidy
+from iaside.backend import files
+from iaside.backend.files import TEMPORARY, put, replacing, temporary_folder, write_text
+from iaside.study import recorded, report, run
+from iaside.study.notebook import save_json, tidy
 from iaside.tables import save_table
 
 FUNCTIONS = {

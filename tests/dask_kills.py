@@ -12,9 +12,9 @@ import time
 import torch
 from torch import nn
 
-from iaside import cluster, parallel
+from iaside.backend import cluster, parallel
+from iaside.game.worths import coalition_worths
 from iaside.spectral import band_masks
-from iaside.worths import coalition_worths
 
 SIDE, N, M = 33, 8, 3
 

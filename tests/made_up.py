@@ -14,7 +14,7 @@ from smoke import ROOT
 
 from iaside.shapley import coalitions
 from iaside.tables import Worths
-from iaside.zoo import networks
+from iaside.training.plans import networks
 
 
 def write_profiles(root, plans, values, accuracy, epochs=6, n=40, held_out=300):

@@ -9,7 +9,7 @@ import numpy as np
 
 from iaside.shapley import coalitions
 from iaside.tables import CLEAN, CORRUPTIONS, Condition, Responses, Worths
-from iaside.zoo import networks
+from iaside.training.plans import networks
 
 M, N, HELD_OUT, SIDE = 4, 40, 60, 16
 PITCH = {name: (7 * k % 15) / 14 for k, name in enumerate(CORRUPTIONS)}  # 0 low ... 1 high

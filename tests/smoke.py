@@ -19,7 +19,7 @@ def copy_project(root, data):
     shutil.copytree(ROOT / "results" / "recorded", root / "results" / "recorded")
     for folder in ("weights", "images"):
         shutil.copytree(Path(data) / folder, root / "data" / folder)
-    run(root, sys.executable, "-m", "iaside.run", "--use", "smoke")
+    run(root, sys.executable, "-m", "iaside.study.run", "--use", "smoke")
 
 
 def environment(root):

@@ -13,10 +13,10 @@ from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
 import iaside as ia
-from iaside.attribution import METHODS
-from iaside.faithfulness import examine, infidelity
-from iaside.models import Classifier
-from iaside.probe import probe
+from iaside.attribution.explorers import METHODS
+from iaside.attribution.faithfulness import examine, infidelity
+from iaside.inputs.models import Classifier
+from iaside.inputs.probe import probe
 from iaside.tables import Condition
 
 SIDE, CLASSES, N = 16, 5, 2

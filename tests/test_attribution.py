@@ -8,8 +8,8 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.nn import functional as F
 
-from iaside import attribution, baselines
-from iaside.attribution import (
+from iaside.attribution import baselines, explorers
+from iaside.attribution.explorers import (
     EXPLORERS,
     METHODS,
     attribute,
@@ -18,11 +18,11 @@ from iaside.attribution import (
     explore,
     frequency_samples,
 )
-from iaside.faithfulness import completeness_gap
-from iaside.folding import folded
-from iaside.gradients import predictions
-from iaside.images import load_images
-from iaside.models import load_model
+from iaside.attribution.faithfulness import completeness_gap
+from iaside.backend.gradients import predictions
+from iaside.inputs.folding import folded
+from iaside.inputs.images import load_images
+from iaside.inputs.models import load_model
 
 SIDE = 16
 FEW = {  # small settings that exercise everything
@@ -41,7 +41,7 @@ def some_images(n=3, side=SIDE, seed=0, dtype=torch.float64):
 def natural(n=8, side=128):
     """Images with the 1/f amplitudes of photographs."""
     noise = torch.randn(n, 1, side, side, generator=torch.Generator().manual_seed(0)).double()
-    k = attribution._radii(noise).clamp(min=1)
+    k = explorers._radii(noise).clamp(min=1)
     x = torch.fft.irfft2(torch.fft.rfft2(noise) / k, s=(side, side))
     low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
     return (x - low) / (high - low)
@@ -92,7 +92,7 @@ def test_the_cutoff_holds_the_share_of_the_energy_and_no_shell_less():
     x = natural()
     power = torch.fft.fft2(x).abs().square().sum(1)
     power[:, 0, 0] = 0
-    radius = attribution._radii(x, full=True)
+    radius = explorers._radii(x, full=True)
     found = []
     for kappa in (0.5, 0.8, 0.9, 0.95):
         cutoff = energy_cutoff(x, kappa)
@@ -123,7 +123,7 @@ def band_change(x, alpha, kappa=0.8, **how):
     assert y.dtype == x.dtype and y.shape == (20, *x.shape)
     change, clean = torch.fft.fft2(y - x).abs().square(), torch.fft.fft2(x).abs().square()
     clean[..., 0, 0] = 0
-    low = attribution._radii(x, full=True) <= energy_cutoff(x, kappa)[:, None, None, None]
+    low = explorers._radii(x, full=True) <= energy_cutoff(x, kappa)[:, None, None, None]
     return [(change * m).sum((-3, -2, -1)).mean(0) / (clean * m).sum((-3, -2, -1))
             for m in (low, ~low)]  # fmt: skip
 
@@ -192,7 +192,7 @@ def test_attexplore_ascends_and_its_published_code_descends():
 def test_an_attack_has_the_maps_of_both_products(method):
     """It is the same for both: what moves are multiplied with does not move anything."""
     x, few = some_images(), {"steps": 3, "samples": 2}
-    found = {p: explore(Net(), x, method=method, product=p, **few) for p in attribution.PRODUCTS}
+    found = {p: explore(Net(), x, method=method, product=p, **few) for p in explorers.PRODUCTS}
     gradient, update = found["gradient"], found["update"]
     assert gradient.path.equal(update.path)
     for e in (gradient, update, explore(Net(), x, method=method, **few)):
@@ -205,7 +205,7 @@ def test_an_attack_has_the_maps_of_both_products(method):
 
 def test_the_dct_is_the_dct():
     x = some_images(1)[0, 0]
-    matrix = attribution._dct_matrix(SIDE)
+    matrix = explorers._dct_matrix(SIDE)
     assert np.allclose(matrix @ x @ matrix.T, dctn(x.numpy(), norm="ortho"))
     assert torch.allclose(matrix @ matrix.T, torch.eye(SIDE).double())
 
@@ -254,11 +254,11 @@ def test_diversity_enlarges_half_of_the_copies_onto_black(method):
 
 def test_the_published_frame_is_257_pixels_for_224():
     x = torch.zeros(1, 3, 224, 224)
-    assert attribution._frame(x) == [257, 257]
-    places = attribution._places([torch.Generator().manual_seed(0)], 3000, 1.0, x)
+    assert explorers._frame(x) == [257, 257]
+    places = explorers._places([torch.Generator().manual_seed(0)], 3000, 1.0, x)
     assert {p[0] for p in places} == {p[1] for p in places} == set(range(224, 257))
     assert all(p[2] + p[0] < 257 and p[3] + p[1] < 257 for p in places)
-    tiny = attribution._places([torch.Generator()], 5, 1.0, torch.zeros(1, 3, 4, 4))
+    tiny = explorers._places([torch.Generator()], 5, 1.0, torch.zeros(1, 3, 4, 4))
     assert set(tiny) == {(4, 4, 0, 0)}
 
 
@@ -291,13 +291,13 @@ def test_gradients_of_enlarged_copies_arrive_at_the_pixels_they_came_from():
     x, places = torch.rand(2, 3, 40, 60).double(), [(43, 64, 1, 2), None]
     weights = lambda logits, y: logits[:, 0]  # noqa: E731
     net, y = Sized(), torch.zeros(2, dtype=torch.long)
-    slopes = attribution._slopes(net, x, weights, y, 1, places, larger=True)
+    slopes = explorers._slopes(net, x, weights, y, 1, places, larger=True)
     assert slopes[0, 0].sum().item() == pytest.approx(43 * 64 / (3 * 46 * 69))
     assert slopes[1, 0].sum().item() == pytest.approx(1 / 3)
     assert (slopes[:, 0] > 0).all() and (slopes[:, 1:] == 0).all()
     corner = lambda logits, y: logits  # noqa: E731
     probe = lambda images: images[:, 0, 1:2, 2]  # noqa: E731  where the image begins
-    slopes = attribution._slopes(probe, x[:1], corner, y[:1], 1, places[:1], larger=True)
+    slopes = explorers._slopes(probe, x[:1], corner, y[:1], 1, places[:1], larger=True)
     assert slopes[0, 0, 0, 0] > 0.5 and slopes[0].count_nonzero() <= 4
 
 
@@ -479,7 +479,7 @@ def test_images_of_one_pass_do_not_mix(method, monkeypatch):
     """As on an accelerator, where a pass holds several images: equal but for rounding."""
     net, x = Net(), some_images()
     alone = made(net, x, method)
-    monkeypatch.setattr(attribution, "_together", lambda device, at_once, copies: 3)
+    monkeypatch.setattr(explorers, "_together", lambda device, at_once, copies: 3)
     for batch_size in (2, 64):
         assert torch.allclose(made(net, x, method, batch_size=batch_size), alone, rtol=1e-6)
 
@@ -508,7 +508,7 @@ def test_explicit_targets_count():
 def test_everything_runs_where_the_images_are(monkeypatch):
     """Placement on an accelerator, without one (autograd's engine would look for it)."""
     places = [None, (17, 17, 0, 0)] * 3  # numbers: fake draws have none
-    monkeypatch.setattr(attribution, "_places", lambda *how: places)
+    monkeypatch.setattr(explorers, "_places", lambda *how: places)
     monkeypatch.setattr(
         "torch.autograd.grad", lambda loss, xs, retain_graph: (torch.zeros_like(xs) + loss * 0,)
     )
@@ -516,7 +516,7 @@ def test_everything_runs_where_the_images_are(monkeypatch):
         net = Core()
         x, y = torch.rand(2, 3, SIDE, SIDE), torch.zeros(2, dtype=torch.long)
         draws = [torch.Generator().manual_seed(i) for i in range(2)]
-        for function in (attribution._fampe, attribution._attexplore):
+        for function in (explorers._fampe, explorers._attexplore):
             e = function(net, x, y, draws, 3, steps=2, samples=3)
             assert {t.device.type for t in e} == {"cuda"} and e.attribution.shape == x.shape
         for function in (baselines.fast_ig, baselines.la):

@@ -9,9 +9,9 @@ import matplotlib.pyplot as plt
 import pytest
 from smoke import ROOT, dvc, run
 
-from iaside import notebook
-from iaside.notebook import RUNNER, enter_project, output, save_json
-from iaside.parameters import commands, read_notebooks, read_yaml, runs
+from iaside.study import notebook
+from iaside.study.notebook import RUNNER, enter_project, output, save_json
+from iaside.study.parameters import commands, read_notebooks, read_yaml, runs
 
 FINISHED = True
 NOTEBOOKS = read_notebooks(ROOT)

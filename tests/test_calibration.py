@@ -5,7 +5,11 @@ import pytest
 from populations import MEANS, skewed_population
 from scipy import stats
 
-from iaside.calibration import (
+from iaside.estimate.estimate import Estimate
+from iaside.estimate.intervals import mean_interval
+from iaside.score import score_estimate, sid_estimate, spectral_importance
+from iaside.shapley import coalitions, shapley_values
+from iaside.verdicts.calibration import (
     calibration,
     find_differences,
     find_sampled_scores,
@@ -16,10 +20,6 @@ from iaside.calibration import (
     values_and_scores,
     values_and_shares,
 )
-from iaside.estimate import Estimate
-from iaside.intervals import mean_interval
-from iaside.score import score_estimate, sid_estimate, spectral_importance
-from iaside.shapley import coalitions, shapley_values
 
 
 def test_standard_errors_of_means_are_found_calibrated():

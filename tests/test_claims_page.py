@@ -10,10 +10,10 @@ import pytest
 from scipy import stats
 from smoke import ROOT
 
-from iaside.correlation import MIN_MODELS
-from iaside.estimate import Estimate
-from iaside.intervals import LEAST
-from iaside.parameters import read_yaml
+from iaside.estimate.correlation import MIN_MODELS
+from iaside.estimate.estimate import Estimate
+from iaside.estimate.intervals import LEAST
+from iaside.study.parameters import read_yaml
 from iaside.verdicts import page, rules
 from iaside.verdicts.needs import unmet
 from iaside.verdicts.rules import as_document, decide, gather

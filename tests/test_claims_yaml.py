@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from iaside.correlation import MIN_MODELS
-from iaside.intervals import LEAST
-from iaside.parameters import read_yaml
+from iaside.estimate.correlation import MIN_MODELS
+from iaside.estimate.intervals import LEAST
 from iaside.score import robustness_score
 from iaside.spectral import band_masks
+from iaside.study.parameters import read_yaml
 from iaside.verdicts import needs, rules
 from iaside.verdicts.needs import unmet
 

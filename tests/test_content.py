@@ -14,13 +14,13 @@ import pytest
 import torch
 
 import iaside
-from iaside.attribution import Exploration
-from iaside.estimate import Estimate
-from iaside.estimator import Controls, Estimates, SampledWorths
-from iaside.explain import Explanation, compare
-from iaside.faithfulness import Examination
+from iaside.attribution.explorers import Exploration
+from iaside.attribution.faithfulness import Examination
+from iaside.estimate.estimate import Estimate
+from iaside.explanation import Explanation, compare
+from iaside.game.surrogate import Controls, Estimates, SampledWorths
 from iaside.tables import CLEAN, Condition, Responses, Worths
-from iaside.zoo import Profile
+from iaside.training.plans import Profile
 
 
 def game(seed=0):

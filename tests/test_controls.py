@@ -9,16 +9,16 @@ from made_up import report
 from scipy import stats
 from torch import nn
 
-from iaside.controls import (
+from iaside.game.controls import (
     Control,
     UnusableControl,
     calibrated,
     measured_controls,
     untrained_control,
 )
-from iaside.estimator import Controls, SampledWorths, draw_pairs, members
-from iaside.images import load_images
-from iaside.models import Classifier, load_model
+from iaside.game.surrogate import Controls, SampledWorths, draw_pairs, members
+from iaside.inputs.images import load_images
+from iaside.inputs.models import Classifier, load_model
 from iaside.shapley import coalitions
 from iaside.tables import Worths
 
@@ -77,7 +77,7 @@ def test_a_network_without_batch_norms_is_only_copied():
 
 
 def test_many_images_are_thinned_evenly(monkeypatch):
-    monkeypatch.setattr("iaside.controls.ONE_BATCH", 3)
+    monkeypatch.setattr("iaside.game.controls.ONE_BATCH", 3)
     x = torch.rand(9, 3, 8, 8)
     few, all_of_few = calibrated(two_norms(), x), calibrated(two_norms(), x[[0, 4, 8]])
     assert torch.equal(few.net[5].running_var, all_of_few.net[5].running_var)
@@ -95,7 +95,7 @@ def test_a_control_outside_the_bounds_is_refused_in_one_line(monkeypatch, gain, 
         scale = gain / model(x).double().std().item()
         model.net[-1].weight *= scale
         model.net[-1].bias *= scale
-    monkeypatch.setattr("iaside.controls.load_model", lambda *a, **k: model)
+    monkeypatch.setattr("iaside.game.controls.load_model", lambda *a, **k: model)
     if usable:
         assert untrained_control("planted", x).logit_sd == pytest.approx(gain, rel=1e-4)
         return
@@ -142,7 +142,7 @@ def test_one_refused_initialisation_refuses_the_network(monkeypatch):
             raise UnusableControl("no usable control: logit sd 5 (seed 12)")
         return Control(f"net{seed}", 0.1 * seed)
 
-    monkeypatch.setattr("iaside.controls.untrained_control", control)
+    monkeypatch.setattr("iaside.game.controls.untrained_control", control)
     made = []
 
     def game(model, seed):
@@ -157,7 +157,7 @@ def test_one_refused_initialisation_refuses_the_network(monkeypatch):
 
 
 def test_chance_is_not_warned_of_once_for_each_initialisation(monkeypatch):
-    monkeypatch.setattr("iaside.controls.untrained_control",
+    monkeypatch.setattr("iaside.game.controls.untrained_control",
                         lambda name, images, seed, **network: Control("net", 1.0))  # fmt: skip
 
     def game(model, seed):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from iaside.correlation import (
+from iaside.estimate.correlation import (
     METHODS,
     between_families,
     coefficient,
@@ -29,7 +29,7 @@ from iaside.correlation import (
     without_a_family,
     without_error,
 )
-from iaside.intervals import crossed_mean, resampled_scores
+from iaside.estimate.intervals import crossed_mean, resampled_scores
 
 
 def pair(n=12, seed=0, rho=0.6):

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from iaside import corruptions
-from iaside.corruptions import CUT, SETS, STRENGTHS, TEXTURES, corrupt, strengths_for
-from iaside.images import load_images
-from iaside.perturb import perturb
+from iaside.inputs.images import load_images
+from iaside.robustness import corruptions
+from iaside.robustness.corruptions import CUT, SETS, STRENGTHS, TEXTURES, corrupt, strengths_for
+from iaside.robustness.perturb import perturb
 from iaside.tables import CORRUPTIONS
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from smoke import dvc
 
-from iaside.parameters import UsageError
-from iaside.study import DOWNLOADABLE, check_paths
+from iaside.study.check import DOWNLOADABLE, check_paths
+from iaside.study.parameters import UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -376,7 +376,7 @@ def test_a_wrong_path_is_said_without_any_library(tmp_path):
 
 
 def test_library_weights_are_saved_once(project, monkeypatch, fetch):
-    from iaside import libraries, models
+    from iaside.inputs import libraries, models
 
     asked = []
 
@@ -437,7 +437,7 @@ def test_the_command_fails_with_one_paragraph(tmp_path, arguments, said):
 def test_a_set_that_torchvision_has_is_fetched_for_the_section_that_names_it(
     monkeypatch, project, check, fetch
 ):
-    from iaside import images
+    from iaside.inputs import images
 
     assert set(DOWNLOADABLE) == set(images.DOWNLOADS)
     plan = {"architecture": "small_cnn", "images": "data/images/cifar10"}
@@ -468,7 +468,7 @@ def test_a_set_that_torchvision_has_is_fetched_for_the_section_that_names_it(
 
 
 def test_a_set_that_was_deleted_is_fetched_again(monkeypatch, project, fetch, tmp_path):
-    from iaside import images
+    from iaside.inputs import images
 
     study = {"worths": {"images": "data/images/stl10"}, "snr": {"images": "data/images/cifar10"},
              "bands": {"images": "data/images/photographs"}, "seed": 0}  # fmt: skip
@@ -503,7 +503,7 @@ def test_a_training_set_whose_server_is_gone_leaves_the_headline_alone(
     said = dvc(smoke_project, "dag", "--dot", "importance")
     assert '"images@worths"' in said and '"data"' in said
     assert "training" not in said and "tiny_imagenet" not in said
-    monkeypatch.setattr("iaside.images.fetch_images", lambda s: pytest.fail(f"asked for {s}"))
+    monkeypatch.setattr("iaside.inputs.images.fetch_images", lambda s: pytest.fail(f"asks {s}"))
     assert fetch.main(["--study", str(smoke_project / "params.yaml")]) == 0
     said = dvc(smoke_project, "dag", "--dot", "training@clean")
     assert '"images@training"' in said and '"images@worths"' not in said

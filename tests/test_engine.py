@@ -9,18 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from iaside import engine
-from iaside.architectures import ARCHITECTURES
-from iaside.engine import BRIGHTEST, Engine, check_engine, converted, named, outside
-from iaside.folding import folded
-from iaside.machine import arithmetic, channels_last
-from iaside.models import load_model, untrained
-from iaside.probe import Asked, _say_once, probe
-from iaside.responses import responses
-from iaside.sampling import sampled_worths
+from iaside.backend import engine
+from iaside.backend.engine import BRIGHTEST, Engine, check_engine, converted, named, outside
+from iaside.backend.machine import arithmetic, channels_last
+from iaside.game.sampling import sampled_worths
+from iaside.game.worths import coalition_worths
+from iaside.inputs.architectures import ARCHITECTURES
+from iaside.inputs.folding import folded
+from iaside.inputs.models import load_model, untrained
+from iaside.inputs.probe import Asked, _say_once, probe
+from iaside.robustness.responses import responses
 from iaside.spectral import band_masks
 from iaside.tables import Condition
-from iaside.worths import coalition_worths
 
 if "openvino" not in engine.installed():
     pytest.skip("openvino is not installed", allow_module_level=True)
@@ -84,7 +84,7 @@ def test_it_answers_as_pytorch_does(name, how):
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "squeezenet1_1"])
 def test_worths_of_packaged_networks_agree_to_a_thousandth_of_a_nat(name, data):
-    from iaside.images import load_images
+    from iaside.inputs.images import load_images
 
     model = folded(load_model(name))
     x, y = load_images(data / "images/photographs", like=model, n=1)
@@ -261,7 +261,7 @@ def test_a_measurement_goes_on_with_its_own_engine_and_version_only(monkeypatch,
 
     assert forwards("torch") == forwards("openvino") == 40
     assert forwards("torch") == forwards("openvino") == 0
-    monkeypatch.setattr("iaside.probe.named", lambda name: f"{name} 2099.1")
+    monkeypatch.setattr("iaside.inputs.probe.named", lambda name: f"{name} 2099.1")
     assert forwards("openvino") == 40 and forwards("torch") == 0
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from iaside.estimate import Estimate
+from iaside.estimate.estimate import Estimate
 
 ONE = Estimate(0.25, 0.1, 0.0625, 0.5, 24, "photographs")
 NAN = float("nan")

@@ -5,7 +5,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from iaside.estimator import (
+from iaside.game.surrogate import (
     ENTRIES,
     _Game,
     _kernel,

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import iaside as ia
-from iaside.explain import Explanation
-from iaside.machine import fingerprint, look
+from iaside.backend.machine import fingerprint, look
+from iaside.explanation import Explanation
 from iaside.shapley import coalitions
 from iaside.tables import Worths
 from tests.test_worths import MASKS, Net, band_reader, some_images, some_labels
@@ -364,7 +364,7 @@ def test_every_public_name_is_there_and_documented():
 def test_importing_the_package_is_cheap_and_explain_stays_a_function():
     script = (
         "import sys, iaside as ia; assert 'torch' not in sys.modules;"
-        "from iaside.explain import Explanation; assert callable(ia.explain)"
+        "from iaside.explanation import Explanation; assert callable(ia.explain)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
     with pytest.raises(AttributeError, match="iaside has no 'explian'"):

@@ -11,9 +11,10 @@ from smoke import ROOT, run
 from torch import nn
 
 import iaside as ia
-from iaside import factories, models, study
-from iaside.costs import Study
-from iaside.parameters import UsageError, read_study, read_yaml
+from iaside.inputs import factories, models
+from iaside.study import check
+from iaside.study.costs import Study
+from iaside.study.parameters import UsageError, read_study, read_yaml
 
 NETS = """
 import torch
@@ -124,17 +125,17 @@ def studied(project, factory):
 def test_a_study_names_a_factory_that_is_there(project):
     section = studied(project, "nets.py:build")
     code = factories.code_of("nets.py:build", project)
-    assert study.factories(section, "models", project) == {"mine": code}
+    assert check.factories(section, "models", project) == {"mine": code}
     packaged = read_study(ROOT / "studies/smoke.yaml")
-    assert set(study.factories(packaged, "attributions.networks", project).values()) == {None}
+    assert set(check.factories(packaged, "attributions.networks", project).values()) == {None}
     for wrong in ("other.py:build", "nets.py:make", "nets"):
         entry = studied(project, wrong)["models"]["mine"]
         with pytest.raises(UsageError, match="models.mine"):
-            study._check_factory("models.mine", entry, project)
+            check._check_factory("models.mine", entry, project)
 
 
 def test_a_plan_builds_what_the_factory_builds(project):
-    from iaside.plan import build
+    from iaside.study.plan import build
 
     network = Study({}, project).network(studied(project, "nets.py:build")["models"]["mine"])
     assert build(network).net[0].weight.shape == (5, 3, 3, 3)
@@ -151,7 +152,7 @@ def test_every_stage_that_reads_a_recipe_watches_who_builds_the_network():
 
 def test_the_pipeline_hashes_the_code_of_each_network(tmp_path):
     folder = tmp_path / "hashes"
-    run(ROOT, "python", "-m", "iaside.run", "--factories", "choices.networks", str(folder))
+    run(ROOT, "python", "-m", "iaside.study.run", "--factories", "choices.networks", str(folder))
     found = {path.stem: json.loads(path.read_text()) for path in folder.iterdir()}
     assert found == dict.fromkeys(read_study(ROOT / "params.yaml")["choices"]["networks"])
 

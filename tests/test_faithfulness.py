@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from iaside import faithfulness
-from iaside.attribution import attribute
-from iaside.faithfulness import (
+from iaside.attribution import faithfulness
+from iaside.attribution.explorers import attribute
+from iaside.attribution.faithfulness import (
     Examination,
     completeness_gap,
     curve_area,
@@ -20,7 +20,7 @@ from iaside.faithfulness import (
     map_similarity,
     ties,
 )
-from iaside.gradients import predictions
+from iaside.backend.gradients import predictions
 
 SIDE = 8
 PIXELS = SIDE * SIDE

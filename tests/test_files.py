@@ -16,19 +16,22 @@ import torch
 from smoke import ROOT
 
 import iaside as ia
-from iaside import files, machine, recorded, report, tables, training, zoo
-from iaside.estimator import SampledWorths
-from iaside.faithfulness import QUANTITIES, Examination, examine
-from iaside.files import DamagedError, read_json, replacing, write_text
-from iaside.images import load_images
-from iaside.models import _read_state, save_weights, untrained
-from iaside.notebook import save_json
-from iaside.probe import probe
-from iaside.published import published_worths
-from iaside.responses import corrupt_all, responses
-from iaside.run import main
-from iaside.snr import perturbation_spectra
+from iaside import tables
+from iaside.attribution.faithfulness import QUANTITIES, Examination, examine
+from iaside.backend import files, machine
+from iaside.backend.files import DamagedError, read_json, replacing, write_text
+from iaside.game.published import published_worths
+from iaside.game.surrogate import SampledWorths
+from iaside.inputs.images import load_images
+from iaside.inputs.models import _read_state, save_weights, untrained
+from iaside.inputs.probe import probe
+from iaside.robustness.responses import corrupt_all, responses
+from iaside.robustness.snr import perturbation_spectra
+from iaside.study import recorded, report
+from iaside.study.notebook import save_json
+from iaside.study.run import main
 from iaside.tables import CLEAN, TABLES, Condition, Responses, Worths, save_table
+from iaside.training import plans, training
 
 SIDE = 8
 
@@ -93,7 +96,7 @@ def test_no_module_writes_files_of_its_own():
     found = {path.stem for path in (ROOT / "iaside").glob("*.py")
              if re.search(way, path.read_text())}  # fmt: skip
     assert found == {"files", "plan", "notebook", "parallel", "photographs"}
-    source = (ROOT / "iaside/notebook.py").read_text()
+    source = (ROOT / "iaside/study/notebook.py").read_text()
     assert re.findall(way, source) == [".write_text("], "only its doctest"
     # what is fetched is built in a temporary folder: it is its way from there that must be the one
     for path in (ROOT / "data").glob("*.py"):
@@ -145,7 +148,7 @@ def load_answers(path):
     place.mkdir(parents=True, exist_ok=True)
     for file in ("answers.npz", "final.npz"):
         (place / file).write_bytes((path if file[0] == "a" else path.parent / file).read_bytes())
-    return zoo._load("n", {"plan": "p"}, path.parent, path.parent / "logs")
+    return plans._load("n", {"plan": "p"}, path.parent, path.parent / "logs")
 
 
 LOADERS = {
@@ -350,7 +353,7 @@ def test_what_is_fetched_is_on_the_disk_before_it_has_its_place(fetch, tmp_path,
 def test_a_cut_log_is_one_line(text, tmp_path):
     write_text(tmp_path / "log.csv", text)
     with pytest.raises(DamagedError, match=r"log\.csv cannot be read as the log of a training"):
-        zoo.load_log(tmp_path / "log.csv")
+        plans.load_log(tmp_path / "log.csv")
 
 
 def test_a_damaged_file_ends_a_command_with_one_line(tmp_path, monkeypatch, capsys):

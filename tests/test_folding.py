@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from iaside.architectures import ARCHITECTURES
-from iaside.convolutions import LAYOUTS, Packed, _native
-from iaside.folding import folded
-from iaside.machine import arithmetic, channels_last
-from iaside.models import Classifier, load_model, untrained
+from iaside.backend.machine import arithmetic, channels_last
+from iaside.inputs.architectures import ARCHITECTURES
+from iaside.inputs.convolutions import LAYOUTS, Packed, _native
+from iaside.inputs.folding import folded
+from iaside.inputs.models import Classifier, load_model, untrained
 
 
 def norms(net):
@@ -141,7 +141,7 @@ def test_a_network_that_looks_into_its_convolutions_still_works(path):
 
 
 def test_a_wrong_result_is_not_given(monkeypatch):
-    monkeypatch.setattr("iaside.folding.fuse_conv_bn_eval", lambda conv, norm: conv)
+    monkeypatch.setattr("iaside.inputs.folding.fuse_conv_bn_eval", lambda conv, norm: conv)
     recipe = load_model("squeezenet1_1", pretrained=False).recipe
     model = with_statistics(Classifier(Odd(simple), recipe, "odd"))
     assert folded(model) is model

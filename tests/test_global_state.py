@@ -27,11 +27,11 @@ from PIL import Image
 from torch import nn
 
 import iaside as ia
-from iaside import machine
-from iaside.faithfulness import examine, infidelity, map_similarity
-from iaside.machine import as_outside, undisturbed
-from iaside.perturb import _numpy_seeded
-from iaside.responses import fourier_noise
+from iaside.attribution.faithfulness import examine, infidelity, map_similarity
+from iaside.backend import machine
+from iaside.backend.machine import as_outside, undisturbed
+from iaside.robustness.perturb import _numpy_seeded
+from iaside.robustness.responses import fourier_noise
 from iaside.tables import CORRUPTIONS
 
 SIDE, BACKENDS = 16, torch.backends
@@ -370,7 +370,7 @@ def test_no_public_name_is_left_out():
 
 INHERITED = """
 import torch
-from iaside.machine import arithmetic
+from iaside.backend.machine import arithmetic
 from own_processes import SWITCHES, precisions, switch
 bottom, start = [s for s in SWITCHES if "." in s], precisions()
 if {name!r} is not None:
@@ -415,7 +415,7 @@ def test_the_older_switches_are_not_mixed_with_the_newer():
     code = (
         "import torch; torch.backends.cuda.matmul.allow_tf32 = True; "
         "torch.backends.cudnn.allow_tf32 = False\n"
-        "from iaside.machine import arithmetic\n"
+        "from iaside.backend.machine import arithmetic\n"
         "with arithmetic('float32', torch.device('cpu')): pass\n"
         "print(torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)"
     )
@@ -582,7 +582,7 @@ print(sorted(os.listdir(".")))
 
 
 def test_a_user_without_home_or_name(tmp_path):
-    from iaside.models import save_weights, untrained
+    from iaside.inputs.models import save_weights, untrained
 
     save_weights(untrained("squeezenet1_0", 2, 32, 0), tmp_path / "net.safetensors")
     (tmp_path / "here").mkdir()
@@ -632,7 +632,7 @@ print("begins", flush=True)
 import sys
 sys.path.insert(0, {root!r})
 import torch, iaside as ia
-from iaside.cluster import connect
+from iaside.backend.cluster import connect
 class Mine(torch.nn.Module):
     def forward(self, x):
         return x.mean((2, 3))
@@ -657,7 +657,7 @@ PARENT = """
 import sys
 sys.path[:0] = [{root!r}, {tests!r}]
 from own_processes import naps
-from iaside.parallel import executor
+from iaside.backend.parallel import executor
 print("ready", flush=True)
 list(executor(2).each(naps, None, [(600,)] * 2, report=lambda pid: print(pid, flush=True)))
 """

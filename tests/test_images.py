@@ -12,9 +12,9 @@ import torchvision
 from PIL import Image
 from torch.utils.data import Dataset
 
-from iaside import images as module
-from iaside import libraries
-from iaside.images import count_images, load_images, load_pairs, load_split
+from iaside.inputs import images as module
+from iaside.inputs import libraries
+from iaside.inputs.images import count_images, load_images, load_pairs, load_split
 
 
 def square(value, side=40):

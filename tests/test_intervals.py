@@ -8,8 +8,8 @@ import pytest
 from populations import MEANS, skewed_population
 from scipy import stats
 
-from iaside import intervals
-from iaside.intervals import (
+from iaside.estimate import intervals
+from iaside.estimate.intervals import (
     LEAST,
     accuracy_difference,
     accuracy_interval,

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from smoke import ROOT
 
-from iaside import keys, tables, training, zoo
-from iaside.keys import MACHINERY, SOURCES, closure, code_hash, imported
+from iaside import tables
+from iaside.backend import keys
+from iaside.backend.keys import MACHINERY, SOURCES, closure, code_hash, imported
+from iaside.training import plans, training
 
 CACHES = (keys._tree, keys._imports, keys._digest, keys.code_hash)
 
@@ -152,13 +154,19 @@ def test_a_formatter_changes_nothing(tmp_path):
     for name, value in style.items():
         command += ["--config", f"{name} = {value}"]
     subprocess.run(command, check=True, capture_output=True)
-    others = {path.stem: path.read_text() for path in (tmp_path / "iaside").glob("*.py")}
+    others = {
+            ".".join(path.relative_to(tmp_path / "iaside").with_suffix("").parts): path.read_text()
+            for path in (tmp_path / "iaside").rglob("*.py")
+        }
     assert len(others) > 40 and sum(text_of(name) != others[name] for name in others) > 40
     for name, text in others.items():
         assert digest(text) == digest(text_of(name)), name
 
 
-IN_WORDS = "from iaside.keys import code_hash; print(code_hash('worths'), code_hash('training'))"
+IN_WORDS = (
+    "from iaside.backend.keys import code_hash\n"
+    "print(code_hash('game.worths'), code_hash('training.training'))"
+)
 
 
 def said_by(python, package):
@@ -169,7 +177,7 @@ def said_by(python, package):
 
 
 def test_every_python_in_every_place_says_the_same(tmp_path):
-    here = [code_hash("worths"), code_hash("training")]
+    here = [code_hash("game.worths"), code_hash("training.training")]
     shutil.copytree(ROOT / "iaside", tmp_path / "iaside", ignore=shutil.ignore_patterns("__*__"))
     for path in (tmp_path / "iaside").glob("*.py"):
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
@@ -194,24 +202,25 @@ def test_every_way_to_import_is_seen(line):
     assert imported(line.replace("iaside", "aside").replace("from .", "from aside")) == set()
 
 
-@pytest.mark.parametrize("module", ["explain", "training"])
+@pytest.mark.parametrize("module", ["explanation", "training.training"])
 def test_a_module_counts_with_all_that_it_imports(module, edited):
     before = code_hash(module)
     for name in closure([module]):
         assert edited(module, **{name: text_of(name) + "\nEDITED = 1\n"}) != before, name
     no_code = {name: text_of(name) + "\n# edited\n" for name in closure([module])}
     assert edited(module, **no_code) == before
-    others = {name: text_of(name) + "\nEDITED = 1\n" for name in MACHINERY | {"trends"}}
+    others = {name: text_of(name) + "\nEDITED = 1\n" for name in MACHINERY | {"training.trends"}}
     assert edited(module, **others) == before, "no number depends on these"
-    lazily = "\ndef f():\n    from iaside.trends import slope\n"
-    [used] = {"explain": ["score"], "training": ["libraries"]}[module]
+    lazily = "\ndef f():\n    from iaside.training.trends import slope\n"
+    [used] = {"explanation": ["score"], "training.training": ["inputs.libraries"]}[module]
     assert edited(module, **{used: text_of(used) + lazily}) != before
 
 
 def test_imports_within_functions_and_those_of_others_count():
-    assert {"sampling", "worths"} <= closure(["explain"]), "within functions"
-    assert "from iaside.sampling" not in text_of("explain").partition("\ndef ")[0]
-    assert "libraries" in closure(["training"]) - imported(SOURCES["training"]), "of models"
+    assert {"game.sampling", "game.worths"} <= closure(["explanation"]), "within functions"
+    assert "from iaside.game.sampling" not in text_of("explanation").partition("\ndef ")[0]
+    direct = imported(SOURCES["training.training"])
+    assert "inputs.libraries" in closure(["training.training"]) - direct, "of models"
 
 
 def test_modules_are_imported_by_name():
@@ -221,15 +230,15 @@ def test_modules_are_imported_by_name():
 
 
 def test_a_module_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="iaside has no module 'worth' .* worths"):
+    with pytest.raises(ValueError, match="iaside has no module 'worth' .* game.worths"):
         code_hash("worth")
 
 
 def test_a_process_reads_its_code_once(monkeypatch, edited):
-    edited("profiles")
-    first = code_hash("profiles", "training")
+    edited("training.profiles")
+    first = code_hash("training.profiles", "training.training")
     monkeypatch.setattr(keys.ast, "parse", None)
-    assert code_hash("profiles", "training") == first
+    assert code_hash("training.profiles", "training.training") == first
 
 
 # -- in use ---------------------------------------------------------------------------------------
@@ -247,7 +256,7 @@ def a_plan(tmp_path):
         momentum=0.9, weight_decay=5e-4, schedule="cosine", flip=False, eps=8, steps=2,
         warm_up=0, precision="float32",
     )  # fmt: skip
-    networks = zoo.networks({"p": {"architecture": "small_cnn"}})
+    networks = plans.networks({"p": {"architecture": "small_cnn"}})
 
     def train():
         return training.train_plan(networks, shared, tmp_path / "networks", tmp_path / "partial",
@@ -285,11 +294,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import iaside as ia
-from iaside.faithfulness import examine
-from iaside.probe import probe
-from iaside.published import published_worths
-from iaside.responses import responses
-from iaside.snr import perturbation_spectra
+from iaside.attribution.faithfulness import examine
+from iaside.inputs.probe import probe
+from iaside.game.published import published_worths
+from iaside.robustness.responses import responses
+from iaside.robustness.snr import perturbation_spectra
 from iaside.tables import Condition, save_table
 
 torch.set_num_threads(1)

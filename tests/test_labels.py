@@ -9,8 +9,8 @@ from torch import nn
 from torchvision import tv_tensors
 
 import iaside as ia
-from iaside.images import load_images
-from iaside.labels import class_labels
+from iaside.inputs.images import load_images
+from iaside.inputs.labels import class_labels
 from iaside.shapley import coalitions
 from iaside.spectral import band_masks
 

@@ -15,10 +15,19 @@ import pytest
 import torch
 from smoke import ROOT
 
-from iaside import files, machine, notebook
-from iaside.files import TEMPORARY, held, put, remove_unused, replacing, sweep, temporary_folder
-from iaside.notebook import tidy
-from iaside.responses import corrupt_all
+from iaside.backend import files, machine
+from iaside.backend.files import (
+    TEMPORARY,
+    held,
+    put,
+    remove_unused,
+    replacing,
+    sweep,
+    temporary_folder,
+)
+from iaside.robustness.responses import corrupt_all
+from iaside.study import notebook
+from iaside.study.notebook import tidy
 from iaside.tables import Condition
 
 QUICK = {"json", "put"}
@@ -198,7 +207,7 @@ def test_a_study_on_another_disk_is_swept_there(tmp_path):
 
 def test_corruptions_of_other_code_go_at_once_unless_in_use(tmp_path, monkeypatch):
     x, wanted = torch.rand(2, 3, 32, 32), [Condition("contrast", 1.0)]
-    module = sys.modules["iaside.responses"]
+    module = sys.modules["iaside.robustness.responses"]
     monkeypatch.setattr(module, "_corrupt_missing", lambda place, *_: (place / "made").touch())
     for code in ("first", "second", "today"):
         monkeypatch.setattr(module, "code_hash", lambda name, code=code: f"{code:_>16}{name}")
@@ -216,7 +225,7 @@ def test_corruptions_of_other_code_go_at_once_unless_in_use(tmp_path, monkeypatc
 
 
 def test_what_is_held_is_not_removed_by_another_process(tmp_path):
-    code = "import sys; from iaside.files import remove_unused; remove_unused(sys.argv[1])"
+    code = "import sys; from iaside.backend.files import remove_unused; remove_unused(sys.argv[1])"
     command = [sys.executable, "-c", code, str(tmp_path / "a")]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with held(tmp_path / "a"), held(tmp_path / "a"):

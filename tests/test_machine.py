@@ -14,10 +14,10 @@ import pytest
 import torch
 
 import iaside as ia
-from iaside import machine
-from iaside.faithfulness import examine
-from iaside.machine import _measure_batch_size, arithmetic, check_precision, pick_device
-from iaside.parameters import read_yaml
+from iaside.attribution.faithfulness import examine
+from iaside.backend import machine
+from iaside.backend.machine import _measure_batch_size, arithmetic, check_precision, pick_device
+from iaside.study.parameters import read_yaml
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_device_that_is_not_here_is_refused_in_one_line(monkeypatch):
 
 FAULTS = """
 import resource, sys, torch
-from iaside.machine import kept_memory
+from iaside.backend.machine import kept_memory
 
 def faults(rounds, mib=40):  # more than glibc keeps
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -16,10 +16,10 @@ from test_run import notebook, parameters, project
 # Notes what it is called with; fails where the words are in $FAILS; a repro sleeps on $SLOW.
 PYTHON = """#!/bin/bash
 echo "$*" >> calls
-if [[ "$*" == *"iaside.repro"* && -n "$SLOW" ]]; then touch started; sleep 60; fi
+if [[ "$*" == *"iaside.study.repro"* && -n "$SLOW" ]]; then touch started; sleep 60; fi
 while read -r words; do [[ -z "$words" || "$*" != "$words" ]] || exit 1; done <<< "$FAILS"
 """
-REPRO = "-m iaside.repro"
+REPRO = "-m iaside.study.repro"
 proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 
@@ -125,7 +125,7 @@ def test_whoever_is_told_to_stop_nothing_lives_on(how, who, made, tmp_path):
     wait_for(tmp_path / "started")
     found = {"make": run.pid, "shell": children(run.pid)[0]}
     found["dvc"] = next(pid for pid in children(found["shell"])
-                        if b"iaside.repro" in command(pid).split(b"\0"))
+                        if b"iaside.study.repro" in command(pid).split(b"\0"))
     if (how, who) == ("SIGINT", "dvc"):
         pytest.skip("DVC leaves Ctrl-C to its stage")
     os.kill(found[who], getattr(signal, how))
@@ -143,12 +143,12 @@ def test_a_finished_job_is_no_news(made):
 STAGES = """\
 stages:
   importance:
-    cmd: python -m iaside.run 10_importance
+    cmd: python -m iaside.study.run 10_importance
     outs: [results/importance/report.html]
 """
 CELL = """\
 import pooled
-from iaside.parallel import executor
+from iaside.backend.parallel import executor
 list(executor(2).each(pooled.sleep, None, [("a",), ("b",)]))
 """
 POOLED = """\
@@ -192,7 +192,7 @@ def test_kernels_and_pools_end_with_what_started_them(how, who, moment, real, tm
     else:
         time.sleep(moment)
     below = {pid: command(pid) for pid in descendants(run.pid)}
-    runner = [pid for pid, words in below.items() if b"iaside.run" in words and b"-m" in words]
+    runner = [pid for pid, words in below.items() if b"study.run" in words and b"-m" in words]
     if who == "runner" and not runner:
         who = "make"  # stands for it before there is one
     told = {"make": [run.pid], "shell": [*below], "runner": runner[::-1]}[who][0]

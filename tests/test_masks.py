@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import iaside as ia
-from iaside.penalties import coalition_dropout
 from iaside.spectral import band_energy, band_masks, band_radii, cells_per_band, check_masks
 from iaside.spectral import split_bands as cut
+from iaside.training.penalties import coalition_dropout
 
 SIDE, M = 16, 4
 MASKS = band_masks(M, (SIDE, SIDE))

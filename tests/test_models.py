@@ -11,9 +11,9 @@ import torchvision
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from iaside import libraries, models
-from iaside.images import load_images
-from iaside.models import Classifier, load_model, save_weights
+from iaside.inputs import libraries, models
+from iaside.inputs.images import load_images
+from iaside.inputs.models import Classifier, load_model, save_weights
 
 RECIPE = {
     "library": "torchvision",

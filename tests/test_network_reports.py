@@ -9,10 +9,10 @@ from made_up import report
 from made_up_networks import MODELS, NAMES, M, N, make_networks
 from scipy.stats import spearmanr
 
+from iaside.robustness.summaries import OUTCOMES
+from iaside.robustness.testbed import published_mce, read
 from iaside.shapley import shapley_values
-from iaside.summaries import OUTCOMES
 from iaside.tables import CLEAN_CUT, CORRUPTIONS, TABLES, Condition, Responses, Worths
-from iaside.testbed import published_mce, read
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 import nbformat
 import pytest
 
-from iaside import recorded, report
-from iaside.estimate import Estimate
-from iaside.files import DamagedError
+from iaside.backend.files import DamagedError
+from iaside.estimate.estimate import Estimate
+from iaside.study import recorded, report
 from iaside.verdicts import rules
 
 HOSTILE = [

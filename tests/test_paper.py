@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from iaside import plan
-from iaside.costs import Study
-from iaside.parameters import UsageError, commands, read_notebooks, read_pipeline, read_yaml
-from iaside.run import study_file, use
+from iaside.study import plan
+from iaside.study.costs import Study
+from iaside.study.parameters import UsageError, commands, read_notebooks, read_pipeline, read_yaml
+from iaside.study.run import study_file, use
+from iaside.training.plans import networks
 from iaside.verdicts import rules
 from iaside.verdicts.needs import unmet
-from iaside.zoo import networks
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINING = {"training", "profiles", "label_noise", "dynamics", "data_size", "jafr", "zoo"}

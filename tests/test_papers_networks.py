@@ -9,16 +9,16 @@ import torch
 import torchvision
 import yaml
 
-from iaside import libraries
-from iaside.attribution import attribute
-from iaside.controls import LOGIT_SD, UnusableControl, calibrated, untrained_control
-from iaside.folding import folded
-from iaside.images import load_images
-from iaside.models import Classifier, load_model, save_weights
-from iaside.responses import responses
+from iaside.attribution.explorers import attribute
+from iaside.game.controls import LOGIT_SD, UnusableControl, calibrated, untrained_control
+from iaside.game.worths import coalition_worths
+from iaside.inputs import libraries
+from iaside.inputs.folding import folded
+from iaside.inputs.images import load_images
+from iaside.inputs.models import Classifier, load_model, save_weights
+from iaside.robustness.responses import responses
 from iaside.spectral import band_masks
 from iaside.tables import Condition
-from iaside.worths import coalition_worths
 
 STUDIES = sorted((Path(__file__).resolve().parents[1] / "studies").glob("paper*.yaml"))
 NAMES = sorted({

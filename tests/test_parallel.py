@@ -17,20 +17,20 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from iaside import cluster, parallel
-from iaside.cluster import connect
-from iaside.faithfulness import examine
-from iaside.probe import probe
-from iaside.profiles import measure_plan
-from iaside.published import published_worths
-from iaside.responses import responses
-from iaside.sampling import sampled_worths
-from iaside.snr import perturbation_spectra
+from iaside.attribution.faithfulness import examine
+from iaside.backend import cluster, parallel
+from iaside.backend.cluster import connect
+from iaside.game.published import published_worths
+from iaside.game.sampling import sampled_worths
+from iaside.game.worths import Setup, _Scorer, coalition_worths
+from iaside.inputs.probe import probe
+from iaside.robustness.responses import responses
+from iaside.robustness.snr import perturbation_spectra
 from iaside.spectral import band_masks
 from iaside.tables import Condition
-from iaside.training import train_plan
-from iaside.worths import Setup, _Scorer, coalition_worths
-from iaside.zoo import networks
+from iaside.training.plans import networks
+from iaside.training.profiles import measure_plan
+from iaside.training.training import train_plan
 
 SIDE, M, N = 33, 3, 7
 MASKS = band_masks(M, (SIDE, SIDE))
@@ -509,7 +509,7 @@ def test_another_torch_or_another_loop_on_a_worker_is_refused(monkeypatch):
 
 def test_every_worker_of_a_machine_has_a_gpu_of_its_own(monkeypatch):
     """Without a GPU: on two pretended ones, by turns."""
-    monkeypatch.setattr("iaside.probe.check_shown", lambda x: None)  # looks at values
+    monkeypatch.setattr("iaside.inputs.probe.check_shown", lambda x: None)  # looks at values
     with monkeypatch.context() as two:
         gpu = torch.device("cuda")
         two.setattr("torch.accelerator.current_accelerator", lambda check_available=False: gpu)

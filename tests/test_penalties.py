@@ -7,9 +7,11 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from iaside import penalties
-from iaside.models import Classifier
-from iaside.penalties import (
+from iaside.game.worths import coalition_images
+from iaside.inputs.models import Classifier
+from iaside.spectral import band_masks, cells_per_band, esd, split_bands
+from iaside.training import penalties
+from iaside.training.penalties import (
     PENALTIES,
     coalition_dropout,
     fourier_sensitivity,
@@ -19,8 +21,6 @@ from iaside.penalties import (
     jafr_radial,
     low_frequency_bias,
 )
-from iaside.spectral import band_masks, cells_per_band, esd, split_bands
-from iaside.worths import coalition_images
 
 SIDE = 12
 

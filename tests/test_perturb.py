@@ -11,8 +11,8 @@ import torchattacks
 from scipy.ndimage import gaussian_filter1d
 from torch import nn
 
-from iaside.corruptions import _texture
-from iaside.perturb import (
+from iaside.robustness.corruptions import _texture
+from iaside.robustness.perturb import (
     ATTACKS,
     NAMES,
     NOISES,
@@ -265,7 +265,7 @@ def test_sparsefool_fools_with_few_pixels_and_leaves_misclassified_images_alone(
 
 
 def test_sparsefool_sees_ten_classes_and_fools_all(monkeypatch):
-    module = sys.modules["iaside.perturb"]  # iaside.perturb itself is the function
+    module = sys.modules["iaside.robustness.perturb"]
     seen, inner = [], module._deepfool
     monkeypatch.setattr(
         module, "_deepfool", lambda *args: seen.append(len(args[-1])) or inner(*args)

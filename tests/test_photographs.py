@@ -11,15 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from iaside.controls import calibrated
-from iaside.images import load_images
-from iaside.machine import fingerprint, look
-from iaside.models import load_model
-from iaside.photographs import Photographs
-from iaside.probe import check_images
-from iaside.sampling import sampled_worths
+from iaside.backend.machine import fingerprint, look
+from iaside.game.controls import calibrated
+from iaside.game.sampling import sampled_worths
+from iaside.game.worths import coalition_worths
+from iaside.inputs.images import load_images
+from iaside.inputs.models import load_model
+from iaside.inputs.photographs import Photographs
+from iaside.inputs.probe import check_images
 from iaside.spectral import band_energy, band_masks
-from iaside.worths import coalition_worths
 
 SIDE = 16
 
@@ -152,10 +152,10 @@ def test_what_cannot_stay_on_disk_is_refused(folder, tmp_path, monkeypatch):
 
 GAME = """
 import sys, json, torch
-from iaside.images import load_images
+from iaside.inputs.images import load_images
 from iaside.spectral import band_masks
-from iaside.worths import coalition_worths
-from iaside.machine import look
+from iaside.game.worths import coalition_worths
+from iaside.backend.machine import look
 
 source, disk, n = sys.argv[1], sys.argv[2], int(sys.argv[3])
 x, y = load_images(source, n=n, input_size=224, on_disk=disk or None)

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 import iaside as ia
-from iaside import images
-from iaside.machine import fingerprint, told_apart
-from iaside.probe import check_images, not_as_said
-from iaside.published import published_worths
-from iaside.robustness import mean_corruption_error, mean_prediction_error
-from iaside.sampling import _known
+from iaside.backend.machine import fingerprint, told_apart
+from iaside.game.published import published_worths
+from iaside.game.sampling import _known
+from iaside.inputs import images
+from iaside.inputs.probe import check_images, not_as_said
+from iaside.robustness.measures import mean_corruption_error, mean_prediction_error
 from iaside.tables import CORRUPTIONS, Condition
 
 SIDE = 16

@@ -13,18 +13,20 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from iaside import architectures, baselines, plan
-from iaside.attribution import EXPLORERS, attribute, map_passes
-from iaside.costs import AT_MOST, COSTS, Network, Part, Study
-from iaside.faithfulness import Examination
-from iaside.models import Classifier, save_weights, untrained
-from iaside.parameters import UsageError, read_parameters, read_yaml, runs
-from iaside.penalties import PENALTIES
-from iaside.perturb import attack_passes, perturb
-from iaside.sampling import sampled_passes, sampled_worths
+from iaside.attribution import baselines
+from iaside.attribution.explorers import EXPLORERS, attribute, map_passes
+from iaside.attribution.faithfulness import Examination
+from iaside.game.sampling import sampled_passes, sampled_worths
+from iaside.inputs import architectures
+from iaside.inputs.models import Classifier, save_weights, untrained
+from iaside.robustness.perturb import attack_passes, perturb
 from iaside.spectral import band_masks
+from iaside.study import plan
+from iaside.study.costs import AT_MOST, COSTS, Network, Part, Study
+from iaside.study.parameters import UsageError, read_parameters, read_yaml, runs
 from iaside.tables import CORRUPTIONS
-from iaside.training import Data, checkpoint_count, train_network, training_passes
+from iaside.training.penalties import PENALTIES
+from iaside.training.training import Data, checkpoint_count, train_network, training_passes
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = read_yaml((ROOT / "dvc.yaml").read_text(), "dvc.yaml")["stages"]
@@ -188,10 +190,10 @@ def workplace(monkeypatch, tmp_path, net):
     def harmless(x, name, **how):
         return x if name in CORRUPTIONS else perturb(x, name, **how)
 
-    monkeypatch.setattr("iaside.images.load_images", load_images)
-    module = importlib.import_module("iaside.responses")  # the package has a function of that name
+    monkeypatch.setattr("iaside.inputs.images.load_images", load_images)
+    module = importlib.import_module("iaside.robustness.responses")
     monkeypatch.setattr(module, "perturb", harmless)
-    monkeypatch.setattr("iaside.worths.Setup.seconds", lambda self, passes: 0.0)
+    monkeypatch.setattr("iaside.game.worths.Setup.seconds", lambda self, passes: 0.0)
     return tmp_path
 
 
@@ -258,7 +260,7 @@ def test_without_a_twin_one_photograph_is_enough(workplace):
 
 
 def test_networks_that_deeplift_refuses_do_without(workplace, monkeypatch, capsys):
-    monkeypatch.setattr("iaside.baselines.Rescale", contextlib.nullcontext)  # no rule for anything
+    monkeypatch.setattr("iaside.attribution.baselines.Rescale", contextlib.nullcontext)  # no rule
     model = {"name": "net", "weights": "net.safetensors", "recipe": "net.json"}
     given = {"item": "net", "model": model, "networks": {"net": model}, "device": "cpu"}
     run_cells("80_attributions", given | {"methods": ["deeplift", "saliency"]})
@@ -268,7 +270,7 @@ def test_networks_that_deeplift_refuses_do_without(workplace, monkeypatch, capsy
 
 
 def test_networks_without_a_usable_control_do_without(workplace, monkeypatch, capsys):
-    monkeypatch.setattr("iaside.controls.LOGIT_SD", (1e6, 1e7))
+    monkeypatch.setattr("iaside.game.controls.LOGIT_SD", (1e6, 1e7))
     model = {"name": "net", "weights": "net.safetensors", "recipe": "net.json"}
     common = {"item": "net", "model": model, "device": "cpu", "precision": "float32"}
     run_cells("20_worths", common | {"item": "net-controls", "variants": ["untrained", "float32"]})
@@ -619,9 +621,9 @@ def test_an_unknown_study_is_said_in_one_line(capsys, monkeypatch):
 
 
 def test_sizes_of_data_sets_that_are_not_there(tmp_path, monkeypatch):
-    from iaside.images import split_size
+    from iaside.inputs.images import split_size
 
-    monkeypatch.setattr("iaside.images.PROJECT", tmp_path)
+    monkeypatch.setattr("iaside.inputs.images.PROJECT", tmp_path)
     monkeypatch.chdir(tmp_path)
     assert split_size("data/images/cifar100", 0.5) == (50_000, 10_000, 100)
     assert split_size("data/images/caltech101", 0.2) == (6942, 1735, 101)

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from iaside import plots
-from iaside.estimate import Estimate
-from iaside.explain import Explanation
+from iaside.estimate.estimate import Estimate
+from iaside.explanation import Explanation
 from iaside.tables import Worths
 
 

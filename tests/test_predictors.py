@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from iaside.predictors import (
+from iaside.robustness.predictors import (
     CHEAP,
     KINDS,
     SCORE,

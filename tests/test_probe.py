@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import iaside as ia
-from iaside.answers import FLOOR
-from iaside.clean import may_be_zero
-from iaside.probe import PROBE, Asked, probe
+from iaside.backend.answers import FLOOR
+from iaside.estimate.clean import may_be_zero
+from iaside.inputs.probe import PROBE, Asked, probe
 from iaside.tables import Condition
 
 SIDE, CLASSES = 32, 4
@@ -139,7 +139,7 @@ def test_a_recipe_says_what_its_network_gives():
     recipe = dict(library="torchvision", architecture="mine", num_classes=2,
                   input_size=(3, SIDE, SIDE), mean=(0.0,) * 3, std=(1.0,) * 3, crop_pct=1.0,
                   interpolation="bilinear")  # fmt: skip
-    from iaside.models import Classifier
+    from iaside.inputs.models import Classifier
 
     x, one = pictures(), network(classes=1)
     net = Classifier(one, recipe | {"outputs": "binary"}, "mine")
@@ -568,7 +568,7 @@ def test_answers_to_other_images_are_refused_or_the_same():
 
 
 def narrow(outputs=None):
-    from iaside.models import Classifier
+    from iaside.inputs.models import Classifier
 
     return Classifier(network(), RECIPE | (outputs or {}), "mine")
 
@@ -594,7 +594,7 @@ def test_a_network_of_wide_numbers_is_no_bfloat16():
 
 
 def test_what_has_been_asked_keeps_its_recipe():
-    from iaside.responses import _interpolation
+    from iaside.robustness.responses import _interpolation
 
     net = narrow()
     assert _interpolation(probe(net, pictures())) == _interpolation(net) == "bicubic"
@@ -605,7 +605,7 @@ def test_what_has_been_asked_keeps_its_recipe():
 
 def test_attacks_maps_and_predictions_ask_in_true_float32():
     """A GPU would take TF32 else; the setting is there on every machine."""
-    from iaside.faithfulness import examine
+    from iaside.attribution.faithfulness import examine
 
     net, x, told = network(), pictures(2), []
     y, cudnn = predicted(net, x), torch.backends.cudnn
@@ -634,7 +634,7 @@ def test_attacks_maps_and_predictions_ask_in_true_float32():
 
 
 def test_a_judge_that_is_the_model_gives_what_the_model_gives():
-    from iaside.faithfulness import examine
+    from iaside.attribution.faithfulness import examine
 
     net, x = network(), pictures(2)
     y, soft = predicted(net, x), nn.Sequential(net, nn.Softmax(1)).eval()

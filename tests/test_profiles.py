@@ -6,11 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from iaside import profiles, zoo
-from iaside.models import load_model
-from iaside.profiles import answers, bias_of, checkpoints, conditions_of, gradient_spectra
+from iaside.inputs.models import load_model
 from iaside.tables import CORRUPTIONS, Condition
-from iaside.training import Data, complete, train_network
+from iaside.training import plans, profiles
+from iaside.training.profiles import answers, bias_of, checkpoints, conditions_of, gradient_spectra
+from iaside.training.training import Data, complete, train_network
 
 NETWORKS = "results/training/networks/p"
 SETTINGS = dict(
@@ -37,7 +37,7 @@ def data():
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
     root = tmp_path_factory.mktemp("project")
-    for name, settings in zoo.networks({"p": {"architecture": "small_cnn", "every": 1}}).items():
+    for name, settings in plans.networks({"p": {"architecture": "small_cnn", "every": 1}}).items():
         of = complete(settings, SHARED)
         folder = root / NETWORKS / name
         train_network(name, of, data, folder, root / "partial")
@@ -55,7 +55,7 @@ def measured(trained, data):
         places = NETWORKS, "results/profiles/tables/p", ".partial/profiles-p"
         profiles.measure_plan(["small_cnn-seed0"], *places, SETTINGS, "cpu", 1, False)
         plans = {"p": {"architecture": "small_cnn", "every": 1}}
-        return zoo.load_profiles(plans)["small_cnn-seed0"]
+        return plans.load_profiles(plans)["small_cnn-seed0"]
 
 
 def test_every_checkpoint_is_measured_and_the_last_is_the_final_one(trained, measured, data):

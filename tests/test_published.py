@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from iaside.published import (
+from iaside.game.published import (
     published_filter,
     published_mask,
     published_passes,

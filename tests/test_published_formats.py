@@ -14,7 +14,7 @@ from scipy.io import savemat
 from timm.data import ImageNetInfo
 from torchvision.datasets import imagenet
 
-from iaside.images import check_labels, count_images, load_images, load_split, split_size
+from iaside.inputs.images import check_labels, count_images, load_images, load_split, split_size
 
 WNIDS = ImageNetInfo().label_names()  # in the order of the usual indices
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"

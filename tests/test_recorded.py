@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from smoke import ROOT
 
-from iaside.estimate import Estimate
-from iaside.parameters import UsageError
-from iaside.recorded import record, runs
-from iaside.report import POLICY, index_html
+from iaside.estimate.estimate import Estimate
+from iaside.study.parameters import UsageError
+from iaside.study.recorded import record, runs
+from iaside.study.report import POLICY, index_html
 from iaside.verdicts import rules
 from iaside.verdicts.page import measured
 
@@ -128,7 +128,7 @@ def test_what_cannot_be_recorded_or_shown_is_said(finished):
 
 def test_the_index_leads_to_recorded_runs_as_such(finished, monkeypatch):
     record(finished, "mine", "My own photographs")
-    monkeypatch.setattr("iaside.report.outputs_of_study", lambda root: [])
+    monkeypatch.setattr("iaside.study.report.outputs_of_study", lambda root: [])
     assert "My own photographs" not in index_html(finished)  # no claims page, no runs beside it
     page = finished / "results" / "claims" / "report.html"
     page.parent.mkdir()
@@ -136,7 +136,7 @@ def test_the_index_leads_to_recorded_runs_as_such(finished, monkeypatch):
     notebook = {"cells": [{"cell_type": "markdown", "source": "# Claims\n\nWhich hold?"}]}
     page.with_suffix(".ipynb").write_text(json.dumps(notebook))
     out = page.relative_to(finished)
-    monkeypatch.setattr("iaside.report.outputs_of_study", lambda root: [out])
+    monkeypatch.setattr("iaside.study.report.outputs_of_study", lambda root: [out])
     shown = index_html(finished)
     assert "Recorded: My own photographs" in shown and "1 supported" in shown
     assert 'href="recorded/mine/bands.html"' in shown

@@ -11,8 +11,8 @@ from made_up_networks import M, N, make_networks
 from smoke import ROOT
 
 from iaside import plots
-from iaside.clean import clean_line
-from iaside.intervals import interval
+from iaside.estimate.clean import clean_line
+from iaside.estimate.intervals import interval
 from iaside.shapley import coalitions, interaction_values
 from iaside.tables import (
     Worths,

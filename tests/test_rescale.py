@@ -8,13 +8,13 @@ from captum.attr import DeepLift
 from torch import nn
 from torch.nn import functional as F
 
-from iaside.attribution import attribute
-from iaside.baselines import DoesNotAddUp
-from iaside.folding import folded
-from iaside.gradients import predictions
-from iaside.images import load_images
-from iaside.models import load_model
-from iaside.rescale import ELEMENTWISE, Rescale
+from iaside.attribution.baselines import DoesNotAddUp
+from iaside.attribution.explorers import attribute
+from iaside.attribution.rescale import ELEMENTWISE, Rescale
+from iaside.backend.gradients import predictions
+from iaside.inputs.folding import folded
+from iaside.inputs.images import load_images
+from iaside.inputs.models import load_model
 
 SIDE = 16
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 from made_up import report
 
-from iaside.estimator import SampledWorths, draw_pairs, members, whole
-from iaside.images import load_images
-from iaside.machine import fingerprint
-from iaside.models import load_model
-from iaside.resolution import check_same_game, pooled_values
+from iaside.backend.machine import fingerprint
+from iaside.game.resolution import check_same_game, pooled_values
+from iaside.game.surrogate import SampledWorths, draw_pairs, members, whole
+from iaside.game.worths import coalition_worths
+from iaside.inputs.images import load_images
+from iaside.inputs.models import load_model
 from iaside.shapley import coalitions, owen_values, shapley_values
 from iaside.spectral import band_masks
 from iaside.tables import Worths
-from iaside.worths import coalition_worths
 
 ROOT = Path(__file__).resolve().parents[1]
 N, SIZE = 16, (32, 32)
@@ -121,7 +121,7 @@ def test_planted_games_are_judged(tmp_path):
         "resolution": {"bands": [16]}, "resolution_report": {"beta": 0.75, "n_draws": 5},
     }  # fmt: skip
     (tmp_path / "params.yaml").write_text(json.dumps(study))
-    command = [sys.executable, "-m", "iaside.run", "67_resolution_report"]
+    command = [sys.executable, "-m", "iaside.study.run", "67_resolution_report"]
     command += ["--take", "bands", "resolution.bands"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -38,7 +38,7 @@ def test_a_killed_repro_loses_no_forward_pass(project):
     with np.load(project / "results/worths/tables/squeezenet1_1-trained.npz") as table:
         assert np.isfinite(table["log_likelihood"]).all()
     assert not (project / ".partial/worths-squeezenet1_1-trained").exists(), "nothing is left"
-    run(project, sys.executable, "-m", "iaside.run", "--use", "default", code=2)
+    run(project, sys.executable, "-m", "iaside.study.run", "--use", "default", code=2)
 
 
 def settled(project):

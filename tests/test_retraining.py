@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 import torch
 
-from iaside import training
-from iaside.models import load_model
-from iaside.penalties import input_gradient
-from iaside.profiles import bias_of, gradient_spectra
+from iaside.game.worths import coalition_worths
+from iaside.inputs.models import load_model
 from iaside.score import mean_score
 from iaside.spectral import band_masks
 from iaside.tables import CLEAN, TABLES, Condition, Responses
-from iaside.trends import families, learning, second_stage
-from iaside.twins import Treatments
+from iaside.training import training
+from iaside.training.pairs import Treatments
+from iaside.training.penalties import input_gradient
+from iaside.training.plans import Profile, networks
+from iaside.training.profiles import bias_of, gradient_spectra
+from iaside.training.trends import families, learning, second_stage
 from iaside.verdicts import data_size, dynamics, jafr
-from iaside.worths import coalition_worths
-from iaside.zoo import Profile, networks
 
 RETRAININGS, EPOCHS, BANDS, PLAYED = 10, 4, 5, 60
 SHARED = {

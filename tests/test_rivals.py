@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from iaside.rivals import (
+from iaside.robustness.rivals import (
     _masked,
     _Questions,
     gradient_shares,

@@ -9,19 +9,11 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from iaside import robustness
-from iaside.correlation import correlation, correlation_row
-from iaside.intervals import accuracy_interval
-from iaside.models import INTERPOLATIONS
-from iaside.responses import (
-    _answerer,
-    _resized,
-    fourier_noise,
-    heat_cells,
-    response_passes,
-    responses,
-)
-from iaside.robustness import (
+from iaside.estimate.correlation import correlation, correlation_row
+from iaside.estimate.intervals import accuracy_interval
+from iaside.inputs.models import INTERPOLATIONS
+from iaside.robustness import measures
+from iaside.robustness.measures import (
     ALEXNET,
     MEASURES,
     band_survival,
@@ -33,6 +25,14 @@ from iaside.robustness import (
     measure,
     predicted_loss,
     trivial_predictors,
+)
+from iaside.robustness.responses import (
+    _answerer,
+    _resized,
+    fourier_noise,
+    heat_cells,
+    response_passes,
+    responses,
 )
 from iaside.spectral import band_energy, band_masks, split_bands
 from iaside.tables import (
@@ -46,7 +46,7 @@ from iaside.tables import (
     heat_frequencies,
     without_gradient,
 )
-from iaside.twins import share_right
+from iaside.training.pairs import share_right
 
 SIDE, M = 32, 4
 MASKS = band_masks(M, (SIDE, SIDE))
@@ -325,7 +325,7 @@ def test_corrupted_images_are_made_once_for_all_models(tmp_path, monkeypatch):
     def never(*_, **__):
         raise AssertionError("made a second time")
 
-    monkeypatch.setattr(sys.modules["iaside.responses"], "perturb", never)
+    monkeypatch.setattr(sys.modules["iaside.robustness.responses"], "perturb", never)
     other = Linear()
     other.weight.data *= 2
     r = ask(other, wanted, n=2, cache=tmp_path)
@@ -509,7 +509,7 @@ def test_measures_by_hand():
     assert measure(r, "accuracy drop", noise).estimate == pytest.approx(3 / 6)
     gap = np.log([0.9 / 0.4, 2, 0.75, 1, 0.8 / 0.3, 2]).mean()
     assert measure(r, "loss in nats", noise).estimate == pytest.approx(gap)
-    for kind in robustness.MEASURES:
+    for kind in measures.MEASURES:
         found = measure(r, kind, noise)
         assert found.low <= found.estimate <= found.high
         unharmed = {"accuracy left": 5 / 6, "relative accuracy": 1}.get(kind, 0)

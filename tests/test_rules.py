@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from iaside.estimate import Estimate
-from iaside.intervals import LEAST, at_levels, mean_interval
+from iaside.estimate.estimate import Estimate
+from iaside.estimate.intervals import LEAST, at_levels, mean_interval
 from iaside.verdicts import rules
 from iaside.verdicts.rules import (
     CONTRADICTED,
@@ -373,10 +373,11 @@ def test_exact_claims_about_the_density_of_bands():
 
 
 def test_the_rules_need_no_network_and_no_figure():
-    from iaside.keys import closure
+    from iaside.backend.keys import closure
 
     assert closure(["verdicts.rules"]) == {
-        "verdicts.rules", "estimate", "intervals", "clean", "content", "outside", "rounding"
+        "verdicts.rules", "estimate.estimate", "estimate.intervals", "estimate.clean",
+        "estimate.rounding", "backend.content", "backend.outside",
     }  # fmt: skip
     assert rules.RISKS[0] == RISK
 

@@ -17,9 +17,9 @@ import torch
 from smoke import edit
 from smoke import run as smoke
 
-from iaside import report, run
-from iaside.notebook import enter_project, footer, save_json
-from iaside.parameters import UsageError, read_parameters, read_yaml, resolve_parameters
+from iaside.study import report, run
+from iaside.study.notebook import enter_project, footer, save_json
+from iaside.study.parameters import UsageError, read_parameters, read_yaml, resolve_parameters
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = """\
@@ -342,7 +342,7 @@ def test_two_runtimes_make_equal_bytes_of_the_shipped_notebooks(smoke_project):
     for how in ({"device": "auto", "workers": 1}, {"device": "cpu", "workers": 2}):
         edit(smoke_project, **how)
         for words in asked:
-            smoke(smoke_project, sys.executable, "-m", "iaside.run", *words.split(),
+            smoke(smoke_project, sys.executable, "-m", "iaside.study.run", *words.split(),
                   "--notebooks", "notebooks")  # fmt: skip
         made = smoke_project / "results"
         files = [p for p in sorted(made.rglob("*")) if p.is_file() and "recorded" not in p.parts]
@@ -391,7 +391,7 @@ def test_nothing_lives_on_when_stopped(tmp_path, how, cell):
     source = "import os, time\nopen('pids', 'w').write(f'{os.getppid()} {os.getpid()} .')\n"
     source += cell
     project(tmp_path, importance=notebook(parameters("seed = 0"), ("code", source)))
-    runner = [sys.executable, "-m", "iaside.run", "20_importance"]
+    runner = [sys.executable, "-m", "iaside.study.run", "20_importance"]
     # `parent` stands for dvc: a process that starts the runner and is killed
     parent = f"import subprocess; subprocess.run({runner})"
     command = [sys.executable, "-c", parent] if "parent" in how else runner

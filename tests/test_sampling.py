@@ -10,13 +10,13 @@ import torch
 from torch._subclasses import FakeTensorMode
 
 import iaside as ia
-from iaside import sampling
-from iaside.estimator import SampledWorths, whole
-from iaside.probe import PROBE
-from iaside.sampling import _pictures, sampled_worths
+from iaside.game import sampling
+from iaside.game.sampling import _pictures, sampled_worths
+from iaside.game.surrogate import SampledWorths, whole
+from iaside.game.worths import Setup, _Scorer, _value_functions, coalition_worths
+from iaside.inputs.probe import PROBE
 from iaside.shapley import shapley_values
 from iaside.spectral import band_masks, split_bands
-from iaside.worths import Setup, _Scorer, _value_functions, coalition_worths
 from tests.test_worths import SIDE, Net, band_reader, some_images, some_labels
 
 M = 5
@@ -265,7 +265,7 @@ def test_64_bands_at_224_pixels_stay_in_memory():
     script = """
 import torch
 from pathlib import Path
-from iaside.sampling import sampled_worths
+from iaside.game.sampling import sampled_worths
 from iaside.spectral import band_masks
 def peak():
     # of this process alone; getrusage begins with what the one that started it had
@@ -286,7 +286,7 @@ assert peak() - before < 0.55, peak() - before  # the bands of all images would 
 
 def test_placement_on_a_gpu(monkeypatch):
     """Without a GPU: pictures and scores of a sample stay on a pretended one."""
-    monkeypatch.setattr("iaside.probe.check_shown", lambda x: None)  # looks at values
+    monkeypatch.setattr("iaside.inputs.probe.check_shown", lambda x: None)  # looks at values
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     values = _value_functions(["log_likelihood", "embedding"], 1.0)
     about = {"n_bands": M, "values": list(values)}

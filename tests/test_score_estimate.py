@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 import iaside as ia
-from iaside.estimator import resampled_table
-from iaside.intervals import standard_errors
+from iaside.estimate.intervals import standard_errors
+from iaside.game.surrogate import resampled_table
 from iaside.score import (
     CLEAR,
     SCORES,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from iaside.estimate import Estimate
-from iaside.selective import (
+from iaside.estimate.estimate import Estimate
+from iaside.estimate.selective import (
     Shown,
     Told,
     _log_between,

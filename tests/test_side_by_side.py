@@ -9,9 +9,9 @@ import time
 import pytest
 from smoke import ROOT
 
-from iaside import warm
-from iaside.files import alone
-from iaside.parameters import read_yaml
+from iaside.backend.files import alone
+from iaside.study import warm
+from iaside.study.parameters import read_yaml
 
 pytest.importorskip("dvc")
 # `a` and `b` meet, or fail after a while; `importance` needs both; `broken` stops only `after`.
@@ -65,7 +65,7 @@ def project(tmp_path):
     return tmp_path
 
 
-def repro(folder, patience=60, module="iaside.repro", words=(), code=0):
+def repro(folder, patience=60, module="iaside.study.repro", words=(), code=0):
     path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
     env = os.environ | {"PYTHONPATH": str(ROOT), "PATH": path, "PATIENCE": str(patience),
                         warm.SOCKET: "/nowhere"}  # fmt: skip
@@ -140,7 +140,7 @@ def test_with_one_process_one_stage_runs_at_a_time(project):
 
 def test_one_process_at_a_time_is_alone(tmp_path):
     text = (
-        "import sys, time; from iaside.files import alone\nwith alone(sys.argv[1]):\n"
+        "import sys, time; from iaside.backend.files import alone\nwith alone(sys.argv[1]):\n"
         " print('in', flush=True); time.sleep(0.5); print('out', flush=True)"
     )
     with alone(tmp_path / "new"):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from made_up import report
 
-from iaside.snr import spectra
+from iaside.robustness.snr import spectra
 from iaside.spectral import band_energy, band_masks, cells_per_band
 from iaside.tables import save_table
 from iaside.verdicts import snr

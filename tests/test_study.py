@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 from smoke import ROOT, run
 
-from iaside import libraries, plan, study
-from iaside.images import DOWNLOADS, count_images, load_images
-from iaside.models import save_weights, untrained
-from iaside.parameters import (
+from iaside.inputs import libraries
+from iaside.inputs.images import DOWNLOADS, count_images, load_images
+from iaside.inputs.models import save_weights, untrained
+from iaside.study import check, plan
+from iaside.study.parameters import (
     RUNTIME,
     UsageError,
     read_notebooks,
@@ -234,7 +235,7 @@ def refused(text, tmp_path, monkeypatch, capsys, how):
         monkeypatch.setattr(plan, "costs", lambda *a: pytest.fail("it was not checked"))
         code = plan.main(["bad"])
     else:
-        code = study.main([str(tmp_path / "bad.yaml")])
+        code = check.main([str(tmp_path / "bad.yaml")])
     said = capsys.readouterr().err
     assert code == 2 and said.count("\n") == 1, said
     return said
@@ -290,7 +291,7 @@ def test_what_is_no_file_is_refused_in_one_line(kind, how, tmp_path, monkeypatch
 def test_a_params_yaml_that_is_a_folder_is_said_to_be_one(tmp_path, monkeypatch, capsys):
     (tmp_path / "params.yaml").mkdir()
     monkeypatch.chdir(tmp_path)
-    for call in (study.main, plan.main):
+    for call in (check.main, plan.main):
         assert call([]) == 2
         assert "params.yaml is a folder: copy one of studies/" in capsys.readouterr().err
 
@@ -325,7 +326,7 @@ def everything(root):
 
 def test_a_place_that_can_be_written_to_is_left_as_it_is(place):
     before = everything(place)
-    study.check_place(place)
+    check.check_place(place)
     assert everything(place) == before
 
 
@@ -337,9 +338,9 @@ def test_a_full_disk_is_refused_before_anything_runs(place, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("tempfile.TemporaryFile", full)
         with pytest.raises(UsageError, match="results cannot be written to: No space .*free some"):
-            study.check_place(place)
+            check.check_place(place)
     # A real limit stands for the disk: no file may have more than a megabyte.
-    line = f"ulimit -f 1000; exec {sys.executable} -m iaside.study"
+    line = f"ulimit -f 1000; exec {sys.executable} -m iaside.study.check"
     said = run(ROOT, "bash", "-c", line, code=2)
     assert "results cannot be written to: File too large (16 MB were tried)" in said
     assert said.count("\n") == 1 and everything(place) == before
@@ -349,15 +350,15 @@ def test_results_that_cannot_be_written_to_are_refused(place, monkeypatch):
     tables, real = place / "results/worths/tables", os.access
     monkeypatch.setattr(os, "access", lambda p, mode: str(p) != str(tables) and real(p, mode))
     with pytest.raises(UsageError, match="results/worths/tables cannot be written to: `chmod u"):
-        study.check_place(place)
+        check.check_place(place)
     monkeypatch.undo()
     (place / ".partial").write_text("")
     with pytest.raises(UsageError, match=r"\.partial is no folder"):
-        study.check_place(place)
+        check.check_place(place)
 
 
 def test_a_shell_of_few_open_files_is_refused():
-    line = f"ulimit -n 48; exec {sys.executable} -m iaside.study"
+    line = f"ulimit -n 48; exec {sys.executable} -m iaside.study.check"
     said = run(ROOT, "bash", "-c", line, code=2)
     assert "allows 48 open files, but must allow 256 at least: run `ulimit -n 1024`" in said
     assert said.count("\n") == 1
@@ -367,9 +368,9 @@ def test_the_place_is_checked_with_the_study(monkeypatch):
     def full(root):
         raise UsageError("full")
 
-    monkeypatch.setattr(study, "check_place", full)
+    monkeypatch.setattr(check, "check_place", full)
     with pytest.raises(UsageError, match="^full$"):
-        study.check(read_yaml(TEXT, "x"), ROOT)
+        check.check(read_yaml(TEXT, "x"), ROOT)
 
 
 def test_what_may_stand_under_runtime_is_what_notebooks_declare():
@@ -414,7 +415,7 @@ def test_own_files_are_looked_into_wherever_a_study_names_them(
 def test_a_pipeline_that_is_none_is_said(text, own_notebooks, monkeypatch, capsys):
     (own_notebooks / "dvc.yaml").write_text(text)
     monkeypatch.chdir(own_notebooks)
-    assert study.main([]) == 2
+    assert check.main([]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and said.startswith("error: dvc.yaml: ") and "git checkout" in said
 
@@ -442,7 +443,7 @@ def test_shipped_studies_pass(name, data, tmp_path):
                 for end, of in (("weights", "safetensors"), ("recipe", "json"))}  # fmt: skip
     for key, entry in params["models"].items():
         path = entry["weights"].removeprefix("data/")
-        if path.startswith("weights/zoo") and path not in study.packaged_files():
+        if path.startswith("weights/zoo") and path not in check.packaged_files():
             params["models"][key] = {"name": key} | packaged
     for section in params.values():
         on_photographs = isinstance(section, dict) and "photographs" in section.get("images", "")
@@ -450,17 +451,17 @@ def test_shipped_studies_pass(name, data, tmp_path):
             section |= {"n_images": 70, **{k: 5 for k in section if k in PARTS}}
     for network in params["convergence"]["networks"].values():
         network["n_images"] = min(network["n_images"], 70)
-    study.check(params, ROOT)
+    check.check(params, ROOT)
 
 
 def test_images_are_counted_as_they_are_loaded(data):
-    assert set(study.DOWNLOADABLE) == set(DOWNLOADS)
+    assert set(check.DOWNLOADABLE) == set(DOWNLOADS)
     assert count_images(data / "images/photographs") == len(load_images(
         data / "images/photographs", input_size=32)[0]) == 70  # fmt: skip
 
 
 def test_weights_that_are_not_there_are_said_to_be_missing():
-    from iaside.models import load_model
+    from iaside.inputs.models import load_model
 
     with pytest.raises(ValueError, match="no weights file .*data/weights/mine.safetensors.*no mod"):
         load_model("mine")
@@ -480,7 +481,7 @@ def test_a_study_that_holds_no_sections_is_refused(tmp_path):
     for text in ("", "[1]", json.dumps({"models": [1]})):
         path.write_text(text)
         with pytest.raises(UsageError):
-            study.check(read_study(path), ROOT)
+            check.check(read_study(path), ROOT)
 
 
 @pytest.fixture
@@ -500,22 +501,22 @@ def own_notebooks(tmp_path):
 
 def test_notebooks_that_no_stage_runs_need_no_section_and_may_have_one(own_notebooks, data):
     params = read_yaml(TEXT, "x")
-    study.check(params, own_notebooks)
-    study.check(params | {"mine": {"n": 3}}, own_notebooks)
+    check.check(params, own_notebooks)
+    check.check(params | {"mine": {"n": 3}}, own_notebooks)
     assert study_values("30_importance", own_notebooks)["beta"] == 0.75
     with pytest.raises(UsageError, match="no notebook is called 'nine'"):
-        study.check(params | {"nine": {}}, own_notebooks)
+        check.check(params | {"nine": {}}, own_notebooks)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"metadata": {}}', '{"cells": 3}'])
 def test_a_damaged_notebook_that_a_stage_runs_is_named_in_one_line(text, own_notebooks):
     (own_notebooks / "notebooks/20_worths.ipynb").write_text(text)
     with pytest.raises(ValueError, match=r"20_worths\.ipynb cannot be read as a notebook") as said:
-        study.check(read_yaml(TEXT, "x"), own_notebooks)
+        check.check(read_yaml(TEXT, "x"), own_notebooks)
     assert "\n" not in str(said.value)
     (own_notebooks / "notebooks/20_worths.ipynb").unlink()
     with pytest.raises(FileNotFoundError, match=r"no notebook at .*20_worths\.ipynb"):
-        study.check(read_yaml(TEXT, "x"), own_notebooks)
+        check.check(read_yaml(TEXT, "x"), own_notebooks)
 
 
 def test_a_study_that_is_no_text_is_refused_in_one_line(tmp_path, monkeypatch, capsys, fetch):
@@ -523,7 +524,7 @@ def test_a_study_that_is_no_text_is_refused_in_one_line(tmp_path, monkeypatch, c
     path = tmp_path / "bad.yaml"
     path.write_bytes(TEXT.encode() + b"# \xff\xfe")
     monkeypatch.setattr(plan, "study_file", lambda *a: path)
-    for call, words in ((study.main, [str(path)]), (plan.main, ["bad"]),
+    for call, words in ((check.main, [str(path)]), (plan.main, ["bad"]),
                         (fetch.main, ["--check", str(path)])):  # fmt: skip
         assert call(words) == 2
         said = capsys.readouterr().err
@@ -549,13 +550,13 @@ def test_own_files_that_no_network_can_be_made_of_are_refused(
     mine = {"name": "mine", "weights": "mine.safetensors", "recipe": "mine.json"}
     params = read_yaml(TEXT, "x")
     params["models"]["mine"] = mine
-    study.check(params, own_notebooks)
+    check.check(params, own_notebooks)
     path = own_notebooks / f"mine.{name}"
     if isinstance(content, dict):
         content = json.dumps(json.loads(path.read_text()) | content)
     path.write_text(content)
     with pytest.raises(UsageError, match=said) as error:
-        study.check(params, own_notebooks)
+        check.check(params, own_notebooks)
     assert "mine" in str(error.value) and "\n" not in str(error.value)
 
 
@@ -575,14 +576,14 @@ def test_labels_are_those_of_the_networks(tmp_path):
     changed = read_yaml(TEXT, "default")
     changed["snr"] |= {"images": str(tmp_path / "sets")}
     with pytest.raises(UsageError, match="the images at '.*sets' cannot be used: .*classes="):
-        study.check(changed, ROOT)
+        check.check(changed, ROOT)
 
 
 def test_an_untrained_twin_needs_two_images():
     changed = read_yaml(TEXT, "default")
     changed["attributions"] |= {"n_images": 1, "n_twin": 1, "n_shown": 1, "n_grid": 1}
     with pytest.raises(UsageError, match="attributions.n_images is 1, but must be 2 or more"):
-        study.check(changed, ROOT)
+        check.check(changed, ROOT)
 
 
 def test_a_lock_that_is_being_written_is_waited_for(tmp_path):
@@ -591,23 +592,23 @@ def test_a_lock_that_is_being_written_is_waited_for(tmp_path):
     (tmp_path / "dvc.lock").write_text(whole[:300])
     writer = threading.Timer(0.3, (tmp_path / "dvc.lock").write_text, [whole])
     writer.start()
-    study.check_lock(tmp_path)
+    check.check_lock(tmp_path)
     writer.join()
 
 
 def test_a_lock_that_a_kill_cut_off_is_refused_wherever_it_was_cut(tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "PATIENCE", 0.0)
+    monkeypatch.setattr(check, "PATIENCE", 0.0)
     whole = (ROOT / "dvc.lock").read_text()
     (tmp_path / "dvc.lock").write_text(whole)
-    study.check_lock(tmp_path)
+    check.check_lock(tmp_path)
     (tmp_path / "dvc.lock").unlink()
-    study.check_lock(tmp_path)  # a first run has none
+    check.check_lock(tmp_path)  # a first run has none
     lines = whole.splitlines(keepends=True)
     places = range(3, 40)  # of the first stage, each kind of line
     for k in places:
         (tmp_path / "dvc.lock").write_text("".join(lines[:k]) + lines[k][: len(lines[k]) // 2])
         try:
-            study.check_lock(tmp_path)
+            check.check_lock(tmp_path)
         except UsageError as error:
             assert "git checkout dvc.lock" in str(error)
             continue

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from made_up import report
 
-from iaside.files import DamagedError
-from iaside.summaries import (
+from iaside.backend.files import DamagedError
+from iaside.robustness.summaries import (
     OUTCOMES,
     PENALTIES,
     RIDGE,

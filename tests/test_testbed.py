@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from smoke import ROOT
 
-from iaside import testbed
-from iaside.robustness import mean_corruption_error
+from iaside.robustness import testbed
+from iaside.robustness.measures import mean_corruption_error
 from iaside.tables import CORRUPTIONS
 
 

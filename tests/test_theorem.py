@@ -11,9 +11,9 @@ import torch
 from scipy import stats
 from scipy.special import expit, log_expit
 
+from iaside.game.worths import coalition_worths
 from iaside.shapley import coalitions, shapley_values
 from iaside.spectral import band_masks, split_bands
-from iaside.worths import coalition_worths
 
 M, SIDE, N = 3, 8, 200_000
 SCALE = 0.03  # of the pixels, so that the noise stays in [0, 1]

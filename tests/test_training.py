@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from iaside import penalties, training, zoo
-from iaside.architectures import small_cnn
-from iaside.images import stratified_order
-from iaside.models import load_model, untrained
-from iaside.parallel import one_thread
+from iaside.backend.parallel import one_thread
+from iaside.inputs.architectures import small_cnn
+from iaside.inputs.images import stratified_order
+from iaside.inputs.models import load_model, untrained
 from iaside.spectral import band_masks
-from iaside.training import (
+from iaside.training import penalties, plans, training
+from iaside.training.training import (
     attacked,
     augmented,
     batch_of,
@@ -56,7 +56,7 @@ def data(shared):
 
 
 def one(shared, **plan):
-    [(name, settings)] = zoo.networks({"p": {"architecture": "small_cnn"} | plan}).items()
+    [(name, settings)] = plans.networks({"p": {"architecture": "small_cnn"} | plan}).items()
     return name, complete(settings, shared)
 
 
@@ -289,7 +289,8 @@ def test_our_own_networks_and_arrays_of_digits_load_without_torchvision_and_timm
     how = {"images": str(path), "held_out": 0.2, "side": 32, "classes": None}
     code = f"""
 import sys
-from iaside import models, profiles, training
+from iaside.inputs import models
+from iaside.training import profiles, training
 training.load_data({how}, 0)
 net = training.untrained("small_cnn", 2, 32, 0)
 models.save_weights(net, {str(tmp_path / "net.safetensors")!r})
@@ -322,7 +323,7 @@ def test_a_plan_that_grew_trains_only_what_is_new(shared, tmp_path, monkeypatch)
     places = tmp_path / "results", tmp_path / "partial"
 
     def run(plan, **more):
-        found = zoo.networks({"p": plan})
+        found = plans.networks({"p": plan})
         return train_plan(found, shared | more, *places, device="cpu", workers=1, progress=False)
 
     assert run(plans["p"]) == ["small_cnn-seed0"]
@@ -348,7 +349,7 @@ def test_a_plan_that_grew_trains_only_what_is_new(shared, tmp_path, monkeypatch)
 def test_what_a_kill_left_in_a_folder_is_swept_and_what_is_damaged_is_trained_again(
     shared, tmp_path, monkeypatch
 ):
-    found = zoo.networks({"p": {"architecture": "small_cnn", "epochs": 1}})
+    found = plans.networks({"p": {"architecture": "small_cnn", "epochs": 1}})
     places = tmp_path / "results", tmp_path / "partial"
 
     def run():
@@ -374,7 +375,7 @@ def test_what_a_kill_left_in_a_folder_is_swept_and_what_is_damaged_is_trained_ag
 
 
 def test_workers_change_no_byte_and_their_errors_arrive(shared, data, tmp_path):
-    found = zoo.networks({"p": {"architecture": "small_cnn", "seed": [0, 1], "epochs": 1}})
+    found = plans.networks({"p": {"architecture": "small_cnn", "seed": [0, 1], "epochs": 1}})
     found["small_cnn-seed1"]["lr"] = 1e30
     message = "small_cnn-seed1 failed: ValueError: .*lower"
     with pytest.raises(RuntimeError, match=message):
@@ -399,16 +400,16 @@ def test_workers_change_no_byte_and_their_errors_arrive(shared, data, tmp_path):
     ],
 )
 def test_what_cannot_be_trained_is_said_before(shared, tmp_path, change, message):
-    found = zoo.networks({"p": {"architecture": change.pop("architecture", "small_cnn")}})
+    found = plans.networks({"p": {"architecture": change.pop("architecture", "small_cnn")}})
     with pytest.raises(ValueError, match=message):
         train_plan(found, shared | change, tmp_path / "r", tmp_path / "p", device="cpu")
 
 
 def test_names_of_penalties_and_shared_settings_agree():
     named = {"none", "coalition_dropout", *penalties.PENALTIES}
-    assert set(zoo.PENALTIES) == named
+    assert set(plans.PENALTIES) == named
     used = inspect.getsource(training)
-    assert all(f'"{name}"' in used for name in zoo.SHARED if name != "every")
+    assert all(f'"{name}"' in used for name in plans.SHARED if name != "every")
 
 
 # --- where tensors are ----------------------------------------------------------------------------

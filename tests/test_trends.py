@@ -7,7 +7,8 @@ from scipy import stats
 from iaside.score import mean_score
 from iaside.shapley import coalitions
 from iaside.tables import Worths
-from iaside.trends import (
+from iaside.training.plans import Profile, networks
+from iaside.training.trends import (
     ACCURACY,
     families,
     half_epochs,
@@ -22,7 +23,6 @@ from iaside.trends import (
     seed_rows,
     worth_of_all,
 )
-from iaside.zoo import Profile, networks
 
 
 def with_values(cells, values):

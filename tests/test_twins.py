@@ -6,7 +6,7 @@ from scipy import stats
 
 from iaside.shapley import coalitions
 from iaside.tables import CLEAN, CORRUPTIONS, TABLES, Condition, Responses, Worths
-from iaside.twins import (
+from iaside.training.pairs import (
     Treatments,
     accuracy,
     accuracy_gain,
@@ -24,7 +24,7 @@ from iaside.twins import (
     signed_score,
     twins,
 )
-from iaside.zoo import FACTORS, Profile, networks
+from iaside.training.plans import FACTORS, Profile, networks
 
 FOG, NOISE, PGD = Condition("fog", 1.0), Condition("shot_noise", 1.0), Condition("pgd", 0.1)
 N = 30

@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 from smoke import ROOT
 from torch import nn
 
-from iaside import factories
-from iaside.parameters import UsageError
-from iaside.study import check_paths
+from iaside.inputs import factories
+from iaside.study.check import check_paths
+from iaside.study.parameters import UsageError
 
 LONGER = 64 * 2**20  # bytes, of a file that does not end where it should
 PARTS, FEW = ["x.npy", "y.npy", "t.csv"], "images/few.npz"
@@ -302,7 +302,7 @@ def test_pictures_are_fetched_where_they_are_named_and_again_once_deleted(
 
 def test_the_bytes_of_pictures_are_always_the_same(fetch, tmp_path, monkeypatch):
     """Whatever the day; and read as load_images does."""
-    from iaside.images import load_images
+    from iaside.inputs.images import load_images
 
     files = write_pictures(tmp_path)
     fetch.build_cifar10_exact("few", files, tmp_path / "once")
@@ -559,7 +559,7 @@ def test_the_pictures_of_cifar10_come_whole_and_without_loss(fetch, server, tmp_
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import calculate_md5
 
-    from iaside import images
+    from iaside.inputs import images
 
     expected, labels = cifar10(server.folder)
     batches = {p.name: calculate_md5(p) for p in (server.folder / CIFAR10.base_folder).iterdir()}

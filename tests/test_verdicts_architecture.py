@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_score
 
-from iaside.intervals import interval
+from iaside.estimate.intervals import interval
 from iaside.score import robustness_score, spectral_importance
 from iaside.verdicts import architecture as verdicts
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from iaside.correlation import correlation_row
-from iaside.intervals import accuracy_difference
+from iaside.estimate.correlation import correlation_row
+from iaside.estimate.intervals import accuracy_difference
 from iaside.verdicts import correlation as verdicts
 from iaside.verdicts.architecture import parameter_count
 from iaside.verdicts.rules import find

@@ -4,8 +4,8 @@ import numpy as np
 
 from iaside.shapley import coalitions
 from iaside.tables import Worths
+from iaside.training.plans import Profile
 from iaside.verdicts.data_size import more_data_more_robust
-from iaside.zoo import Profile
 
 M, N = 4, 40
 

@@ -6,9 +6,9 @@ import pytest
 from iaside.score import mean_score
 from iaside.shapley import coalitions
 from iaside.tables import Worths
-from iaside.trends import learning, second_stage
+from iaside.training.plans import Profile
+from iaside.training.trends import learning, second_stage
 from iaside.verdicts.dynamics import low_bands_learnt_first, second_stage_tradeoff
-from iaside.zoo import Profile
 
 M, N, EPOCHS = 6, 40, range(1, 9)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from made_up_zoo import write
 
-from iaside.twins import Treatments
+from iaside.training.pairs import Treatments
+from iaside.training.plans import load_profiles, networks
 from iaside.verdicts import jafr
-from iaside.zoo import load_profiles, networks
 
 BASE = {"architecture": "small_cnn", "seed": [0, 1, 2]}
 PLANS = {

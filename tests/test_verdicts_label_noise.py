@@ -5,12 +5,12 @@ import pytest
 
 from iaside.shapley import coalitions
 from iaside.tables import Worths
+from iaside.training.plans import Profile
 from iaside.verdicts.label_noise import (
     noise_less_robust_features,
     noise_lowers_accuracy,
     noise_more_uniform,
 )
-from iaside.zoo import Profile
 
 M, N, LEVELS = 4, 40, (0.0, 0.4, 0.8)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from iaside.estimate import Estimate
-from iaside.robustness import predicted_loss, predicted_losses
+from iaside.estimate.estimate import Estimate
+from iaside.robustness.measures import predicted_loss, predicted_losses
 from iaside.verdicts import match as verdicts
 
 K, C, R = 8, 15, 60

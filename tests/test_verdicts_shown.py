@@ -1,6 +1,6 @@
 """The tables of verdicts say what was measured, of how many of what, and on which data."""
 
-from iaside.estimate import Estimate
+from iaside.estimate.estimate import Estimate
 from iaside.verdicts.rules import decide
 from iaside.verdicts.shown import data_words, parts_table, verdict_table
 

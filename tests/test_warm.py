@@ -13,15 +13,15 @@ import pytest
 from smoke import ROOT
 from test_run import notebook, parameters, project
 
-from iaside import run as run_module
-from iaside import warm
+from iaside.study import run as run_module
+from iaside.study import warm
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or not hasattr(os, "pidfd_open"), reason="elsewhere nothing is warm"
 )
 SERVER = """
 import socket, sys, time
-from iaside import warm
+from iaside.study import warm
 warm.LIBRARIES = ("colorsys",)
 with socket.socket(fileno=int(sys.argv[1])) as listening:
     arguments = warm.serve(listening)
@@ -192,7 +192,7 @@ def test_no_library_that_is_imported_beforehand_starts_a_thread_or_is_ours():
 def test_a_report_that_only_reads_tables_says_no_hardware_though_torch_is_imported():
     code = (
         "import sys, types; sys.modules['torch'] = types.ModuleType('torch')\n"
-        "from iaside.notebook import footer\n"
+        "from iaside.study.notebook import footer\n"
         "print(footer(n=2, precision='float32').data)"
     )
     env = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -224,7 +224,7 @@ def test_a_report_made_in_forks_is_the_same_bytes(tmp_path, monkeypatch):
         folder = tmp_path / f"s{kind}"
         folder.mkdir()
         with warm.libraries_imported(str(folder)) if kind == "warm" else nullcontext():
-            command = [sys.executable, "-m", "iaside.run", "20_importance"]
+            command = [sys.executable, "-m", "iaside.study.run", "20_importance"]
             env = os.environ | {"PYTHONPATH": str(ROOT)}
             subprocess.run(command, check=True, env=env)
         made = tmp_path / kind / "results/importance"

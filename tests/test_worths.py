@@ -12,11 +12,17 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from iaside.machine import fingerprint
+from iaside.backend.machine import fingerprint
+from iaside.game.worths import (
+    _Assembler,
+    _Scorer,
+    _value_functions,
+    coalition_images,
+    coalition_worths,
+)
 from iaside.shapley import coalitions, least_squares_values, non_additivity, shapley_values
 from iaside.spectral import band_masks, split_bands
 from iaside.tables import Worths
-from iaside.worths import _Assembler, _Scorer, _value_functions, coalition_images, coalition_worths
 
 SIDE, M = 16, 3
 MASKS = band_masks(M, (SIDE, SIDE))
@@ -385,7 +391,7 @@ def test_memory_does_not_grow_with_the_number_of_images():
 import torch
 from pathlib import Path
 from iaside.spectral import band_energy, band_masks
-from iaside.worths import coalition_worths
+from iaside.game.worths import coalition_worths
 def peak():
     # of this process alone; getrusage begins with what the one that started it had
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -501,7 +507,7 @@ def test_bfloat16_is_used_recorded_and_close():
 
 def test_placement_and_dtype_on_a_gpu(monkeypatch):
     """Without a GPU: every tensor of the loop's inside stays on a pretended one."""
-    monkeypatch.setattr("iaside.probe.check_shown", lambda x: None)  # looks at values
+    monkeypatch.setattr("iaside.inputs.probe.check_shown", lambda x: None)  # looks at values
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *args: True)
     values = _value_functions(["log_likelihood", "probability", "accuracy", "margin"], 1.0)
@@ -519,8 +525,8 @@ def test_placement_and_dtype_on_a_gpu(monkeypatch):
             scores = scorer.scores(batch, torch.zeros(2, dtype=torch.long), None)
             assert scores.shape == (4, 10) and scores.device.type == "cuda"
             assert scores.dtype == torch.float32
-        monkeypatch.setattr("iaside.worths.check_images", lambda images: images)  # look at values
-        monkeypatch.setattr("iaside.worths.check_masks", lambda masks, images: (masks, M))
+        monkeypatch.setattr("iaside.game.worths.check_images", lambda images: images)  # looks
+        monkeypatch.setattr("iaside.game.worths.check_masks", lambda masks, images: (masks, M))
         for absence in ("zero", "mean"):  # the others look at values of their own
             shown = coalition_images(x, MASKS, coalitions(M), absence)
             assert shown.shape == (8, 2, 3, SIDE, SIDE) and shown.device.type == "cuda"

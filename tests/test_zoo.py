@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from iaside.tables import CLEAN, TABLES, Responses, Worths
-from iaside.zoo import FACTORS, Profile, load_profiles, networks, select
+from iaside.training.plans import FACTORS, Profile, load_profiles, networks, select
 
 PLANS = {
     "noise": {"architecture": ["a", "b"], "noise": [0, 0.4], "seed": [0, 1], "every": 5},

@@ -8,7 +8,7 @@ from made_up import report
 from made_up_zoo import PITCH, N, make_project
 
 from iaside.tables import TABLES, Responses
-from iaside.zoo import networks
+from iaside.training.plans import networks
 
 STANDARD = {"architecture": "small_cnn", "seed": [0, 1]}
 PLANS = {

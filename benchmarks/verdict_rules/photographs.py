@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 from scipy.optimize import brentq
 
-from iaside.estimate import Estimate
+from iaside.estimate.estimate import Estimate
 from iaside.shapley import non_additivity
 from iaside.verdicts import attribution, resolution
 from iaside.verdicts.architecture import shufflenet_adversarial

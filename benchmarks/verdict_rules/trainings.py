@@ -11,7 +11,8 @@ import numpy as np
 from iaside.score import mean_score
 from iaside.shapley import coalitions
 from iaside.tables import Condition, Responses, Worths
-from iaside.trends import learning, second_stage
+from iaside.training.plans import Profile
+from iaside.training.trends import learning, second_stage
 from iaside.verdicts import jafr
 from iaside.verdicts.data_size import more_data_more_robust
 from iaside.verdicts.dynamics import low_bands_learnt_first, second_stage_tradeoff
@@ -22,7 +23,6 @@ from iaside.verdicts.label_noise import (
     noise_more_uniform,
 )
 from iaside.verdicts.rules import CONTRADICTED, SUPPORTED, find
-from iaside.zoo import Profile
 from verdict_rules.networks import SCATTER
 from verdict_rules.worlds import (
     AT,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from iaside import intervals
+from iaside.estimate import intervals
 from iaside.verdicts import importance
 from iaside.verdicts.rules import CONTRADICTED, RISK, SUPPORTED, find
 
@@ -42,7 +42,7 @@ def with_fewer_resamples(parts: int) -> None:
         given = zip(names[-len(function.__defaults__) :], function.__defaults__, strict=True)
         function.__defaults__ = tuple(n if name == "n_resamples" else v for name, v in given)
     importance.N_RESAMPLES = most
-    importlib.import_module("iaside.correlation").PERMUTATIONS = PERMUTATIONS
+    importlib.import_module("iaside.estimate.correlation").PERMUTATIONS = PERMUTATIONS
 
 
 # -- where parts lie -------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from iaside.correlation import family_means, jackknifed
-from iaside.intervals import (
+from iaside.estimate.correlation import family_means, jackknifed
+from iaside.estimate.intervals import (
     Levels,
     at_levels,
     crossed_difference,

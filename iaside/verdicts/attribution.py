@@ -15,9 +15,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from iaside.correlation import correlation_at_levels
-from iaside.estimate import Estimate
-from iaside.intervals import Best, Levels, accuracy_difference, best_interval
+from iaside.estimate.correlation import correlation_at_levels
+from iaside.estimate.estimate import Estimate
+from iaside.estimate.intervals import Best, Levels, accuracy_difference, best_interval
 from iaside.verdicts.photographs import over_photographs
 from iaside.verdicts.rules import decide, every_reading, find
 
@@ -186,7 +186,7 @@ def rank_correlation(x: ArrayLike, y: ArrayLike) -> Levels:
     """Spearman's coefficient over the photographs that have both, by its level.
 
     Shapes: x, y (photographs,), nan where there is none.
-    Source: limits as in `iaside.correlation`.
+    Source: limits as in `iaside.estimate.correlation`.
 
     >>> print(rank_correlation([1, 2, 3, np.nan], [2, 4, 5, 6])(0.95))
     1.00 (no interval), n = 3 photographs
@@ -243,7 +243,7 @@ def best_cell(cells: ArrayLike, level: float = 0.95) -> Best:
     """The best cells of a grid, their score, and how far it is above the mean of all cells.
 
     Shapes: cells (K, photographs), nan where a photograph has no map; those that lack one are left
-    out. Limits as in `iaside.intervals.best_interval`.
+    out. Limits as in `iaside.estimate.intervals.best_interval`.
 
     >>> best_cell([[0.1, 0.2, 0.3, 0.2, 0.1], [0.4, 0.4, 0.5, 0.5, 0.4]]).rows
     [1]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from iaside.estimate import Estimate
-from iaside.intervals import at_levels
+from iaside.estimate.estimate import Estimate
+from iaside.estimate.intervals import at_levels
 from iaside.verdicts.rules import decide
 
 

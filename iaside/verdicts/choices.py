@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from numpy.typing import ArrayLike
 
-from iaside.intervals import distance_at_levels
+from iaside.estimate.intervals import distance_at_levels
 from iaside.score import spectral_importance
 from iaside.verdicts.rules import decide
 

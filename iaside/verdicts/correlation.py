@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from iaside.correlation import (
+from iaside.estimate.correlation import (
     MIN_MODELS,
     between_families,
     coefficient,
@@ -26,8 +26,8 @@ from iaside.correlation import (
     without_a_family,
     without_error,
 )
-from iaside.estimate import Estimate
-from iaside.intervals import (
+from iaside.estimate.estimate import Estimate
+from iaside.estimate.intervals import (
     LEAST,
     Levels,
     accuracy_difference,
@@ -175,7 +175,7 @@ def low_frequency_attacks(answers: Mapping[str, ArrayLike], data: str = "") -> d
 def why_no_limits(row: Mapping) -> str:
     """Why a coefficient has no limits, "" where it has: row as of `correlation.correlation_row`.
 
-    >>> from iaside.correlation import correlation_row
+    >>> from iaside.estimate.correlation import correlation_row
     >>> why_no_limits(correlation_row([1, 2, 4], [1, 3, 2]))
     '3 independent, 5 needed'
     """
@@ -191,7 +191,7 @@ def given_words(row: Mapping) -> str:
 
     row: as of `correlation.correlation_row`.
 
-    >>> from iaside.correlation import correlation_row
+    >>> from iaside.estimate.correlation import correlation_row
     >>> given_words(correlation_row([1, 2, 4], [1, 3, 2], given=[2, 1, 3]))
     'none'
     """
@@ -222,7 +222,7 @@ def needed_words(row: Mapping) -> str:
 
     row: as of `correlation.correlation_row`. By `correlation.networks_needed`.
 
-    >>> from iaside.correlation import correlation_row
+    >>> from iaside.estimate.correlation import correlation_row
     >>> needed_words(correlation_row(range(9), range(9)))
     ''
     >>> needed_words(correlation_row(range(6), [3, 2, 5, 4, 1, 0]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from iaside.trends import Cells, signed_src, unclear
+from iaside.training.trends import Cells, signed_src, unclear
 from iaside.verdicts.rules import decide, withheld
 
 

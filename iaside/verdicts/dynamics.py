@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from iaside.intervals import Levels
-from iaside.trends import Learning, SecondStage, over_groups, over_seeds, unclear
+from iaside.estimate.intervals import Levels
+from iaside.training.plans import Profile
+from iaside.training.trends import Learning, SecondStage, over_groups, over_seeds, unclear
 from iaside.verdicts.rules import decide, withheld
-from iaside.zoo import Profile
 
 Groups = Mapping[str, Sequence[Profile]]
 
@@ -44,7 +44,7 @@ def left_out(courses: Sequence[Learning]) -> list[str]:
 
     courses: one for each network.
 
-    >>> from iaside.trends import Learning
+    >>> from iaside.training.trends import Learning
     >>> one = Learning(np.zeros((3, 2, 9)), np.array([False, True]), None, None, 1)
     >>> left_out([one, one])
     ['band 0 left out in 2 of 2 networks']

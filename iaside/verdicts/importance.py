@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
-from iaside.clean import may_be_zero
-from iaside.estimate import Estimate
-from iaside.intervals import (
+from iaside.estimate.clean import may_be_zero
+from iaside.estimate.estimate import Estimate
+from iaside.estimate.intervals import (
     Levels,
     accuracy_difference,
     at_levels,
@@ -27,7 +27,7 @@ from iaside.intervals import (
     of_resamples,
     per_image,
 )
-from iaside.rounding import ROUNDING, total_worth
+from iaside.estimate.rounding import ROUNDING, total_worth
 from iaside.score import robustness_score, spectral_importance
 from iaside.shapley import least_squares_values, non_additivity
 from iaside.verdicts.rules import decide

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from iaside.estimate import Estimate
-from iaside.intervals import Levels
-from iaside.trends import unclear
-from iaside.twins import (
+from iaside.estimate.estimate import Estimate
+from iaside.estimate.intervals import Levels
+from iaside.training.pairs import (
     KINDS,
     Couples,
     Treatments,
@@ -23,6 +22,7 @@ from iaside.twins import (
     score_difference,
     share_of_wins,
 )
+from iaside.training.trends import unclear
 from iaside.verdicts.rules import decide, withheld
 from iaside.verdicts.shown import data_words
 

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from iaside.estimate import Estimate
-from iaside.intervals import Levels, standard_errors
+from iaside.estimate.estimate import Estimate
+from iaside.estimate.intervals import Levels, standard_errors
 from iaside.score import CLEAR
-from iaside.trends import (
+from iaside.training.trends import (
     ACCURACY,
     ENTROPY,
     HIGH,

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.special import stdtrit
 
-from iaside.correlation import (
+from iaside.estimate.correlation import (
     MIN_MODELS,
     coefficient,
     jackknifed,
@@ -21,8 +21,8 @@ from iaside.correlation import (
     over_networks,
     several,
 )
-from iaside.estimate import Estimate
-from iaside.intervals import Levels, crossed_mean
+from iaside.estimate.estimate import Estimate
+from iaside.estimate.intervals import Levels, crossed_mean
 from iaside.verdicts.correlation import Families
 from iaside.verdicts.rules import decide
 

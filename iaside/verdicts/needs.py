@@ -25,10 +25,10 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import product
 
-from iaside.correlation import MIN_MODELS, families_of, independent, several
-from iaside.intervals import LEAST
+from iaside.estimate.correlation import MIN_MODELS, families_of, independent, several
+from iaside.estimate.intervals import LEAST
+from iaside.training.plans import FACTORS, networks
 from iaside.verdicts import rules
-from iaside.zoo import FACTORS, networks
 
 OF_SIGNS = 6  # trainings: five that all win are 1 in 16, which a sign test does not reject
 

@@ -35,7 +35,7 @@ def in_short(rows: Iterable[Mapping]) -> str:
     rules leave no choice, as there are no limits.
     Source: methods 9.2 (Holm over the page).
 
-    >>> from iaside.estimate import Estimate
+    >>> from iaside.estimate.estimate import Estimate
     >>> from iaside.verdicts.rules import as_document, decide, gather
     >>> one = decide("src_mce", lambda _: Estimate(-0.6, 0.1, -0.8, -0.3, 19, "networks"))
     >>> print(in_short(gather([as_document("correlation", [one])])).partition(":")[0])

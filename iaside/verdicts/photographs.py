@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from iaside.estimate import Estimate
-from iaside.intervals import Levels, at_levels
+from iaside.estimate.estimate import Estimate
+from iaside.estimate.intervals import Levels, at_levels
 
 
 def over_photographs(rows: ArrayLike, statistic: Callable | None = None) -> Levels:

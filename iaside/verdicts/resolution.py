@@ -9,8 +9,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike
 
-from iaside.estimate import Estimate
-from iaside.intervals import LEAST, distance_at_levels, mean_interval
+from iaside.estimate.estimate import Estimate
+from iaside.estimate.intervals import LEAST, distance_at_levels, mean_interval
 from iaside.score import spectral_importance
 from iaside.verdicts.rules import decide
 

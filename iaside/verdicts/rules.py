@@ -23,8 +23,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from iaside.estimate import Estimate
-from iaside.intervals import LEAST, Levels
+from iaside.estimate.estimate import Estimate
+from iaside.estimate.intervals import LEAST, Levels
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 NOT_TESTED = "not tested"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from iaside.estimate import Estimate
+from iaside.estimate.estimate import Estimate
 from iaside.verdicts.rules import NUMBERS
 
 COLUMNS = ["verdict", "statement", "measured", "note", "claimed", "data", "source"]

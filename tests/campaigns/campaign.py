@@ -30,7 +30,7 @@ import kills  # noqa: E402
 import operations  # noqa: E402
 from child import COLUMNS  # noqa: E402
 
-from iaside.keys import code_hash  # noqa: E402
+from iaside.backend.keys import code_hash  # noqa: E402
 
 PARTS = {  # name -> module, tries, tries of a quick campaign
     "kills": (kills, 60, 4),

@@ -22,9 +22,9 @@ import yaml
 from child import drawn, in_child, nothing, unclear
 from PIL import Image
 
-from iaside import study
-from iaside.images import load_images
-from iaside.models import load_model, save_weights, untrained
+from iaside.inputs.images import load_images
+from iaside.inputs.models import load_model, save_weights, untrained
+from iaside.study import check
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 30  # seconds
@@ -100,7 +100,7 @@ def studies(draw: random.Random, folder: Path) -> Callable[[], object]:
             b"a: &a [*a]\n" + text.encode(), (text + text).encode(), b"\0" * 1000,
             b"!!python/object/apply:os.system ['touch hostile']\n",
         )))  # fmt: skip
-    return lambda: study.main([str(path)])
+    return lambda: check.main([str(path)])
 
 
 @functools.cache

@@ -153,6 +153,6 @@ def processes(mark: str) -> dict[int, str]:
 
 def victims(mark: str, whom: str) -> list[int]:
     """The processes to kill; all of them where there is none of the kind."""
-    word = {"dvc": "dvc repro", "runner": "iaside.run", "kernel": "ipykernel"}.get(whom, "")
+    word = {"dvc": "dvc repro", "runner": "iaside.study.run", "kernel": "ipykernel"}.get(whom, "")
     alive = processes(mark)
     return [n for n, command in alive.items() if word in command] or list(alive)

@@ -4,7 +4,7 @@ Python tells an audit hook of every file that is opened, renamed, made or remove
 A scenario is run once to count its operations. A try ends it at one of them, in a process of its
 own, by SIGKILL or by "No space left on device" from then on; then it is run again, and what it
 leaves must be what an undisturbed run leaves, byte for byte and no file more. (`crashes.py` beside
-the tests is of the writers in `iaside.files` by themselves, at every one of their calls.)
+the tests is of the writers in `iaside.backend.files` by themselves, at every one of their calls.)
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ import torch
 from child import contents, differences, drawn, in_child, nothing
 from torch import nn
 
-from iaside import run
-from iaside.explain import Explanation
-from iaside.faithfulness import examine
-from iaside.notebook import tidy
-from iaside.parallel import one_thread
-from iaside.report import strip
-from iaside.responses import responses
-from iaside.sampling import sampled_worths
+from iaside.attribution.faithfulness import examine
+from iaside.backend.parallel import one_thread
+from iaside.explanation import Explanation
+from iaside.game.sampling import sampled_worths
+from iaside.game.worths import coalition_worths
+from iaside.robustness.responses import responses
 from iaside.spectral import band_masks
+from iaside.study import run
+from iaside.study.notebook import tidy
+from iaside.study.report import strip
 from iaside.tables import Condition
-from iaside.training import train_plan
-from iaside.worths import coalition_worths
-from iaside.zoo import networks
+from iaside.training.plans import networks
+from iaside.training.training import train_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDE = 32

@@ -1,0 +1,443 @@
+"""The one-call path: a model and images in, values and scores with intervals out."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from iaside.backend.content import by_content
+from iaside.backend.files import write_text
+from iaside.estimate.clean import clean_line, may_be_zero
+from iaside.estimate.estimate import Estimate
+from iaside.estimate.intervals import interval, mean_interval, paired_interval
+from iaside.estimate.rounding import total_worth
+from iaside.game.surrogate import SampledWorths
+from iaside.score import (
+    SCORES,
+    check_bias,
+    no_score,
+    no_sid,
+    normalisation_noise,
+    robustness_score,
+    score_difference,
+    score_estimate,
+    sid_difference,
+    sid_estimate,
+    spectral_importance,
+)
+from iaside.shapley import shapley_values
+from iaside.tables import Worths, check_same_pictures
+
+if TYPE_CHECKING:  # reports read explanations without torch, which takes seconds to import
+    from torch import Tensor
+
+    from iaside.inputs.probe import Asked
+    from iaside.spectral import Masks
+
+MIN_IMAGES_PER_CLASS = 5
+
+
+@dataclass(eq=False)
+class Explanation:
+    """Which frequency bands a model lives on, with intervals; computed from a worths table.
+
+    values (M, N): Shapley value of every band for every image, in the unit of the worths; of
+    sampled worths unbiased estimates, whose noise is part of every interval.
+    psi, sid, score: ``Estimate`` (value, se, low, high) of the mean values (M,), of the
+    spectral importance distribution (M,) and of the spectral robustness score. A SID and its score
+    are None where the sample does not show what they cut off (the weakest band, for "positive" the
+    values below 0), or the score's sign where it is dropped, and where they pass narrowly limits
+    allow for that (``score_estimate``); bias="none" gives them all the same.
+    labels: (N,) class indices, needed by ``per_class`` only. score_kind: "paper" as printed
+    in the seeds, "tight" with the reachable maximum 1, "signed" also with the sign kept.
+
+    Errors: ValueError for an unknown score_kind or bias, and those of ``iaside.score``.
+    Source: seed 002 Eqs. 3, 10 and 11.
+
+    >>> w = Worths({"log_likelihood": np.random.default_rng(0).normal(size=(4, 9))}, {})
+    >>> Explanation(w).psi.estimate.shape
+    (2,)
+    """
+
+    worths: Worths | SampledWorths
+    normalise: str = "minmax"
+    beta: float = 0.75
+    score_kind: str = "paper"
+    level: float = 0.95
+    labels: np.ndarray | None = None
+    bias: str = "corrected"
+    values: np.ndarray = field(init=False, repr=False)
+    psi: Estimate = field(init=False, repr=False)
+    sid: Estimate | None = field(init=False, repr=False)
+    score: Estimate | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_settings(self.normalise, self.beta, self.score_kind, self.level, self.bias)
+        if isinstance(self.worths, SampledWorths):
+            self.values = self.worths.estimates.values
+        else:
+            self.values = shapley_values(self.worths.table)
+        self.psi = interval(self.values, lambda mean: mean, self.level)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # too few images: said for psi
+            self.sid = sid_estimate(self.values, self.bias, self.level, self.normalise)
+            self.score = self.src()
+        if self.normalise == "minmax" and self.sid is not None and self.values.shape[1] > 1:
+            normalisation_noise(self.values)
+
+    def src(
+        self, kind: str | None = None, beta: float | np.ndarray | None = None
+    ) -> Estimate | None:
+        """The score of another kind or at another beta, (); at several betas, (betas,).
+
+        None where the score is not given; NaN at those betas of several where it is not.
+        """
+        kind = kind or self.score_kind
+        betas = np.asarray(self.beta if beta is None else beta, dtype=float)
+        found = [
+            score_estimate(self.values, b, kind, self.bias, self.level, self.normalise)
+            for b in betas.ravel()
+        ]
+        if not any(found):
+            return None
+        none = Estimate.unsure(np.nan, self.psi.n, self.psi.unit)
+        numbers = np.array([[*(one or none)] for one in found]).T.reshape(4, *betas.shape)
+        return Estimate(*(part[()] for part in numbers), self.psi.n, self.psi.unit)
+
+    @property
+    def gain(self) -> np.ndarray:
+        """v(all) - v(none) of every image, (N,), which its values add up to."""
+        return total_worth(self.values)
+
+    @property
+    def shares(self) -> Estimate | None:
+        """Each band's share of v(all) - v(none), (M,), signed; None where that may be 0.
+
+        Unlike the min-max SID they do not depend on which band is the weakest.
+        """
+        if may_be_zero(self.gain, self.level):
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # too few images: said for psi
+            return interval(self.values, lambda mean: mean / mean.sum(0), self.level)
+
+    def sid_per_image(self) -> np.ndarray:
+        """The SID of every single image, (M, N); without intervals."""
+        return spectral_importance(self.values, self.normalise)
+
+    def per_class(self) -> dict[int, Estimate | None]:
+        """The SID of every class that has at least 5 images, with intervals over its images.
+
+        None for a class whose images do not show what is cut off (``sid_estimate``).
+        Errors: ValueError when the explanation has no labels.
+        """
+        if self.labels is None:
+            raise ValueError("this explanation has no labels; pass labels=(N,) class indices")
+        labels = np.asarray(self.labels)
+        classes, counts = np.unique(labels, return_counts=True)
+        return {
+            int(c): sid_estimate(self.values[:, labels == c], self.bias, self.level, self.normalise)
+            for c in classes[counts >= MIN_IMAGES_PER_CLASS]
+        }
+
+    def these_images(self) -> Estimate:
+        """The mean values (M,) of these very images: exact, or with the error of the sample only.
+
+        ``psi`` is for images in general, of which these are a sample.
+        """
+        mean, n = self.values.mean(1), self.values.shape[1]
+        if not isinstance(self.worths, SampledWorths):
+            return Estimate.exact(mean, n, "photographs")
+        se = np.sqrt(self.worths.estimates.draw_variance.sum(1)) / n
+        reach = stats.t.ppf((1 + self.level) / 2, len(self.worths.image) // 2 - 2 * n) * se
+        return Estimate(mean, se, mean - reach, mean + reach, n, "photographs")
+
+    def to_frame(self):
+        """A tidy table with one row per band and its values, SID and intervals.
+
+        Where the SID is not given, its columns are NaN.
+        """
+        import pandas as pd
+
+        columns = {"band": np.arange(len(self.values))}
+        not_given = Estimate.unsure(np.full(len(self.values), np.nan), self.psi.n, self.psi.unit)
+        for name, quantity in (("psi", self.psi), ("sid", self.sid or not_given)):
+            columns[name] = quantity.estimate
+            columns |= {f"{name}_{part}": getattr(quantity, part) for part in ("se", "low", "high")}
+        return pd.DataFrame(columns)
+
+    def __str__(self) -> str:
+        about = self.worths.provenance
+        setting = [f"{self.values.shape[1]} images", f"{len(self.values)} bands"]
+        setting += [str(about[k]) for k in ("precision",) if k in about]
+        setting += ["sampled"] * isinstance(self.worths, SampledWorths)
+        value = next(iter(self.worths.tables))
+        rows = mean_interval(np.vstack([self.gain, self.values]), self.level)
+        gain = rows[0].limits(".3g")
+        lines = [
+            f"{', '.join(setting)}; v(all) - v(none) = {gain} ({value})",
+            *clean_line(about, self.level).splitlines(),
+        ]
+        name, shown = ("SID", self.sid) if self.sid is not None else ("share", self.shares)
+        limits = f"[{self.level:.0%} interval]"
+        lines.append(f"band     psi  {limits}" + f"    {name:>5s}  {limits}" * (shown is not None))
+        for i in range(len(self.values)):
+            beside = "" if shown is None else f"    {_row(shown[i], 6)}"
+            lines.append(f"{i:4d} {_row(self.psi[i], 7)}{beside}")
+        if may_be_zero(self.gain, self.level):
+            lines.append("v(all) - v(none) may be 0: the SID and its score say nothing")
+        what = f"SRC ({self.score_kind}, beta {self.beta}, SID {self.normalise})"
+        if self.score is not None:
+            low, high = (f"{limit:.3f}" for limit in (self.score.low, self.score.high))
+            lines.append(f"{what} {self.score.value:.3f}  [{low}, {high}]")
+        else:
+            why = no_score(self.values, self.beta, self.score_kind, self.normalise)
+            whose = "score" if self.sid is not None else "SID and score"
+            lines.append(f"{what}: {whose} not given: {why}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def plot(self, value: str | None = None, ax=None):
+        """Draw the SID or the mean values with their intervals; returns the Axes, (1,).
+
+        value: "sid", "psi", or None for the SID where it is given and else psi. ax: where to draw,
+        None for a new figure, ``plot()[0].figure``.
+        Errors: ValueError for value="sid" where it is not given.
+        """
+        from iaside import plots
+
+        if value is None:
+            value = "psi" if self.sid is None else "sid"
+        if value == "sid" and self.sid is None:
+            raise ValueError(
+                f"the SID is not given: {no_sid(self.values, self.normalise)}; draw value='psi', "
+                "or explain with bias='none'"
+            )
+        return plots.importance(self.to_frame().assign(model=""), value, ax=ax)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the worths to ``path`` (npz) and the tidy table beside it (csv), each whole.
+
+        ``Explanation(Worths.load(path), ...)`` with the same settings brings it back (sampled
+        worths: ``SampledWorths.load``).
+        """
+        stem = str(path).removesuffix(".npz")  # a name such as resnet18.a1_in1k keeps its tag
+        self.worths.save(f"{stem}.npz")
+        write_text(f"{stem}.csv", self.to_frame().to_csv(index=False))
+
+
+def explain(
+    model: Callable[[Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor | None,
+    n_bands: int = 8,
+    metric: str = "linf",
+    spacing: str = "linear",
+    masks: Masks | None = None,
+    normalise: str = "minmax",
+    beta: float = 0.75,
+    score_kind: str = "paper",
+    level: float = 0.95,
+    tolerance: float | None = None,
+    budget: int | None = None,
+    bias: str = "corrected",
+    **settings,
+) -> Explanation:
+    """Explain by frequency bands what a model's predictions rest on.
+
+    Shapes: images (N, C, H, W) in [0, 1]; labels (N,) class indices or (N, classes). ``settings``
+    go to ``coalition_worths`` (value, absence, outputs, precision, batch_size, resume, ...);
+    ``masks`` replaces the partition that n_bands, metric and spacing would make. With a tolerance
+    (standard error of the mean values; with ``relative=True`` as a share of their sum) or a budget
+    (forward passes) coalitions are sampled until it is reached (``sampled_worths``): up to 64
+    bands, and the columns are the images visited. With few passes an
+    image it is rarely clear which band is the weakest, and then psi and shares are given but no SID
+    and no score (``Explanation``); bias="none" gives these, too.
+
+    Errors: as ``band_masks``, ``coalition_worths`` and ``sampled_worths``; ValueError for
+    normalise="share" where v(all) - v(none) of several images is not clearly above 0, which is
+    seen first.
+    Source: seed 002 sections 3.1 to 3.4.
+
+    >>> import torch
+    >>> brightness = lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x[:, 0, 0, 0]], 1)
+    >>> e = explain(brightness, torch.rand(9, 3, 16, 16), torch.zeros(9).long(), n_bands=3,
+    ...             batch_size=8, progress=False)
+    >>> print(e.psi.n, "photographs; strongest: band", e.psi.value.argmax())
+    9 photographs; strongest: band 0
+    """
+    from iaside.backend.machine import undisturbed  # here: a table is read without torch
+
+    partition = (n_bands, metric, spacing, masks)
+    judged = (normalise, beta, score_kind, level, bias)
+    return undisturbed(_explained)(
+        model, images, labels, partition, judged, tolerance, budget, settings
+    )
+
+
+def _explained(
+    model, images, labels, partition, judged, tolerance, budget, settings
+) -> Explanation:
+    from iaside.game.sampling import sampled_worths
+    from iaside.game.worths import check_images, coalition_worths
+    from iaside.inputs.labels import class_labels, places
+    from iaside.spectral import band_masks, check_partition
+
+    (n_bands, metric, spacing, masks), (normalise, _, _, level, bias) = partition, judged
+    _check_settings(*judged)
+    sampled = tolerance is not None or budget is not None
+    if not sampled and settings.pop("relative", False):
+        raise ValueError("relative=True says how to read tolerance=; give that too")
+    images = check_images(images, on_disk=True)
+    labels = None if labels is None else class_labels(labels, len(images), soft=True)
+    if masks is None:
+        masks = band_masks(n_bands, tuple(images.shape[-2:]), metric, spacing, images)
+    if not callable(masks) and len(check_partition(masks, *images.shape[-2:])) == 1:
+        raise ValueError("one band has all the worth and no share to tell; take 2 bands or more")
+    if normalise == "share":
+        game = {k: v for k, v in settings.items() if k in _OF_THE_GAME}
+        model = _worth_sharing(model, images, labels, masks, level, **game)
+    if sampled:
+        worths = sampled_worths(model, images, labels, masks, tolerance, budget, **settings)
+    else:
+        worths = coalition_worths(model, images, labels, masks, **settings)
+    hard = None if labels is None or labels.ndim == 2 else labels.cpu().numpy()
+    if hard is not None and settings.get("subset") is not None:
+        hard = hard[places(settings["subset"], len(hard)).numpy()]
+    if hard is not None and isinstance(worths, SampledWorths):
+        hard = hard[worths.images]
+    return Explanation(worths, *judged[:-1], hard, bias)
+
+
+_OF_THE_GAME = (  # settings that say what a coalition is worth
+    "value", "temperature", "absence", "sigma", "seed", "precision", "device", "batch_size",
+    "subset", "outputs", "engine",
+)  # fmt: skip
+
+
+def _worth_sharing(model, images, labels, masks, level, **game) -> Asked:
+    """The model as it is to be asked, once two passes an image say that there is something to
+    divide by."""
+
+    from iaside.backend.machine import check_precision, device_of
+    from iaside.game.worths import OF_CLASSES, coalition_worths
+    from iaside.inputs.labels import places
+    from iaside.inputs.probe import probe, widened
+    from iaside.spectral import band_masks, check_masks
+
+    value, subset = game.get("value", "log_likelihood"), game.get("subset")
+    how = {k: game[k] for k in ("precision", "outputs", "engine") if k in game}
+    check_precision(how.get("precision", "float32"))
+    seen = widened(images)
+    chosen = slice(None) if subset is None else places(subset, len(images))
+    check_masks(masks, seen[chosen])
+    of_classes = [
+        v in OF_CLASSES for v in ([value] if callable(value) or isinstance(value, str) else value)
+    ]
+    asked = probe(
+        model, seen[chosen], None if labels is None else labels[chosen], **how,
+        device=device_of(model, game.get("device")),
+        class_outputs=any(of_classes), known_values=all(of_classes),
+    )  # fmt: skip
+    with warnings.catch_warnings():  # what it warns of, the game itself will
+        warnings.simplefilter("ignore", RuntimeWarning)
+        whole = coalition_worths(asked, images, labels, band_masks(1, tuple(images.shape[-2:])),
+                                 **game, progress=False)  # fmt: skip
+    gain = whole.table[-1] - whole.table[0]
+    spectral_importance([gain.mean(), 0.0], "share")
+    if len(gain) > 1 and may_be_zero(gain, level):
+        raise ValueError(
+            f"normalise='share' divides by v(all) - v(none), {gain.mean():.3g} on average of "
+            f"{len(gain)} images and not clearly above 0; use normalise='minmax', or the raw "
+            "values (psi)"
+        )
+    return asked
+
+
+def _row(one: Estimate, width: int) -> str:
+    """A value and its limits in columns, the limits as wide as those of psi."""
+    return f"{one.value:{width}.3f}  [{one.low:6.3f}, {one.high:6.3f}]"
+
+
+def _check_settings(normalise: str, beta: float, score_kind: str, level: float, bias: str) -> None:
+    """Refuse what the scores would refuse, before anything is measured."""
+    check_bias(bias)
+    if score_kind not in SCORES:
+        raise ValueError(
+            f"score_kind={score_kind!r} is not known; choose one of {', '.join(SCORES)}"
+        )
+    if normalise == "none":
+        raise ValueError("normalise='none' gives no distribution; the raw values are always in psi")
+    if not 0 < level < 1:
+        raise ValueError(f"level={level} must lie between 0 and 1, both excluded")
+    robustness_score(spectral_importance(np.array([2.0, 1.0]), normalise), beta)
+
+
+def _columns(e: Explanation) -> np.ndarray:
+    """The images that the columns of the values are of."""
+    return e.worths.images if isinstance(e.worths, SampledWorths) else np.arange(e.values.shape[1])
+
+
+@by_content
+class Comparison(NamedTuple):
+    """Paired differences, first minus second explanation, with intervals over the images."""
+
+    psi: Estimate
+    sid: Estimate | None
+    score: Estimate | None
+
+
+def compare(first: Explanation, second: Explanation) -> Comparison:
+    """Compare two models on the same images, image by image.
+
+    Returns the differences of mean values (M,), SID (M,) and score, first minus second; each
+    resample draws the same images for both, so what the images have in common cancels. There is no
+    difference (None) of what one of the two explanations does not give, and limits allow for the
+    choice where both do (``score_estimate``).
+    Errors: ValueError when the value, the absence, the photographs, labels or score settings of
+    the two differ. Other crops of the same photographs are the same (``check_same_pictures``).
+
+    >>> w = Worths({"v": np.random.default_rng(0).normal(size=(4, 9))}, {})
+    >>> compare(Explanation(w), Explanation(w)).score.estimate
+    np.float64(0.0)
+    """
+    for what in ("normalise", "beta", "score_kind", "level", "bias"):
+        if getattr(first, what) != getattr(second, what):
+            raise ValueError(
+                f"{what} is {getattr(first, what)!r} in one explanation and "
+                f"{getattr(second, what)!r} in the other; make both with the same"
+            )
+    names = [list(e.worths.tables)[0] for e in (first, second)]
+    if names[0] != names[1]:
+        raise ValueError(f"worths are {names[0]} and {names[1]}; compare the same value")
+    fills = [e.worths.provenance.get("absence") for e in (first, second)]
+    if fills[0] != fills[1]:
+        raise ValueError(f"absent bands are {fills[0]} and {fills[1]}; compare the same absence")
+    if first.worths.provenance.get("labels") != second.worths.provenance.get("labels"):
+        raise ValueError(
+            "the two explanations were made with different labels, so not on the same images; "
+            "use load_images with the same source, n and seed for both"
+        )
+    seen = [_columns(e) for e in (first, second)]
+    if not np.array_equal(*seen):
+        raise ValueError(
+            f"one explanation is of {len(seen[0])} images and the other of {len(seen[1])}, not all "
+            "the same; sampled worths need a tolerance that visits all images, or subset="
+        )
+    check_same_pictures(first.worths.provenance, second.worths.provenance)
+
+    pair, level = (first.values, second.values), first.level
+    return Comparison(
+        paired_interval(*pair, lambda mean: mean, level),
+        sid_difference(*pair, first.bias, level, first.normalise),
+        score_difference(
+            *pair, first.beta, first.score_kind, first.bias, level, first.normalise
+        ),
+    )

@@ -1,0 +1,82 @@
+"""The robustness of published ImageNet models, as others have measured it; no network is run.
+
+The table is that of the ImageNet testbed (Taori et al. 2020), its file in data/published says of
+what and how. mCE is computed from it alone, AlexNet's errors included: it is no number to put
+beside the mCE of another table in one coefficient.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from iaside.tables import CORRUPTIONS
+
+TABLE = Path(__file__).resolve().parents[2] / "data/published/imagenet_testbed.csv"
+ALEXNET = "alexnet"  # the row whose errors are 100
+PGD = {0.5: "pgd_linf_eps0.5", 2.0: "pgd_linf_eps2"}  # eps in 1/255, 100 steps -> column
+ERRORS = [f"on_disk_{name}" for name in CORRUPTIONS]  # accuracies in percent, over severities
+
+
+def read(path: str | os.PathLike = TABLE) -> pd.DataFrame:
+    """The table, a row a model: top-1 accuracies in percent, NaN where nothing was measured.
+
+    Errors: ValueError for a file that is another table.
+    Source: Taori et al. 2020.
+
+    >>> len(read()), float(read().loc["resnet50", "val"])
+    (335, 76.13)
+    """
+    table = pd.read_csv(path, comment="#", index_col=0, keep_default_na=False, na_values="")
+    needed = {"joins", "val", *PGD.values(), *ERRORS}
+    if missing := sorted(needed - set(table)):
+        raise ValueError(
+            f"{path} is no table of the ImageNet testbed, it lacks {', '.join(missing)}: take the "
+            "file of this project's data/published"
+        )
+    return table
+
+
+def published_mce(table: pd.DataFrame) -> pd.Series:
+    """Mean corruption error of every model, in percent of AlexNet's in the same table.
+
+    NaN where one of the 15 corruptions was not measured.
+    Source: Hendrycks and Dietterich 2019; methods 1.11, with the table's own AlexNet.
+
+    >>> published_mce(read())[["alexnet", "resnet50"]].round(1).tolist()
+    [100.0, 76.5]
+    """
+    errors = 100 - table[ERRORS]
+    return 100 * (errors / errors.loc[ALEXNET]).mean(axis=1, skipna=False)
+
+
+def join(models: Mapping[str, Mapping], table: pd.DataFrame) -> pd.DataFrame:
+    """What the table says of networks with the very same weights, a row a network.
+
+    models: as a study has them, key -> entry. Only a network whose recipe says under ``weights``
+    what weights they are joins, as it does when data/fetch.py saves a library's own: a name says
+    nothing of weights. Columns: ``row``, the model in the table; ``mCE``, percent of AlexNet's;
+    one for each eps of ``PGD``, accuracy left in percent.
+
+    >>> join({"mine": {"name": "resnet50", "weights": "mine.safetensors"}}, read()).empty
+    True
+    """
+    rows = {weights: name for name, weights in table["joins"].dropna().items()}
+    found = {key: rows.get(_weights(entry)) for key, entry in models.items()}
+    found = {key: name for key, name in found.items() if name}
+    columns = {"mCE": published_mce(table)} | {eps: table[name] for eps, name in PGD.items()}
+    joined = pd.DataFrame({"row": found}, dtype=object)
+    for name, column in columns.items():
+        joined[name] = [float(column[row]) for row in found.values()] or np.empty(0)
+    return joined
+
+
+def _weights(entry: Mapping) -> str | None:
+    """What weights a network has, if its recipe says it."""
+    path = Path(entry.get("recipe") or "")
+    return json.loads(path.read_text("utf-8")).get("weights") if path.is_file() else None

@@ -1,0 +1,336 @@
+"""What each measuring notebook asks of the networks of a study: passes, images, tables.
+
+How many passes a loop makes is counted beside the loop (``coalition_passes``, ``attack_passes``,
+...); here stands which loops a notebook runs with its parameters. ``plan`` makes times of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from iaside.attribution.explorers import PRODUCTS, map_passes
+from iaside.attribution.faithfulness import QUANTITIES, examination_passes
+from iaside.backend.content import by_content
+from iaside.backend.files import as_object
+from iaside.game.controls import ONE_BATCH, control_passes
+from iaside.game.published import published_passes
+from iaside.game.sampling import sampled_passes
+from iaside.game.surrogate import passes_per_image
+from iaside.game.worths import ABSENCES, VALUES, coalition_passes
+from iaside.inputs.architectures import ARCHITECTURES
+from iaside.inputs.folding import FOLD
+from iaside.inputs.images import split_size
+from iaside.inputs.libraries import recipe_of
+from iaside.inputs.probe import PROBE
+from iaside.robustness.corruptions import strengths_for
+from iaside.robustness.perturb import attack_passes
+from iaside.robustness.responses import ATTACK_BATCH, heat_cells, response_passes
+from iaside.robustness.rivals import GRADIENTS, octaves, rival_passes
+from iaside.spectral import METRICS, SPACINGS
+from iaside.study.parameters import UsageError
+from iaside.tables import CORRUPTIONS, FOURIER
+from iaside.training.plans import networks
+from iaside.training.profiles import AT_ONCE, profile_passes
+from iaside.training.training import checkpoint_count, complete, training_passes
+
+BATCH = 8  # images to time with where no other number is known
+NUMBER, HALF = 8, 2  # bytes of an entry of a table, and of a heat map
+SIDE = 224  # pixels, of what little depends on it
+LOOK = 1  # a pass of one image, by which a notebook knows the network
+
+
+class Network(NamedTuple):
+    """An architecture. With a recipe's path or neither it is loaded, with a side it is trained."""
+
+    name: str
+    recipe: str | None = None
+    classes: int = 0
+    side: int = 0
+    factory: str | None = None
+
+    def structure(self) -> tuple:
+        """What decides how long a pass takes, whatever the network is called and its weights are.
+
+        Errors: ValueError for a name that no library knows; those of a recipe that cannot be read.
+        """
+        if self.side:
+            library = "iaside" if self.name in ARCHITECTURES else recipe_of(self.name)["library"]
+            return library, self.name, self.classes, (self.side, self.side)
+        recipe = as_object(Path(self.recipe).read_text("utf-8")) if self.recipe else None
+        if self.factory:
+            return self.factory, json.dumps(recipe, sort_keys=True)
+        recipe = recipe or recipe_of(self.name)
+        name, size = recipe["architecture"], tuple(recipe["input_size"][-2:])
+        if recipe["library"] == "timm":  # a tag says which weights
+            name = name.partition(".")[0]
+        return recipe["library"], name, recipe["num_classes"], size
+
+    def input_side(self) -> int:
+        """The shorter side of what it looks at; without a side or recipe that of ImageNet's."""
+        if self.recipe is None:
+            return self.side or SIDE
+        size = json.loads(Path(self.recipe).read_text("utf-8")).get("input_size") or [SIDE]
+        return min(size[-2:])
+
+
+@by_content
+class Part(NamedTuple):
+    """What one network has to do in a stage.
+
+    passes (2,): images forward, gradients back;  batch: images a pass, None for the fastest;
+    grads: images a pass with gradients;  images: kept in memory;  bands: of a game;  disk: bytes
+    written, checkpoints: besides, files of weights;  alone: one thread, several networks at a time;
+    corrupt: (what is corrupted, its pixels times severities), once for all stages with the same;
+    gradients: the precision of passes that have one.
+    """
+
+    network: Network
+    passes: np.ndarray
+    precision: str
+    batch: int | None = BATCH
+    grads: int = 0
+    images: int = 0
+    bands: int = 0
+    disk: int = 0
+    checkpoints: int = 0
+    alone: bool = False
+    trains: bool = False
+    corrupt: tuple | None = None
+    gradients: str = "float32"
+
+
+class Study(NamedTuple):
+    """The sections of a params.yaml, and the project's folder, where recipes are."""
+
+    params: dict
+    root: Path
+
+    def network(self, model: Mapping) -> Network:
+        """The architecture of an entry of ``models``; of a network still to be trained, its plan's.
+
+        Errors: UsageError for a plan or a network that the study does not have.
+        """
+        recipe, weights = self.root / (model.get("recipe") or ""), Path(model.get("weights") or "")
+        if recipe.is_file():
+            return Network(model["name"], str(recipe), factory=model.get("factory"))
+        if weights.parts[:3] != ("results", "training", "networks"):
+            if "factory" in model:
+                raise UsageError(
+                    f"there is no {model['recipe']} yet, without which nobody knows what "
+                    f"{model['factory']} builds: run `python data/fetch.py --study` with this "
+                    "study first"
+                )
+            return Network(model["name"])
+        of, name = weights.parts[3:5]
+        plans = self.params["training"]["plans"]
+        if of not in plans or name not in (found := self.trained({of: plans[of]})):
+            raise UsageError(f"{weights} is of no network that training.plans names")
+        return found[name][1]
+
+    def trained(self, plans: Mapping) -> dict[str, tuple[dict, Network, int, int]]:
+        """name -> complete settings, architecture, training images, held-out images."""
+        shared = {k: v for k, v in self.params["training"].items() if k != "plans"}
+        found = {}
+        for name, settings in networks(plans).items():
+            settings = complete(settings, shared)
+            only = settings["classes"]
+            n, held, classes = _split(settings["images"], settings["held_out"],
+                                      tuple(only) if isinstance(only, list) else only)  # fmt: skip
+            network = Network(settings["architecture"], None, classes, settings["side"])
+            found[name] = settings, network, n, held
+        return found
+
+
+_split = functools.lru_cache(split_size)
+
+
+def _forward(n: int) -> np.ndarray:
+    return np.array([n, 0])
+
+
+def _snr(p: dict, study: Study) -> list[Part]:
+    n, attacked, sparse = p["n_images"], p["n_attack"], p["n_sparse"]
+    passes = _forward(FOLD + LOOK + PROBE + n + 5 * n + 3 * attacked + 2 * sparse)  # the answers
+    attacks = {"fgsm": attacked, "pgd": 2 * attacked, "sparsefool": sparse, "pixle": sparse}
+    for name, times in attacks.items():
+        steps = p["steps"] if name in ("pgd", "sparsefool") else None
+        passes = passes + times * attack_passes(name, steps=steps, at_once=None)
+    disk = NUMBER * 10 * n * round(SIDE * 0.71 + p["n_bands"])  # spectra of ten sources
+    return [Part(study.network(p["model"]), passes, "float32", 1, 1, n, p["n_bands"], disk)]
+
+
+def _worths(p: dict, study: Study) -> list[Part]:
+    recorded = {*p["values"], "log_likelihood", "accuracy", "probability"}
+    twins = p["n_initialisations"] * ("untrained" in p["variants"])
+    looks = LOOK + FOLD * (1 + twins)
+    parts = [Part(study.network(p["model"]), _forward(looks), p["precision"], p["batch_size"])]
+    n, bands, tables = p["n_images"], p["n_bands"], len(recorded)
+    for v in p["variants"]:
+        if v == "trained":
+            passes = coalition_passes(bands, n, "embedding" in recorded)
+            disk = tables * 2**bands * n
+        elif v == "published":
+            passes = published_passes(bands, p["n_control"])
+            disk = 2**bands * p["n_control"]
+        else:
+            passes = sampled_passes(bands, n, n * passes_per_image(bands))
+            passes += 2 * n * ("embedding" in recorded)  # a second round begins with what is left
+            passes *= twins if v == "untrained" else 1
+            disk = (3 + tables) * passes
+        parts.append(parts[0]._replace(
+            passes=_forward(passes), images=p["n_control"] if v == "published" else 0,
+            bands=bands, disk=NUMBER * disk,
+        ))  # fmt: skip
+    if twins:
+        parts.append(parts[0]._replace(
+            passes=_forward(twins * control_passes(n)), precision="float32",
+            batch=min(n, ONE_BATCH), images=min(n, ONE_BATCH),
+        ))  # fmt: skip
+    return parts
+
+
+def _robustness(p: dict, study: Study) -> list[Part]:
+    eps, bands, severities = len(p["attack_eps"]), p["n_bands"], len(p["severities"])
+    counts = {
+        "fgsm": eps, "pgd": eps + len(p["band_eps"]) * bands, "pgd_restarts": len(p["strong_eps"]),
+        "white_noise": len(p["noise_sigma"]) + bands, "gaussian_blur": len(p["blur_kernels"]),
+        FOURIER: len(heat_cells(p["heat_grid"])), **dict.fromkeys(CORRUPTIONS, severities),
+    }  # fmt: skip
+    few = dict.fromkeys(("fgsm", "pgd", "pgd_restarts"), p["n_attack"]) | {FOURIER: p["n_heat"]}
+    n = p["n_images"]
+    network = study.network(p["model"])
+    cut = strengths_for(network.input_side(), network.input_side()) == SIDE
+    passes = _forward(FOLD) + response_passes(counts, n, few, cut)
+    pixels = n * severities * (SIDE if cut else network.input_side()) ** 2
+    return [Part(
+        network, passes, p["precision"], p["batch_size"] or 32, ATTACK_BATCH, n,
+        bands, NUMBER * (1 + cut + sum(counts.values())) * (4 + bands) * n,
+        corrupt=((p["images"], n, p["seed"], cut), pixels),
+    )]  # fmt: skip
+
+
+def _rivals(p: dict, study: Study) -> list[Part]:
+    n, bands, levels = p["n_images"], p["n_bands"], len(p["noise_sd"])
+    network = study.network(p["model"])
+    size = (network.input_side(),) * 2
+    passes = _forward(FOLD) + rival_passes(*size, levels, n)
+    disk = NUMBER * n * (2 * len(octaves(*size)[0]) * (1 + levels) + bands)
+    return [Part(network, passes, p["precision"], p["batch_size"] or 8, GRADIENTS, n, bands, disk)]
+
+
+def _choices(p: dict, study: Study) -> list[Part]:
+    n, bands = p["n_images"], p["n_bands"]
+    games = len(ABSENCES) - 1 + 1 + len(METRICS) - 1 + len(SPACINGS) - 1  # besides the reference
+    passes = FOLD + coalition_passes(bands, n, embedding=True) + games * coalition_passes(bands, n)
+    passes += published_passes(bands, n)
+    tables = len(VALUES) + games + 1
+    return [Part(study.network(p["model"]), _forward(passes), p["precision"], p["batch_size"], 0, n,
+                 bands, NUMBER * tables * 2**bands * n)]  # fmt: skip
+
+
+def _convergence(p: dict, study: Study) -> list[Part]:
+    n, bands = p["n_images"], p["n_bands"]
+    passes = _forward(FOLD + coalition_passes(bands, n))
+    return [Part(study.network(p["model"]), passes, p["precision"], p["batch_size"], 0, 0, bands,
+                 NUMBER * 2 * 2**bands * n)]  # fmt: skip
+
+
+def _resolution(p: dict, study: Study) -> list[Part]:
+    passes = FOLD + sum(sampled_passes(M, p["n_images"], p["budget"]) for M in p["bands"])
+    return [Part(study.network(p["model"]), _forward(passes), p["precision"], p["batch_size"], 0, 0,
+                 max(p["bands"]), NUMBER * 4 * passes)]  # fmt: skip
+
+
+def _training(p: dict, study: Study) -> list[Part]:
+    parts = []
+    for settings, network, n, held in study.trained({p["item"]: p["plan"]}).values():
+        passes = training_passes(settings, n, held)
+        plain = training_passes({**settings, "penalty": "none"}, n, held)
+        precision = settings["precision"]
+        part = Part(network, plain, precision, settings["batch"], settings["batch"],
+                    (n + held) // 4,  # as bytes, a quarter of what pixels take
+                    checkpoints=1 + checkpoint_count(settings), alone=True, trains=True,
+                    gradients=precision)  # fmt: skip
+        # Penalties are computed in float32 whatever the precision is.
+        penalty = part._replace(passes=passes - plain, precision="float32", gradients="float32",
+                                images=0, checkpoints=0)  # fmt: skip
+        parts += [part, penalty] if penalty.passes.any() else [part]
+    return parts
+
+
+def _profiles(p: dict, study: Study) -> list[Part]:
+    n, bands, severities = p["n_images"], p["n_bands"], len(p["severities"])
+    parts = []
+    for settings, network, _, held in study.trained({p["item"]: p["plan"]}).values():
+        kept, side = checkpoint_count(settings), network.input_side()
+        cut = strengths_for(side, side) == SIDE != side  # as pictures_of has it
+        parts.append(Part(
+            network, profile_passes(p, held, kept, cut), p["precision"], p["batch_size"] or 256,
+            AT_ONCE, n + held // 4, bands, NUMBER * kept * (3 * 2**bands * n + 2 * held),
+            alone=True,
+            corrupt=((settings["images"], n, p["seed"], cut),
+                     n * severities * (SIDE if cut else side) ** 2),
+        ))  # fmt: skip
+    return parts
+
+
+def _attributions(p: dict, study: Study) -> list[Part]:
+    attack = {"steps": p["steps"], "samples": p["samples"]}
+    fampe = {"method": "fampe", "kappa": p["kappa"]}
+    options = {
+        "smoothgrad": {"samples": p["path_steps"]},
+        "integrated_gradients": {"steps": p["path_steps"]},
+        "mfaba": {"steps": p["path_steps"]},
+        "big": {"steps": p["path_steps"], "path_steps": p["path_steps"], "eps": [p["eps"] / 255]},
+        "agi": {"classes": p["classes"], "steps": p["class_steps"]},
+        "la": {"classes": p["classes"], "steps": p["class_steps"]},
+        "attexplore": attack,
+    }
+    variants = {m: {"method": m, **options.get(m, {})} for m in p["methods"]}
+    variants |= {("fampe", p["alpha"], product): fampe | attack | {"alpha": p["alpha"]}
+                 for product in PRODUCTS}  # fmt: skip
+    variants |= {("fampe", a): fampe | attack | {"alpha": a} for a in p["alphas"]}
+    variants |= {"clean": {"method": "clean"}, "pgd": {"method": "pgd", "steps": p["steps"]}}
+    second = {("fampe", a, "update"): fampe | attack | {"alpha": a} for a in p["alphas"]}
+    coarse = fampe | {"steps": p["grid_steps"], "samples": p["grid_samples"]}
+    grid = {("grid", a, k, product): coarse | {"alpha": a, "kappa": k}
+            for a in p["grid_alphas"] for k in p["grid_kappas"]
+            for product in PRODUCTS}  # fmt: skip
+    n, bands, judges = p["n_images"], p["n_bands"], len(p["networks"])
+    only = dict.fromkeys(second, n) | dict.fromkeys(grid, p["n_grid"])
+    passes = examination_passes(
+        variants | second | grid, n, judges, only, p["n_twin"], p["insertion_steps"],
+        p["infidelity_samples"],
+    )
+    game = n + coalition_passes(bands, n)  # with what is predicted
+    twin = FOLD + control_passes(n) if p["n_twin"] else 0
+    passes = passes + _forward(FOLD * (1 + judges) + twin + game)
+    if "deeplift" in p["methods"]:  # tried on one photograph, for the class that is predicted
+        passes = passes + map_passes("deeplift") + _forward(1)
+    rows = len(variants) + len(only)
+    disk = NUMBER * n * (rows * (len(QUANTITIES) + judges) + 2**bands)
+    return [Part(study.network(p["model"]), passes, p["precision"], 16, 10, n, bands,
+                 disk + HALF * rows * p["n_shown"] * SIDE**2,
+                 gradients=p["precision"])]  # fmt: skip
+
+
+COSTS: dict[str, Callable[[dict, Study], list[Part]]] = {
+    "snr": _snr,
+    "worths": _worths,
+    "robustness": _robustness,
+    "rivals": _rivals,
+    "choices": _choices,
+    "convergence": _convergence,
+    "resolution": _resolution,
+    "training": _training,
+    "profiles": _profiles,
+    "attributions": _attributions,
+}
+# Where attacks or sampling may end early, or training images turn out to be held out as well.
+AT_MOST = {"snr", "worths", "robustness", "resolution", "training", "attributions"}
