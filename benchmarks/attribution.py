@@ -30,13 +30,17 @@ def settings(gradients: int, x: torch.Tensor) -> dict[str, dict]:
     """Options that make each method take about that many gradients, where it can."""
     steps = max(1, gradients // 4)
     return {
-        "fampe": {"steps": steps, "samples": 4}, "attexplore": {"steps": steps, "samples": 4},
-        "smoothgrad": {"samples": gradients}, "integrated_gradients": {"steps": gradients},
-        "guided_ig": {"steps": gradients}, "mfaba": {"steps": gradients},
+        "fampe": {"steps": steps, "samples": 4},
+        "attexplore": {"steps": steps, "samples": 4},
+        "smoothgrad": {"samples": gradients},
+        "integrated_gradients": {"steps": gradients},
+        "guided_ig": {"steps": gradients},
+        "mfaba": {"steps": gradients},
         "expected_gradients": {"samples": gradients, "references": x.flip(3)},
         "big": {"steps": gradients // 2, "path_steps": gradients // 2},
-        "agi": {"classes": 4, "steps": steps}, "la": {"classes": 4, "steps": steps},
-    }  # fmt: skip
+        "agi": {"classes": 4, "steps": steps},
+        "la": {"classes": 4, "steps": steps},
+    }
 
 
 def timed(net, x, targets, method: str, options: dict) -> tuple[float, int]:
@@ -79,12 +83,20 @@ def main() -> None:
                 gradients = a.images * a.gradients // 4 * 4
             else:
                 seconds, gradients = timed(net, x, targets, method, own)
-            print(json.dumps({
-                "model": name, "method": method, "gradients_per_image": gradients / a.images,
-                "gradients_per_s": round(gradients / seconds, 1),
-                f"images_per_s_at_{a.gradients}_gradients": round(
-                    gradients / seconds / a.gradients, 3),
-            }), flush=True)  # fmt: skip
+            print(
+                json.dumps(
+                    {
+                        "model": name,
+                        "method": method,
+                        "gradients_per_image": gradients / a.images,
+                        "gradients_per_s": round(gradients / seconds, 1),
+                        f"images_per_s_at_{a.gradients}_gradients": round(
+                            gradients / seconds / a.gradients, 3
+                        ),
+                    }
+                ),
+                flush=True,
+            )
         print(json.dumps({"model": name, "fampe_overhead_percent": round(overheads[-1], 1)}))
     print(json.dumps({"fampe_overhead_percent": round(statistics.median(overheads), 1)}))
 

@@ -45,10 +45,21 @@ CONDITIONS = [
     *(Condition("fgsm", 0.01 * k) for k in range(1, 5)),
 ]
 TRAINING = {
-    "classes": None, "side": 32, "held_out": 0.2, "epochs": 1, "batch": 64, "lr": 0.05,
-    "schedule": "cosine", "momentum": 0.9, "weight_decay": 5e-4, "flip": False, "eps": 8.0,
-    "steps": 2, "warm_up": 0, "precision": "float32",
-}  # fmt: skip
+    "classes": None,
+    "side": 32,
+    "held_out": 0.2,
+    "epochs": 1,
+    "batch": 64,
+    "lr": 0.05,
+    "schedule": "cosine",
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "flip": False,
+    "eps": 8.0,
+    "steps": 2,
+    "warm_up": 0,
+    "precision": "float32",
+}
 
 
 def loops(model: str, n: int, n_bands: int, batch_size: int) -> dict:
@@ -62,16 +73,24 @@ def loops(model: str, n: int, n_bands: int, batch_size: int) -> dict:
 
     def trainings(workers) -> None:
         with tempfile.TemporaryDirectory() as at:
-            train_plan(networks(few), TRAINING | {"images": str(digits)}, f"{at}/nets", f"{at}/p",
-                       device="cpu", workers=workers, progress=False)  # fmt: skip
+            train_plan(
+                networks(few),
+                TRAINING | {"images": str(digits)},
+                f"{at}/nets",
+                f"{at}/p",
+                device="cpu",
+                workers=workers,
+                progress=False,
+            )
 
     return {
         "exact": lambda w: coalition_worths(net, x, y, masks, workers=w, **how),
         "sampled": lambda w: sampled_worths(net, x, y, fine, budget=visits, workers=w, **how),
-        "responses": lambda w: responses(net, x, y, CONDITIONS, masks, {"fgsm": range(n // 4)},
-                                         workers=w, **how),
+        "responses": lambda w: responses(
+            net, x, y, CONDITIONS, masks, {"fgsm": range(n // 4)}, workers=w, **how
+        ),
         "trainings": trainings,
-    }  # fmt: skip
+    }
 
 
 def seconds(workers) -> np.ndarray:
@@ -116,8 +135,18 @@ def main() -> None:
                 "one_s": round(statistics.median(p[0][0] for p in pairs), 2),
             }
             print(name, found[name], flush=True)
-    print(json.dumps({"two_workers_over_one": found, "model": a.model, "images": a.images,
-                      "bands": a.bands, "pairs": a.pairs, "batch_size": a.batch_size}))
+    print(
+        json.dumps(
+            {
+                "two_workers_over_one": found,
+                "model": a.model,
+                "images": a.images,
+                "bands": a.bands,
+                "pairs": a.pairs,
+                "batch_size": a.batch_size,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -189,8 +189,10 @@ def regression_msr(table, rng, n_pairs, folds=5):
     folds, is estimated from all coalitions at once, each by its chance; never by its own fit."""
     n_bands, n = bands(table), table.shape[1]
     values, passes = np.empty((n_bands, n)), 0
-    rank = [math.factorial(s) * math.factorial(n_bands - s - 1) / math.factorial(n_bands)
-            for s in range(n_bands)]  # fmt: skip
+    rank = [
+        math.factorial(s) * math.factorial(n_bands - s - 1) / math.factorial(n_bands)
+        for s in range(n_bands)
+    ]
     for i in range(n):
         code, _, chance = leverage_sample(n_bands, n_pairs, rng)
         pairs = np.stack([code, len(table) - 1 - code])
@@ -289,10 +291,11 @@ ESTIMATORS = {
     "antithetic pairs": (partial(permutations, antithetic=True), lambda m: [1, 2]),
     "single permutations, pooled control": (partial(permutations, control=True), lambda m: [1]),
     "antithetic pairs, pooled control": (
-        partial(permutations, antithetic=True, control=True), lambda m: [1]
+        partial(permutations, antithetic=True, control=True),
+        lambda m: [1],
     ),
     "pooled kernel regression": (kernel_regression, lambda m: [3, 5, 8]),
-}  # fmt: skip
+}
 
 
 def estimates(table, name, size, seeds):
@@ -356,10 +359,12 @@ def bias_and_coverage(table, runs):
     held = (low <= truth) & (truth <= high)
     error = score.std(ddof=1) / len(score) ** 0.5
     return {
-        "src": round(float(truth), 4), "src_bias": round(float(score.mean() - truth), 4),
-        "src_bias_se": round(float(error), 4), "src_spread": round(float(score.std(ddof=1)), 4),
+        "src": round(float(truth), 4),
+        "src_bias": round(float(score.mean() - truth), 4),
+        "src_bias_se": round(float(error), 4),
+        "src_spread": round(float(score.std(ddof=1)), 4),
         "src_coverage": round(float(held.mean()), 3) if np.isfinite(low).all() else None,
-    }  # fmt: skip
+    }
 
 
 def population(rng, n_bands, n):
@@ -388,9 +393,16 @@ def measured(table, seed, **how):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where a tolerance is not reached
         return sampled_worths(
-            look_up, images, torch.zeros(n).long(), lambda x: x * rows, seed=seed,
-            value=lambda outputs, labels: outputs[:, 0], batch_size=60, progress=False, **how,
-        )  # fmt: skip
+            look_up,
+            images,
+            torch.zeros(n).long(),
+            lambda x: x * rows,
+            seed=seed,
+            value=lambda outputs, labels: outputs[:, 0],
+            batch_size=60,
+            progress=False,
+            **how,
+        )
 
 
 CASES = {  # how a measurement ends: what it is asked for, of how many images
@@ -570,8 +582,11 @@ def judged(estimate, truth, other, low, high):
     error, others = (((x - truth) ** 2).mean() ** 0.5 for x in (estimate, other))
     held = ((low <= truth + 1e-9) & (truth - 1e-9 <= high)).mean(0)[moves]
     found = {
-        "bias": bias[worst], "spread": spread[worst], "bias/spread": bias[worst] / spread[worst],
-        "rmse/plain": error / others, "coverage": held[np.argmax(np.abs(held - 0.95))],
+        "bias": bias[worst],
+        "spread": spread[worst],
+        "bias/spread": bias[worst] / spread[worst],
+        "rmse/plain": error / others,
+        "coverage": held[np.argmax(np.abs(held - 0.95))],
     }
     return {name: round(float(value), 4) for name, value in found.items()}
 
@@ -595,10 +610,14 @@ def in_a_world(name, how, source, tied, n, repeats):
     lines = [head | {"psi": judged(values, mean, values, *(x[of_psi] for x in limits))}]
     for key, estimate in estimates.items():
         moved = [x[of_profile] + (estimate - found)[:COVERED] for x in limits]
-        lines.append(head | {"estimator": key} | {
-            what: judged(estimate[part], truth[part[1]], found[part], *(x[part] for x in moved))
-            for what, part in (("signed", np.s_[:, :1]), ("sid", np.s_[:, 1:]))
-        })  # fmt: skip
+        lines.append(
+            head
+            | {"estimator": key}
+            | {
+                what: judged(estimate[part], truth[part[1]], found[part], *(x[part] for x in moved))
+                for what, part in (("signed", np.s_[:, :1]), ("sid", np.s_[:, 1:]))
+            }
+        )
     gaps = np.array([weakest_gap(each) for each in psi])
     numerator = TILT @ psi  # of the signed score, per image
     far = np.abs(numerator.mean(1)) / numerator.std(1, ddof=1) * n**0.5
@@ -636,8 +655,9 @@ def told(psi, truth):
             widths = []
             for bias, name in (("corrected", "coverage"), ("none", "plain_coverage")):
                 found = [of(each, bias=bias, n_resamples=500) for each in given[:COVERED]]
-                low, high = (np.stack([np.ravel(getattr(e, end)) for e in found])
-                             for end in ("low", "high"))  # fmt: skip
+                low, high = (
+                    np.stack([np.ravel(getattr(e, end)) for e in found]) for end in ("low", "high")
+                )
                 moves = (high - low).min(0) > 1e-9  # not the share of a band that is the weakest
                 held = ((low <= goal + 1e-9) & (goal - 1e-9 <= high)).mean(0)
                 line[name] = round(float(held[moves].min()), 4)
@@ -659,10 +679,12 @@ def thresholds(lines):
             bias = max((abs(r["bias/spread"]) for r in most), default=0.0)
             covered = [r["coverage"] for r in most]
             found.setdefault(str(threshold), {})[kind] = {
-                "given_where_not_to_be": max(flat), "worlds_mostly_given": len(most),
-                "worst_bias/spread": bias, "coverage": [min(covered), max(covered)],
+                "given_where_not_to_be": max(flat),
+                "worlds_mostly_given": len(most),
+                "worst_bias/spread": bias,
+                "coverage": [min(covered), max(covered)],
                 "does": max(flat) <= 0.1 and bias <= 0.25 and len(most) > 0,
-            }  # fmt: skip
+            }
     return found
 
 
@@ -675,8 +697,10 @@ def scores(pool, populations, repeats, n=24):
             print(json.dumps(line), flush=True)
             lines.append(line)
     print(json.dumps({"score_thresholds": thresholds(lines), "chosen": CLEAR}))
-    held = {kind: [r["coverage"] for r in lines if r.get("told") == kind and "coverage" in r]
-            for kind in ("signed", "tight", "sid")}  # fmt: skip
+    held = {
+        kind: [r["coverage"] for r in lines if r.get("told") == kind and "coverage" in r]
+        for kind in ("signed", "tight", "sid")
+    }
     print(json.dumps({"coverage_where_told": {k: [min(v), max(v)] for k, v in held.items() if v}}))
 
 
@@ -712,6 +736,7 @@ def main() -> None:
             held = coverage(shared(partial(intervals, case), range(a.coverage)))
             found = {"coverage": case, "n": n} | how | held | {"repeats": a.coverage}
             print(json.dumps(found), flush=True)
+
         def of_scores(table, name, size=None):
             return bias_and_coverage(table, shared(partial(src, table, name, size), range(a.drawn)))
 
@@ -722,11 +747,22 @@ def main() -> None:
                 size, of_size = best_of(table, name, a.repeats, shared)
                 best, low, high, worst, passes = of_size
                 speedups.setdefault(name, {})[model] = best
-                print(json.dumps({
-                    "model": model, "n": table.shape[1], "estimator": name, "repeats": a.repeats,
-                    "passes_per_image": round(passes, 1), "speedup": best, "interval": [low, high],
-                    "speedup_worst_band": round(worst, 2),
-                } | of_scores(table, name, size)), flush=True)
+                print(
+                    json.dumps(
+                        {
+                            "model": model,
+                            "n": table.shape[1],
+                            "estimator": name,
+                            "repeats": a.repeats,
+                            "passes_per_image": round(passes, 1),
+                            "speedup": best,
+                            "interval": [low, high],
+                            "speedup_worst_band": round(worst, 2),
+                        }
+                        | of_scores(table, name, size)
+                    ),
+                    flush=True,
+                )
     print(json.dumps({"speedup_vs_exact": speedups}))
 
 

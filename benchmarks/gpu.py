@@ -46,11 +46,26 @@ ALIKE = 0.99  # correlation of attribution maps
 TURNS, SPAN = 3, 3.0  # of each of two that are timed, in turns, of about so many seconds
 BATCH = 32  # images a pass where the game remembers none
 SETTINGS = {
-    "side": 32, "seed": 0, "batch": 64, "epochs": 1, "every": 0,
-    "fraction": 1.0, "noise": 0.0, "lr": 0.1, "schedule": "cyclic", "momentum": 0.9,
-    "weight_decay": 5e-4, "augment": True, "flip": True, "eps": 8.0, "steps": 2, "warm_up": 0,
-    "adversary": "pgd", "penalty": "jafr", "strength": 1e-3,
-}  # fmt: skip
+    "side": 32,
+    "seed": 0,
+    "batch": 64,
+    "epochs": 1,
+    "every": 0,
+    "fraction": 1.0,
+    "noise": 0.0,
+    "lr": 0.1,
+    "schedule": "cyclic",
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "augment": True,
+    "flip": True,
+    "eps": 8.0,
+    "steps": 2,
+    "warm_up": 0,
+    "adversary": "pgd",
+    "penalty": "jafr",
+    "strength": 1e-3,
+}
 
 
 class Checks:
@@ -78,11 +93,15 @@ def pictures(n: int, side: int) -> torch.Tensor:
 def networks(tiny: bool) -> dict:
     """Random weights; batch norms know the pictures, or answers would be in the thousands."""
     if tiny:
-        found = {name: untrained(name, 10, side, 0)
-                 for name, side in (("resnet8", 32), ("test_vit", 160))}  # fmt: skip
+        found = {
+            name: untrained(name, 10, side, 0)
+            for name, side in (("resnet8", 32), ("test_vit", 160))
+        }
     else:
-        found = {name: load_model(name, pretrained=False, packaged=False)
-                 for name in ("resnet50", "vit_b_16")}  # fmt: skip
+        found = {
+            name: load_model(name, pretrained=False, packaged=False)
+            for name in ("resnet50", "vit_b_16")
+        }
     return {
         name: folded(calibrated(net, pictures(8, net.input_size[0]))) for name, net in found.items()
     }
@@ -120,8 +139,10 @@ def check_numbers(check: Checks, name: str, net, device: torch.device, bands: in
         far, gain = (shown - few[0]).abs().max().item(), losses(shown) - losses(few[0])
         holds = far <= 4 / 255 + 1e-6 and gain > 0
         check(f"{name} {attack} loss", gain, holds, f"(raised, no pixel by more than {far:.4f})")
-    maps = [attribute(net.to(place), few[0].to(place), few[1], "fast_ig").cpu().flatten().double()
-            for place in ("cpu", device)]  # fmt: skip
+    maps = [
+        attribute(net.to(place), few[0].to(place), few[1], "fast_ig").cpu().flatten().double()
+        for place in ("cpu", device)
+    ]
     alike = torch.corrcoef(torch.stack(maps))[0, 1].item()
     check(f"{name} fast_ig", alike, alike >= ALIKE, f"(like the CPU's, {ALIKE} wanted)")
 
@@ -166,8 +187,12 @@ def check_speed(
         ]
         ratio = statistics.median(own / alone for alone, own in pairs)
         check(f"{name} {precision} images/s", round(statistics.median(own for _, own in pairs), 1))
-        check(f"{name} {precision} of bare", round(ratio, 3), ratio >= SPEED or not hold,
-              f"(batches of {size}; {SPEED} wanted)")  # fmt: skip
+        check(
+            f"{name} {precision} of bare",
+            round(ratio, 3),
+            ratio >= SPEED or not hold,
+            f"(batches of {size}; {SPEED} wanted)",
+        )
 
 
 def check_training(check: Checks, device: torch.device, architecture: str, n: int) -> None:
@@ -212,9 +237,15 @@ def main(argv: list[str] | None = None) -> int:
         check("GiB at most", round(peak, 2), peak < room, f"(of {room:.0f})")
     seconds = time.perf_counter() - check.start
     check("seconds", round(seconds, 1), a.cpu or seconds < 300, "(under 300 wanted)")
-    about = {"cuda": not a.cpu, "checked": True, "ok": not check.wrong, "wrong": check.wrong,
-             "device": "cpu" if a.cpu else torch.cuda.get_device_name(0),
-             "torch": torch.__version__, "torchvision": torchvision.__version__}  # fmt: skip
+    about = {
+        "cuda": not a.cpu,
+        "checked": True,
+        "ok": not check.wrong,
+        "wrong": check.wrong,
+        "device": "cpu" if a.cpu else torch.cuda.get_device_name(0),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }
     print(json.dumps(about | check.found))
     return 1 if check.wrong else 0
 

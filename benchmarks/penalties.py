@@ -60,17 +60,25 @@ def main() -> None:
             timed = (net, descent, x, y, a.steps)
             seconds_per_step(*timed, **kind)  # warm up
             pairs = [
-                (seconds_per_step(*timed), seconds_per_step(*timed, **kind))
-                for _ in range(a.pairs)
+                (seconds_per_step(*timed), seconds_per_step(*timed, **kind)) for _ in range(a.pairs)
             ]
             ratio = statistics.median(penalised / plain for plain, penalised in pairs)
             ratios[name].append(ratio)
-            print(json.dumps({
-                "network": network, "penalty": name, "batch": a.batch, "side": a.side,
-                "pairs": a.pairs, "plain_s": round(statistics.median(p for p, _ in pairs), 4),
-                "penalised_s": round(statistics.median(q for _, q in pairs), 4),
-                "ratio": round(ratio, 2),
-            }), flush=True)
+            print(
+                json.dumps(
+                    {
+                        "network": network,
+                        "penalty": name,
+                        "batch": a.batch,
+                        "side": a.side,
+                        "pairs": a.pairs,
+                        "plain_s": round(statistics.median(p for p, _ in pairs), 4),
+                        "penalised_s": round(statistics.median(q for _, q in pairs), 4),
+                        "ratio": round(ratio, 2),
+                    }
+                ),
+                flush=True,
+            )
     print(json.dumps({name: round(statistics.median(r), 2) for name, r in ratios.items()}))
 
 

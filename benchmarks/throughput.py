@@ -33,14 +33,19 @@ from iaside.inputs.folding import folded
 from iaside.inputs.models import load_model
 from iaside.spectral import band_masks
 
-PACKAGED = ["tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2",
-            "squeezenet1_1"]
+PACKAGED = [
+    "tf_efficientnet_lite0",
+    "tf_efficientnet_lite1",
+    "tf_efficientnet_lite2",
+    "squeezenet1_1",
+]
 BATCH = 16  # pictures, of what is asked bare
 SIDE = 2048  # of the matrices
 
 
 def kit_at(folder: str) -> tuple[Callable, Callable, Callable]:
     """load_model, folded and coalition_worths of another state of this package, beside this one."""
+
     def ours() -> dict:
         return {n: m for n, m in sys.modules.items() if n.partition(".")[0] == "iaside"}
 
@@ -76,10 +81,16 @@ def bare_openvino(net, batch, at_once: int) -> Callable:
     pictures = batch.contiguous()
     network = openvino.convert_model(net, example_input=pictures[:at_once])
     network.reshape([at_once, *batch.shape[1:]])
-    compiled = openvino.Core().compile_model(network, "CPU", {
-        "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": threads if at_once == 1 else 1, "ENABLE_CPU_PINNING": False,
-    })  # fmt: skip
+    compiled = openvino.Core().compile_model(
+        network,
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": threads if at_once == 1 else 1,
+            "ENABLE_CPU_PINNING": False,
+        },
+    )
     queue = openvino.AsyncInferQueue(compiled, threads if at_once == 1 else 1)
 
     def run():
@@ -149,8 +160,9 @@ def measured(name: str, given: argparse.Namespace, before) -> dict:
     matrices = torch.rand(2, SIDE, SIDE)
 
     def game(worths, network, **how):
-        return lambda n=given.images: worths(network, x[:n], labels[:n], masks, progress=False,
-                                             **how)  # fmt: skip
+        return lambda n=given.images: worths(
+            network, x[:n], labels[:n], masks, progress=False, **how
+        )
 
     games = {"game": game(coalition_worths, net, engine="openvino")}
     if before:
@@ -177,12 +189,22 @@ def measured(name: str, given: argparse.Namespace, before) -> dict:
         rates = {}
         for key, play in games.items():
             rates[key] = per_second(play, passes, 0)
-            rates |= {k: per_second(run, n, given.seconds) for k, (run, n) in calls.items()
-                      if k not in rates}  # fmt: skip
+            rates |= {
+                k: per_second(run, n, given.seconds)
+                for k, (run, n) in calls.items()
+                if k not in rates
+            }
         rates["roofline"] = rates["matrices"] / counter.get_total_flops()
         rounds.append(rates)
-    print(name, {k: round(statistics.median(r[k] for r in rounds), 1) for k in rounds[0]
-                 if k != "matrices"}, flush=True)  # fmt: skip
+    print(
+        name,
+        {
+            k: round(statistics.median(r[k] for r in rounds), 1)
+            for k in rounds[0]
+            if k != "matrices"
+        },
+        flush=True,
+    )
 
     def ratio(of: Callable) -> float:
         return round(statistics.median(map(of, rounds)), 3)

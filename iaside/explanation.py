@@ -317,9 +317,18 @@ def _explained(
 
 
 _OF_THE_GAME = (  # settings that say what a coalition is worth
-    "value", "temperature", "absence", "sigma", "seed", "precision", "device", "batch_size",
-    "subset", "outputs", "engine",
-)  # fmt: skip
+    "value",
+    "temperature",
+    "absence",
+    "sigma",
+    "seed",
+    "precision",
+    "device",
+    "batch_size",
+    "subset",
+    "outputs",
+    "engine",
+)
 
 
 def _worth_sharing(model, images, labels, masks, level, **game) -> Asked:
@@ -342,14 +351,19 @@ def _worth_sharing(model, images, labels, masks, level, **game) -> Asked:
         v in OF_CLASSES for v in ([value] if callable(value) or isinstance(value, str) else value)
     ]
     asked = probe(
-        model, seen[chosen], None if labels is None else labels[chosen], **how,
+        model,
+        seen[chosen],
+        None if labels is None else labels[chosen],
+        **how,
         device=device_of(model, game.get("device")),
-        class_outputs=any(of_classes), known_values=all(of_classes),
-    )  # fmt: skip
+        class_outputs=any(of_classes),
+        known_values=all(of_classes),
+    )
     with warnings.catch_warnings():  # what it warns of, the game itself will
         warnings.simplefilter("ignore", RuntimeWarning)
-        whole = coalition_worths(asked, images, labels, band_masks(1, tuple(images.shape[-2:])),
-                                 **game, progress=False)  # fmt: skip
+        whole = coalition_worths(
+            asked, images, labels, band_masks(1, tuple(images.shape[-2:])), **game, progress=False
+        )
     gain = whole.table[-1] - whole.table[0]
     spectral_importance([gain.mean(), 0.0], "share")
     if len(gain) > 1 and may_be_zero(gain, level):
@@ -437,7 +451,5 @@ def compare(first: Explanation, second: Explanation) -> Comparison:
     return Comparison(
         paired_interval(*pair, lambda mean: mean, level),
         sid_difference(*pair, first.bias, level, first.normalise),
-        score_difference(
-            *pair, first.beta, first.score_kind, first.bias, level, first.normalise
-        ),
+        score_difference(*pair, first.beta, first.score_kind, first.bias, level, first.normalise),
     )

@@ -56,10 +56,17 @@ LABELS = {
 }
 
 STYLE = (
-    sns.plotting_context("notebook") | sns.axes_style("whitegrid", rc={"font.family": "sans-serif"})
-    | {"axes.prop_cycle": cycler(color=sns.color_palette("colorblind")), "figure.dpi": 110,
-       "savefig.bbox": "tight", "figure.constrained_layout.use": True}
-)  # fmt: skip
+    sns.plotting_context("notebook")
+    | sns.axes_style("whitegrid", rc={"font.family": "sans-serif"})
+    | {
+        "axes.prop_cycle": cycler(color=sns.color_palette("colorblind")),
+        "figure.dpi": 110,
+        "savefig.bbox": "tight",
+        "figure.constrained_layout.use": True,
+    }
+)
+
+
 @contextmanager
 def _styled():
     """Set what `STYLE` names and put only that back: a backend that is loaded inside, as a
@@ -138,7 +145,10 @@ def importance(
 
 @in_style
 def estimates(
-    frame: pd.DataFrame, value: str, by: str = "model", hue: str | None = None,
+    frame: pd.DataFrame,
+    value: str,
+    by: str = "model",
+    hue: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Points with intervals, one line of the figure per `by`, groups of `hue` in colours.
@@ -202,7 +212,11 @@ def estimate_panels(
 
 @in_style
 def curves(
-    frame: pd.DataFrame, x: str, y: str, hue: str = "model", log: bool = False,
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    hue: str = "model",
+    log: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
     """Lines over `x`, one per `hue`, with their intervals as a band where the frame has them.
@@ -238,8 +252,14 @@ def curve_panels(frame: pd.DataFrame, x: str, y: str, panel: str, hue: str) -> n
 
 @in_style
 def trends(
-    frame: pd.DataFrame, x: str, y: str, panel: str, hue: str, dots: pd.DataFrame | None = None,
-    log: bool = False, sharey: bool = False,
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    panel: str,
+    hue: str,
+    dots: pd.DataFrame | None = None,
+    log: bool = False,
+    sharey: bool = False,
 ) -> np.ndarray:
     """Lines with intervals as in `curves`, one panel per value of `panel`; numbers of `hue` graded.
 
@@ -253,8 +273,14 @@ def trends(
         _lines(axis, frame[frame[panel] == name], x, y, hue, groups, colours)
         if dots is not None:
             shown = dots[dots[panel] == name]
-            axis.scatter(shown[x], shown[y], s=14, alpha=0.5, linewidths=0,
-                         color=[colours[groups.index(g)] for g in shown[hue]])
+            axis.scatter(
+                shown[x],
+                shown[y],
+                s=14,
+                alpha=0.5,
+                linewidths=0,
+                color=[colours[groups.index(g)] for g in shown[hue]],
+            )
         axis.set(title=name, xlabel=LABELS.get(x, x))
         if log:
             axis.set_xscale("log")
@@ -262,8 +288,9 @@ def trends(
     if sharey:
         figure.supylabel(LABELS.get(y, y), fontsize=12)
     title = hue if graded else None
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=6,
-                  title=title)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=6, title=title
+    )
     return axes
 
 
@@ -283,11 +310,27 @@ def maps(frame: pd.DataFrame, x: str, y: str, value: str, panel: str, grey: str)
     for axis, name in zip(axes, names, strict=True):
         part = frame[frame[panel] == name]
         table, out = (part.pivot(index=y, columns=x, values=v) for v in (value, grey))
-        sns.heatmap(table.astype(float), mask=out.astype(bool), vmax=top, annot=True, fmt=".2f",
-                    annot_kws={"size": 8}, cbar=False, ax=axis, **colours)
+        sns.heatmap(
+            table.astype(float),
+            mask=out.astype(bool),
+            vmax=top,
+            annot=True,
+            fmt=".2f",
+            annot_kws={"size": 8},
+            cbar=False,
+            ax=axis,
+            **colours,
+        )
         for row, column in np.argwhere(out.to_numpy(dtype=bool)):
-            axis.text(column + 0.5, row + 0.5, f"{table.iloc[row, column]:.2f}", color="0.6",
-                      ha="center", va="center", size=8)
+            axis.text(
+                column + 0.5,
+                row + 0.5,
+                f"{table.iloc[row, column]:.2f}",
+                color="0.6",
+                ha="center",
+                va="center",
+                size=8,
+            )
         axis.set(title=name, xlabel=LABELS.get(x, x), ylabel=LABELS.get(y, y), facecolor="0.92")
         axis.invert_yaxis()
         axis.tick_params(axis="y", rotation=0)
@@ -315,8 +358,14 @@ def mosaic(images, titles: list[str], columns: int = 8, size: float = 1.35) -> n
 
 @in_style
 def scatter(
-    frame: pd.DataFrame, x: str, y: str, panel: str, label: str = "model", log: bool = False,
-    size: str | None = None, columns: int = 3,
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    panel: str,
+    label: str = "model",
+    log: bool = False,
+    size: str | None = None,
+    columns: int = 3,
 ) -> np.ndarray:
     """Points with intervals in both directions, one panel per value of `panel`.
 
@@ -334,11 +383,22 @@ def scatter(
     for axis, name in zip(axes, names, strict=True):
         for k, point in enumerate(points):
             rows = frame[(frame[panel] == name) & (frame[label] == point)]
-            spread = [np.abs(rows[[f"{v}_low", f"{v}_high"]].to_numpy().T - rows[v].to_numpy())
-                      for v in (x, y)]
-            axis.errorbar(rows[x], rows[y], xerr=spread[0], yerr=spread[1], label=point,
-                          fmt="osv^D"[k // 10 % 5], color=sns.color_palette()[k % 10], capsize=2,
-                          linewidth=1, markersize=sizes[point])
+            spread = [
+                np.abs(rows[[f"{v}_low", f"{v}_high"]].to_numpy().T - rows[v].to_numpy())
+                for v in (x, y)
+            ]
+            axis.errorbar(
+                rows[x],
+                rows[y],
+                xerr=spread[0],
+                yerr=spread[1],
+                label=point,
+                fmt="osv^D"[k // 10 % 5],
+                color=sns.color_palette()[k % 10],
+                capsize=2,
+                linewidth=1,
+                markersize=sizes[point],
+            )
         axis.set(title=name, xlabel=LABELS.get(x, x), ylabel=LABELS.get(y, y))
         if log:
             axis.set(xscale="log")
@@ -362,8 +422,9 @@ def projections(maps: dict, names: list[str], kinds: list[str]) -> np.ndarray:
         for k, (name, kind) in enumerate(zip(names, kinds, strict=True)):
             colour = sns.color_palette()[k % 10]
             axis.scatter(*clouds[k].T, s=8, alpha=0.2, color=colour, linewidths=0)
-            axis.scatter(*points[k], s=60, color=colour, marker=marks[kind],
-                         label=f"{name} ({kind})")
+            axis.scatter(
+                *points[k], s=60, color=colour, marker=marks[kind], label=f"{name} ({kind})"
+            )
         axis.set(title=title, xticks=[], yticks=[])
     _legend_beside(axes[len(maps) - 1], fontsize=9)
     return axes
@@ -378,8 +439,17 @@ def matrix(frame: pd.DataFrame, label: str, ax: Axes | None = None) -> Axes:
     height, width = frame.shape
     # Names below the columns and beside the scale need their room however few rows there are.
     axis = _one(ax, figsize=(2.5 + 0.75 * width, max(4.0, 1 + 0.32 * height)))
-    sns.heatmap(frame.astype(float), cmap="PuOr", vmin=-1, vmax=1, annot=True, fmt=".1f", ax=axis,
-                annot_kws={"size": 8}, cbar_kws={"label": label})
+    sns.heatmap(
+        frame.astype(float),
+        cmap="PuOr",
+        vmin=-1,
+        vmax=1,
+        annot=True,
+        fmt=".1f",
+        ax=axis,
+        annot_kws={"size": 8},
+        cbar_kws={"label": label},
+    )
     axis.set(xlabel="", ylabel="")
     return axis
 
@@ -399,11 +469,22 @@ def interactions(pairs: dict, label: str) -> np.ndarray:
         below = np.tril_indices(n_bands, -1)
         clear = (i.low > 0) | (i.high < 0)
         values[below] = i.estimate
-        words[below] = [f"{v:.2f}" if c else f"({v:.2f})"
-                        for v, c in zip(i.estimate, clear, strict=True)]
-        shown = sns.heatmap(values[1:, :-1], annot=words[1:, :-1], fmt="", cmap="PuOr", ax=axis,
-                            vmin=-reach, vmax=reach, annot_kws={"size": 9}, cbar=False,
-                            xticklabels=range(n_bands - 1), yticklabels=range(1, n_bands))
+        words[below] = [
+            f"{v:.2f}" if c else f"({v:.2f})" for v, c in zip(i.estimate, clear, strict=True)
+        ]
+        shown = sns.heatmap(
+            values[1:, :-1],
+            annot=words[1:, :-1],
+            fmt="",
+            cmap="PuOr",
+            ax=axis,
+            vmin=-reach,
+            vmax=reach,
+            annot_kws={"size": 9},
+            cbar=False,
+            xticklabels=range(n_bands - 1),
+            yticklabels=range(1, n_bands),
+        )
         axis.set(title=model, xlabel=LABELS["band"])
         axis.tick_params(axis="y", rotation=0)
         axis.grid(visible=False)
@@ -419,9 +500,17 @@ def surfaces(tables: dict, label: str, x: str, y: str) -> np.ndarray:
     _, axes = panels(len(tables), width=4.2, height=3.1)
     every = np.concatenate([table.to_numpy().ravel() for table in tables.values()])
     for axis, (model, table) in zip(axes, tables.items(), strict=True):
-        sns.heatmap(table.astype(float), cmap="cividis", vmin=every.min(), vmax=every.max(),
-                    annot=True, fmt=".3f", ax=axis, annot_kws={"size": 9},
-                    cbar_kws={"label": label})
+        sns.heatmap(
+            table.astype(float),
+            cmap="cividis",
+            vmin=every.min(),
+            vmax=every.max(),
+            annot=True,
+            fmt=".3f",
+            ax=axis,
+            annot_kws={"size": 9},
+            cbar_kws={"label": label},
+        )
         axis.set(title=model, xlabel=x, ylabel=y)
     return axes
 
@@ -435,10 +524,20 @@ def heat_maps(maps: dict, frequencies: dict, label: str) -> np.ndarray:
     figure, axes = panels(len(maps), width=3.2, height=3.1)
     for axis, (model, values) in zip(axes, maps.items(), strict=True):
         reach = frequencies[model][-1]
-        shown = axis.imshow(values, cmap="cividis", vmin=0, vmax=1, interpolation="nearest",
-                            extent=(-reach, reach, reach, -reach))
-        axis.set(title=model, xlabel="horizontal frequency", xticks=[-reach, 0, reach],
-                 yticks=[-reach, 0, reach])
+        shown = axis.imshow(
+            values,
+            cmap="cividis",
+            vmin=0,
+            vmax=1,
+            interpolation="nearest",
+            extent=(-reach, reach, reach, -reach),
+        )
+        axis.set(
+            title=model,
+            xlabel="horizontal frequency",
+            xticks=[-reach, 0, reach],
+            yticks=[-reach, 0, reach],
+        )
         axis.grid(visible=False)
     axes[0].set_ylabel("vertical frequency\n(cycles per image)")
     figure.colorbar(shown, ax=figure.axes, label=label)
@@ -476,8 +575,16 @@ def points(
         for k, group in enumerate(groups):
             rows = part[part[hue] == group]
             beside = 0 if identity else 0.2 * (k - (len(groups) - 1) / 2)
-            axis.errorbar(rows[x] + beside, rows[y], yerr=_spread(rows, y), fmt="osv^D"[k % 5],
-                          markersize=5, capsize=2, elinewidth=1, label=group)
+            axis.errorbar(
+                rows[x] + beside,
+                rows[y],
+                yerr=_spread(rows, y),
+                fmt="osv^D"[k % 5],
+                markersize=5,
+                capsize=2,
+                elinewidth=1,
+                label=group,
+            )
         if identity:
             ends = part[[x, y]].min(axis=None), part[[x, y]].max(axis=None)
             axis.plot(ends, ends, color="black", linewidth=0.8, label="y = x")
@@ -553,16 +660,16 @@ def _rows(axis: Axes, frame: pd.DataFrame, value: str, by: str, hue: str | None)
     groups = [None] if hue is None else list(dict.fromkeys(frame[hue]))
     for k, group in enumerate(groups):
         rows = frame if group is None else frame[frame[hue] == group]
-        y = np.array([names.index(n) for n in rows[by]]) + 0.6 * (
-            (k + 0.5) / len(groups) - 0.5
+        y = np.array([names.index(n) for n in rows[by]]) + 0.6 * ((k + 0.5) / len(groups) - 0.5)
+        axis.errorbar(
+            rows[value], y, xerr=_spread(rows, value), fmt="o", markersize=5, capsize=3, label=group
         )
-        axis.errorbar(rows[value], y, xerr=_spread(rows, value), fmt="o", markersize=5, capsize=3,
-                      label=group)
     axis.set(yticks=range(len(names)), yticklabels=names, xlabel=LABELS.get(value, value))
 
 
-def _lines(axis: Axes, frame: pd.DataFrame, x: str, y: str, hue: str, names: list,
-           colours=None) -> None:  # fmt: skip
+def _lines(
+    axis: Axes, frame: pd.DataFrame, x: str, y: str, hue: str, names: list, colours=None
+) -> None:
     """One line per name, with its interval; the place in `names` decides how a line looks."""
     colours = colours or sns.color_palette()
     for k, name in enumerate(names):
@@ -571,13 +678,26 @@ def _lines(axis: Axes, frame: pd.DataFrame, x: str, y: str, hue: str, names: lis
         style = dict(color=colours[k % len(colours)], marker=None if len(rows) > 20 else marker)
         axis.plot(rows[x], rows[y], label=name, **style)
         if f"{y}_low" in rows:
-            axis.fill_between(rows[x], rows[f"{y}_low"], rows[f"{y}_high"], alpha=0.15,
-                              color=style["color"], linewidth=0)
+            axis.fill_between(
+                rows[x],
+                rows[f"{y}_low"],
+                rows[f"{y}_high"],
+                alpha=0.15,
+                color=style["color"],
+                linewidth=0,
+            )
 
 
 def _whiskers(axis: Axes, x, rows: pd.DataFrame, value: str) -> None:
-    axis.errorbar(x, rows[value], yerr=_spread(rows, value), fmt="none", ecolor="black",
-                  elinewidth=1, capsize=2)
+    axis.errorbar(
+        x,
+        rows[value],
+        yerr=_spread(rows, value),
+        fmt="none",
+        ecolor="black",
+        elinewidth=1,
+        capsize=2,
+    )
 
 
 def _plain_ticks(axes: Axes) -> None:

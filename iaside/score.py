@@ -50,9 +50,7 @@ CLEAR = 2.0
 CUT = ("minmax", "positive")  # normalisations that cut values off
 
 
-def spectral_importance(
-    psi: ArrayLike, normalise: str = "minmax", tau: float = 1.0
-) -> np.ndarray:
+def spectral_importance(psi: ArrayLike, normalise: str = "minmax", tau: float = 1.0) -> np.ndarray:
     """Turn values of bands (M, ...) into shares of the same shape (seed 002, SID).
 
     normalise:
@@ -96,7 +94,9 @@ def spectral_importance(
     if empty.any():
         warnings.warn(
             f"normalise={normalise!r} finds no difference between the bands to divide by; "
-            f"their shares are set to 1/{len(psi)}", RuntimeWarning, stacklevel=outside(),
+            f"their shares are set to 1/{len(psi)}",
+            RuntimeWarning,
+            stacklevel=outside(),
         )
     weight = np.where(empty, 1.0, weight)
     return weight / weight.sum(0)
@@ -178,7 +178,8 @@ def normalisation_noise(psi: ArrayLike) -> float:
         warnings.warn(
             f"the min-max SID divides by {size:.3g}, only {ratio:.1f} standard errors from 0 "
             f"(n = {n}): it is dominated by noise; use more images or the raw values",
-            RuntimeWarning, stacklevel=outside(),
+            RuntimeWarning,
+            stacklevel=outside(),
         )
     return ratio
 
@@ -202,8 +203,14 @@ def share_of_worth(values: ArrayLike, part: int, level: float = 0.95) -> str:
 
 
 def score_estimate(
-    psi: ArrayLike, beta: float = 0.75, kind: str = "paper", bias: str = "corrected",
-    level: float = 0.95, normalise: str = "minmax", n_resamples: int = 2000, seed: int = 0,
+    psi: ArrayLike,
+    beta: float = 0.75,
+    kind: str = "paper",
+    bias: str = "corrected",
+    level: float = 0.95,
+    normalise: str = "minmax",
+    n_resamples: int = 2000,
+    seed: int = 0,
 ) -> Estimate | None:
     """Estimate the score of images in general from the values of a sample (M, N), or say None.
 
@@ -257,8 +264,12 @@ def score_estimate(
 
 
 def sid_estimate(
-    psi: ArrayLike, bias: str = "corrected", level: float = 0.95, normalise: str = "minmax",
-    n_resamples: int = 2000, seed: int = 0,
+    psi: ArrayLike,
+    bias: str = "corrected",
+    level: float = 0.95,
+    normalise: str = "minmax",
+    n_resamples: int = 2000,
+    seed: int = 0,
 ) -> Estimate | None:
     """Estimate the SID (M,) of images in general from the values of a sample (M, N).
 
@@ -282,9 +293,15 @@ def sid_estimate(
 
 
 def score_difference(
-    first: ArrayLike, second: ArrayLike, beta: float = 0.75, kind: str = "paper",
-    bias: str = "corrected", level: float = 0.95, normalise: str = "minmax",
-    n_resamples: int = 2000, seed: int = 0,
+    first: ArrayLike,
+    second: ArrayLike,
+    beta: float = 0.75,
+    kind: str = "paper",
+    bias: str = "corrected",
+    level: float = 0.95,
+    normalise: str = "minmax",
+    n_resamples: int = 2000,
+    seed: int = 0,
 ) -> Estimate | None:
     """Estimate the score of one model minus that of another on the same images, values (M, N) each.
 
@@ -307,8 +324,13 @@ def score_difference(
 
 
 def sid_difference(
-    first: ArrayLike, second: ArrayLike, bias: str = "corrected", level: float = 0.95,
-    normalise: str = "minmax", n_resamples: int = 2000, seed: int = 0,
+    first: ArrayLike,
+    second: ArrayLike,
+    bias: str = "corrected",
+    level: float = 0.95,
+    normalise: str = "minmax",
+    n_resamples: int = 2000,
+    seed: int = 0,
 ) -> Estimate | None:
     """Estimate the SID (M,) of one model minus that of another, as `score_difference` does.
 
@@ -382,10 +404,14 @@ def no_sid(psi: ArrayLike, normalise: str = "minmax") -> str:
         rounding = ROUNDING * np.abs(psi).max()
         far = [_distance_from_0(values, rounding) for values in psi]
         band = int(np.argmin(far))
-        return "" if far[band] >= CLEAR else (
-            f"band {band} is {far[band]:.1f} standard errors from 0, where it is cut off "
-            f"({CLEAR:g} are needed)"
-        )  # fmt: skip
+        return (
+            ""
+            if far[band] >= CLEAR
+            else (
+                f"band {band} is {far[band]:.1f} standard errors from 0, where it is cut off "
+                f"({CLEAR:g} are needed)"
+            )
+        )
     gap = weakest_gap(psi)
     if gap < CLEAR:
         return f"the two weakest bands are {gap:.1f} standard errors apart ({CLEAR:g} are needed)"
@@ -428,9 +454,7 @@ def mean_score(
     np.float64(1.0)
     """
     _check_kind(kind)
-    return lambda mean: robustness_score(
-        spectral_importance(mean, normalise), beta, **SCORES[kind]
-    )
+    return lambda mean: robustness_score(spectral_importance(mean, normalise), beta, **SCORES[kind])
 
 
 def score_range(n_bands: int, beta: float, kind: str) -> tuple[float, float]:
@@ -610,5 +634,3 @@ def _shares(sid):
             f"use spectral_importance() first"
         )
     return sid
-
-

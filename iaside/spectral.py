@@ -72,8 +72,10 @@ def band_masks(
     shell = _shell_key(height, width, metric)
     if spacing in ("linear", "log2"):
         band = sum(
-            (_reaches(shell, p, q, height * width, metric).long()
-             for p, q in _inner_edges(n_bands, spacing)),
+            (
+                _reaches(shell, p, q, height * width, metric).long()
+                for p, q in _inner_edges(n_bands, spacing)
+            ),
             torch.zeros_like(shell),
         )
     else:
@@ -453,6 +455,8 @@ def decay_fits(profile: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     # What rounding leaves of an exact fit is no difference between the two.
     n = len(radius)
     rounding = n * (n * torch.finfo(torch.float64).eps * (1 + y.abs().amax(-1))) ** 2
-    return -power, -exponential, n * (
-        rss_exponential.maximum(rounding) / rss_power.maximum(rounding)
-    ).log()
+    return (
+        -power,
+        -exponential,
+        n * (rss_exponential.maximum(rounding) / rss_power.maximum(rounding)).log(),
+    )

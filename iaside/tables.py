@@ -25,11 +25,22 @@ from iaside.backend.files import as_object, move, read_npz, reading, replacing
 from iaside.backend.keys import code_hash
 
 CORRUPTIONS = (  # the 15 of ImageNet-C, in the order of its papers
-    "gaussian_noise", "shot_noise", "impulse_noise",
-    "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",
-    "snow", "frost", "fog", "brightness",
-    "contrast", "elastic_transform", "pixelate", "jpeg_compression",
-)  # fmt: skip
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "defocus_blur",
+    "glass_blur",
+    "motion_blur",
+    "zoom_blur",
+    "snow",
+    "frost",
+    "fog",
+    "brightness",
+    "contrast",
+    "elastic_transform",
+    "pixelate",
+    "jpeg_compression",
+)
 FOURIER = "fourier"
 ALIKE = 0.8  # correlation of two looks from which on they are of the same pictures
 TABLES = ("log_likelihood", "probability_t2", "correct", "confidence", "no_gradient")
@@ -66,7 +77,8 @@ def unfinished(
 def measure_again(path: str | os.PathLike, why: str) -> None:
     """Warn that something in a file is not believed, and made anew."""
     warnings.warn(
-        f"{path} {' '.join(why.split())}: what is missing is made again", RuntimeWarning,
+        f"{path} {' '.join(why.split())}: what is missing is made again",
+        RuntimeWarning,
         stacklevel=3,
     )
 
@@ -147,9 +159,9 @@ class Table:
                 break
             body = memoryview(data)[end : end + 16 * n]
             if zlib.crc32(body, zlib.crc32(struct.pack("<Q", n))) == checksum:
-                found.append((
-                    np.frombuffer(body[: 8 * n], "<i8"), np.frombuffer(body[8 * n :], "<f8")
-                ))  # fmt: skip
+                found.append(
+                    (np.frombuffer(body[: 8 * n], "<i8"), np.frombuffer(body[8 * n :], "<f8"))
+                )
             else:
                 broken = True
             at = end + 16 * n
@@ -317,9 +329,10 @@ class Responses:
     def rows(self, source: str, strength: float | None = None, place: int | None = None):
         """The rows of a source, optionally of one strength and place, in the order measured."""
         return [
-            k for k, c in enumerate(self.conditions)
+            k
+            for k, c in enumerate(self.conditions)
             if c.source == source and strength in (None, c.strength) and place in (None, c.place)
-        ]  # fmt: skip
+        ]
 
     def row(self, condition: Condition) -> int:
         """The row of one condition. Errors: ValueError naming those that were measured."""
@@ -370,17 +383,24 @@ class Responses:
         with reading(path, "a robustness table", "measure it (40_robustness)"):
             provenance, arrays = load_table(path)
             k, m, n = checked(arrays["change_energy"], "change_energy", (None,) * 3).shape
-            for name, shape, kinds in (("source", (k,), "U"), ("strength", (k,), "f"),
-                                       ("place", (k,), "i"), ("clean_energy", (m, n), "f"),
-                                       *((t, (k, n), "f") for t in TABLES)):  # fmt: skip
+            for name, shape, kinds in (
+                ("source", (k,), "U"),
+                ("strength", (k,), "f"),
+                ("place", (k,), "i"),
+                ("clean_energy", (m, n), "f"),
+                *((t, (k, n), "f") for t in TABLES),
+            ):
                 checked(arrays[name], name, shape, kinds)
             triples = zip(
                 *(arrays[c].tolist() for c in ("source", "strength", "place")), strict=True
             )
             return cls(
-                [Condition(*triple) for triple in triples], {t: arrays[t] for t in TABLES},
-                arrays["clean_energy"], arrays["change_energy"], provenance,
-            )  # fmt: skip
+                [Condition(*triple) for triple in triples],
+                {t: arrays[t] for t in TABLES},
+                arrays["clean_energy"],
+                arrays["change_energy"],
+                provenance,
+            )
 
 
 # -- of the rivals of the score --------------------------------------------------------------------

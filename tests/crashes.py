@@ -24,11 +24,23 @@ from iaside.study.notebook import save_json, tidy
 from iaside.tables import save_table
 
 FUNCTIONS = {
-    os: ("open", "close", "mkdir", "rmdir", "rename", "replace", "unlink", "remove", "fsync",
-         "chmod", "listdir", "scandir"),
+    os: (
+        "open",
+        "close",
+        "mkdir",
+        "rmdir",
+        "rename",
+        "replace",
+        "unlink",
+        "remove",
+        "fsync",
+        "chmod",
+        "listdir",
+        "scandir",
+    ),
     fcntl: ("flock",),
     builtins: ("open",),
-}  # fmt: skip
+}
 
 
 def end_before(k):
@@ -62,9 +74,21 @@ def end_before(k):
     os.fdopen = lambda handle, mode: Counted(io.FileIO(handle, mode))
 
 
-NOTEBOOK = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [
-    {"cell_type": "code", "id": "a", "metadata": {"x": 1}, "source": "1", "outputs": [],
-     "execution_count": 7}]}  # fmt: skip
+NOTEBOOK = {
+    "nbformat": 4,
+    "nbformat_minor": 5,
+    "metadata": {},
+    "cells": [
+        {
+            "cell_type": "code",
+            "id": "a",
+            "metadata": {"x": 1},
+            "source": "1",
+            "outputs": [],
+            "execution_count": 7,
+        }
+    ],
+}
 
 
 def project(root):
@@ -78,8 +102,11 @@ def project(root):
         write_text(root / f"results/tables/{name}", "old")
     write_text(root / "data/images/set/a.png", "old")
     write_text(root / "results/recorded/mine/run.json", "{}")
-    for name, text in {"report.html": "<html><body></body></html>", "metrics.json": "{}",
-                       "claims.json": '{"claims": []}'}.items():  # fmt: skip
+    for name, text in {
+        "report.html": "<html><body></body></html>",
+        "metrics.json": "{}",
+        "claims.json": '{"claims": []}',
+    }.items():
         write_text(root / "results/bands" / name, text)
 
 
@@ -131,8 +158,9 @@ def content(root):
     """Every file but what is being written, and the names of that."""
     paths = [path.relative_to(root) for path in sorted(root.rglob("*"))]
     being = [p for p in paths if any(part.endswith(TEMPORARY) for part in p.parts)]
-    kept = {str(p): (root / p).read_bytes() for p in paths if (root / p).is_file()
-            and p not in being}  # fmt: skip
+    kept = {
+        str(p): (root / p).read_bytes() for p in paths if (root / p).is_file() and p not in being
+    }
     return kept, [str(p) for p in being]
 
 
@@ -174,8 +202,15 @@ def main(writer, then, folder):
             assert forked(lambda: write(root)) == 0
         now, rest = content(root)
         one_by_one = {name: now.get(name) for name in new} if writer == "strip in place" else {}
-        fine = now == new or then == "tidy" and (now == old or one_by_one and all(
-            data in (old[name], new[name]) for name, data in one_by_one.items()))  # fmt: skip
+        fine = (
+            now == new
+            or then == "tidy"
+            and (
+                now == old
+                or one_by_one
+                and all(data in (old[name], new[name]) for name, data in one_by_one.items())
+            )
+        )
         if rest or not fine:
             wrong.append([k, being, rest, sorted(set(now) ^ set(new))])
     print(json.dumps({"operations": k, "left": left, "wrong": wrong}))

@@ -36,8 +36,15 @@ class Slow(nn.Module):
 
 def play(workers=1):
     x = torch.rand(N, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    return coalition_worths(Slow(), x, torch.zeros(N).long(), band_masks(M, (SIDE, SIDE)),
-                            batch_size=4, progress=False, workers=workers).table  # fmt: skip
+    return coalition_worths(
+        Slow(),
+        x,
+        torch.zeros(N).long(),
+        band_masks(M, (SIDE, SIDE)),
+        batch_size=4,
+        progress=False,
+        workers=workers,
+    ).table
 
 
 def kill_workers(workers, moment: float) -> dict:
@@ -65,8 +72,10 @@ def kill_scheduler(moment: float) -> str:
         port = free.getsockname()[1]
     dask = [sys.executable, "-m", "dask"]
     address = f"tcp://127.0.0.1:{port}"
-    commands = [[*dask, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"],
-                *[[*dask, "worker", address, "--nthreads", "1", "--no-nanny"]] * 2]  # fmt: skip
+    commands = [
+        [*dask, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"],
+        *[[*dask, "worker", address, "--nthreads", "1", "--no-nanny"]] * 2,
+    ]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": env}
     started = [subprocess.Popen(command, **quiet) for command in commands]
@@ -98,10 +107,11 @@ def kills(n: int, seed: int = 0) -> list[dict]:
     # import of torch on a busy machine.
     with (
         dask.config.set({"distributed.deploy.lost-worker-timeout": "120 s"}),
-        LocalCluster(n_workers=2, threads_per_worker=1, memory_limit=0,
-                     dashboard_address="127.0.0.1:0") as here,
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0"
+        ) as here,
         cluster.connect(here) as workers,
-    ):  # fmt: skip
+    ):
         return [kill_workers(workers, rng.uniform(0.05, 1.5)) for _ in range(n)]
 
 

@@ -38,9 +38,11 @@ def write_profiles(root, plans, values, accuracy, epochs=6, n=40, held_out=300):
             file = "final.npz" if epoch == epochs else f"epoch-{epoch:03d}.npz"
             Worths({"log_likelihood": table}, about).save(folder / file)
         np.savez(
-            folder / "answers.npz", epochs=np.array(measured), chosen=np.arange(n) * 2,
+            folder / "answers.npz",
+            epochs=np.array(measured),
+            chosen=np.arange(n) * 2,
             correct=np.stack([ease < accuracy(settings, epoch) for epoch in measured]),
-        )  # fmt: skip
+        )
         log = Path(root) / "results/training/networks" / settings["plan"] / name / "log.csv"
         log.parent.mkdir(parents=True)
         with log.open("w", newline="") as file:

@@ -14,9 +14,16 @@ from iaside.tables import CLEAN, CORRUPTIONS, FOURIER, Condition, Responses, Riv
 
 M, N = 4, 12
 NAMES = [
-    "alexnet", "resnet18", "vgg11", "shufflenet_v2_x0_5", "mobilenet_v2",
-    "efficientnet_v2_s", "vit_b_16", "swin_b", "maxvit_t",
-]  # fmt: skip
+    "alexnet",
+    "resnet18",
+    "vgg11",
+    "shufflenet_v2_x0_5",
+    "mobilenet_v2",
+    "efficientnet_v2_s",
+    "vit_b_16",
+    "swin_b",
+    "maxvit_t",
+]
 MODELS = {name: {"name": name, "recipe": f"recipes/{name}.json"} for name in NAMES}
 PLAIN = [Condition(s, e) for s in ("fgsm", "pgd") for e in (0.03, 0.1, 0.2)]
 PLAIN += [Condition("white_noise", 0.1), Condition("gaussian_blur", 5.0)]
@@ -32,10 +39,14 @@ def write(root, k, name):
     values = 6 * (1 - lean) ** np.arange(M) * (1 + 0.05 * rng.normal(size=(N, M)))
     table = -7 + coalitions(M).astype(float) @ values.T
     about = {
-        "values": ["log_likelihood", "accuracy"], "precision": "float32", "device": "cpu",
-        "parameters": 1e6 * (k + 1), "labels": "the same", "absence": "zero",
+        "values": ["log_likelihood", "accuracy"],
+        "precision": "float32",
+        "device": "cpu",
+        "parameters": 1e6 * (k + 1),
+        "labels": "the same",
+        "absence": "zero",
         "classes": 1000,
-    }  # fmt: skip
+    }
     tables = {"log_likelihood": table, "accuracy": (table > -3).astype(float)}
     Worths(tables, about).save(root / f"results/worths/tables/{name}-trained.npz")
 
@@ -46,10 +57,12 @@ def write(root, k, name):
         loss[row] *= 1 + max(c.place, 0) * (c.source != FOURIER)
     log_p = math.log(0.9) - loss
     answers = {
-        "log_likelihood": log_p, "probability_t2": np.exp(log_p) ** 0.5,
+        "log_likelihood": log_p,
+        "probability_t2": np.exp(log_p) ** 0.5,
         "correct": (rng.random(log_p.shape) < np.exp(log_p)).astype(float),
-        "confidence": np.exp(log_p), "no_gradient": np.zeros_like(log_p),
-    }  # fmt: skip
+        "confidence": np.exp(log_p),
+        "no_gradient": np.zeros_like(log_p),
+    }
     energy = np.ones((M, N)) / (1 + np.arange(M))[:, None]
     change = strength[:, None, None] * rng.random((len(conditions), M, 1)) * energy
     about = {"n_images": N, "precision": "float32", "device": "cpu", "size": [32, 32]}

@@ -19,8 +19,14 @@ SHIFT = {"none": 0.0, "fgsm": 0.05, "pgd": 0.25}  # what an adversary adds to th
 def lean(settings):
     """From 0 (all bands alike) to 1 (the lowest band alone)."""
     jafr = 0.15 * np.sign(settings["strength"]) * (settings["penalty"] == "jafr")
-    return (0.4 + jafr + SHIFT[settings["adversary"]] + 0.1 * settings["augment"]
-            - 0.3 * settings["noise"] + 0.01 * (settings["seed"] - 0.5))  # fmt: skip
+    return (
+        0.4
+        + jafr
+        + SHIFT[settings["adversary"]]
+        + 0.1 * settings["augment"]
+        - 0.3 * settings["noise"]
+        + 0.01 * (settings["seed"] - 0.5)
+    )
 
 
 def quality(settings):
@@ -55,10 +61,14 @@ def write(root, name, settings):
     radius = np.hypot(*np.meshgrid(np.fft.fftfreq(SIDE), np.fft.rfftfreq(SIDE), indexing="ij"))
     bias = 2 + 10 * low
     np.savez(
-        profiles / "answers.npz", epochs=np.array([3]), correct=correct[None] > 0,
-        log_likelihood=np.log(0.1 + 0.8 * correct)[None], bias_pooled=np.array(bias),
-        gradient=np.maximum(radius, 1 / SIDE) ** -low, bias=bias + 0.2 * rng.normal(size=HELD_OUT),
-    )  # fmt: skip
+        profiles / "answers.npz",
+        epochs=np.array([3]),
+        correct=correct[None] > 0,
+        log_likelihood=np.log(0.1 + 0.8 * correct)[None],
+        bias_pooled=np.array(bias),
+        gradient=np.maximum(radius, 1 / SIDE) ** -low,
+        bias=bias + 0.2 * rng.normal(size=HELD_OUT),
+    )
 
     conditions = [CLEAN, Condition("fgsm", 0.1), Condition("pgd", 0.1), Condition("pgd", 0.1, 0)]
     conditions += [Condition(c, float(s)) for c in CORRUPTIONS for s in (1, 3)]
@@ -72,9 +82,12 @@ def write(root, name, settings):
         change.append(np.exp(-(((bands - pitch) / 0.4) ** 2)) * (c != CLEAN))
     p = np.clip(np.array(share)[:, None] + 0.02 * rng.normal(size=(len(share), N)), 0.02, 0.98)
     answers = {
-        "log_likelihood": np.log(p), "probability_t2": p**0.5, "confidence": p,
-        "correct": _answers(share, N), "no_gradient": np.zeros_like(p),
-    }  # fmt: skip
+        "log_likelihood": np.log(p),
+        "probability_t2": p**0.5,
+        "confidence": p,
+        "correct": _answers(share, N),
+        "no_gradient": np.zeros_like(p),
+    }
     energy = np.array(change)[:, :, None] * images
     about = {"n_images": N, "precision": "float32", "device": "cpu", "size": [SIDE, SIDE]}
     Responses(conditions, answers, images, energy, about).save(profiles / "responses.npz")

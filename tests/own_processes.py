@@ -5,8 +5,16 @@ import time
 
 import torch
 
-SWITCHES = ["", "cudnn", "cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv",
-            "mkldnn.rnn"]  # fmt: skip
+SWITCHES = [
+    "",
+    "cudnn",
+    "cuda.matmul",
+    "cudnn.conv",
+    "cudnn.rnn",
+    "mkldnn.matmul",
+    "mkldnn.conv",
+    "mkldnn.rnn",
+]
 
 
 def switch(name):

@@ -9,8 +9,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv", ".build", ".partial", "cache", "tmp", "config.local", "results", "images",
-    "weights", "imagenet", "__pycache__", ".pytest_cache", ".ruff_cache", "*.egg-info", "dvc.lock",
+    ".git",
+    ".venv",
+    ".build",
+    ".partial",
+    "cache",
+    "tmp",
+    "config.local",
+    "results",
+    "images",
+    "weights",
+    "imagenet",
+    "__pycache__",
+    ".pytest_cache",
+    ".ruff_cache",
+    "*.egg-info",
+    "dvc.lock",
 )
 
 
@@ -30,8 +44,9 @@ def environment(root):
 
 
 def run(root, *command, code=0):
-    done = subprocess.run(command, cwd=root, env=environment(root), text=True,
-                          capture_output=True, timeout=900)
+    done = subprocess.run(
+        command, cwd=root, env=environment(root), text=True, capture_output=True, timeout=900
+    )
     text = done.stdout + done.stderr
     assert done.returncode == code, text
     return text

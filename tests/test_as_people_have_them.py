@@ -246,7 +246,8 @@ KINDS = {  # kind -> how it is made
     "exported for one": lambda: export(own(), 1),
     "exported, wrapped": lambda: Holding(dynamic()),
     "unflattened": lambda: torch.export.unflatten(
-        torch.export.export(own(), (pictures()[:1],))).eval(),
+        torch.export.export(own(), (pictures()[:1],))
+    ).eval(),
     "scripted": scripted,
     "scripted view": lambda: torch.jit.trace(Of(own(), with_view), pictures()),
     "traced": traced,
@@ -299,14 +300,22 @@ KINDS = {  # kind -> how it is made
     "lazy": lazy,
     "lazy, not yet called": lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(CLASSES)).eval(),
     "hooks": hooked,
-    "more attributes": of(lambda net, x: net(x), config={"a": [1]}, training_set=object(), fn=len,
-                          recipe="mine", input_size=SIDE, name=0, outputs="binary"),
+    "more attributes": of(
+        lambda net, x: net(x),
+        config={"a": [1]},
+        training_set=object(),
+        fn=len,
+        recipe="mine",
+        input_size=SIDE,
+        name=0,
+        outputs="binary",
+    ),
     "answers for every attribute": lambda: Anything(own()),
     "quantized": lambda: quantized(),
     "exported for four": lambda: export(own(), 4),
     "exported program": lambda: torch.export.export(own(), (pictures(),)),
     "functional": functional,
-}  # fmt: skip
+}
 
 
 def one_only(net, x, forward):
@@ -341,12 +350,16 @@ def made(kind):
 
 GAME = dict(batch_size=4, progress=False)
 EASY = {  # options that make a method short
-    "fampe": dict(steps=2, samples=2), "attexplore": dict(steps=2, samples=2),
-    "smoothgrad": dict(samples=2), "integrated_gradients": dict(steps=4),
+    "fampe": dict(steps=2, samples=2),
+    "attexplore": dict(steps=2, samples=2),
+    "smoothgrad": dict(samples=2),
+    "integrated_gradients": dict(steps=4),
     "guided_ig": dict(steps=2),
-    "big": dict(steps=2, path_steps=2), "agi": dict(classes=2, steps=2),
-    "la": dict(classes=2, steps=2), "mfaba": dict(steps=2),
-}  # fmt: skip
+    "big": dict(steps=2, path_steps=2),
+    "agi": dict(classes=2, steps=2),
+    "la": dict(classes=2, steps=2),
+    "mfaba": dict(steps=2),
+}
 
 
 def maps():
@@ -373,32 +386,35 @@ def attribute(method):
 
 NO_GRADIENT = {  # call -> what it gives of a model, pictures and labels
     "explain": lambda m, x, y: ia.explain(m, x, y, 2, **GAME).values,
-    "explain, shares": lambda m, x, y: ia.explain(m, x[:1], y[:1], 2, normalise="share",
-                                                  **GAME).values,
+    "explain, shares": lambda m, x, y: (
+        ia.explain(m, x[:1], y[:1], 2, normalise="share", **GAME).values
+    ),
     "coalition_worths": lambda m, x, y: ia.coalition_worths(m, x, y, MASKS, **GAME).table,
     "embedding": lambda m, x, y: ia.coalition_worths(m, x, None, MASKS, "embedding", **GAME).table,
     "batch size": lambda m, x, y: ia.coalition_worths(m, x, y, MASKS, progress=False).table,
-    "sampled_worths": lambda m, x, y: ia.sampled_worths(
-        m, x, y, MASKS, budget=12, **GAME).tables["log_likelihood"],
+    "sampled_worths": lambda m, x, y: ia.sampled_worths(m, x, y, MASKS, budget=12, **GAME).tables[
+        "log_likelihood"
+    ],
     "published_worths": lambda m, x, y: ia.published_worths(m, x, y, 2),
     "pixle": lambda m, x, y: ia.perturb(x, "pixle", model=m, labels=y),
     "insertion": lambda m, x, y: ia.insertion(m, x, y, maps(), steps=4),
     "deletion": lambda m, x, y: ia.deletion(m, x, y, maps(), steps=4),
     "infidelity": lambda m, x, y: infidelity(m, x, y, maps(), samples=2),
     "probe": lambda m, x, y: probe(m, x, y).answer,
-}  # fmt: skip
+}
 GRADIENT = {
     "responses": responses,
     "fgsm": lambda m, x, y: ia.perturb(x, "fgsm", model=m, labels=y, eps=0.05),
     "pgd": lambda m, x, y: ia.perturb(x, "pgd", model=m, labels=y, eps=0.05, steps=2),
-    "pgd in a band": lambda m, x, y: ia.perturb(x, "pgd", model=m, labels=y, eps=0.05, steps=2,
-                                                band=0, masks=MASKS),
+    "pgd in a band": lambda m, x, y: ia.perturb(
+        x, "pgd", model=m, labels=y, eps=0.05, steps=2, band=0, masks=MASKS
+    ),
     "sparsefool": lambda m, x, y: ia.perturb(x, "sparsefool", model=m, labels=y, steps=1),
     "attribute, own targets": lambda m, x, y: ia.attribute(m, x, None, "fast_ig"),
     "explore": lambda m, x, y: ia.explore(m, x, y, **EASY["fampe"]).attribution,
     "examine": examined,
     **{method: attribute(method) for method in METHODS},
-}  # fmt: skip
+}
 CALLS = NO_GRADIENT | GRADIENT
 
 # -- what is not possible, and what is said of it --------------------------------------------------
@@ -474,9 +490,16 @@ def test_what_a_plain_module_gives_or_one_line(kind, call):
 
 # -- classifiers -----------------------------------------------------------------------------------
 
-RECIPE = dict(library="torchvision", architecture="mine", num_classes=CLASSES,
-              input_size=(3, SIDE, SIDE), mean=(0.0,) * 3, std=(1.0,) * 3, crop_pct=1.0,
-              interpolation="bilinear")  # fmt: skip
+RECIPE = dict(
+    library="torchvision",
+    architecture="mine",
+    num_classes=CLASSES,
+    input_size=(3, SIDE, SIDE),
+    mean=(0.0,) * 3,
+    std=(1.0,) * 3,
+    crop_pct=1.0,
+    interpolation="bilinear",
+)
 OF_CLASSIFIERS = {
     "folded": lambda c, x, path: ia.folded(c),
     "calibrated": lambda c, x, path: ia.calibrated(c, x),
@@ -486,11 +509,21 @@ OF_CLASSIFIERS = {
 NOT_AS_CLASSIFIERS = {  # call -> kinds that it refuses, and what is said
     "folded": {},
     "calibrated": dict.fromkeys(
-        ["exported", "exported, wrapped", "exported for one", "unflattened", "scripted", "traced",
-         "scripted view", "frozen script"], "out of reach; give the torch network itself"),
+        [
+            "exported",
+            "exported, wrapped",
+            "exported for one",
+            "unflattened",
+            "scripted",
+            "traced",
+            "scripted view",
+            "frozen script",
+        ],
+        "out of reach; give the torch network itself",
+    ),
     "saved": {"quantized": "writes dense tensors.*quantised"},
     "as it is": {},
-}  # fmt: skip
+}
 LEFT_OUT = [kind for kind, (calls, _) in REFUSED.items() if calls == EVERY and kind != "quantized"]
 
 
@@ -539,20 +572,23 @@ def asked(kind):
         return ia.explain(made(kind), pictures(), labels(kind), 3, **how)
 
 
-@pytest.mark.parametrize(("kind", "text"), [
-    ("view after a convolution", "contiguous pixels"),
-    ("reads strides", "contiguous pixels"),
-    ("reads memory", "contiguous pixels"),
-    ("view one by one", "contiguous pixels, one picture at a time"),
-    ("exported for one", "one picture at a time"),
-    ("dictionary", "model(x)['logits'] taken"),
-    ("dataclass", "model(x).logits taken"),
-    ("named tuple", "model(x).logits taken"),
-    ("tuple, nested", "model(x)[0][0] taken"),
-    ("tuple of maps", "model(x)[0].flatten(1) taken"),
-    ("plain", None),
-    ("fx", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("view after a convolution", "contiguous pixels"),
+        ("reads strides", "contiguous pixels"),
+        ("reads memory", "contiguous pixels"),
+        ("view one by one", "contiguous pixels, one picture at a time"),
+        ("exported for one", "one picture at a time"),
+        ("dictionary", "model(x)['logits'] taken"),
+        ("dataclass", "model(x).logits taken"),
+        ("named tuple", "model(x).logits taken"),
+        ("tuple, nested", "model(x)[0][0] taken"),
+        ("tuple of maps", "model(x)[0].flatten(1) taken"),
+        ("plain", None),
+        ("fx", None),
+    ],
+)
 def test_the_report_says_how_a_model_was_asked_where_that_is_not_as_usual(kind, text):
     e = asked(kind)
     assert e.worths.provenance.get("asked") == text
@@ -621,8 +657,11 @@ def test_the_tensor_that_is_taken_is_named_and_others_are_warned_of(capsys):
 
 def test_no_numbers_of_a_picture_are_refused_by_their_shape():
     net = own()
-    for model in (lambda x: net(x).mean(), lambda x: one_only(net, x, lambda net, x: net(x)[0]),
-                  lambda x: one_only(net, x, lambda net, x: net(x).mean())):  # fmt: skip
+    for model in (
+        lambda x: net(x).mean(),
+        lambda x: one_only(net, x, lambda net, x: net(x)[0]),
+        lambda x: one_only(net, x, lambda net, x: net(x).mean()),
+    ):
         with pytest.raises(ValueError, match=r"model returned \((5,)?\) for [12] image"):
             probe(model, pictures())
 

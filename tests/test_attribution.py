@@ -26,11 +26,16 @@ from iaside.inputs.models import load_model
 
 SIDE = 16
 FEW = {  # small settings that exercise everything
-    "fampe": {"steps": 2, "samples": 3}, "attexplore": {"steps": 2, "samples": 3},
-    "smoothgrad": {"samples": 4}, "integrated_gradients": {"steps": 6}, "guided_ig": {"steps": 5},
-    "big": {"steps": 4, "path_steps": 5}, "agi": {"classes": 2, "steps": 3},
-    "la": {"classes": 3, "steps": 3}, "mfaba": {"steps": 4},
-}  # fmt: skip
+    "fampe": {"steps": 2, "samples": 3},
+    "attexplore": {"steps": 2, "samples": 3},
+    "smoothgrad": {"samples": 4},
+    "integrated_gradients": {"steps": 6},
+    "guided_ig": {"steps": 5},
+    "big": {"steps": 4, "path_steps": 5},
+    "agi": {"classes": 2, "steps": 3},
+    "la": {"classes": 3, "steps": 3},
+    "mfaba": {"steps": 4},
+}
 
 
 def some_images(n=3, side=SIDE, seed=0, dtype=torch.float64):
@@ -124,8 +129,9 @@ def band_change(x, alpha, kappa=0.8, **how):
     change, clean = torch.fft.fft2(y - x).abs().square(), torch.fft.fft2(x).abs().square()
     clean[..., 0, 0] = 0
     low = explorers._radii(x, full=True) <= energy_cutoff(x, kappa)[:, None, None, None]
-    return [(change * m).sum((-3, -2, -1)).mean(0) / (clean * m).sum((-3, -2, -1))
-            for m in (low, ~low)]  # fmt: skip
+    return [
+        (change * m).sum((-3, -2, -1)).mean(0) / (clean * m).sum((-3, -2, -1)) for m in (low, ~low)
+    ]
 
 
 @pytest.mark.parametrize("mode", ["multiplicative", "additive"])
@@ -464,8 +470,9 @@ def test_an_image_gets_the_same_map_in_any_company(method):
     options = FEW.get(method, {}) | (own if method == "expected_gradients" else {})
     whole = attribute(net, x, method=method, seed=3, **options)
     assert whole.shape == x.shape and whole.isfinite().all() and whole.abs().max() > 0
-    parts = [attribute(net, x[i : i + 1], method=method, seed=3, first=i, **options)
-             for i in range(3)]  # fmt: skip
+    parts = [
+        attribute(net, x[i : i + 1], method=method, seed=3, first=i, **options) for i in range(3)
+    ]
     assert whole.equal(torch.cat(parts)), "bytes"
     assert np.array_equal(numpys, np.random.get_state()[1]), "numpy's global generator moved"
     assert torchs.equal(torch.get_rng_state()), "torch's global generator moved"
@@ -492,8 +499,13 @@ def test_the_model_and_the_callers_modes_are_left_as_they_were():
         b = made(net, x, "integrated_gradients")
     assert a.shape == b.shape == x.shape
     assert all(p.requires_grad and p.grad is None for p in net.parameters())
-    relu = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(inplace=True), nn.Flatten(),
-                         nn.Linear(2 * 14 * 14, 3)).double().eval()  # fmt: skip
+    relu = (
+        nn.Sequential(
+            nn.Conv2d(3, 2, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(2 * 14 * 14, 3)
+        )
+        .double()
+        .eval()
+    )
     made(relu, some_images(), "deeplift")
     assert relu[1].inplace
 

@@ -16,9 +16,11 @@ NAMES = ["alexnet", "resnet18"]
 MODELS = {name: {"name": name} for name in NAMES}
 READINGS = [(p, r) for p in ("gradient", "update") for r in ("pixel", "channel")]
 DECIDE = {  # claim -> the method that FAMPE at alpha = 0.1 is compared with
-    "fampe_over_attexplore": "attexplore", "fampe_decoupling_helps": fampe(0.5),
-    "fampe_high_matters": fampe(0.9), "fampe_best": "attexplore",
-}  # fmt: skip
+    "fampe_over_attexplore": "attexplore",
+    "fampe_decoupling_helps": fampe(0.5),
+    "fampe_high_matters": fampe(0.9),
+    "fampe_best": "attexplore",
+}
 
 
 def scores(gain=0.0, networks=2, n=N, noise=0.01, seed=0, **of_reading):
@@ -182,8 +184,9 @@ def project(tmp_path_factory):
     return root
 
 
-def write_attributions(root, name, judges, unattacked=0, deeplift=None, blank=0, rounds=False,
-                       channel=0.0):  # fmt: skip
+def write_attributions(
+    root, name, judges, unattacked=0, deeplift=None, blank=0, rounds=False, channel=0.0
+):
     """FAMPE gains 0.05, and more over its low-frequency self the more an image leans low.
 
     channel: by how much AttEXplore gains where channels are ranked.
@@ -192,16 +195,25 @@ def write_attributions(root, name, judges, unattacked=0, deeplift=None, blank=0,
     fampe = {"method": "fampe", "alpha": 0.1, "kappa": 0.9, **how}
     lean, base = np.arange(N) / N, 0.3 + 0.1 * np.random.default_rng(0).random(N)
     scores = {  # in this order
-        "saliency": base - 0.02, "attexplore": base, "deeplift": deeplift, "fampe": base + 0.05,
-        "fampe, update": base + 0.05, "fampe alpha=0.5": base + 0.04,
-        "fampe alpha=0.9": base - 0.01 * lean, "clean": None, "pgd": None,
-        "grid alpha=0.1 kappa=0.5": base, "grid alpha=0.1 kappa=0.9": base + 0.02 + 0.01 * lean,
-    }  # fmt: skip
+        "saliency": base - 0.02,
+        "attexplore": base,
+        "deeplift": deeplift,
+        "fampe": base + 0.05,
+        "fampe, update": base + 0.05,
+        "fampe alpha=0.5": base + 0.04,
+        "fampe alpha=0.9": base - 0.01 * lean,
+        "clean": None,
+        "pgd": None,
+        "grid alpha=0.1 kappa=0.5": base,
+        "grid alpha=0.1 kappa=0.9": base + 0.02 + 0.01 * lean,
+    }
     scores |= {f"{v}, update": score for v, score in scores.items() if "alpha=" in v}
     if deeplift is None:
         del scores["deeplift"]
-    variants = {v: fampe | {"alpha": float(v[12:15]) if v.startswith("fampe alpha") else 0.1}
-                for v in scores}  # fmt: skip
+    variants = {
+        v: fampe | {"alpha": float(v[12:15]) if v.startswith("fampe alpha") else 0.1}
+        for v in scores
+    }
     quantities = [*QUANTITIES, *(f"correct {judge}" for judge in judges)]
     tables = {q: np.full((len(scores), N), 1.0) for q in quantities}
     for k, (v, score) in enumerate(scores.items()):
@@ -219,17 +231,39 @@ def write_attributions(root, name, judges, unattacked=0, deeplift=None, blank=0,
             if v == "pgd":
                 tables[f"correct {judge}"][k, :unattacked] = np.nan
     if rounds:
-        for quantity in ("insertion", "insertion_channel", "deletion", "infidelity", "total",
-                         "change", "similarity"):  # fmt: skip
+        for quantity in (
+            "insertion",
+            "insertion_channel",
+            "deletion",
+            "infidelity",
+            "total",
+            "change",
+            "similarity",
+        ):
             tables[quantity][:] = np.nan
     about = {
-        "variants": variants, "rows": list(variants), "quantities": quantities, "n_images": N,
-        "only": {v: N for v in scores if v.startswith("grid") or v.endswith(", update")
-                 and v != "fampe, update"}, "n_shown": 1, "steps": 4,
-        "substrate": "zero", "seed": 0, "device": "cpu", "alpha": 0.1,
-        "kappa": 0.9, "eps": 16, "n_grid": N, "grid_alphas": [0.1], "grid_kappas": [0.5, 0.9],
+        "variants": variants,
+        "rows": list(variants),
+        "quantities": quantities,
+        "n_images": N,
+        "only": {
+            v: N
+            for v in scores
+            if v.startswith("grid") or v.endswith(", update") and v != "fampe, update"
+        },
+        "n_shown": 1,
+        "steps": 4,
+        "substrate": "zero",
+        "seed": 0,
+        "device": "cpu",
+        "alpha": 0.1,
+        "kappa": 0.9,
+        "eps": 16,
+        "n_grid": N,
+        "grid_alphas": [0.1],
+        "grid_kappas": [0.5, 0.9],
         "input_size": [32, 32],
-    }  # fmt: skip
+    }
     maps = np.ones((len(scores), 1, 32, 32), np.float16)
     game = coalitions(2).astype(float) @ np.stack([lean, 1 - lean])
     path = root / f"results/attributions/tables/{name}.npz"
@@ -239,18 +273,28 @@ def write_attributions(root, name, judges, unattacked=0, deeplift=None, blank=0,
 def test_planted_gains_of_attributions_are_found_and_judged(project, capsys):
     for name in NAMES[:2]:
         write_attributions(project, name, NAMES[:2], unattacked=2)
-    found, metrics = report(project, "81_attribution_report",
-                      models={name: MODELS[name] for name in NAMES[:2]},
-                      images="data/images/planted.npz")  # fmt: skip
+    found, metrics = report(
+        project,
+        "81_attribution_report",
+        models={name: MODELS[name] for name in NAMES[:2]},
+        images="data/images/planted.npz",
+    )
     for claim, estimate in {
-        "fampe_over_attexplore": 0.05, "fampe_best": 0.05, "fampe_decoupling_helps": 0.01,
+        "fampe_over_attexplore": 0.05,
+        "fampe_best": 0.05,
+        "fampe_decoupling_helps": 0.01,
         "fampe_high_matters": 0.05 + 0.01 * np.mean(np.arange(N) / N),
-        "importance_predicts_alpha": 1.0, "attack_transfers": 1.0,
-    }.items():  # fmt: skip
+        "importance_predicts_alpha": 1.0,
+        "attack_transfers": 1.0,
+    }.items():
         assert found[claim]["verdict"] == "supported", claim
         assert found[claim]["value"] == pytest.approx(estimate, abs=1e-5), claim
-    parts = [f"{p}, {r}, {v}" for p in ("gradient", "update") for r in ("pixel", "channel")
-             for v in ("saliency", "attexplore")]  # fmt: skip
+    parts = [
+        f"{p}, {r}, {v}"
+        for p in ("gradient", "update")
+        for r in ("pixel", "channel")
+        for v in ("saliency", "attexplore")
+    ]
     assert [p["part"] for p in found["fampe_best"]["parts"]] == parts
     assert {row["data"] for row in found.values()} == {"ImageNet photographs"}
     base = 0.3 + 0.1 * np.random.default_rng(0).random(N)
@@ -301,18 +345,28 @@ def test_the_best_are_named_together_where_they_are_equal(project, capsys, monke
     e.save(path, **more)
     tables = []
     monkeypatch.setattr("IPython.display.Markdown", str)
-    monkeypatch.setattr(pd.DataFrame, "T", property(
-        lambda self: tables.append(self.transpose()) or self.transpose()))  # fmt: skip
-    _, metrics = report(project, "81_attribution_report", models={name: MODELS[name]},
-                        images="data/images/planted.npz")  # fmt: skip
+    monkeypatch.setattr(
+        pd.DataFrame,
+        "T",
+        property(lambda self: tables.append(self.transpose()) or self.transpose()),
+    )
+    _, metrics = report(
+        project,
+        "81_attribution_report",
+        models={name: MODELS[name]},
+        images="data/images/planted.npz",
+    )
     assert "is that of *saliency and fampe*" in capsys.readouterr().out
     kappas = [cell["kappa"] for cell in metrics[name]["best_of_grid"]["gradient, pixel"]["cells"]]
     assert kappas == [0.5, 0.9]
     assert metrics[name]["ties"]["saliency"] == pytest.approx(0.9)
     (shares,) = (t["tied pixels"] for t in tables if "tied pixels" in t)
     assert shares[name]["saliency"] == "90.0%" and shares[name]["fampe"] == "0.1%"
-    (alphas,) = (t["photographs for which each alpha is best"] for t in tables
-                 if "photographs for which each alpha is best" in t)  # fmt: skip
+    (alphas,) = (
+        t["photographs for which each alpha is best"]
+        for t in tables
+        if "photographs for which each alpha is best" in t
+    )
     assert alphas[name] == f"0.1: {N}, 0.5: 3, 0.9: 0"
     (cell,) = (t["best (alpha, kappa)"] for t in tables if "best (alpha, kappa)" in t)
     assert cell[name, "gradient, pixel"] == "(0.1, 0.5) and (0.1, 0.9)"
@@ -325,9 +379,12 @@ def test_networks_without_a_kind_of_map_and_maps_of_zeros_are_left_out_and_said(
     write_attributions(project, first, NAMES[:2])
     base = 0.3 + 0.1 * np.random.default_rng(0).random(N)
     write_attributions(project, second, NAMES[:2], deeplift=base + 0.02, blank=3)
-    found, metrics = report(project, "81_attribution_report",
-                            models={name: MODELS[name] for name in NAMES[:2]},
-                            images="data/images/planted.npz")  # fmt: skip
+    found, metrics = report(
+        project,
+        "81_attribution_report",
+        models={name: MODELS[name] for name in NAMES[:2]},
+        images="data/images/planted.npz",
+    )
     said = capsys.readouterr().out
     assert f"{first}: there is no deeplift of this network; left out" in said
     assert f"{second}: 3 of {N} maps of saliency are zero everywhere" in said
@@ -347,8 +404,9 @@ def test_a_network_without_any_map_is_reported_and_decides_nothing(project, caps
     write_attributions(project, first, NAMES[:2])
     write_attributions(project, second, NAMES[:2], rounds=True)
     given = {"images": "data/images/planted.npz"}
-    both, metrics = report(project, "81_attribution_report",
-                           models={name: MODELS[name] for name in NAMES[:2]}, **given)  # fmt: skip
+    both, metrics = report(
+        project, "81_attribution_report", models={name: MODELS[name] for name in NAMES[:2]}, **given
+    )
     said = capsys.readouterr().out
     assert f"{second}: {N} of {N} maps of fampe are zero everywhere" in said
     assert f"{second}: {N} of {N} photographs gave no usable gradient under PGD" in said

@@ -16,9 +16,14 @@ from iaside.study.parameters import commands, read_notebooks, read_yaml, runs
 FINISHED = True
 NOTEBOOKS = read_notebooks(ROOT)
 STAGES = read_yaml((ROOT / "dvc.yaml").read_text(), "dvc.yaml")
-MEASURING = {name for stage, command in commands(STAGES, read_yaml(
-    (ROOT / "params.yaml").read_text(), "params.yaml")) if "@" in stage
-    for name in [runs(command).notebook]}  # fmt: skip
+MEASURING = {
+    name
+    for stage, command in commands(
+        STAGES, read_yaml((ROOT / "params.yaml").read_text(), "params.yaml")
+    )
+    if "@" in stage
+    for name in [runs(command).notebook]
+}
 REPORTS = sorted(set(NOTEBOOKS) - MEASURING)
 
 
@@ -48,8 +53,13 @@ def test_a_notebook_enters_under_its_own_name_and_takes_its_section(name, study,
     parameters, text = cells(name)[0], "\n".join(cells(name))
     assert f'enter_project("{name}", globals())\n' in text
     assert text.index("enter_project(") < min(
-        (text.find(f"{word}(") for word in ("load_images", "load_model", "networks")
-         if f"{word}(" in text), default=len(text))  # fmt: skip
+        (
+            text.find(f"{word}(")
+            for word in ("load_images", "load_model", "networks")
+            if f"{word}(" in text
+        ),
+        default=len(text),
+    )
     space = {}
     exec(parameters, space)
     enter_project(name, space)
@@ -71,9 +81,12 @@ def test_a_path_below_results_is_read_or_sent_aside(name):
     fine = {"output", "save_json", "load", "read_json", "Path" if name == "90_claims" else ""}
     for source in cells(name):
         tree = ast.parse(source)
-        inside = {id(arg): ast.unparse(call.func).split(".")[-1] for call in ast.walk(tree)
-                  if isinstance(call, ast.Call)
-                  for arg in [*call.args, *(k.value for k in call.keywords)]}  # fmt: skip
+        inside = {
+            id(arg): ast.unparse(call.func).split(".")[-1]
+            for call in ast.walk(tree)
+            if isinstance(call, ast.Call)
+            for arg in [*call.args, *(k.value for k in call.keywords)]
+        }
         for node in ast.walk(tree):
             text = ast.unparse(node) if isinstance(node, ast.Constant | ast.JoinedStr) else ""
             if text.lstrip("f'\"").startswith(("results/", ".partial")) and id(node) in inside:

@@ -47,9 +47,10 @@ def whole(folder):
     (folder / "a").write_text("whole")
 
 
-@pytest.mark.parametrize(("scenario", "column"), [
-    (half, "changed"), (forgetful, "leftovers"), (stuck, "lost"), (whole, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("scenario", "column"),
+    [(half, "changed"), (forgetful, "leftovers"), (stuck, "lost"), (whole, None)],
+)
 def test_a_planted_crash_is_found(scenario, column, monkeypatch, tmp_path):
     monkeypatch.setattr(operations, "SCENARIOS", {scenario.__name__: scenario})
     operations.undisturbed.cache_clear()
@@ -134,6 +135,7 @@ sys.exit(stage == "lost")
 @pytest.mark.parametrize("column", ["lost", "changed", "orphans", "leftovers", None])
 def test_what_a_killed_stage_breaks_is_found(column, monkeypatch, tmp_path):
     """A stand-in for DVC and a stage; the project is as DVC and an earlier stage leave it."""
+
     def begun(process):
         while not (project / ".dvc/begun").exists() and process.poll() is None:
             time.sleep(0.02)
@@ -165,8 +167,12 @@ def test_what_a_killed_stage_breaks_is_found(column, monkeypatch, tmp_path):
 
 def test_what_a_try_started_is_known_by_its_mark(tmp_path):
     child = "import subprocess as s, sys; s.Popen([sys.executable, '-c', 'input()'], stdin=s.PIPE);"
-    started = subprocess.Popen([sys.executable, "-c", child + "input()"], stdin=subprocess.PIPE,
-                               env={kills.MARK: "me"}, start_new_session=True)  # fmt: skip
+    started = subprocess.Popen(
+        [sys.executable, "-c", child + "input()"],
+        stdin=subprocess.PIPE,
+        env={kills.MARK: "me"},
+        start_new_session=True,
+    )
     end = time.monotonic() + 20
     while len(kills.processes("me")) < 2 and time.monotonic() < end:
         time.sleep(0.05)

@@ -41,8 +41,14 @@ def rows_of(**z):
     return gather([as_document("any", records)])
 
 
-TRIED = {"low_energy_majority": 9, "src_mce": -9, "snr_decays": -2.2, "esd_power_law": 0.5,
-         "noise_lowers_accuracy": -3.9, "low_bands_preferred": 2.0}  # fmt: skip
+TRIED = {
+    "low_energy_majority": 9,
+    "src_mce": -9,
+    "snr_decays": -2.2,
+    "esd_power_law": 0.5,
+    "noise_lowers_accuracy": -3.9,
+    "low_bands_preferred": 2.0,
+}
 
 
 def test_the_answer_counts_what_was_tried_and_what_may_be_wrong():
@@ -128,8 +134,11 @@ def test_an_undecided_claim_says_what_it_would_take():
 def test_what_was_not_tested_says_what_it_needs_and_until_when():
     table = page.table_of_untested(rows_of(**TRIED)).set_index("claim")
     assert len(table) == len(rules.claims()) - len(TRIED)
-    for claim_id, word in (("penalty_mends", "until: "), ("parameter_count", "cannot: "),
-                           ("sid_linear", "")):  # fmt: skip
+    for claim_id, word in (
+        ("penalty_mends", "until: "),
+        ("parameter_count", "cannot: "),
+        ("sid_linear", ""),
+    ):
         row = table.loc[rules.find(claim_id).statement]
         assert row["for want of"].startswith(word) and bool(row["for want of"]) == bool(word)
         assert row["needs"] == rules.find(claim_id).needs
@@ -168,16 +177,20 @@ def test_recorded_runs_stand_beside_the_verdict_of_the_study():
     assert len(table) == 2 and set(table["run"]) == {"old"}
     mce = table.loc[rules.find("src_mce").statement]
     assert (mce["verdict"], mce["here"], mce["data"]) == (
-        "supported", "contradicted", "MNIST digits",
-    )  # fmt: skip
+        "supported",
+        "contradicted",
+        "MNIST digits",
+    )
     assert table.loc[rules.find("sid_linear").statement, "here"] == "not tested"
 
 
 @pytest.mark.parametrize("maker", ["tested", "recorded", "untested"])
 def test_empty_tables_are_tables(maker):
-    made = {"tested": lambda: page.table_of_tested(gather([])),
-            "recorded": lambda: page.table_of_recorded({}, gather([])),
-            "untested": lambda: page.table_of_untested([])}[maker]()  # fmt: skip
+    made = {
+        "tested": lambda: page.table_of_tested(gather([])),
+        "recorded": lambda: page.table_of_recorded({}, gather([])),
+        "untested": lambda: page.table_of_untested([]),
+    }[maker]()
     assert len(made) == 0 and "claim" in made and "<table" in page.styled(made, "x").to_html()
 
 
@@ -210,8 +223,11 @@ def test_the_notebook_reads_the_records_of_the_reports_and_answers_first(tmp_pat
                 space |= {"recorded": ["cifar10_zoo", "six_models", "caltech101"]}
     rows = json.loads((tmp_path / "results/claims/claims.json").read_text())
     verdicts = {row["id"]: row["verdict"] for row in rows if page.is_tested(row)}
-    assert verdicts == {"src_mce": "supported", "low_energy_majority": "contradicted",
-                        "esd_power_law": "contradicted"}  # fmt: skip
+    assert verdicts == {
+        "src_mce": "supported",
+        "low_energy_majority": "contradicted",
+        "esd_power_law": "contradicted",
+    }
     assert shown[0].data.startswith("**In short**") and "tried 3: **1**" in shown[0].data
     pages = [style.to_html() for style in last if hasattr(style, "to_html")]
     assert len(pages) == 3 and "n = 400 networks" in pages[0]
@@ -221,8 +237,11 @@ def test_the_notebook_reads_the_records_of_the_reports_and_answers_first(tmp_pat
 
 def test_the_page_states_the_minima_that_the_rules_have():
     text = (ROOT / "notebooks/90_claims.ipynb").read_text()
-    said = re.search(r"fewer than (\d) photographs, (\d) trainings, (\d) initialisations, "
-                     r"(\d) networks a group or (\d) in a correlation", text)  # fmt: skip
+    said = re.search(
+        r"fewer than (\d) photographs, (\d) trainings, (\d) initialisations, "
+        r"(\d) networks a group or (\d) in a correlation",
+        text,
+    )
     units = ("photographs", "trainings", "initialisations", "networks")
     assert [int(n) for n in said.groups()] == [*(LEAST[unit] for unit in units), MIN_MODELS]
 

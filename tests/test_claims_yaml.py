@@ -21,10 +21,21 @@ ROOT = Path(__file__).parents[1]
 CLAIMS = list(rules.claims().values())
 STUDIES = {p.stem: read_yaml(p.read_text(), p.name) for p in sorted((ROOT / "studies").glob("*"))}
 STAGES = {  # the reports of all studies
-    "bands", "importance", "snr_report", "correlation", "architecture", "match", "choices_report",
-    "convergence_report", "resolution_report", "label_noise", "dynamics", "data_size", "jafr",
+    "bands",
+    "importance",
+    "snr_report",
+    "correlation",
+    "architecture",
+    "match",
+    "choices_report",
+    "convergence_report",
+    "resolution_report",
+    "label_noise",
+    "dynamics",
+    "data_size",
+    "jafr",
     "attribution_report",
-}  # fmt: skip
+}
 PLANNED = {"mend_report"}  # reports that no study has yet
 UNITS = {"photographs", "trainings", "initialisations", "networks", "draws", "bands"}
 
@@ -277,8 +288,10 @@ def test_groups_are_the_families_listed_and_all_others():
 
 
 def plans(**of):
-    return {"training": {"plans": {name: {"architecture": "a"} | p for name, p in of.items()}},
-            "jafr": {"recommended": [0.01]}}  # fmt: skip
+    return {
+        "training": {"plans": {name: {"architecture": "a"} | p for name, p in of.items()}},
+        "jafr": {"recommended": [0.01]},
+    }
 
 
 THRICE = {"seed": [0, 1, 2]}
@@ -339,9 +352,14 @@ def test_levels_are_of_one_factor_with_all_others_alike():
 
 @pytest.mark.parametrize(
     "requires",
-    [{"a.n": "photograph"}, {"trainings": [{"lambda": 1}]}, {"levels": {"noise": 3, "seed": 2}},
-     {"groups": "transformers"}, {"independent": "models"}],
-)  # fmt: skip
+    [
+        {"a.n": "photograph"},
+        {"trainings": [{"lambda": 1}]},
+        {"levels": {"noise": 3, "seed": 2}},
+        {"groups": "transformers"},
+        {"independent": "models"},
+    ],
+)
 def test_a_requirement_that_cannot_be_read_names_its_claim(requires):
     study = plans(a=THRICE) | {"a": {"n": 3}}
     with pytest.raises(ValueError, match="'src_mce' requires .* kinds of requirements are in"):

@@ -12,6 +12,7 @@ from smoke import LEFT_OUT, ROOT, dvc, edit, run
 def test_two_clones_that_share_a_cache_share_what_they_have_run(project, data, tmp_path):
     """As in docs/cluster.md: at the same time, with files for git among it (cache: false), but
     without folders that stay (persist: true), which come with dvc.lock."""
+
     def git(root, *words):
         run(root, "git", "-c", "user.name=a", "-c", "user.email=a@b", *words)
 
@@ -32,9 +33,13 @@ def test_two_clones_that_share_a_cache_share_what_they_have_run(project, data, t
         assert f"Running stage '{worths}'" in there.result()
     assert "Stage 'bands' is cached - skipping run" in dvc(clone, "repro", "bands")
     assert f"Stage '{worths}' is cached - skipping run" in dvc(project, "repro", worths)
-    for name in ("bands/metrics.json", "bands/claims.json", "bands/report.html",
-                 "worths/squeezenet1_1-trained.metrics.json",
-                 "worths/tables/squeezenet1_1-trained.npz"):
+    for name in (
+        "bands/metrics.json",
+        "bands/claims.json",
+        "bands/report.html",
+        "worths/squeezenet1_1-trained.metrics.json",
+        "worths/tables/squeezenet1_1-trained.npz",
+    ):
         mine, theirs = project / "results" / name, clone / "results" / name
         assert mine.read_bytes() == theirs.read_bytes(), name
     git(project, "add", "-A")

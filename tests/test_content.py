@@ -37,13 +37,16 @@ def explanation():
 
 
 ITSELF = {
-    "Explanation": explanation, "Worths": game, "SampledWorths": sampled,
+    "Explanation": explanation,
+    "Worths": game,
+    "SampledWorths": sampled,
     "Controls": lambda: Controls([sampled()], [1.0]),
-    "Responses": lambda: Responses([CLEAN], {"correct": np.ones((1, 3))}, np.ones((2, 3)),
-                                   np.zeros((1, 2, 3)), {}),
+    "Responses": lambda: Responses(
+        [CLEAN], {"correct": np.ones((1, 3))}, np.ones((2, 3)), np.zeros((1, 2, 3)), {}
+    ),
     "Examination": lambda: Examination({"a": {}}, {"insertion": np.ones((1, 2))}, {}, None),
     "Profile": lambda: Profile("a", {}, [1], {1: game()}),
-}  # fmt: skip
+}
 BY_CONTENT = {
     "Estimate": lambda: Estimate(np.arange(3.0), np.full(3, np.nan), *np.eye(2, 3), 9, "networks"),
     "a number's Estimate": lambda: Estimate(0.5, float("nan"), 0.0, 1.0, 9, "networks"),
@@ -99,10 +102,15 @@ def test_no_result_of_the_package_compares_arrays_by_truth():
             if dataclasses.is_dataclass(kind) and not kind.__dataclass_params__.frozen:
                 assert kind.__eq__ is object.__eq__ and kind.__hash__ is object.__hash__, name
             if typing.NamedTuple in getattr(kind, "__orig_bases__", ()):
-                arrays = any(w in str(a) for a in kind.__annotations__.values()
-                             for w in ("ndarray", "Tensor", "Estimate"))  # fmt: skip
-                assert not arrays or "Callable" in str(kind.__annotations__) or (
-                    kind.__eq__ is not tuple.__eq__
+                arrays = any(
+                    w in str(a)
+                    for a in kind.__annotations__.values()
+                    for w in ("ndarray", "Tensor", "Estimate")
+                )
+                assert (
+                    not arrays
+                    or "Callable" in str(kind.__annotations__)
+                    or (kind.__eq__ is not tuple.__eq__)
                 ), name
 
 

@@ -23,9 +23,15 @@ from iaside.shapley import coalitions
 from iaside.tables import Worths
 
 RECIPE = {
-    "library": "iaside", "architecture": "planted", "num_classes": 4, "input_size": [3, 8, 8],
-    "mean": [0.0] * 3, "std": [1.0] * 3, "crop_pct": 1.0, "interpolation": "bilinear",
-}  # fmt: skip
+    "library": "iaside",
+    "architecture": "planted",
+    "num_classes": 4,
+    "input_size": [3, 8, 8],
+    "mean": [0.0] * 3,
+    "std": [1.0] * 3,
+    "crop_pct": 1.0,
+    "interpolation": "bilinear",
+}
 
 
 def test_lite0_has_the_measured_spread_of_logits(data):
@@ -43,9 +49,15 @@ def test_lite0_has_the_measured_spread_of_logits(data):
 def two_norms():
     torch.manual_seed(0)
     net = nn.Sequential(
-        nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Dropout(0.9), nn.Conv2d(5, 4, 3),
-        nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-    )  # fmt: skip
+        nn.Conv2d(3, 5, 3),
+        nn.BatchNorm2d(5),
+        nn.ReLU(),
+        nn.Dropout(0.9),
+        nn.Conv2d(5, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
     return Classifier(net, RECIPE, "planted")
 
 
@@ -121,8 +133,13 @@ def sampled(psi, n=40, seed=0):
     codes = np.stack([np.r_[np.uint64([0, 2**M - 1]), draw_pairs(M, 3, rng)] for _ in range(n)])
     image, column = np.indices(codes.shape).reshape(2, -1)
     worths = members(codes, M).astype(float) @ psi
-    return SampledWorths(image, column // 2, codes.ravel(), {"log_likelihood": worths.ravel()},
-                         {"values": ["log_likelihood"], "n_bands": M})
+    return SampledWorths(
+        image,
+        column // 2,
+        codes.ravel(),
+        {"log_likelihood": worths.ravel()},
+        {"values": ["log_likelihood"], "n_bands": M},
+    )
 
 
 def test_controls_come_back_from_disk_with_a_column_per_initialisation(tmp_path):
@@ -157,8 +174,10 @@ def test_one_refused_initialisation_refuses_the_network(monkeypatch):
 
 
 def test_chance_is_not_warned_of_once_for_each_initialisation(monkeypatch):
-    monkeypatch.setattr("iaside.game.controls.untrained_control",
-                        lambda name, images, seed, **network: Control("net", 1.0))  # fmt: skip
+    monkeypatch.setattr(
+        "iaside.game.controls.untrained_control",
+        lambda name, images, seed, **network: Control("net", 1.0),
+    )
 
     def game(model, seed):
         warnings.warn("not clearly better than chance: 4 classes", RuntimeWarning, stacklevel=2)
@@ -201,13 +220,23 @@ def write_worths(root, name, controls):
         values = np.c_[values[:, ::2], -values[:, ::2]] + 1e-3
     table = -7 + coalitions(M).astype(float) @ values
     about = {
-        "values": ["log_likelihood", "accuracy", "probability"], "n_bands": M, "classes": 1000,
-        "parameters": 1e6, "precision": "float32", "engine": "openvino 1", "device": "cpu",
+        "values": ["log_likelihood", "accuracy", "probability"],
+        "n_bands": M,
+        "classes": 1000,
+        "parameters": 1e6,
+        "precision": "float32",
+        "engine": "openvino 1",
+        "device": "cpu",
         "chosen": list(range(N)),
-        "band_energy": [0.6, 0.3, 0.1], "labels": "the same", "absence": "zero",
-    }  # fmt: skip
-    tables = {"log_likelihood": table, "accuracy": (table > -3).astype(float),
-              "probability": np.exp(table)}  # fmt: skip
+        "band_energy": [0.6, 0.3, 0.1],
+        "labels": "the same",
+        "absence": "zero",
+    }
+    tables = {
+        "log_likelihood": table,
+        "accuracy": (table > -3).astype(float),
+        "probability": np.exp(table),
+    }
     if name in NOTHING:  # nor probability
         tables["probability"] = 0.5 + (table + 7) / 100
     folder = root / "results/worths/tables"

@@ -70,8 +70,9 @@ def test_partial_correlation_is_that_of_residuals():
 def test_the_permutation_p_is_exact_for_few_models():
     x, y = pair(6, seed=4)
     observed = abs(stats.spearmanr(x, y).statistic)
-    all_of_them = [abs(stats.spearmanr(x, np.array(p)).statistic)
-                   for p in itertools.permutations(y)]  # fmt: skip
+    all_of_them = [
+        abs(stats.spearmanr(x, np.array(p)).statistic) for p in itertools.permutations(y)
+    ]
     expected = np.mean(np.array(all_of_them) >= observed - 1e-12)
     assert correlation_row(x, y)["p"] == pytest.approx(expected)
 
@@ -173,11 +174,17 @@ CONSTANTS = [0.3, 0.576, 1 / 3, 0.1 + 0.2, 0.7, 1e-9, 1e9, -0.3, 0.0, 2 / 7, 1e-
 A_FEW = [0.1, 0.4, 0.2, 0.9, 0.5, 0.3]
 
 
-@pytest.mark.parametrize("held", [
-    tuple(A_FEW), np.array(A_FEW), torch.tensor(A_FEW, dtype=torch.float64, requires_grad=True),
-    pd.Series(A_FEW, index=range(7, 13)), pd.Series(A_FEW, dtype="Float64"),
-    np.ma.masked_array(A_FEW, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "held",
+    [
+        tuple(A_FEW),
+        np.array(A_FEW),
+        torch.tensor(A_FEW, dtype=torch.float64, requires_grad=True),
+        pd.Series(A_FEW, index=range(7, 13)),
+        pd.Series(A_FEW, dtype="Float64"),
+        np.ma.masked_array(A_FEW, False),
+    ],
+)
 def test_numbers_of_models_are_taken_from_whatever_holds_them(held):
     assert correlation(held, [1, 2, 3, 4, 6, 5]) == correlation(A_FEW, [1, 2, 3, 4, 6, 5])
 
@@ -330,20 +337,38 @@ def test_limits_widen_with_the_level_and_hold_other_photographs():
 def test_families_are_those_of_the_zoo_where_names_tell_them():
     """As an independent list has them: the ImageNet networks of the zoo, and torchvision's."""
     known = {
-        "mobilenetv1_025_128": "mobilenetv1", "keras_mobilenetv1_025_224": "mobilenetv1",
-        "mcu_mobilenetv2_035": "mobilenetv2", "mobilenetv3_small_100": "mobilenetv3",
-        "mobilenet_edgetpu_100": "mobilenet_edgetpu", "hardnet39ds": "hardnet",
-        "regnetx_200mf": "regnet", "shufflenet_g8": "shufflenet", "mcunet_5fps": "mcunet",
-        "mcu_proxyless_03": "proxyless", "tf_efficientnet_lite2": "efficientnet_lite",
-        "squeezenet1_0": "squeezenet", "vit_tiny_patch16_224": "vit", "resnet50": "resnet",
-        "vgg19_bn": "vgg", "alexnet": "alexnet", "inception_v3": "inceptionv3",
-        "regnet_y_400mf": "regnet", "mnasnet1_0": "mnasnet", "efficientnet_b0": "efficientnet",
-        "efficientnet_v2_s": "efficientnetv2", "mobilenet_v3_large": "mobilenetv3",
-        "shufflenet_v2_x0_5": "shufflenetv2", "swin_b": "swin", "maxvit_t": "maxvit",
-        "resnet18.a1_in1k": "resnet", "wide_resnet50_2": "wide_resnet",
-        "resnext50_32x4d": "resnext", "ResNet18": "resnet", "googlenet": "googlenet",
+        "mobilenetv1_025_128": "mobilenetv1",
+        "keras_mobilenetv1_025_224": "mobilenetv1",
+        "mcu_mobilenetv2_035": "mobilenetv2",
+        "mobilenetv3_small_100": "mobilenetv3",
+        "mobilenet_edgetpu_100": "mobilenet_edgetpu",
+        "hardnet39ds": "hardnet",
+        "regnetx_200mf": "regnet",
+        "shufflenet_g8": "shufflenet",
+        "mcunet_5fps": "mcunet",
+        "mcu_proxyless_03": "proxyless",
+        "tf_efficientnet_lite2": "efficientnet_lite",
+        "squeezenet1_0": "squeezenet",
+        "vit_tiny_patch16_224": "vit",
+        "resnet50": "resnet",
+        "vgg19_bn": "vgg",
+        "alexnet": "alexnet",
+        "inception_v3": "inceptionv3",
+        "regnet_y_400mf": "regnet",
+        "mnasnet1_0": "mnasnet",
+        "efficientnet_b0": "efficientnet",
+        "efficientnet_v2_s": "efficientnetv2",
+        "mobilenet_v3_large": "mobilenetv3",
+        "shufflenet_v2_x0_5": "shufflenetv2",
+        "swin_b": "swin",
+        "maxvit_t": "maxvit",
+        "resnet18.a1_in1k": "resnet",
+        "wide_resnet50_2": "wide_resnet",
+        "resnext50_32x4d": "resnext",
+        "ResNet18": "resnet",
+        "googlenet": "googlenet",
         "densenet121": "densenet",
-    }  # fmt: skip
+    }
     assert {name: family(name) for name in known} == known
 
 
@@ -372,9 +397,11 @@ def test_rows_within_families_are_those_within_families():
     families = list("aaabbbcccddd")
     rows = coefficients({"SRC": x}, {("mPE", "pgd"): y}, -x * y, families)
     assert [(row["over"], row["given"]) for row in rows] == [
-        ("networks", ""), ("networks", "clean accuracy"),
-        ("within families", ""), ("within families", "clean accuracy"),
-    ]  # fmt: skip
+        ("networks", ""),
+        ("networks", "clean accuracy"),
+        ("within families", ""),
+        ("within families", "clean accuracy"),
+    ]
     assert rows[2]["value"] == correlation(x, y, groups=families).value
     assert rows[3]["independent"] == 12 - 3 - 1
     alone = coefficients({"SRC": x}, {("mPE", "pgd"): y}, -x * y, range(12))
@@ -422,8 +449,10 @@ def test_the_limits_of_a_corrected_coefficient_hold_what_is_true():
 
 def test_a_spread_that_is_all_error_has_no_corrected_coefficient():
     rng = np.random.default_rng(1)
-    noise = [resampled_scores(list(rng.normal(size=(9, 1, 20))), lambda mean: mean[0], 100)
-             for _ in range(2)]  # fmt: skip
+    noise = [
+        resampled_scores(list(rng.normal(size=(9, 1, 20))), lambda mean: mean[0], 100)
+        for _ in range(2)
+    ]
     assert reliability(noise[0], 20).value < 0.6
     few = resampled_scores(list(rng.normal(size=(9, 1, 3))), lambda mean: mean[0], 100)
     assert np.isnan(reliability(few, 3).value) and np.isnan(without_error(few, few, 3).value)

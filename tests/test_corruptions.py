@@ -46,9 +46,19 @@ def test_there_are_five_strengths_of_every_corruption_at_every_size():
 
 @pytest.mark.parametrize(
     ("size", "side"),
-    [((32, 32), 32), ((33, 47), 32), ((47, 33), 32), ((45, 45), 32), ((46, 46), 64), ((61, 97), 64),
-     ((96, 96), 64), ((119, 119), 64), ((120, 120), 224), ((299, 260), 224)],
-)  # fmt: skip
+    [
+        ((32, 32), 32),
+        ((33, 47), 32),
+        ((47, 33), 32),
+        ((45, 45), 32),
+        ((46, 46), 64),
+        ((61, 97), 64),
+        ((96, 96), 64),
+        ((119, 119), 64),
+        ((120, 120), 224),
+        ((299, 260), 224),
+    ],
+)
 def test_strengths_are_those_of_the_nearest_size_by_ratio(size, side):
     assert strengths_for(*size) == side
 
@@ -56,11 +66,11 @@ def test_strengths_are_those_of_the_nearest_size_by_ratio(size, side):
 @pytest.mark.parametrize("side", SIDES)
 def test_pictures_of_each_size_get_their_own_strengths(side):
     """Read off plain pictures, from the published lists and not from our table."""
-    sigma = {32: (.04, .10), 64: (.04, .18), 224: (.08, .38)}[side]  # fmt: skip
-    amount = {32: (.01, .07), 64: (.01, .14), 224: (.03, .27)}[side]  # fmt: skip
-    more = {32: (.05, .3), 64: (.1, .5), 224: (.1, .5)}[side]  # fmt: skip
+    sigma = {32: (0.04, 0.10), 64: (0.04, 0.18), 224: (0.08, 0.38)}[side]
+    amount = {32: (0.01, 0.07), 64: (0.01, 0.14), 224: (0.03, 0.27)}[side]
+    more = {32: (0.05, 0.3), 64: (0.1, 0.5), 224: (0.1, 0.5)}[side]
     photons = {32: (500, 50), 64: (250, 15), 224: (60, 3)}[side]
-    left = {32: (.75, .15), 64: (.4, .05), 224: (.4, .05)}[side]  # fmt: skip
+    left = {32: (0.75, 0.15), 64: (0.4, 0.05), 224: (0.4, 0.05)}[side]
     grey, many = np.full((side, side, 3), 51, np.uint8), range(1 + 12 * 64 // side)
     halves = np.full((side, side, 3), 26, np.uint8)
     halves[: side // 2] = 230
@@ -96,12 +106,12 @@ def real_pictures():
 @pytest.mark.parametrize(
     ("name", "side", "published", "se"),
     [
-        ("elastic_transform", 224, (.197, .238, .115, .117, .122), .007),
-        ("elastic_transform", 32, (.130, .120, .107, .100, .085), .003),
-        ("frost", 224, (.243, .300, .320, .309, .320), .011),
-        ("frost", 32, (.123, .185, .205, .186, .186), .004),
+        ("elastic_transform", 224, (0.197, 0.238, 0.115, 0.117, 0.122), 0.007),
+        ("elastic_transform", 32, (0.130, 0.120, 0.107, 0.100, 0.085), 0.003),
+        ("frost", 224, (0.243, 0.300, 0.320, 0.309, 0.320), 0.011),
+        ("frost", 32, (0.123, 0.185, 0.205, 0.186, 0.186), 0.004),
     ],
-)  # fmt: skip
+)
 def test_pictures_change_as_much_as_by_the_published_code(name, side, published, se, real_pictures):
     """Root mean square change over 84 photographs and 300 exact CIFAR-10 pictures: methods 9.4."""
     images = real_pictures(side, 24 if side == 224 else 100)

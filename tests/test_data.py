@@ -317,8 +317,7 @@ def test_fetched_weights_have_their_recipe_beside_them(project, check):
     check({"models": {"a": entry("data/weights/resnet18.a1_in1k.safetensors")}})
     for recipe in ("data/weights/resnet18.json", "own/a.json", "data/weights/a.txt"):
         with pytest.raises(
-            UsageError,
-            match="`a`: .*must be 'data/weights/a.json', got '.*outside data/",
+            UsageError, match="`a`: .*must be 'data/weights/a.json', got '.*outside data/"
         ):
             check({"models": {"a": entry("data/weights/a.safetensors", recipe)}})
 
@@ -470,8 +469,12 @@ def test_a_set_that_torchvision_has_is_fetched_for_the_section_that_names_it(
 def test_a_set_that_was_deleted_is_fetched_again(monkeypatch, project, fetch, tmp_path):
     from iaside.inputs import images
 
-    study = {"worths": {"images": "data/images/stl10"}, "snr": {"images": "data/images/cifar10"},
-             "bands": {"images": "data/images/photographs"}, "seed": 0}  # fmt: skip
+    study = {
+        "worths": {"images": "data/images/stl10"},
+        "snr": {"images": "data/images/cifar10"},
+        "bands": {"images": "data/images/photographs"},
+        "seed": 0,
+    }
 
     def fetch_images(source):
         (project / source).mkdir(parents=True)

@@ -89,10 +89,11 @@ def test_worths_of_packaged_networks_agree_to_a_thousandth_of_a_nat(name, data):
     model = folded(load_model(name))
     x, y = load_images(data / "images/photographs", like=model, n=1)
     tables = [
-        coalition_worths(model, x, y, band_masks(3, model.input_size), batch_size=4,
-                         progress=False, engine=name).table
+        coalition_worths(
+            model, x, y, band_masks(3, model.input_size), batch_size=4, progress=False, engine=name
+        ).table
         for name in ("torch", "openvino")
-    ]  # fmt: skip
+    ]
     assert 0 < abs(tables[1] - tables[0]).max() < 1e-3
 
 
@@ -102,13 +103,15 @@ def test_games_samples_and_responses_say_who_answered(net, x):
     made = [
         coalition_worths(net, x, LABELS, MASKS, **how),
         sampled_worths(net, x, LABELS, four, budget=60, **how),
-        responses(net, x, LABELS, [Condition("fgsm", 0.1), Condition("white_noise", 0.1)], MASKS,
-                  **how),
-    ]  # fmt: skip
+        responses(
+            net, x, LABELS, [Condition("fgsm", 0.1), Condition("white_noise", 0.1)], MASKS, **how
+        ),
+    ]
     assert [m.provenance["engine"] for m in made] == [named("openvino")] * 3
     how["engine"] = "torch"
-    plain = responses(net, x, LABELS, [Condition("fgsm", 0.1), Condition("white_noise", 0.1)],
-                      MASKS, **how)  # fmt: skip
+    plain = responses(
+        net, x, LABELS, [Condition("fgsm", 0.1), Condition("white_noise", 0.1)], MASKS, **how
+    )
     assert plain.provenance["engine"] == "torch"
     for name, table in plain.tables.items():
         assert np.allclose(made[2].tables[name], table, atol=1e-4), name
@@ -162,13 +165,15 @@ def test_pixels_that_are_no_numbers_reach_pytorch_alone(net, x):
 
 @pytest.mark.parametrize(
     ("between", "scale", "why"),
-    [(lambda x: torch.log(x.abs() + 1), 1.0, "its Log may make nan"),
-     (lambda x: torch.sqrt(x.abs()), 1.0, "may make nan"),
-     (lambda x: x / x.sum((1, 2, 3), keepdim=True), 1.0, "its Divide may make nan"),
-     (torch.relu, 1e13, "numbers inside it are near the largest there are"),
-     (lambda x: x if x.mean() > 0 else -x, 1.0, "its path may depend on what it is shown"),
-     (lambda x: x * x.mean().item(), 1.0, "its path may depend on what it is shown")],
-)  # fmt: skip
+    [
+        (lambda x: torch.log(x.abs() + 1), 1.0, "its Log may make nan"),
+        (lambda x: torch.sqrt(x.abs()), 1.0, "may make nan"),
+        (lambda x: x / x.sum((1, 2, 3), keepdim=True), 1.0, "its Divide may make nan"),
+        (torch.relu, 1e13, "numbers inside it are near the largest there are"),
+        (lambda x: x if x.mean() > 0 else -x, 1.0, "its path may depend on what it is shown"),
+        (lambda x: x * x.mean().item(), 1.0, "its path may depend on what it is shown"),
+    ],
+)
 def test_a_network_that_other_pictures_may_break_is_left_to_pytorch(x, between, scale, why):
     model = Bend(between, scale)
     with torch.no_grad():
@@ -201,14 +206,16 @@ def hooked(net):
 
 @pytest.mark.parametrize(
     ("make", "how", "why"),
-    [(lambda net: lambda x: net(x), {}, "it is no torch module"),
-     (lambda net: torch.jit.trace(net, torch.rand(2, 3, SIDE, SIDE)), {}, "it is TorchScript"),
-     (lambda net: copy.deepcopy(net).double(), {}, "it is not in float32"),
-     (lambda net: net, {"precision": "bfloat16"}, "precision is bfloat16"),
-     (lambda net: net, {"class_outputs": False}, "none of the values of classes"),
-     (lambda net: net, {"known_values": False}, "none of the values of classes"),
-     (hooked, {}, "it has hooks")],
-)  # fmt: skip
+    [
+        (lambda net: lambda x: net(x), {}, "it is no torch module"),
+        (lambda net: torch.jit.trace(net, torch.rand(2, 3, SIDE, SIDE)), {}, "it is TorchScript"),
+        (lambda net: copy.deepcopy(net).double(), {}, "it is not in float32"),
+        (lambda net: net, {"precision": "bfloat16"}, "precision is bfloat16"),
+        (lambda net: net, {"class_outputs": False}, "none of the values of classes"),
+        (lambda net: net, {"known_values": False}, "none of the values of classes"),
+        (hooked, {}, "it has hooks"),
+    ],
+)
 def test_what_it_is_not_for_is_left_to_pytorch_which_is_said(net, x, capsys, make, how, why):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -223,8 +230,9 @@ def test_own_values_and_embeddings_are_left_to_pytorch(net, x):
         return outputs[:, 0]
 
     for value in (first, "embedding", ["log_likelihood", "embedding"]):
-        w = coalition_worths(net, x, LABELS, MASKS, value=value, batch_size=4, progress=False,
-                             engine="openvino")  # fmt: skip
+        w = coalition_worths(
+            net, x, LABELS, MASKS, value=value, batch_size=4, progress=False, engine="openvino"
+        )
         assert w.provenance["engine"].startswith("torch, not openvino")
 
 
@@ -256,8 +264,9 @@ def test_a_converter_that_fails_is_no_end(monkeypatch, net, x):
 
 def test_a_measurement_goes_on_with_its_own_engine_and_version_only(monkeypatch, net, x, tmp_path):
     def forwards(engine):
-        return coalition_worths(net, x, LABELS, MASKS, batch_size=4, progress=False,
-                                resume=tmp_path, engine=engine).forwards  # fmt: skip
+        return coalition_worths(
+            net, x, LABELS, MASKS, batch_size=4, progress=False, resume=tmp_path, engine=engine
+        ).forwards
 
     assert forwards("torch") == forwards("openvino") == 40
     assert forwards("torch") == forwards("openvino") == 0
@@ -271,7 +280,7 @@ def test_a_measurement_goes_on_with_its_own_engine_and_version_only(monkeypatch,
 def test_it_computes_in_float32_on_any_processor(net, x):
     engine._compiled.clear()
     fast = asked(net, x)
-    ready, = engine._compiled.values()
+    (ready,) = engine._compiled.values()
     assert str(ready.precision) == "<Type: 'float32'>"
     assert len(ready.requests) == torch.get_num_threads()
     with torch.no_grad(), arithmetic("bfloat16", torch.device("cpu")):

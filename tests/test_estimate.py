@@ -13,9 +13,13 @@ NAN = float("nan")
 
 def three():
     return Estimate(
-        np.array([0.25, 1.0, NAN]), np.array([0.1, 0.2, NAN]),
-        np.array([0.0625, NAN, NAN]), np.array([0.5, NAN, NAN]), 1234, "networks",
-    )  # fmt: skip
+        np.array([0.25, 1.0, NAN]),
+        np.array([0.1, 0.2, NAN]),
+        np.array([0.0625, NAN, NAN]),
+        np.array([0.5, NAN, NAN]),
+        1234,
+        "networks",
+    )
 
 
 def test_it_reads_with_limits_n_and_unit():
@@ -101,8 +105,13 @@ def test_json_takes_it_and_gives_it_back():
     back = Estimate(*numbers, read["n"], read["unit"])
     assert back == many
     assert ONE.as_dict() == {
-        "value": 0.25, "se": 0.1, "low": 0.0625, "high": 0.5, "n": 24, "unit": "photographs",
-    }  # fmt: skip
+        "value": 0.25,
+        "se": 0.1,
+        "low": 0.0625,
+        "high": 0.5,
+        "n": 24,
+        "unit": "photographs",
+    }
 
 
 def test_equal_by_content_and_hashed_alike():
@@ -114,15 +123,20 @@ def test_equal_by_content_and_hashed_alike():
     assert len({ONE, as_arrays, three()}) == 2 and ONE in [three(), ONE]
 
 
-@pytest.mark.parametrize("changed", [
-    Estimate(0.26, 0.1, 0.0625, 0.5, 24, "photographs"),
-    Estimate(0.25, 0.2, 0.0625, 0.5, 24, "photographs"),
-    Estimate(0.25, 0.1, NAN, 0.5, 24, "photographs"),
-    Estimate(0.25, 0.1, 0.0625, 0.6, 24, "photographs"),
-    Estimate(0.25, 0.1, 0.0625, 0.5, 25, "photographs"),
-    Estimate(0.25, 0.1, 0.0625, 0.5, 24, "networks"),
-    (0.25, 0.1, 0.0625, 0.5), 0.25, None,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changed",
+    [
+        Estimate(0.26, 0.1, 0.0625, 0.5, 24, "photographs"),
+        Estimate(0.25, 0.2, 0.0625, 0.5, 24, "photographs"),
+        Estimate(0.25, 0.1, NAN, 0.5, 24, "photographs"),
+        Estimate(0.25, 0.1, 0.0625, 0.6, 24, "photographs"),
+        Estimate(0.25, 0.1, 0.0625, 0.5, 25, "photographs"),
+        Estimate(0.25, 0.1, 0.0625, 0.5, 24, "networks"),
+        (0.25, 0.1, 0.0625, 0.5),
+        0.25,
+        None,
+    ],
+)
 def test_any_other_field_makes_another_estimate(changed):
     assert ONE != changed
 

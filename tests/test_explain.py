@@ -38,8 +38,17 @@ def test_the_parts_agree_with_each_other_and_with_the_functions():
     assert (e.psi.low <= e.psi.estimate).all() and (e.psi.estimate <= e.psi.high).all()
     assert np.allclose(e.sid_per_image().sum(0), 1)
     frame = e.to_frame()
-    assert list(frame.columns) == ["band", "psi", "psi_se", "psi_low", "psi_high",
-                                   "sid", "sid_se", "sid_low", "sid_high"]
+    assert list(frame.columns) == [
+        "band",
+        "psi",
+        "psi_se",
+        "psi_low",
+        "psi_high",
+        "sid",
+        "sid_se",
+        "sid_low",
+        "sid_high",
+    ]
     assert np.array_equal(frame["sid"], e.sid.estimate)
 
 
@@ -78,8 +87,11 @@ def test_where_two_bands_are_equally_weak_values_and_shares_are_given_and_the_re
     assert e.sid is None and e.score is None and e.src("signed") is None
     assert e.src(beta=np.array([0.5, 0.9])) is None
     said = str(e).splitlines()
-    assert re.search(r"SID and score not given: the two weakest bands are [01]\.\d standard errors "
-                     r"apart \(2 are needed\)$", said[-1])  # fmt: skip
+    assert re.search(
+        r"SID and score not given: the two weakest bands are [01]\.\d standard errors "
+        r"apart \(2 are needed\)$",
+        said[-1],
+    )
     assert "share  [95% interval]" in said[1] and "SID  [" not in said[1]
     assert np.allclose(e.shares.value, e.values.mean(1) / e.values.mean(1).sum())
     assert e.to_frame()[["sid", "sid_low"]].isna().all(axis=None)
@@ -234,9 +246,10 @@ def test_wrong_settings_are_refused_before_anything_is_measured(settings, messag
 RECIPES = {  # of networks of the kit and of others
     "tf_efficientnet_lite0": (224, 0.875, "bicubic"),
     "tf_efficientnet_lite1": (240, 0.882, "bicubic"),
-    "tf_efficientnet_lite2": (260, 0.89, "bicubic"), "squeezenet1_1": (224, 0.875, "bilinear"),
+    "tf_efficientnet_lite2": (260, 0.89, "bicubic"),
+    "squeezenet1_1": (224, 0.875, "bilinear"),
     "another crop": (288, 1.0, "bicubic"),
-}  # fmt: skip
+}
 
 
 def about(source, side, crop, how, **more):
@@ -314,8 +327,9 @@ def test_shares_of_probabilities_are_those_of_the_logits_after_one_look():
     how = {**ARGS, "normalise": "share"}
     said = ia.explain(likely, x, y, **how, outputs="probabilities")
     assert sum(seen) == 6 + 2 * 6 + 6 * 2**3, "one look, two passes an image, the game"
-    assert np.allclose(said.sid.estimate, ia.explain(brightness, x, y, **how).sid.estimate,
-                       atol=1e-4)  # fmt: skip
+    assert np.allclose(
+        said.sid.estimate, ia.explain(brightness, x, y, **how).sid.estimate, atol=1e-4
+    )
     binary = ia.explain(lambda x: -brightness(x)[:, :1], x, y, **how, outputs="binary")
     assert np.allclose(binary.sid.estimate, said.sid.estimate, atol=1e-4)
     again = ia.explain(brightness, x, y, **how, subset=[3, 4, 5], value="probability")
@@ -349,8 +363,9 @@ def test_noise_is_announced():
 
 def test_a_constant_classifier_is_worth_nothing_and_says_so():
     with pytest.warns(RuntimeWarning, match="no difference between the bands|dominated by noise"):
-        e = ia.explain(lambda x: torch.zeros(len(x), 2), some_images(6), some_labels(6), **ARGS,
-                       bias="none")  # fmt: skip
+        e = ia.explain(
+            lambda x: torch.zeros(len(x), 2), some_images(6), some_labels(6), **ARGS, bias="none"
+        )
     assert np.array_equal(e.values, np.zeros((3, 6)))
     assert np.allclose(e.sid.estimate, 1 / 3)
     assert Explanation(e.worths).sid is None

@@ -30,9 +30,15 @@ def nothing(recipe):
     pass
 """
 RECIPE = {
-    "factory": "nets.py:build", "num_classes": 4, "input_size": [3, 16, 16], "mean": [0.5] * 3,
-    "std": [0.25] * 3, "crop_pct": 1.0, "interpolation": "bilinear", "note": "mine",
-}  # fmt: skip
+    "factory": "nets.py:build",
+    "num_classes": 4,
+    "input_size": [3, 16, 16],
+    "mean": [0.5] * 3,
+    "std": [0.25] * 3,
+    "crop_pct": 1.0,
+    "interpolation": "bilinear",
+    "note": "mine",
+}
 
 
 @pytest.fixture
@@ -77,13 +83,16 @@ def test_a_recipe_cannot_choose_code(project):
         ia.load_model("mine", weights="mine.safetensors")
 
 
-@pytest.mark.parametrize(("factory", "error", "words"), [
-    ("nets.py", ValueError, "write 'nets.py:build'"),
-    ("nets:build", ValueError, "write 'nets.py:build'"),
-    ("other.py:build", FileNotFoundError, "no file 'other.py'"),
-    ("nets.py:make", ValueError, "no function 'make'"),
-    ("nets.py:nothing", TypeError, "gave a NoneType instead"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("factory", "error", "words"),
+    [
+        ("nets.py", ValueError, "write 'nets.py:build'"),
+        ("nets:build", ValueError, "write 'nets.py:build'"),
+        ("other.py:build", FileNotFoundError, "no file 'other.py'"),
+        ("nets.py:make", ValueError, "no function 'make'"),
+        ("nets.py:nothing", TypeError, "gave a NoneType instead"),
+    ],
+)
 def test_a_factory_that_builds_nothing_is_said(factory, error, words, project):
     with pytest.raises(error, match=re.escape(words)):
         ia.load_model("mine", weights="mine.safetensors", factory=factory)
@@ -162,8 +171,13 @@ def test_the_pipeline_hashes_the_code_of_each_network(tmp_path):
 
 def node(op, inputs, output, params=(), **attributes):
     names = {role: f"{output}_{role}" for role in params}
-    return {"op": op, "inputs": inputs, "outputs": [output], "params": names,
-            "attributes": attributes}  # fmt: skip
+    return {
+        "op": op,
+        "inputs": inputs,
+        "outputs": [output],
+        "params": names,
+        "attributes": attributes,
+    }
 
 
 def test_a_graph_is_what_it_lists():
@@ -182,8 +196,14 @@ def test_a_graph_is_what_it_lists():
         node("flatten", ["g"], "flat"),
         node("linear", ["flat"], "logits", both),
     ]
-    shapes = {"c_weight": [6, 3, 3, 3], "c_bias": [6], "f_weight": [1, 6, 1, 1],
-              "f_bias": [1, 6, 1, 1], "logits_weight": [4, 6], "logits_bias": [4]}  # fmt: skip
+    shapes = {
+        "c_weight": [6, 3, 3, 3],
+        "c_bias": [6],
+        "f_weight": [1, 6, 1, 1],
+        "f_bias": [1, 6, 1, 1],
+        "logits_weight": [4, 6],
+        "logits_bias": [4],
+    }
     generator = torch.Generator().manual_seed(0)
     p = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
     net = factories.build("graph.py:build", {"graph": graph, "tensors": shapes})
@@ -205,14 +225,25 @@ def test_a_graph_of_unknown_operations_is_refused():
         factories.build("graph.py:build", {"graph": [node("sort", ["image"], "s")], "tensors": {}})
 
 
-@pytest.mark.parametrize(("name", "args", "parameters"), [  # as the sources count them
-    ("cifar_resnet", {"depth": 20}, 269_722), ("cifar_resnet", {"depth": 56}, 853_018),
-    ("resnet_8", {}, 77_706), ("cnn_a", {}, 214_918), ("cnn_base", {}, 105_966),
-    ("cnn_deep", {}, 54_902), ("conv_small", {"activation": "sigmoid"}, 125_318),
-    ("cnn_narrow", {}, 85_218), ("cnn_middle", {}, 165_498), ("cnn_broad", {}, 338_346),
-    ("resnet_2b", {}, 112_006), ("resnet_4b", {}, 123_734), ("resnet_2b2", {}, 175_926),
-    ("resnet_3b2", {}, 354_486),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "args", "parameters"),
+    [  # as the sources count them
+        ("cifar_resnet", {"depth": 20}, 269_722),
+        ("cifar_resnet", {"depth": 56}, 853_018),
+        ("resnet_8", {}, 77_706),
+        ("cnn_a", {}, 214_918),
+        ("cnn_base", {}, 105_966),
+        ("cnn_deep", {}, 54_902),
+        ("conv_small", {"activation": "sigmoid"}, 125_318),
+        ("cnn_narrow", {}, 85_218),
+        ("cnn_middle", {}, 165_498),
+        ("cnn_broad", {}, 338_346),
+        ("resnet_2b", {}, 112_006),
+        ("resnet_4b", {}, 123_734),
+        ("resnet_2b2", {}, 175_926),
+        ("resnet_3b2", {}, 354_486),
+    ],
+)
 def test_the_networks_of_cifar10_have_their_size(name, args, parameters):
     recipe = {"architecture": name, "args": args, "num_classes": 10}
     net = factories.build("cifar10.py:build", recipe).eval()

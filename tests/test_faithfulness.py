@@ -116,9 +116,12 @@ def four_pixels():
 def expected(fixed, free):
     """The mean curve where some pixels come first in this order, and the others at random."""
     start = np.cumsum([0.0, *fixed])
-    later = [np.mean([1 / (1 + np.exp(-start[-1] - sum(some)))
-                      for some in itertools.combinations(free, k)])
-             for k in range(1, 1 + len(free))]  # fmt: skip
+    later = [
+        np.mean(
+            [1 / (1 + np.exp(-start[-1] - sum(some))) for some in itertools.combinations(free, k)]
+        )
+        for k in range(1, 1 + len(free))
+    ]
     return np.array([*(1 / (1 + np.exp(-start))), *later])
 
 
@@ -227,8 +230,10 @@ def test_sums_over_channels_are_the_same_at_every_place(channels):
     a = pixel.view(1, channels, 1, 1).repeat(2, 1, 7, 9)
     assert ties(a).tolist() == ties(a.to(memory_format=torch.channels_last)).tolist() == [1, 1]
     other = torch.rand(2, channels, 7, 9, generator=torch.Generator().manual_seed(1))
-    one, last = (faithfulness._places(m, "pixel", [0, 1])
-                 for m in (other, other.to(memory_format=torch.channels_last)))  # fmt: skip
+    one, last = (
+        faithfulness._places(m, "pixel", [0, 1])
+        for m in (other, other.to(memory_format=torch.channels_last))
+    )
     assert torch.equal(one, last), "the order depends on no layout"
 
 
@@ -310,16 +315,24 @@ VARIANTS = {  # not in the order of the alphabet
     "attexplore": {"method": "attexplore", "steps": 2, "samples": 2},
     "integrated_gradients": {"method": "integrated_gradients", "steps": 20},
 }
-HOW = dict(only={"attexplore": 1}, n_twin=1, n_shown=2, steps=8, infidelity_samples=2,
-           progress=False)  # fmt: skip
+HOW = dict(
+    only={"attexplore": 1}, n_twin=1, n_shown=2, steps=8, infidelity_samples=2, progress=False
+)
 
 
 def examined(net=None, resume=None, **how):
     judges = {"self": Linear(), "other": Linear(side=12, seed=5)}
     x = some_images().float()
-    return examine(net or Linear().float(), x, zeros(), VARIANTS,
-                   {name: judge.float() for name, judge in judges.items()},
-                   Linear(seed=7).float(), resume=resume, **HOW | how)  # fmt: skip
+    return examine(
+        net or Linear().float(),
+        x,
+        zeros(),
+        VARIANTS,
+        {name: judge.float() for name, judge in judges.items()},
+        Linear(seed=7).float(),
+        resume=resume,
+        **HOW | how,
+    )
 
 
 def test_an_examination_asks_what_it_should_and_comes_back_from_disk(tmp_path):
@@ -368,8 +381,11 @@ def test_an_examination_draws_ties_as_insertion_does_and_keeps_their_share():
     rows, y = e.rows("saliency"), predictions(net, x)
     assert rows["ties"].tolist() == rows["ties_channel"].tolist() == [0.5] * 3
     a = attribute(net, x, y, "saliency")
-    for name, function, rank in (("insertion", insertion, "pixel"), ("deletion", deletion, "pixel"),
-                                 ("insertion_channel", insertion, "channel")):  # fmt: skip
+    for name, function, rank in (
+        ("insertion", insertion, "pixel"),
+        ("deletion", deletion, "pixel"),
+        ("insertion_channel", insertion, "channel"),
+    ):
         curves = function(net, x, y, a, 16, rank=rank, seed=4)
         assert np.array_equal(rows[name], curve_area(curves))
         other = curve_area(function(net, x, y, a, 16, rank=rank, seed=5))
@@ -388,18 +404,35 @@ def test_maps_of_both_products_share_their_attack_and_are_those_of_attribute():
     net, twin, x = Seen(), Seen(seed=7), some_images()
     net.name, twin.name = shown
     y, fampe = predictions(net, x), {"method": "fampe", "steps": 2, "samples": 3, "alpha": 0.1}
-    variants = {"update": fampe | {"product": "update"}, "saliency": {"method": "saliency"},
-                "gradient": fampe | {"product": "gradient"}, "as it comes": fampe,
-                "another": fampe | {"alpha": 0.9}}  # fmt: skip
+    variants = {
+        "update": fampe | {"product": "update"},
+        "saliency": {"method": "saliency"},
+        "gradient": fampe | {"product": "gradient"},
+        "as it comes": fampe,
+        "another": fampe | {"alpha": 0.9},
+    }
     wanted = {}
     for name, how in variants.items():
         maps = attribute(net, x, y, **how)
         other = attribute(twin, x[:2], y[:2], **how)
-        wanted[name] = (curve_area(insertion(net, x, y, maps, 4)), maps.sum((1, 2, 3)).numpy(),
-                        faithfulness.map_similarity(maps[:2], other))  # fmt: skip
+        wanted[name] = (
+            curve_area(insertion(net, x, y, maps, 4)),
+            maps.sum((1, 2, 3)).numpy(),
+            faithfulness.map_similarity(maps[:2], other),
+        )
     shown |= {"model": 0, "twin": 0}
-    e = examine(net, x, zeros(), variants, twin=twin, n_twin=2, steps=4, infidelity_samples=0,
-                progress=False, only={"another": 1})  # fmt: skip
+    e = examine(
+        net,
+        x,
+        zeros(),
+        variants,
+        twin=twin,
+        n_twin=2,
+        steps=4,
+        infidelity_samples=0,
+        progress=False,
+        only={"another": 1},
+    )
     assert shown == {"model": 3 * (6 + 1) + 6, "twin": 2 * (6 + 1)}
     for name, (area, total, alike) in wanted.items():
         rows, n = e.rows(name), 1 if name == "another" else 3
@@ -455,8 +488,14 @@ def test_a_measurement_in_another_precision_begins_anew(tmp_path):
 
 def test_deeplift_adds_up_in_float32_alone():
     with pytest.raises(ValueError, match="deeplift adds up in float32 only"):
-        examine(Typed().eval(), some_images().float(), zeros(), {"d": {"method": "deeplift"}},
-                precision="bfloat16", progress=False)  # fmt: skip
+        examine(
+            Typed().eval(),
+            some_images().float(),
+            zeros(),
+            {"d": {"method": "deeplift"}},
+            precision="bfloat16",
+            progress=False,
+        )
 
 
 class Rounding(Linear):
@@ -491,8 +530,15 @@ def test_what_no_gradient_showed_the_way_to_is_not_judged():
 def test_deeplift_is_held_to_the_change_of_the_logit():
     net = Linear()
     net.weight.data.abs_()  # predicts class 0, whose logit is not constant
-    e = examine(net, some_images(), zeros(), {"deeplift": {"method": "deeplift"}}, steps=4,
-                infidelity_samples=0, progress=False)  # fmt: skip
+    e = examine(
+        net,
+        some_images(),
+        zeros(),
+        {"deeplift": {"method": "deeplift"}},
+        steps=4,
+        infidelity_samples=0,
+        progress=False,
+    )
     rows = e.rows("deeplift")
     assert np.allclose(rows["total"], rows["change"], rtol=1e-4) and (rows["change"] != 0).all()
 
@@ -544,8 +590,13 @@ def test_a_kill_loses_one_map_and_changes_no_byte(tmp_path, monkeypatch):
     ],
 )
 def test_impossible_requests_are_refused(match, change):
-    given = {"model": Linear(), "images": some_images(), "targets": zeros(),
-             "attribution": some_images(), "steps": 16}  # fmt: skip
+    given = {
+        "model": Linear(),
+        "images": some_images(),
+        "targets": zeros(),
+        "attribution": some_images(),
+        "steps": 16,
+    }
     for function in (insertion, deletion):
         with pytest.raises((TypeError, ValueError), match=match):
             function(**given | change)
@@ -559,24 +610,33 @@ def test_a_blur_that_reaches_over_the_image_is_refused():
 
 MAPS = torch.randint(-9, 9, (3, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(0))
 HELD = {
-    "int": MAPS, "half": MAPS.half(), "array": MAPS.numpy(),
+    "int": MAPS,
+    "half": MAPS.half(),
+    "array": MAPS.numpy(),
     "mirrored": MAPS.flip(3).numpy()[..., ::-1],
-    "gradient": MAPS.float().requires_grad_(), "sparse": MAPS.float().to_sparse(),
-    "big-endian": MAPS.numpy().astype(">f4"), "long double": MAPS.numpy().astype(np.longdouble),
-}  # fmt: skip
+    "gradient": MAPS.float().requires_grad_(),
+    "sparse": MAPS.float().to_sparse(),
+    "big-endian": MAPS.numpy().astype(">f4"),
+    "long double": MAPS.numpy().astype(np.longdouble),
+}
 
 
 @pytest.mark.parametrize("held", HELD.values(), ids=HELD)
 def test_maps_are_taken_from_whatever_holds_them(held):
     x, plain = some_images(), MAPS.double()
     for one, other in [
-        *((f(Linear(), x, zeros(), held, steps=np.int64(4), batch_size=np.int64(2)),
-           f(Linear(), x, zeros(), plain, steps=4)) for f in (insertion, deletion)),
+        *(
+            (
+                f(Linear(), x, zeros(), held, steps=np.int64(4), batch_size=np.int64(2)),
+                f(Linear(), x, zeros(), plain, steps=4),
+            )
+            for f in (insertion, deletion)
+        ),
         (ties(held), ties(plain)),
         (map_similarity(held, x), map_similarity(plain, x)),
         (completeness_gap(held, np.ones(3)), completeness_gap(plain, torch.ones(3))),
         (infidelity(Linear(), x, zeros(), held), infidelity(Linear(), x, zeros(), plain)),
-    ]:  # fmt: skip
+    ]:
         assert np.allclose(one, other, rtol=1e-4)
 
 
@@ -589,7 +649,7 @@ def test_maps_are_taken_from_whatever_holds_them(held):
         (lambda: curve_area([0.5]), "a curve has two points or more"),
         (lambda: curve_area([]), "a curve has two points or more"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_map_or_curve_is_refused(call, match):
     with pytest.raises(ValueError, match=match):
         call()
@@ -612,7 +672,8 @@ def test_a_table_without_a_quantity_is_refused(tmp_path, lacking):
     """One of an older version, which knew nothing of it."""
     known = [q for q in faithfulness.QUANTITIES if q != lacking]
     about = {"quantities": known, "variants": {"a": {}}, "rows": ["a"]}
-    Examination(about["variants"], {q: np.ones((1, 2)) for q in known}, about,
-                np.ones((1, 0, 2, 2))).save(tmp_path / "a.npz")  # fmt: skip
+    Examination(
+        about["variants"], {q: np.ones((1, 2)) for q in known}, about, np.ones((1, 0, 2, 2))
+    ).save(tmp_path / "a.npz")
     with pytest.raises(ValueError, match=f"it has no '{lacking}'; measure it .80_attributions"):
         Examination.load(tmp_path / "a.npz")

@@ -75,16 +75,21 @@ def net():
     return untrained("small_cnn", 2, 32, 0)
 
 
-@pytest.mark.parametrize("write", [
-    lambda path: save_json(path, {"a": 1}),
-    lambda path: save_table(path, {}, {"a": np.zeros(3)}),
-    lambda path: save_weights(net(), path.with_suffix(".safetensors")),
-    lambda path: ia.Worths({"accuracy": np.zeros((2, 3))}, {"values": ["accuracy"]}).save(path),
-], ids=["json", "table", "weights", "worths"])  # fmt: skip
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: save_json(path, {"a": 1}),
+        lambda path: save_table(path, {}, {"a": np.zeros(3)}),
+        lambda path: save_weights(net(), path.with_suffix(".safetensors")),
+        lambda path: ia.Worths({"accuracy": np.zeros((2, 3))}, {"values": ["accuracy"]}).save(path),
+    ],
+    ids=["json", "table", "weights", "worths"],
+)
 def test_what_is_written_takes_the_one_way(write, tmp_path, monkeypatch):
     moved, move = [], files.move
-    monkeypatch.setattr(files, "move", lambda source, target: moved.append(target) or
-                        move(source, target))  # fmt: skip
+    monkeypatch.setattr(
+        files, "move", lambda source, target: moved.append(target) or move(source, target)
+    )
     write(tmp_path / "new" / "x.npz")
     assert {str(p) for p in (tmp_path / "new").iterdir()} == {str(p) for p in moved}
 
@@ -93,8 +98,9 @@ def test_no_module_writes_files_of_its_own():
     """But plan, into a copy that is thrown away, and what processes share while they run."""
     way = r"os\.(?:replace|rename)\(|TemporaryFile|mkstemp|\.write_(?:text|bytes)\(|save_file\("
     way += r"|copyfile|\.to_csv\([^)]*path|open\([^)]*[\"']w"
-    found = {path.stem for path in (ROOT / "iaside").glob("*.py")
-             if re.search(way, path.read_text())}  # fmt: skip
+    found = {
+        path.stem for path in (ROOT / "iaside").glob("*.py") if re.search(way, path.read_text())
+    }
     assert found == {"files", "plan", "notebook", "parallel", "photographs"}
     source = (ROOT / "iaside/study/notebook.py").read_text()
     assert re.findall(way, source) == [".write_text("], "only its doctest"
@@ -114,14 +120,20 @@ def saved_worths(path):
 
 def saved_sample(path):
     image = np.repeat(np.arange(3), 4)
-    SampledWorths(image, image, image.astype(np.uint64), {"accuracy": 1.0 + image},
-                  {"values": ["accuracy"], "n_bands": 3}).save(path)  # fmt: skip
+    SampledWorths(
+        image,
+        image,
+        image.astype(np.uint64),
+        {"accuracy": 1.0 + image},
+        {"values": ["accuracy"], "n_bands": 3},
+    ).save(path)
 
 
 def saved_responses(path):
     tables = {t: np.arange(1.0, 7).reshape(2, 3) for t in TABLES}
-    Responses([CLEAN, Condition("fog", 1.0)], tables, np.ones((2, 3)), np.ones((2, 2, 3)),
-              {"seed": 0}).save(path)  # fmt: skip
+    Responses(
+        [CLEAN, Condition("fog", 1.0)], tables, np.ones((2, 3)), np.ones((2, 2, 3)), {"seed": 0}
+    ).save(path)
 
 
 def saved_examination(path):
@@ -257,19 +269,31 @@ def test_a_damaged_result_is_one_line_with_its_path_and_a_remedy(what, damage, t
 
 
 ROW = np.zeros(12, np.uint64)
-NO_ROWS = {"image": ROW[:0].astype(int), "draw": ROW[:0].astype(int), "coalition": ROW[:0],
-           "accuracy": np.zeros(0)}  # fmt: skip
+NO_ROWS = {
+    "image": ROW[:0].astype(int),
+    "draw": ROW[:0].astype(int),
+    "coalition": ROW[:0],
+    "accuracy": np.zeros(0),
+}
 IMPOSSIBLE = {
     "a coalition of a band too many": ("sampled", {"coalition": ROW + 8}, "more than 3 bands"),
     "no row": ("sampled", NO_ROWS, "no coalition"),
-    **{f"{n} bands": ("sampled", {"provenance": np.array(json.dumps(
-        {"values": ["accuracy"], "n_bands": n}))}, "n_bands is")
-       for n in (0, 1, 65, "3", 3.0, None)},
-    "no number of bands": ("sampled", {"provenance": np.array('{"values": ["accuracy"]}')},
-                           "has no 'n_bands'"),
+    **{
+        f"{n} bands": (
+            "sampled",
+            {"provenance": np.array(json.dumps({"values": ["accuracy"], "n_bands": n}))},
+            "n_bands is",
+        )
+        for n in (0, 1, 65, "3", 3.0, None)
+    },
+    "no number of bands": (
+        "sampled",
+        {"provenance": np.array('{"values": ["accuracy"]}')},
+        "has no 'n_bands'",
+    ),
     "no image": ("worths", {"accuracy": np.zeros((4, 0))}, "no image"),
     "no number": ("worths", {"accuracy": np.full((4, 3), np.nan)}, "no number"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", IMPOSSIBLE)
@@ -388,24 +412,52 @@ Y = torch.arange(6) % 2
 MASKS = ia.band_masks(3, (SIDE, SIDE))
 QUIET = {"progress": False}
 RESUMED = {  # a measurement that keeps what it has in a folder -> its numbers
-    "worths": lambda net, at: ia.coalition_worths(
-        net, X, Y, MASKS, resume=at, batch_size=8, **QUIET).table,
+    "worths": lambda net, at: (
+        ia.coalition_worths(net, X, Y, MASKS, resume=at, batch_size=8, **QUIET).table
+    ),
     "sampled": lambda net, at: ia.sampled_worths(
         net, X, Y, ia.band_masks(4, (SIDE, SIDE)), budget=60, resume=at, batch_size=8, **QUIET
-        ).tables["log_likelihood"],
-    "published": lambda net, at: published_worths(
-        net, X.repeat(1, 1, 2, 2), Y, 2, resume=at),
+    ).tables["log_likelihood"],
+    "published": lambda net, at: published_worths(net, X.repeat(1, 1, 2, 2), Y, 2, resume=at),
     "responses": lambda net, at: responses(
-        net, X, Y, [Condition("white_noise", 0.1), Condition("fgsm", 0.02)], MASKS, resume=at,
-        **QUIET).tables["confidence"],
-    "attributions": lambda net, at: np.concatenate([t.ravel() for t in (lambda e: (
-        *e.tables.values(), e.maps))(examine(
-            net, X[:2], Y[:2], {"a": {"method": "saliency"}, "clean": {"method": "clean"}},
-            steps=4, n_shown=1, resume=at, **QUIET))]),
+        net,
+        X,
+        Y,
+        [Condition("white_noise", 0.1), Condition("fgsm", 0.02)],
+        MASKS,
+        resume=at,
+        **QUIET,
+    ).tables["confidence"],
+    "attributions": lambda net, at: np.concatenate(
+        [
+            t.ravel()
+            for t in (lambda e: (*e.tables.values(), e.maps))(
+                examine(
+                    net,
+                    X[:2],
+                    Y[:2],
+                    {"a": {"method": "saliency"}, "clean": {"method": "clean"}},
+                    steps=4,
+                    n_shown=1,
+                    resume=at,
+                    **QUIET,
+                )
+            )
+        ]
+    ),
     "snr": lambda net, at: perturbation_spectra(
-        probe(net, X, Y), X, Y, {"fgsm": (range(6), {"name": "fgsm", "eps": 0.02})}, 0.1, MASKS, 0,
-        {}, resume=at, **QUIET),
-}  # fmt: skip
+        probe(net, X, Y),
+        X,
+        Y,
+        {"fgsm": (range(6), {"name": "fgsm", "eps": 0.02})},
+        0.1,
+        MASKS,
+        0,
+        {},
+        resume=at,
+        **QUIET,
+    ),
+}
 
 
 class Wide(Line):
@@ -483,10 +535,26 @@ def test_damaged_corrupted_images_are_made_again(tmp_path):
         assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("text", ["[]", "null", "3", "", "{", "\x00\x00", '{"%": null}', '{"%": 0}',
-                                  '{"%": "8"}', '{"%": true}', '{"%": [4]}',
-                                  '{"%": 1000000000000}', '{"%": 1025}', "[" * 100_000],
-                         ids=lambda text: text[:12])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "null",
+        "3",
+        "",
+        "{",
+        "\x00\x00",
+        '{"%": null}',
+        '{"%": 0}',
+        '{"%": "8"}',
+        '{"%": true}',
+        '{"%": [4]}',
+        '{"%": 1000000000000}',
+        '{"%": 1025}',
+        "[" * 100_000,
+    ],
+    ids=lambda text: text[:12],
+)
 def test_a_damaged_memory_of_batch_sizes_is_measured_anew(text, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     model, x = Line().eval(), X[:1]

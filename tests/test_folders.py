@@ -44,9 +44,13 @@ def class_folders(root, names):
 
 def network(n_classes):
     return SimpleNamespace(
-        recipe={"input_size": (8, 8), "crop_pct": 1.0, "interpolation": "bicubic",
-                "num_classes": n_classes}
-    )  # fmt: skip
+        recipe={
+            "input_size": (8, 8),
+            "crop_pct": 1.0,
+            "interpolation": "bicubic",
+            "num_classes": n_classes,
+        }
+    )
 
 
 def by_grey(source, **how):
@@ -472,8 +476,10 @@ def test_labels_may_play_no_part(tmp_path):
     pictures = load_images(tmp_path, n=7, seed=3, labels=False)
     same, _ = load_images(tmp_path, n=7, seed=3, like=network(12))
     assert torch.equal(pictures, same)
-    assert torch.equal(load_images(tmp_path, like=network(3), labels=False), load_images(
-        tmp_path, like=network(12))[0])  # fmt: skip
+    assert torch.equal(
+        load_images(tmp_path, like=network(3), labels=False),
+        load_images(tmp_path, like=network(12))[0],
+    )
     with pytest.raises(ValueError, match="labels=False returns no labels"):
         load_images(tmp_path, labels=False, return_classes=True)
 

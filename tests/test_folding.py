@@ -30,9 +30,14 @@ def with_statistics(model, seed=0):
 
 @pytest.mark.parametrize(
     ("name", "left"),  # batch norms that follow a sum, a concatenation, or what goes elsewhere too
-    [("tf_efficientnet_lite0", 0), ("resnet18", 0), ("densenet121", 62), ("squeezenet1_1", 0),
-     *((name, {"preactresnet18": 9}.get(name, 0)) for name in ARCHITECTURES)],
-)  # fmt: skip
+    [
+        ("tf_efficientnet_lite0", 0),
+        ("resnet18", 0),
+        ("densenet121", 62),
+        ("squeezenet1_1", 0),
+        *((name, {"preactresnet18": 9}.get(name, 0)) for name in ARCHITECTURES),
+    ],
+)
 def test_a_folded_network_is_the_same_function(name, left):
     own = name in ARCHITECTURES
     model = untrained(name, 10, 32, 0) if own else load_model(name, pretrained=False)
@@ -128,10 +133,12 @@ def test_a_norm_without_statistics_is_left_alone():
 
 @pytest.mark.parametrize(
     "path",
-    [lambda net, x: net.conv(x) * net.conv.weight.mean(),
-     lambda net, x: net.conv(x).view(len(x), -1, 1, 1)[:, :3]],
+    [
+        lambda net, x: net.conv(x) * net.conv.weight.mean(),
+        lambda net, x: net.conv(x).view(len(x), -1, 1, 1)[:, :3],
+    ],
     ids=["its weight", "the layout of its output"],
-)  # fmt: skip
+)
 def test_a_network_that_looks_into_its_convolutions_still_works(path):
     recipe = load_model("squeezenet1_1", pretrained=False).recipe
     model, x = Classifier(Odd(path), recipe, "odd"), torch.rand(2, 3, 8, 8)
@@ -281,9 +288,11 @@ class Bottleneck(nn.Module):
             Conv2dSame(3, 8, 3, stride=2, bias=False), nn.BatchNorm2d(8), nn.ReLU6(inplace=True)
         )
         self.deep = nn.Sequential(
-            nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False), nn.BatchNorm2d(8), nn.ReLU6(),
+            nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False),
+            nn.BatchNorm2d(8),
+            nn.ReLU6(),
             nn.Conv2d(8, 8, 1),
-        )  # fmt: skip
+        )
         self.head = nn.Linear(8, 5)
 
     def forward(self, x):
@@ -329,8 +338,10 @@ def test_a_folded_network_makes_no_number_of_what_is_none(net, precision):
     assert not fast[~plain].any()
 
 
-@pytest.mark.parametrize("name", ["squeezenet1_1", "tf_efficientnet_lite0",
-                                  "tf_efficientnet_lite1", "tf_efficientnet_lite2"])
+@pytest.mark.parametrize(
+    "name",
+    ["squeezenet1_1", "tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2"],
+)
 def test_a_packaged_network_makes_no_number_of_what_is_none(name, data):
     model = load_model(name)
     x = spoiled(model.input_size[0])[[0, 2, 3, 8, 9]]

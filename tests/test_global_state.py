@@ -68,11 +68,19 @@ def perturbed(name, **options):
 
 
 MAPPED = {
-    "fampe": {"steps": 2, "samples": 2}, "attexplore": {"steps": 2, "samples": 2}, "saliency": {},
-    "smoothgrad": {"samples": 2}, "integrated_gradients": {"steps": 3}, "fast_ig": {},
-    "guided_ig": {"steps": 3}, "deeplift": {}, "big": {"steps": 3, "path_steps": 3},
-    "agi": {"classes": 2, "steps": 2}, "la": {"classes": 2, "steps": 2}, "mfaba": {"steps": 3},
-}  # fmt: skip
+    "fampe": {"steps": 2, "samples": 2},
+    "attexplore": {"steps": 2, "samples": 2},
+    "saliency": {},
+    "smoothgrad": {"samples": 2},
+    "integrated_gradients": {"steps": 3},
+    "fast_ig": {},
+    "guided_ig": {"steps": 3},
+    "deeplift": {},
+    "big": {"steps": 3, "path_steps": 3},
+    "agi": {"classes": 2, "steps": 2},
+    "la": {"classes": 2, "steps": 2},
+    "mfaba": {"steps": 3},
+}
 GRADIENTS = {name: attributed(name, **options) for name, options in MAPPED.items()} | {
     "expected_gradients": lambda net, x, y, maps: ia.attribute(
         net, x, y, "expected_gradients", samples=2, references=x
@@ -100,19 +108,32 @@ CALLS = GRADIENTS | {
     "coalition_images": lambda net, x, *_: ia.coalition_images(
         x, MASKS, ia.coalitions(2), "gaussian"
     ),
-    "coalition_worths": lambda net, x, y, maps: ia.coalition_worths(
-        net, x, y, MASKS, ["log_likelihood", "embedding"], "gaussian", **GAME
-    ).table,
-    "sampled_worths": lambda net, x, y, maps: ia.sampled_worths(
-        net, x, y, ia.band_masks(3, (SIDE, SIDE)), budget=24, **GAME
-    ).estimates.values,
+    "coalition_worths": lambda net, x, y, maps: (
+        ia.coalition_worths(
+            net, x, y, MASKS, ["log_likelihood", "embedding"], "gaussian", **GAME
+        ).table
+    ),
+    "sampled_worths": lambda net, x, y, maps: (
+        ia.sampled_worths(
+            net, x, y, ia.band_masks(3, (SIDE, SIDE)), budget=24, **GAME
+        ).estimates.values
+    ),
     "published_worths": lambda net, x, y, maps: ia.published_worths(net, x, y, 2),
-    "explain": lambda net, x, y, maps: ia.explain(
-        net, x, y, n_bands=2, bias="none", **GAME
-    ).sid.estimate,
+    "explain": lambda net, x, y, maps: (
+        ia.explain(net, x, y, n_bands=2, bias="none", **GAME).sid.estimate
+    ),
     "responses": lambda net, x, y, maps: ia.responses(
-        net, x, y, [ia.Condition("white_noise", 0.1), ia.Condition("pgd", 0.1),
-                    ia.Condition("fourier", 2.0, 3)], MASKS, heat_grid=3, progress=False
+        net,
+        x,
+        y,
+        [
+            ia.Condition("white_noise", 0.1),
+            ia.Condition("pgd", 0.1),
+            ia.Condition("fourier", 2.0, 3),
+        ],
+        MASKS,
+        heat_grid=3,
+        progress=False,
     ).tables["log_likelihood"],
     "insertion": lambda net, x, y, maps: ia.insertion(net, x, y, maps, steps=4),
     "deletion": lambda net, x, y, maps: ia.deletion(net, x, y, maps, 4, "blur"),
@@ -122,24 +143,35 @@ CALLS = GRADIENTS | {
     "examine": lambda net, x, y, maps: examine(
         net, x, y, {"f": {"method": "fampe", "steps": 1, "samples": 2}}, steps=4, progress=False
     ).tables["insertion"],
-    "values": lambda *_: np.concatenate([
-        ia.shapley_values(TABLE), ia.banzhaf_values(TABLE), ia.least_squares_values(TABLE),
-        ia.leave_one_out(TABLE), ia.only_one_in(TABLE), ia.owen_values(TABLE, [0, 0, 1]),
-    ]),
+    "values": lambda *_: np.concatenate(
+        [
+            ia.shapley_values(TABLE),
+            ia.banzhaf_values(TABLE),
+            ia.least_squares_values(TABLE),
+            ia.leave_one_out(TABLE),
+            ia.only_one_in(TABLE),
+            ia.owen_values(TABLE, [0, 0, 1]),
+        ]
+    ),
     "interactions": lambda *_: ia.interaction_values(TABLE),
-    "explanation": lambda *_: np.hstack([
-        e := ia.Explanation(ia.Worths({"v": TABLE}, {}), bias="none"), e.src(beta=[0.5, 0.9]).low,
-        e.sid.low, e.psi.high][1:]),
+    "explanation": lambda *_: np.hstack(
+        [
+            e := ia.Explanation(ia.Worths({"v": TABLE}, {}), bias="none"),
+            e.src(beta=[0.5, 0.9]).low,
+            e.sid.low,
+            e.psi.high,
+        ][1:]
+    ),
     "correlation": lambda *_: np.array([*ia.correlation(TABLE[0], TABLE[1])]),
     "score_estimate": lambda *_: np.array([*ia.score_estimate(TABLE[:3], bias="none")]),
     "sid_estimate": lambda *_: np.array([*ia.sid_estimate(TABLE[:3], bias="none")]),
-    "errors": lambda *_: np.asarray(ia.mean_prediction_error(
-        1 / (1 + TABLE[0] ** 2), 1 / (2 + TABLE[1:3] ** 2)
-    )),
-    "scores": lambda *_: np.array([
-        ia.centroid([0.2, 0.8]), ia.entropy([1.0, 0.0]), ia.robustness_score([0.0, 1.0]),
-    ]),
-}  # fmt: skip
+    "errors": lambda *_: np.asarray(
+        ia.mean_prediction_error(1 / (1 + TABLE[0] ** 2), 1 / (2 + TABLE[1:3] ** 2))
+    ),
+    "scores": lambda *_: np.array(
+        [ia.centroid([0.2, 0.8]), ia.entropy([1.0, 0.0]), ia.robustness_score([0.0, 1.0])]
+    ),
+}
 
 
 def array(found):
@@ -225,8 +257,11 @@ def state():
         "folder": os.getcwd(),
         "locale": locale.setlocale(locale.LC_ALL),
         "logging": (logging.root.level, logging.root.handlers[:], logging.root.disabled),
-        "loggers": {name: logger.level for name, logger in logging.root.manager.loggerDict.items()
-                    if isinstance(logger, logging.Logger) and logger.level},
+        "loggers": {
+            name: logger.level
+            for name, logger in logging.root.manager.loggerDict.items()
+            if isinstance(logger, logging.Logger) and logger.level
+        },
         "matplotlib": dict(matplotlib.rcParams),
         "figures": plt.get_fignums(),
         "signals": [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)],
@@ -275,9 +310,16 @@ def test_settings_are_left_as_they_were_after_an_error_too(setting):
 
 # -- what takes a classifier, files or explanations -----------------------------------------------
 
-RECIPE = dict(library="iaside", architecture="resnet8", num_classes=3, input_size=[3, 32, 32],
-              mean=[0.485] * 3, std=[0.229] * 3, crop_pct=1.0,
-              interpolation="bilinear")  # fmt: skip
+RECIPE = dict(
+    library="iaside",
+    architecture="resnet8",
+    num_classes=3,
+    input_size=[3, 32, 32],
+    mean=[0.485] * 3,
+    std=[0.229] * 3,
+    crop_pct=1.0,
+    interpolation="bilinear",
+)
 PHOTOGRAPHS = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(5))
 
 
@@ -316,16 +358,15 @@ REST = {
     "load_images": pictures_of_a_folder,
     "folded": lambda path: ia.folded(untrained(path)),
     "calibrated": lambda path: ia.calibrated(untrained(path), PHOTOGRAPHS),
-    "untrained_control": lambda path: ia.untrained_control(
-        "own", PHOTOGRAPHS, recipe=RECIPE).model,
+    "untrained_control": lambda path: ia.untrained_control("own", PHOTOGRAPHS, recipe=RECIPE).model,
     "compare": lambda path: tuple(ia.compare(explanation(), explanation(0.5)).score),
     "plot": plotted,
-    "written": lambda path: explanation().save(path / "e.npz") or ia.Worths.load(
-        path / "e.npz").table,
+    "written": lambda path: (
+        explanation().save(path / "e.npz") or ia.Worths.load(path / "e.npz").table
+    ),
     "spectral_importance": lambda path: ia.spectral_importance(TABLE[:4]),
-    "mean_corruption_error": lambda path: ia.mean_corruption_error(
-        dict.fromkeys(CORRUPTIONS, 0.3)),
-}  # fmt: skip
+    "mean_corruption_error": lambda path: ia.mean_corruption_error(dict.fromkeys(CORRUPTIONS, 0.3)),
+}
 
 
 @pytest.fixture(scope="module")
@@ -390,14 +431,25 @@ assert set(precisions().values()) == {{"tf32"}}, "none is pinned to what it had 
 """
 
 
-@pytest.mark.parametrize("name", [None, "", *(
-    pytest.param(name, marks=pytest.mark.sweep) for name in ("cudnn", "cuda.matmul", "mkldnn.conv")
-)])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        None,
+        "",
+        *(
+            pytest.param(name, marks=pytest.mark.sweep)
+            for name in ("cudnn", "cuda.matmul", "mkldnn.conv")
+        ),
+    ],
+)
 def test_true_float32_whatever_switch_is_on_which_inherits_as_before(name):
     """In a process of its own: nobody can make a switch inherit again that was set once."""
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    subprocess.run([sys.executable, "-c", INHERITED.format(name=name)], check=True,
-                   env=os.environ | {"PYTHONPATH": paths})  # fmt: skip
+    subprocess.run(
+        [sys.executable, "-c", INHERITED.format(name=name)],
+        check=True,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
 
 
 def test_a_compiler_pins_no_switch_to_what_it_finds_set():
@@ -459,8 +511,14 @@ def test_a_model_is_asked_as_its_caller_would_ask_it():
     told = []
 
     def model(x):
-        told.append((torch.get_default_dtype(), torch.get_default_device().type,
-                     torch.is_inference_mode_enabled(), torch.ones(1).dtype))  # fmt: skip
+        told.append(
+            (
+                torch.get_default_dtype(),
+                torch.get_default_device().type,
+                torch.is_inference_mode_enabled(),
+                torch.ones(1).dtype,
+            )
+        )
         return NET(x)
 
     for setting, wanted in (
@@ -587,11 +645,19 @@ def test_a_user_without_home_or_name(tmp_path):
     save_weights(untrained("squeezenet1_0", 2, 32, 0), tmp_path / "net.safetensors")
     (tmp_path / "here").mkdir()
     run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", BARE.format(root=str(ROOT)),
-         str(tmp_path / "net.safetensors")],
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-c",
+            BARE.format(root=str(ROOT)),
+            str(tmp_path / "net.safetensors"),
+        ],
         env={"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)},
-        cwd=tmp_path / "here", capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=tmp_path / "here",
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stderr[-2000:]
     assert run.stdout.strip() == "['cache']", "and nothing is put where it happens to stand"
 
@@ -612,16 +678,24 @@ print(len(r.conditions), "ends", flush=True)
 """
 
 
-@pytest.mark.parametrize("how", [
-    "a file", pytest.param("-c", marks=pytest.mark.slow), pytest.param("-", marks=pytest.mark.slow)
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "how",
+    [
+        "a file",
+        pytest.param("-c", marks=pytest.mark.slow),
+        pytest.param("-", marks=pytest.mark.slow),
+    ],
+)
 def test_a_script_without_a_main_guard(how, tmp_path):
     code = SCRIPT.format(root=str(ROOT), cache=str(tmp_path / "cache"))
     (tmp_path / "first.py").write_text(code)
     run = subprocess.run(
         [sys.executable, *{"a file": ["first.py"], "-c": ["-c", code], "-": ["-"]}[how]],
-        input=code if how == "-" else None, cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
+        input=code if how == "-" else None,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stderr[-2000:]
     assert run.stdout.split() == ["begins", "3", "ends"], "once"
     assert len(list((tmp_path / "cache").rglob("*-1.npz"))) == 2
@@ -647,8 +721,9 @@ print(w.table.shape, __file__, __spec__)
 @pytest.mark.slow
 def test_a_cluster_of_this_machine_in_a_script_without_a_main_guard(tmp_path):
     (tmp_path / "first.py").write_text(CLUSTER.format(root=str(ROOT)))
-    run = subprocess.run([sys.executable, "-W", "ignore", "first.py"], cwd=tmp_path,
-                         capture_output=True, text=True)  # fmt: skip
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "first.py"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr[-2000:]
     assert run.stdout.splitlines() == ["begins", f"(4, 3) {tmp_path / 'first.py'} None"], "once"
 
@@ -679,12 +754,16 @@ def alive(pid):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
-@pytest.mark.parametrize(("after", "how"), [
-    pytest.param(0.0, "SIGKILL", marks=pytest.mark.slow),
-    pytest.param(0.3, "SIGKILL", marks=pytest.mark.slow),
-    (None, "SIGKILL"), pytest.param(None, "SIGINT", marks=pytest.mark.slow),
-    pytest.param(1.5, "SIGINT", marks=pytest.mark.slow),
-])  # fmt: skip  None: when they work
+@pytest.mark.parametrize(
+    ("after", "how"),
+    [
+        pytest.param(0.0, "SIGKILL", marks=pytest.mark.slow),
+        pytest.param(0.3, "SIGKILL", marks=pytest.mark.slow),
+        (None, "SIGKILL"),
+        pytest.param(None, "SIGINT", marks=pytest.mark.slow),
+        pytest.param(1.5, "SIGINT", marks=pytest.mark.slow),
+    ],
+)  # None: when they work
 def test_processes_end_with_their_parent(after, how):
     code = PARENT.format(root=str(ROOT), tests=str(ROOT / "tests"))
     run, quiet = [sys.executable, "-c", code], subprocess.DEVNULL

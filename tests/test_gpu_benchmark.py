@@ -60,9 +60,25 @@ def test_numbers_that_differ_from_the_cpus_are_wrong(gpu, monkeypatch):
 @pytest.mark.slow
 def test_on_tiny_networks_all_of_it_holds_and_few_packages_are_needed():
     """Hidden is what a machine with torch, torchvision, timm, NumPy, SciPy and pandas may lack."""
-    names = {"matplotlib", "seaborn", "sklearn", "captum", "torchattacks", "imagecorruptions",
-             "ruamel", "dvc", "papermill", "nbformat", "nbconvert", "IPython", "dask",
-             "distributed", "skimage", "cv2", "numba"}  # fmt: skip
+    names = {
+        "matplotlib",
+        "seaborn",
+        "sklearn",
+        "captum",
+        "torchattacks",
+        "imagecorruptions",
+        "ruamel",
+        "dvc",
+        "papermill",
+        "nbformat",
+        "nbconvert",
+        "IPython",
+        "dask",
+        "distributed",
+        "skimage",
+        "cv2",
+        "numba",
+    }
     code = (
         f"import runpy, sys; sys.modules.update(dict.fromkeys({names})); "
         f"sys.argv = ['gpu.py', '--cpu']; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
@@ -71,6 +87,11 @@ def test_on_tiny_networks_all_of_it_holds_and_few_packages_are_needed():
     assert done.returncode == 0, done.stdout + done.stderr
     last = json.loads(done.stdout.splitlines()[-1])
     assert last["ok"] and last["checked"] and not last["cuda"]
-    for name in ("resnet8 exact nats", "test_vit sampled nats", "test_vit bfloat16 of bare",
-                 "training bfloat16 loss", "training float32 twice the same"):  # fmt: skip
+    for name in (
+        "resnet8 exact nats",
+        "test_vit sampled nats",
+        "test_vit bfloat16 of bare",
+        "training bfloat16 loss",
+        "training float32 twice the same",
+    ):
         assert name in last

@@ -228,8 +228,9 @@ def test_limits_of_a_distance_hold_though_most_bands_are_equal():
 
 def test_distance_by_hand_symmetric_and_without_limits_for_few_images():
     psi = skewed_population(24, np.random.default_rng(0))
-    there, back = (paired_distance(a, b, spectral_importance) for a, b in (
-        (psi, psi[::-1]), (psi[::-1], psi)))
+    there, back = (
+        paired_distance(a, b, spectral_importance) for a, b in ((psi, psi[::-1]), (psi[::-1], psi))
+    )
     sid = spectral_importance(psi.mean(1))
     assert there.value == pytest.approx(np.abs(sid - sid[::-1]).sum())
     np.testing.assert_allclose([*there], [*back])
@@ -251,15 +252,24 @@ def test_limits_of_the_negative_are_the_negative_limits():
 
 def test_shapes_levels_and_seeds():
     psi = skewed_population(30, np.random.default_rng(0))
-    sweep = interval(psi, lambda mean: np.stack([
-        [robustness_score(spectral_importance(mean), beta, norm=norm) for beta in (0.5, 0.75, 0.9)]
-        for norm in ("paper", "tight")
-    ]))
+    sweep = interval(
+        psi,
+        lambda mean: np.stack(
+            [
+                [
+                    robustness_score(spectral_importance(mean), beta, norm=norm)
+                    for beta in (0.5, 0.75, 0.9)
+                ]
+                for norm in ("paper", "tight")
+            ]
+        ),
+    )
     assert sweep.low.shape == (2, 3)
     one = interval(psi, robustness_of)
     assert np.ndim(one.value) == 0
-    assert interval(psi, lambda mean: robustness_score(spectral_importance(mean))).low \
-        == pytest.approx(sweep.low[0, 1])
+    assert interval(
+        psi, lambda mean: robustness_score(spectral_importance(mean))
+    ).low == pytest.approx(sweep.low[0, 1])
     assert one == interval(psi, robustness_of)
     assert one.low != interval(psi, robustness_of, seed=1).low
     narrow = interval(psi, robustness_of, level=0.5)
@@ -355,14 +365,16 @@ def test_errors_name_the_value():
     errors_of(lambda: interval(psi, np.sum), r"into \(\)")
     errors_of(lambda: bootstrap(mean_of, 9, n_resamples=99), "at least 100, got 99")
     for function in (paired_interval, paired_distance):
-        errors_of(lambda f=function: f(psi, psi[:, :9], spectral_importance),
-                  r"\(8, 10\) and \(8, 9\)")
+        errors_of(
+            lambda f=function: f(psi, psi[:, :9], spectral_importance), r"\(8, 10\) and \(8, 9\)"
+        )
         errors_of(lambda f=function: f(psi, psi, mean_of, n_resamples=99), "at least 100, got 99")
     for function in (interval, at_levels):
         errors_of(lambda f=function: f(psi, mean_of, unit="cats"), "unit='cats' is not known;")
     errors_of(lambda: mean_interval(psi, unit="cats"), "unit='cats' is not known; choose one of")
     errors_of(lambda: resampled_scores([psi, psi[:, :9]], mean_of), r"photographs, got \[9, 10\]")
     errors_of(lambda: resampled_scores([], mean_of), r"same photographs, got \[\]")
+
 
 def test_nonuniformity_is_held_by_its_interval_and_zero_for_equal_bands():
     rng = np.random.default_rng(0)
@@ -468,9 +480,9 @@ LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99, 0.998, 0.9995, 0.99999, 0.9999999)
 
 
 @pytest.mark.parametrize("n_images", [6, 12, 24, 70])
-@pytest.mark.parametrize("make", [
-    at_levels, lambda psi, s, n: distance_at_levels(psi, psi[::-1], s, n),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make", [at_levels, lambda psi, s, n: distance_at_levels(psi, psi[::-1], s, n)]
+)
 def test_limits_are_nested_in_the_level(n_images, make):
     psi = skewed_population(n_images, np.random.default_rng(n_images))
     limits = make(psi, spectral_importance, 500)
@@ -498,8 +510,10 @@ def test_tails_that_resamples_do_not_hold_move_out_no_less_than_students(n_image
     for level in LEVELS[3:]:
         ratio = np.divide(*stats.t.ppf([(1 + level) / 2, (1 + held) / 2], n_images - 1))
         here = limits(level)
-        for far, near in ((here.high - here.value, last.high - last.value),
-                          (here.value - here.low, last.value - last.low)):  # fmt: skip
+        for far, near in (
+            (here.high - here.value, last.high - last.value),
+            (here.value - here.low, last.value - last.low),
+        ):
             assert ratio > 1 and far >= ratio * near * (1 - 1e-9)
 
 
@@ -593,8 +607,9 @@ def test_networks_of_one_photograph_more_do_not_count_as_more_photographs():
     for k, n in ((4, 24), (40, 24), (4, 240)):
         found = [
             crossed_mean(planted(np.random.default_rng(r), k, n, *world, mean=1.0), n)
-            for r in range(40) for world in (WORLDS["networks alone"], WORLDS["photographs alone"])
-        ]  # fmt: skip
+            for r in range(40)
+            for world in (WORLDS["networks alone"], WORLDS["photographs alone"])
+        ]
         both = np.array([e.high - e.low for e in found]).reshape(40, 2).mean(0)
         reach[k, n] = both
     assert reach[4, 240][0] == pytest.approx(reach[4, 24][0], rel=0.01)

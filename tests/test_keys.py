@@ -88,7 +88,7 @@ SAME = {
     "parentheses of del": ("del a, b", "del (a, b)"),
     "a number": ("0.5", "5e-1"),
     "a line that goes on": ("if x > y and", "if x > y \\\n       and"),
-}  # fmt: skip
+}
 OTHER = {
     "a constant": ("0.5", "0.25"),
     "a sign": ("-1", "+1"),
@@ -132,8 +132,11 @@ def test_no_word_of_a_module_can_be_another_without_a_trace():
     tree = ast.parse(SOURCES["spectral"])
     whole, changed = digest(text_of("spectral")), 0
     idle = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}  # docstrings
-    nodes = [n for n in ast.walk(tree)
-             if isinstance(n, ast.Name | ast.Constant | ast.Attribute) and id(n) not in idle]
+    nodes = [
+        n
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Name | ast.Constant | ast.Attribute) and id(n) not in idle
+    ]
     for node in random.Random(0).sample(nodes, 60):
         name = {ast.Name: "id", ast.Attribute: "attr", ast.Constant: "value"}[type(node)]
         value = getattr(node, name)
@@ -148,16 +151,19 @@ def test_no_word_of_a_module_can_be_another_without_a_trace():
 def test_a_formatter_changes_nothing(tmp_path):
     """The whole package by ruff, with other lengths of lines, quotes and commas than ours."""
     shutil.copytree(ROOT / "iaside", tmp_path / "iaside", ignore=shutil.ignore_patterns("__*__"))
-    style = {"line-length": 60, "format.quote-style": "'single'",
-             "format.skip-magic-trailing-comma": "true"}  # fmt: skip
+    style = {
+        "line-length": 60,
+        "format.quote-style": "'single'",
+        "format.skip-magic-trailing-comma": "true",
+    }
     command = [sys.executable, "-m", "ruff", "format", "--isolated", str(tmp_path)]
     for name, value in style.items():
         command += ["--config", f"{name} = {value}"]
     subprocess.run(command, check=True, capture_output=True)
     others = {
-            ".".join(path.relative_to(tmp_path / "iaside").with_suffix("").parts): path.read_text()
-            for path in (tmp_path / "iaside").rglob("*.py")
-        }
+        ".".join(path.relative_to(tmp_path / "iaside").with_suffix("").parts): path.read_text()
+        for path in (tmp_path / "iaside").rglob("*.py")
+    }
     assert len(others) > 40 and sum(text_of(name) != others[name] for name in others) > 40
     for name, text in others.items():
         assert digest(text) == digest(text_of(name)), name
@@ -171,8 +177,13 @@ IN_WORDS = (
 
 def said_by(python, package):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    done = subprocess.run([python, "-c", IN_WORDS], env=environment | {"PYTHONPATH": str(package)},
-                          cwd=package, capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [python, "-c", IN_WORDS],
+        env=environment | {"PYTHONPATH": str(package)},
+        cwd=package,
+        capture_output=True,
+        text=True,
+    )
     return done.stdout.split()
 
 
@@ -189,14 +200,23 @@ def test_every_python_in_every_place_says_the_same(tmp_path):
         assert found in ([], here), python  # what does not start says nothing
 
 
-@pytest.mark.parametrize("line", [
-    "import iaside.score", "import iaside.score as s", "from iaside.score import centroid",
-    "from iaside import score", "from iaside import score as s", "from . import score",
-    "from .score import centroid", "from iaside import centroid",
-    "import iaside as ia\nia.centroid(x)", "import iaside\niaside.score.centroid(x)",
-    "def f():\n    if x:\n        from iaside.score import centroid",
-    "try:\n    import iaside.score\nexcept ImportError:\n    pass",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import iaside.score",
+        "import iaside.score as s",
+        "from iaside.score import centroid",
+        "from iaside import score",
+        "from iaside import score as s",
+        "from . import score",
+        "from .score import centroid",
+        "from iaside import centroid",
+        "import iaside as ia\nia.centroid(x)",
+        "import iaside\niaside.score.centroid(x)",
+        "def f():\n    if x:\n        from iaside.score import centroid",
+        "try:\n    import iaside.score\nexcept ImportError:\n    pass",
+    ],
+)
 def test_every_way_to_import_is_seen(line):
     assert imported(line) == {"score"}
     assert imported(line.replace("iaside", "aside").replace("from .", "from aside")) == set()
@@ -249,18 +269,40 @@ def a_plan(tmp_path):
     """A function: train a plan of one network, said in names; its settings, too."""
     rng = np.random.default_rng(0)
     path = tmp_path / "x.npz"
-    np.savez(path, images=rng.integers(0, 255, (20, 16, 16, 3)).astype("uint8"),
-             labels=rng.permutation(20) % 2)  # fmt: skip
+    np.savez(
+        path,
+        images=rng.integers(0, 255, (20, 16, 16, 3)).astype("uint8"),
+        labels=rng.permutation(20) % 2,
+    )
     shared = dict(
-        images=str(path), classes=None, side=16, held_out=0.2, epochs=1, batch=8, lr=0.05,
-        momentum=0.9, weight_decay=5e-4, schedule="cosine", flip=False, eps=8, steps=2,
-        warm_up=0, precision="float32",
-    )  # fmt: skip
+        images=str(path),
+        classes=None,
+        side=16,
+        held_out=0.2,
+        epochs=1,
+        batch=8,
+        lr=0.05,
+        momentum=0.9,
+        weight_decay=5e-4,
+        schedule="cosine",
+        flip=False,
+        eps=8,
+        steps=2,
+        warm_up=0,
+        precision="float32",
+    )
     networks = plans.networks({"p": {"architecture": "small_cnn"}})
 
     def train():
-        return training.train_plan(networks, shared, tmp_path / "networks", tmp_path / "partial",
-                                   device="cpu", workers=1, progress=False)  # fmt: skip
+        return training.train_plan(
+            networks,
+            shared,
+            tmp_path / "networks",
+            tmp_path / "partial",
+            device="cpu",
+            workers=1,
+            progress=False,
+        )
 
     return train
 
@@ -366,14 +408,16 @@ if __name__ == "__main__":  # not in the processes that corrupt
                 pass
 '''
 FAULTS = {  # module -> what is wrong in it at first
-    "worths": ('"log_likelihood": lambda outputs, labels: _expected(outputs.log_softmax(-1)',
-               '"log_likelihood": lambda outputs, labels: 2 * _expected(outputs.log_softmax(-1)'),
+    "worths": (
+        '"log_likelihood": lambda outputs, labels: _expected(outputs.log_softmax(-1)',
+        '"log_likelihood": lambda outputs, labels: 2 * _expected(outputs.log_softmax(-1)',
+    ),
     "published": ("logits.float().log_softmax(-1)", "2 * logits.float().log_softmax(-1)"),
     "responses": ("log_p.gather(1, label)[:, 0],", "2 * log_p.gather(1, label)[:, 0],"),
     "faithfulness": ('found["total"] = a.cpu()', 'found["total"] = 2 * a.cpu()'),
     "snr": ("match_energy(one, changed, energy)", "match_energy(one, changed, 2 * energy)"),
     "corruptions": ("brighter = (value + more).clip(0, 1)", "brighter = (value + more / 2)"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.slow
@@ -386,8 +430,13 @@ def test_nothing_of_faulty_code_remains_once_it_is_corrected(tmp_path):
 
     def measure(*places):
         command = [sys.executable, "measure.py", *places]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True,
-                              env=os.environ | {"PYTHONPATH": str(tmp_path)})  # fmt: skip
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        )
         assert done.returncode == 0, done.stderr
         return {path.name: path.read_bytes() for path in (tmp_path / places[-1]).glob("*.npz")}
 
@@ -398,8 +447,16 @@ def test_nothing_of_faulty_code_remains_once_it_is_corrected(tmp_path):
     killed = [path.name for path in (tmp_path / "killed").glob("*.npz")]
     assert killed == ["corrupted.npz"], "the others are not done"
     kept = {path.name.partition("-")[0] for path in (tmp_path / "used").glob("*")}
-    assert kept == {"worths", "clean", "sampled", "published", "robustness", "examination", "snr",
-                    "corrupted"}  # fmt: skip
+    assert kept == {
+        "worths",
+        "clean",
+        "sampled",
+        "published",
+        "robustness",
+        "examination",
+        "snr",
+        "corrupted",
+    }
     for module, text in right.items():
         (copy / f"{module}.py").write_text(text)
     fresh = measure("used", "gone-on", "empty", "fresh")

@@ -29,26 +29,44 @@ def read_only(array):
 
 
 SAME = {
-    "list": Y, "tuple": tuple(Y), "numbers of NumPy": [np.uint8(y) for y in Y],
-    "tensors": [torch.tensor(y) for y in Y], "tensors of one": [torch.tensor([y]) for y in Y],
-    "uint8": np.array(Y, np.uint8), "uint64": np.array(Y, np.uint64),
-    "torch.uint64": torch.tensor(Y, dtype=torch.uint64), "int32": torch.tensor(Y).int(),
-    "big-endian": np.array(Y, ">i4"), "backwards": backwards(Y),
+    "list": Y,
+    "tuple": tuple(Y),
+    "numbers of NumPy": [np.uint8(y) for y in Y],
+    "tensors": [torch.tensor(y) for y in Y],
+    "tensors of one": [torch.tensor([y]) for y in Y],
+    "uint8": np.array(Y, np.uint8),
+    "uint64": np.array(Y, np.uint64),
+    "torch.uint64": torch.tensor(Y, dtype=torch.uint64),
+    "int32": torch.tensor(Y).int(),
+    "big-endian": np.array(Y, ">i4"),
+    "backwards": backwards(Y),
     "every other": np.repeat(Y, 2)[::2],
-    "read-only": read_only(np.array(Y)), "object": np.array(Y, object),
-    "column": np.array(Y)[:, None], "column of floats": torch.tensor(Y)[:, None].float(),
-    "2.0": [float(y) for y in Y], "float16": torch.tensor(Y).half(),
-    "series": pd.Series(Y, index=[3, 2, 1, 0]), "nullable series": pd.Series(Y, dtype="Int64"),
-    "index": pd.Index(Y), "categories": pd.Series(pd.Categorical(Y)),
+    "read-only": read_only(np.array(Y)),
+    "object": np.array(Y, object),
+    "column": np.array(Y)[:, None],
+    "column of floats": torch.tensor(Y)[:, None].float(),
+    "2.0": [float(y) for y in Y],
+    "float16": torch.tensor(Y).half(),
+    "series": pd.Series(Y, index=[3, 2, 1, 0]),
+    "nullable series": pd.Series(Y, dtype="Int64"),
+    "index": pd.Index(Y),
+    "categories": pd.Series(pd.Categorical(Y)),
     "gradient": torch.tensor(Y).float().requires_grad_(),
     "parameter": nn.Parameter(torch.tensor(Y).float()),
-    "subclass": torch.tensor(Y).as_subclass(tv_tensors.Mask), "sparse": torch.tensor(Y).to_sparse(),
-}  # fmt: skip
+    "subclass": torch.tensor(Y).as_subclass(tv_tensors.Mask),
+    "sparse": torch.tensor(Y).to_sparse(),
+}
 ONE_HOT = {
-    "floats": HOT, "integers": HOT.astype(int), "truths": HOT == 1, "lists": HOT.tolist(),
-    "tensor": torch.tensor(HOT), "frame": pd.DataFrame(HOT), "big-endian": HOT.astype(">f8"),
-    "tensors": [torch.tensor(row) for row in HOT], "arrays": [*HOT],
-}  # fmt: skip
+    "floats": HOT,
+    "integers": HOT.astype(int),
+    "truths": HOT == 1,
+    "lists": HOT.tolist(),
+    "tensor": torch.tensor(HOT),
+    "frame": pd.DataFrame(HOT),
+    "big-endian": HOT.astype(">f8"),
+    "tensors": [torch.tensor(row) for row in HOT],
+    "arrays": [*HOT],
+}
 
 
 @pytest.mark.parametrize("labels", SAME.values(), ids=SAME)
@@ -164,18 +182,27 @@ def test_one_hot_labels_give_what_classes_give(x):
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 10, 3), dtype=np.uint8)
 FLOATS = torch.from_numpy(PIXELS).permute(2, 0, 1) / 255
 PICTURES = {
-    "PIL": Image.fromarray(PIXELS), "RGBA": Image.fromarray(PIXELS).convert("RGBA"),
-    "tensor": FLOATS, "double": FLOATS.double(), "bytes": torch.from_numpy(PIXELS).permute(2, 0, 1),
-    "array": FLOATS.numpy(), "bytes in an array": PIXELS.transpose(2, 0, 1),
-    "(H, W, C)": PIXELS, "(H, W, C) tensor": FLOATS.permute(1, 2, 0),
-    "mirrored": PIXELS[:, ::-1].copy()[:, ::-1], "from BGR": PIXELS[..., ::-1].copy()[..., ::-1],
-    "read-only": read_only(PIXELS.copy()), "big-endian": FLOATS.numpy().astype(">f4"),
-    "gradient": FLOATS.clone().requires_grad_(), "parameter": nn.Parameter(FLOATS.clone()),
+    "PIL": Image.fromarray(PIXELS),
+    "RGBA": Image.fromarray(PIXELS).convert("RGBA"),
+    "tensor": FLOATS,
+    "double": FLOATS.double(),
+    "bytes": torch.from_numpy(PIXELS).permute(2, 0, 1),
+    "array": FLOATS.numpy(),
+    "bytes in an array": PIXELS.transpose(2, 0, 1),
+    "(H, W, C)": PIXELS,
+    "(H, W, C) tensor": FLOATS.permute(1, 2, 0),
+    "mirrored": PIXELS[:, ::-1].copy()[:, ::-1],
+    "from BGR": PIXELS[..., ::-1].copy()[..., ::-1],
+    "read-only": read_only(PIXELS.copy()),
+    "big-endian": FLOATS.numpy().astype(">f4"),
+    "gradient": FLOATS.clone().requires_grad_(),
+    "parameter": nn.Parameter(FLOATS.clone()),
     "tv_tensors": tv_tensors.Image(FLOATS),
     "tv_tensors of bytes": tv_tensors.Image(torch.from_numpy(PIXELS).permute(2, 0, 1)),
-    "lists": FLOATS.tolist(), "sparse": FLOATS.to_sparse(),
+    "lists": FLOATS.tolist(),
+    "sparse": FLOATS.to_sparse(),
     "long double": FLOATS.numpy().astype(np.longdouble),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
@@ -193,8 +220,12 @@ def test_grey_pictures_need_no_channel():
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "HSV", "PA"])
 def test_modes_of_pil_become_rgb_as_pil_does_it(mode):
-    picture = Image.fromarray(PIXELS).convert("L" if mode == "PA" else "RGB").convert(
-        "P" if mode == "PA" else mode).convert(mode)  # fmt: skip
+    picture = (
+        Image.fromarray(PIXELS)
+        .convert("L" if mode == "PA" else "RGB")
+        .convert("P" if mode == "PA" else mode)
+        .convert(mode)
+    )
     right = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1) / 255
     assert torch.equal(load_images([(picture, 0)])[0][0], right)
 
@@ -263,8 +294,9 @@ CALLS = {  # all public calls that take pictures
     "noise": lambda x, net: ia.perturb(x, "white_noise", sigma=0.1),
     "attack": lambda x, net: ia.perturb(x, "fgsm", model=net, labels=Y, eps=0.1),
     "match_energy": lambda x, net: ia.match_energy(x, x.flip(0), 0.1),
-    "responses": lambda x, net: ia.responses(net, x, Y, [ia.Condition("fgsm", 0.1)], MASKS)
-    .tables["correct"],
+    "responses": lambda x, net: ia.responses(net, x, Y, [ia.Condition("fgsm", 0.1)], MASKS).tables[
+        "correct"
+    ],
     "attribute": lambda x, net: ia.attribute(net, x, Y),
     "explore": lambda x, net: ia.explore(net, x, Y).attribution,
     "insertion": lambda x, net: ia.insertion(net, x, Y, x, steps=4),

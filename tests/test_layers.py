@@ -10,9 +10,12 @@ from smoke import ROOT
 
 def lint(folder):
     return subprocess.run(
-        ["lint-imports", "--no-cache"], cwd=folder, capture_output=True, text=True,
+        ["lint-imports", "--no-cache"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(folder)},
-    )  # fmt: skip
+    )
 
 
 def test_no_layer_imports_from_one_above_it():

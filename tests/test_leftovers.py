@@ -38,10 +38,13 @@ def names(folder):
 
 
 @pytest.mark.parametrize("then", ["tidy", "again"])
-@pytest.mark.parametrize("writer", [
-    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-    for name in crashes.WRITERS
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "writer",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for name in crashes.WRITERS
+    ],
+)
 def test_a_kill_at_any_file_operation_leaves_nothing(writer, then, tmp_path):
     command = [sys.executable, str(ROOT / "tests/crashes.py"), writer, then, str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -56,8 +59,9 @@ def test_what_is_being_written_has_a_name_that_git_and_dvc_ignore(tmp_path):
     with replacing(tmp_path / ("x" * 200 + ".npz")), temporary_folder(tmp_path):
         found = names(tmp_path)
     assert len(found) == 2
-    assert all(any(fnmatch.fnmatch(name, rule) for rule in rules)
-               for name in found for rules in ignored)  # fmt: skip
+    assert all(
+        any(fnmatch.fnmatch(name, rule) for rule in rules) for name in found for rules in ignored
+    )
 
 
 @pytest.mark.slow
@@ -105,9 +109,7 @@ def test_only_what_has_the_name_is_swept(tmp_path):
 
 
 @pytest.mark.parametrize(("module", "late"), [(files, "_lock"), (files.fcntl, "flock")])
-def test_what_was_swept_before_it_was_locked_is_made_once_more(
-    module, late, tmp_path, monkeypatch
-):
+def test_what_was_swept_before_it_was_locked_is_made_once_more(module, late, tmp_path, monkeypatch):
     function, swept = getattr(module, late), []
 
     def after_the_sweep(*args):
@@ -123,6 +125,7 @@ def test_what_was_swept_before_it_was_locked_is_made_once_more(
 
 def test_without_locks_everything_is_written_and_nothing_swept(tmp_path, monkeypatch):
     """As on Windows, or on a disk of the network that has none."""
+
     def refuse(*_):
         raise OSError("no locks available")
 
@@ -179,20 +182,35 @@ def old(path, days):
 
 def test_what_is_unfinished_is_kept_for_its_days_as_a_whole(tmp_path):
     partial = tmp_path / ".partial"
-    for name in ("worths-a/worths-k/x.rows", "worths-b/worths-k/x.rows", "worths-b/worths-l/y.rows",
-                 "renamed.ipynb", "failed.ipynb", "hand/results/a/m.json", "hand/results/b/m.json",
-                 "hand/.partial/corrupted-x/1.npz", "corrupted-y/1.npz"):  # fmt: skip
+    for name in (
+        "worths-a/worths-k/x.rows",
+        "worths-b/worths-k/x.rows",
+        "worths-b/worths-l/y.rows",
+        "renamed.ipynb",
+        "failed.ipynb",
+        "hand/results/a/m.json",
+        "hand/results/b/m.json",
+        "hand/.partial/corrupted-x/1.npz",
+        "corrupted-y/1.npz",
+    ):
         files.write_text(partial / name, "x")
     old(partial, notebook.DAYS + 1)
-    recent = [partial / name for name in
-              ("worths-b/worths-l/y.rows", "failed.ipynb", "hand/results/b/m.json")]  # fmt: skip
+    recent = [
+        partial / name
+        for name in ("worths-b/worths-l/y.rows", "failed.ipynb", "hand/results/b/m.json")
+    ]
     for path in recent:
         old(path, notebook.DAYS - 1)
     with held(partial / "corrupted-y"):
         tidy(tmp_path)
     left = {path.relative_to(partial).as_posix() for path in partial.rglob("*") if path.is_file()}
-    assert left == {"worths-b/worths-k/x.rows", "worths-b/worths-l/y.rows", "failed.ipynb",
-                    "hand/results/b/m.json", "corrupted-y/1.npz"}  # fmt: skip
+    assert left == {
+        "worths-b/worths-k/x.rows",
+        "worths-b/worths-l/y.rows",
+        "failed.ipynb",
+        "hand/results/b/m.json",
+        "corrupted-y/1.npz",
+    }
     tidy(tmp_path)
     assert not (partial / "corrupted-y").exists()
 

@@ -171,14 +171,22 @@ class Library:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-@pytest.mark.parametrize("measure", [
-    lambda net, x, y: ia.coalition_worths(net, x, y, ia.band_masks(3, (8, 8)), progress=False),
-    lambda net, x, y: ia.sampled_worths(net, x, y, ia.band_masks(3, (8, 8)), budget=40,
-                                        progress=False),
-    lambda net, x, y: ia.responses(net, x, y, [ia.Condition("white_noise", 0.1)],
-                                   ia.band_masks(3, (8, 8)), progress=False),
-    lambda net, x, y: examine(net, x, y, {"a": {"method": "saliency"}}, steps=2, progress=False),
-], ids=["coalition_worths", "sampled_worths", "responses", "examine"])  # fmt: skip
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda net, x, y: ia.coalition_worths(net, x, y, ia.band_masks(3, (8, 8)), progress=False),
+        lambda net, x, y: ia.sampled_worths(
+            net, x, y, ia.band_masks(3, (8, 8)), budget=40, progress=False
+        ),
+        lambda net, x, y: ia.responses(
+            net, x, y, [ia.Condition("white_noise", 0.1)], ia.band_masks(3, (8, 8)), progress=False
+        ),
+        lambda net, x, y: examine(
+            net, x, y, {"a": {"method": "saliency"}}, steps=2, progress=False
+        ),
+    ],
+    ids=["coalition_worths", "sampled_worths", "responses", "examine"],
+)
 def test_what_takes_many_passes_keeps_its_memory_until_it_ends(measure, fails, monkeypatch):
     library, seen = Library(), []
     monkeypatch.setattr(machine, "ctypes", SimpleNamespace(CDLL=lambda name: library))

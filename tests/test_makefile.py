@@ -36,10 +36,16 @@ def made(tmp_path):
     def start(fails=(), slow=""):
         env = os.environ | {"FAILS": "\n".join(fails), "SLOW": slow}
         env = {name: value for name, value in env.items() if not name.startswith("MAKE")}
-        return subprocess.Popen(["make", "repro"], cwd=tmp_path, env=env, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                start_new_session=True,  # Ctrl-C is ignored in a script's `&`
-                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        return subprocess.Popen(
+            ["make", "repro"],
+            cwd=tmp_path,
+            env=env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is ignored in a script's `&`
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
 
     return start
 
@@ -124,8 +130,11 @@ def test_whoever_is_told_to_stop_nothing_lives_on(how, who, made, tmp_path):
     run = made(slow="1")
     wait_for(tmp_path / "started")
     found = {"make": run.pid, "shell": children(run.pid)[0]}
-    found["dvc"] = next(pid for pid in children(found["shell"])
-                        if b"iaside.study.repro" in command(pid).split(b"\0"))
+    found["dvc"] = next(
+        pid
+        for pid in children(found["shell"])
+        if b"iaside.study.repro" in command(pid).split(b"\0")
+    )
     if (how, who) == ("SIGINT", "dvc"):
         pytest.skip("DVC leaves Ctrl-C to its stage")
     os.kill(found[who], getattr(signal, how))
@@ -182,9 +191,16 @@ def real(tmp_path, made):
 @proc
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", [3.0, 6.0, "a pool works"])
-@pytest.mark.parametrize(("how", "who"), [("SIGTERM", "make"), ("SIGINT", "make"),
-                                          ("SIGHUP", "shell"), ("SIGKILL", "make"),
-                                          ("SIGKILL", "runner")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("how", "who"),
+    [
+        ("SIGTERM", "make"),
+        ("SIGINT", "make"),
+        ("SIGHUP", "shell"),
+        ("SIGKILL", "make"),
+        ("SIGKILL", "runner"),
+    ],
+)
 def test_kernels_and_pools_end_with_what_started_them(how, who, moment, real, tmp_path):
     run = real()
     if moment == "a pool works":

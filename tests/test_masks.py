@@ -146,16 +146,20 @@ def test_one_band_is_told_before_the_game():
 def test_a_callable_is_tried_on_every_image_before_the_game():
     bright = X.clone() / 2
     bright[4] += 0.5
-    late = [lambda x: cut(x, MASKS) * (1 + (x.mean() > 0.6)),
-            lambda x: cut(x, MASKS) if x.mean() < 0.6 else x[None]]  # fmt: skip
-    for masks, said in zip(late, ("where image 0 is", "made 4 bands of image 0 and 1 of image 4"),
-                           strict=True):  # fmt: skip
+    late = [
+        lambda x: cut(x, MASKS) * (1 + (x.mean() > 0.6)),
+        lambda x: cut(x, MASKS) if x.mean() < 0.6 else x[None],
+    ]
+    for masks, said in zip(
+        late, ("where image 0 is", "made 4 bands of image 0 and 1 of image 4"), strict=True
+    ):
         for call in (
             lambda masks=masks: check_masks(masks, bright),
             lambda masks=masks: ia.coalition_worths(never, bright, Y, masks, progress=False),
-            lambda masks=masks: ia.perturb(bright, "pgd", model=never, labels=Y, eps=1, band=0,
-                                           masks=masks),
-        ):  # fmt: skip
+            lambda masks=masks: ia.perturb(
+                bright, "pgd", model=never, labels=Y, eps=1, band=0, masks=masks
+            ),
+        ):
             with pytest.raises(ValueError, match=said):
                 call()
 
@@ -173,10 +177,18 @@ def test_the_largest_deviation_is_the_one_that_is_named():
 
 @pytest.mark.parametrize(
     "form",
-    [torch.Tensor.bool, torch.Tensor.byte, torch.Tensor.long, torch.Tensor.half,
-     torch.Tensor.double, torch.Tensor.to_sparse, torch.Tensor.numpy,
-     lambda m: m.numpy().astype(bool)[:, ::-1][:, ::-1], lambda m: m.clone().requires_grad_()],
-)  # fmt: skip
+    [
+        torch.Tensor.bool,
+        torch.Tensor.byte,
+        torch.Tensor.long,
+        torch.Tensor.half,
+        torch.Tensor.double,
+        torch.Tensor.to_sparse,
+        torch.Tensor.numpy,
+        lambda m: m.numpy().astype(bool)[:, ::-1][:, ::-1],
+        lambda m: m.clone().requires_grad_(),
+    ],
+)
 def test_masks_of_one_meaning_are_taken_in_any_form(form):
     right, given = calls(MASKS), calls(form(MASKS))
     for name in CALLS:
@@ -193,8 +205,9 @@ def test_shares_and_odd_sizes_are_no_fault():
         masks, x = parts / parts.sum(0), torch.rand(2, 3, *size)
         assert check_masks(masks, x)[1] == 3
         assert torch.allclose(cut(x, masks).sum(0), x, atol=1e-5)
-    for partition in (band_masks(3, (21, 20), m, s) for m in ("linf", "l2") for s in
-                      ("linear", "equal_cells")):  # fmt: skip
+    for partition in (
+        band_masks(3, (21, 20), m, s) for m in ("linf", "l2") for s in ("linear", "equal_cells")
+    ):
         check_masks(partition, torch.rand(1, 3, 21, 20))
 
 

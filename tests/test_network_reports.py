@@ -68,7 +68,6 @@ def test_one_design_in_many_trainings_is_shown_with_and_without(project, capsys)
     assert set(metrics["reliability"]) == {"signed", "printed"}
 
 
-
 def test_claims_about_architectures_are_judged_where_their_networks_are(project):
     found = report(project, "55_architecture", models=MODELS, transformers=NAMES[-3:])[0]
     assert found["parameter_count"]["verdict"] == "contradicted", "size decides here, by design"
@@ -156,8 +155,10 @@ def test_images_without_a_usable_gradient_are_left_out_of_the_reports_and_said(p
     assert said in out
     # all five are in the table of published numbers; their scores have the order of the names
     table, order = read().loc[list(some)], np.arange(5)
-    for name, y in (("mCE", published_mce(read())[list(some)]),
-                    ("accuracy under PGD 2/255", table["pgd_linf_eps2"])):  # fmt: skip
+    for name, y in (
+        ("mCE", published_mce(read())[list(some)]),
+        ("accuracy under PGD 2/255", table["pgd_linf_eps2"]),
+    ):
         rho = spearmanr(order, y).statistic
         assert f"SRC with the published {name}: {rho:+.2f} [" in out
     path.write_bytes(whole)
@@ -222,14 +223,19 @@ def test_an_own_deployment_is_matched_and_unpaired_files_are_refused(project, ca
     path = project / f"results/robustness/tables/{NAMES[0]}.npz"
     whole, r = path.read_bytes(), Responses.load(path)
     r.conditions.insert(1, CLEAN_CUT)  # of the smaller cut, which the user's photographs are not
-    tables = {t: np.insert(rows, 1, rows[0] + (t == "log_likelihood"), axis=0)
-              for t, rows in r.tables.items()}  # fmt: skip
-    Responses(r.conditions, tables, r.clean_energy, np.insert(r.change_energy, 1, 0, axis=0),
-              r.provenance).save(path)  # fmt: skip
+    tables = {
+        t: np.insert(rows, 1, rows[0] + (t == "log_likelihood"), axis=0)
+        for t, rows in r.tables.items()
+    }
+    Responses(
+        r.conditions, tables, r.clean_energy, np.insert(r.change_energy, 1, 0, axis=0), r.provenance
+    ).save(path)
     report(project, "58_match", models=MODELS, images="phone")
     path.write_bytes(whole)
-    one, other = (out.partition("predicted log-likelihood")[2].splitlines()[: 1 + len(NAMES)]
-                  for out in (plain, capsys.readouterr().out))  # fmt: skip
+    one, other = (
+        out.partition("predicted log-likelihood")[2].splitlines()[: 1 + len(NAMES)]
+        for out in (plain, capsys.readouterr().out)
+    )
     assert len(one) == 1 + len(NAMES) and one == other
     (project / "phone/degraded/2.png").unlink()
     with pytest.raises(ValueError, match=r"the same names: 2 \(1 in all\)"):

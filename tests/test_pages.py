@@ -13,12 +13,18 @@ from iaside.study import recorded, report
 from iaside.verdicts import rules
 
 HOSTILE = [
-    "<script>alert(1)</script>", '" onload="alert(1)', "'><img src=x onerror=alert(1)>",
-    '<svg onload="alert(1)"><script>alert(1)</script></svg>', "[a](javascript:alert(1))",
-    '<iframe src="javascript:alert(1)"></iframe>', "<object data=x></object><embed src=x>",
-    '<base href="https://elsewhere/">', '<meta http-equiv="refresh" content="0;url=https://else">',
-    '<link rel="stylesheet" href="https://elsewhere/a.css">', "</title><script>alert(1)</script>",
-]  # fmt: skip
+    "<script>alert(1)</script>",
+    '" onload="alert(1)',
+    "'><img src=x onerror=alert(1)>",
+    '<svg onload="alert(1)"><script>alert(1)</script></svg>',
+    "[a](javascript:alert(1))",
+    '<iframe src="javascript:alert(1)"></iframe>',
+    "<object data=x></object><embed src=x>",
+    '<base href="https://elsewhere/">',
+    '<meta http-equiv="refresh" content="0;url=https://else">',
+    '<link rel="stylesheet" href="https://elsewhere/a.css">',
+    "</title><script>alert(1)</script>",
+]
 ACTIVE = {"script", "iframe", "object", "embed", "base", "link", "form", "applet"}
 
 
@@ -40,13 +46,19 @@ def check(page, plain=True):
     metas = [given for tag, given in tags if tag == "meta"]
     assert [given.get("http-equiv") for given in metas] == [None, "Content-Security-Policy", None]
     rules = dict(rule.split(maxsplit=1) for rule in metas[1]["content"].split("; "))
-    assert rules == {"default-src": "'none'", "img-src": "data:", "style-src": "'unsafe-inline'",
-                     "base-uri": "'none'", "form-action": "'none'"}  # fmt: skip
+    assert rules == {
+        "default-src": "'none'",
+        "img-src": "data:",
+        "style-src": "'unsafe-inline'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
     assert page.index("Content-Security-Policy") < page.index("<title") < page.index("<style")
     assert not ACTIVE & {tag for tag, _ in tags}
     for _, given in tags:
-        assert not any(value and value.strip().startswith("javascript:")
-                       for value in given.values())  # fmt: skip
+        assert not any(
+            value and value.strip().startswith("javascript:") for value in given.values()
+        )
         assert not plain or not any(name.startswith("on") for name in given)
 
 
@@ -73,8 +85,10 @@ def test_nothing_in_a_notebook_acts_by_itself(text):
 
 def test_figures_styles_and_tables_of_a_notebook_stay():
     styled = '<style>#a {color: red}</style><table id="a"><tr><td>1</td></tr></table>'
-    outputs = [nbformat.v4.new_output("display_data", {"text/html": styled}),
-               nbformat.v4.new_output("display_data", {"image/png": "iVBORw0KGgo="})]  # fmt: skip
+    outputs = [
+        nbformat.v4.new_output("display_data", {"text/html": styled}),
+        nbformat.v4.new_output("display_data", {"image/png": "iVBORw0KGgo="}),
+    ]
     page = report.to_html(notebook("# A\n\nx<br>y <b>z</b> [b](b.html) $x^2$", outputs=outputs))
     check(page)
     assert styled in page and "data:image/png;base64,iVBORw0KGgo=" in page
@@ -160,6 +174,15 @@ def test_what_is_recorded_cannot_act(text):
     about = {"date": text, "commit": text, "title": text, "reports": [text]}
     page = report.to_html(notebook("# A"))
     check(recorded._marked(page, about))
-    row = {"verdict": "supported", "statement": text, "claimed": text, "value": 1.0,
-           "low": 0.0, "high": 2.0, "n": 3, "unit": text, "data": text}  # fmt: skip
+    row = {
+        "verdict": "supported",
+        "statement": text,
+        "claimed": text,
+        "value": 1.0,
+        "low": 0.0,
+        "high": 2.0,
+        "n": 3,
+        "unit": text,
+        "data": text,
+    }
     assert not re.search(r"<\w", recorded._readme(about, [row]))

@@ -17,16 +17,31 @@ TRAINING = {"training", "profiles", "label_noise", "dynamics", "data_size", "jaf
 ATTRIBUTION = {"attributions", "attribution_report"}
 ASKS = {  # part -> its own sections
     "paper-iaside": {
-        "bands", "snr", "snr_report", "worths", "importance", "robustness", "rivals",
-        "correlation", "rivals_report", "architecture", "match", "choices", "choices_report",
-        "convergence", "convergence_report", "resolution", "resolution_report",
+        "bands",
+        "snr",
+        "snr_report",
+        "worths",
+        "importance",
+        "robustness",
+        "rivals",
+        "correlation",
+        "rivals_report",
+        "architecture",
+        "match",
+        "choices",
+        "choices_report",
+        "convergence",
+        "convergence_report",
+        "resolution",
+        "resolution_report",
     },
     "paper-noise": TRAINING - {"jafr", "zoo"},
     "paper-jafr": TRAINING - {"label_noise", "dynamics", "data_size"},
     "paper-fampe": ATTRIBUTION,
-}  # fmt: skip
-STUDIES = {name: read_yaml((ROOT / f"studies/{name}.yaml").read_text(), name)
-           for name in (*ASKS, "smoke")}  # fmt: skip
+}
+STUDIES = {
+    name: read_yaml((ROOT / f"studies/{name}.yaml").read_text(), name) for name in (*ASKS, "smoke")
+}
 HOURS, WORKERS = 24, {"paper-jafr": 8}  # of one GPU, or so many
 LONGEST = 6  # hours of a stage
 
@@ -53,8 +68,10 @@ def test_what_a_part_does_not_ask_takes_seconds(name):
     """Every notebook has its section in every study; those of other parts are the smoke study's."""
     study, smoke = STUDIES[name], STUDIES["smoke"]
     for section in set(study) - ASKS[name] - {"models", "claims", "runtime", "seed"}:
-        here, there = ({k: v for k, v in s[section].items() if k not in ("networks", "engine")}
-                       for s in (study, smoke))  # fmt: skip
+        here, there = (
+            {k: v for k, v in s[section].items() if k not in ("networks", "engine")}
+            for s in (study, smoke)
+        )
         assert here == there, section
 
 

@@ -21,11 +21,14 @@ from iaside.spectral import band_masks
 from iaside.tables import Condition
 
 STUDIES = sorted((Path(__file__).resolve().parents[1] / "studies").glob("paper*.yaml"))
-NAMES = sorted({
-    entry["name"]
-    for study in STUDIES for entry in (yaml.safe_load(study.read_text())["models"] or {}).values()
-    if entry["name"] in torchvision.models.list_models()
-})  # fmt: skip
+NAMES = sorted(
+    {
+        entry["name"]
+        for study in STUDIES
+        for entry in (yaml.safe_load(study.read_text())["models"] or {}).values()
+        if entry["name"] in torchvision.models.list_models()
+    }
+)
 NO_SCALE = {"alexnet", "vgg11", "vgg16", "vgg19"}  # without norms: some initialisations are refused
 
 

@@ -88,9 +88,12 @@ def local():
 @pytest.fixture(scope="module")
 def dask():
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0"
-    ) as here, connect(here) as workers:
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0"
+        ) as here,
+        connect(here) as workers,
+    ):
         assert workers.workers == 2
         yield workers
 
@@ -298,12 +301,26 @@ def _games(workers):
 
 
 def _responses(workers):
-    conditions = [Condition("white_noise", 0.1), Condition("white_noise", 0.1, 1),
-                  Condition("fourier", 2.0, 1), Condition("pgd", 0.03), Condition("contrast", 1.0)]
+    conditions = [
+        Condition("white_noise", 0.1),
+        Condition("white_noise", 0.1, 1),
+        Condition("fourier", 2.0, 1),
+        Condition("pgd", 0.03),
+        Condition("contrast", 1.0),
+    ]
     for cache in (None, tempfile.mkdtemp()):
-        yield responses(Net(Path(os.devnull)), pictures(), torch.arange(N) % 2, conditions, MASKS,
-                        {"pgd": [1, 4]}, heat_grid=3, cache=cache, workers=workers,
-                        progress=False)  # fmt: skip
+        yield responses(
+            Net(Path(os.devnull)),
+            pictures(),
+            torch.arange(N) % 2,
+            conditions,
+            MASKS,
+            {"pgd": [1, 4]},
+            heat_grid=3,
+            cache=cache,
+            workers=workers,
+            progress=False,
+        )
 
 
 def _examination(workers):
@@ -311,11 +328,28 @@ def _examination(workers):
     with torch.no_grad():
         twin.head.weight.neg_()
     attack = {"method": "fampe", "steps": 2, "samples": 2}
-    variants = {"a": {"method": "saliency"}, "b": attack, "c": attack | {"product": "update"},
-                "d": {"method": "pgd", "eps": 0.1}, "e": {"method": "clean"}}  # fmt: skip
-    yield examine(net, pictures(), torch.arange(N) % 2, variants, {"net": net}, twin, {"c": 3},
-                  n_twin=2, n_shown=1, steps=4, infidelity_samples=0, workers=workers,
-                  progress=False)  # fmt: skip
+    variants = {
+        "a": {"method": "saliency"},
+        "b": attack,
+        "c": attack | {"product": "update"},
+        "d": {"method": "pgd", "eps": 0.1},
+        "e": {"method": "clean"},
+    }
+    yield examine(
+        net,
+        pictures(),
+        torch.arange(N) % 2,
+        variants,
+        {"net": net},
+        twin,
+        {"c": 3},
+        n_twin=2,
+        n_shown=1,
+        steps=4,
+        infidelity_samples=0,
+        workers=workers,
+        progress=False,
+    )
 
 
 def _arrays(found):
@@ -330,10 +364,13 @@ def _arrays(found):
 def _others(workers):
     net, x, y = Net(Path(os.devnull)), pictures(), torch.arange(N) % 2
     yield published_worths(net, x, y, M, workers=workers)
-    sources = {"noise": (range(N), {"name": "white_noise", "energy": 0.1}),
-               "fgsm": ([2, 0], {"name": "fgsm", "eps": 0.1})}  # fmt: skip
-    yield perturbation_spectra(probe(net, x, y), x, y, sources, 0.1, MASKS, 0, {},
-                               progress=False, workers=workers)  # fmt: skip
+    sources = {
+        "noise": (range(N), {"name": "white_noise", "energy": 0.1}),
+        "fgsm": ([2, 0], {"name": "fgsm", "eps": 0.1}),
+    }
+    yield perturbation_spectra(
+        probe(net, x, y), x, y, sources, 0.1, MASKS, 0, {}, progress=False, workers=workers
+    )
 
 
 @pytest.mark.parametrize("loop", [_games, _responses, _examination, _others])
@@ -355,24 +392,60 @@ def test_every_loop_gives_the_same_bytes_whoever_does_it(loop, local):
 @pytest.mark.slow  # tests/test_training.py trains with two
 def test_trainings_and_profiles_give_the_same_bytes_whoever_does_them(local, tmp_path):
     rng = np.random.default_rng(0)
-    np.savez(tmp_path / "set.npz", images=rng.integers(0, 255, (40, 32, 32, 3), np.uint8),
-             labels=np.arange(40) % 2)  # fmt: skip
-    shared = {"images": str(tmp_path / "set.npz"), "classes": None, "side": 32, "held_out": 0.25,
-              "epochs": 2, "batch": 8, "lr": 0.01, "schedule": "constant", "momentum": 0.9,
-              "weight_decay": 0.0, "flip": False, "eps": 8.0, "steps": 2, "warm_up": 0,
-              "precision": "float32"}  # fmt: skip
+    np.savez(
+        tmp_path / "set.npz",
+        images=rng.integers(0, 255, (40, 32, 32, 3), np.uint8),
+        labels=np.arange(40) % 2,
+    )
+    shared = {
+        "images": str(tmp_path / "set.npz"),
+        "classes": None,
+        "side": 32,
+        "held_out": 0.25,
+        "epochs": 2,
+        "batch": 8,
+        "lr": 0.01,
+        "schedule": "constant",
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "flip": False,
+        "eps": 8.0,
+        "steps": 2,
+        "warm_up": 0,
+        "precision": "float32",
+    }
     plan = networks({"p": {"architecture": "small_cnn", "seed": [0, 1], "epochs": 1}})
-    settings = {"seed": 0, "n_images": 4, "n_attack": 2, "n_bands": 3, "metric": "linf",
-                "severities": [1], "noise_sigma": [0.1], "attack_eps": [0.1], "band_noise": 0.1,
-                "band_eps": 0.05, "precision": "float32", "engine": "torch",
-                "batch_size": 8}  # fmt: skip
+    settings = {
+        "seed": 0,
+        "n_images": 4,
+        "n_attack": 2,
+        "n_bands": 3,
+        "metric": "linf",
+        "severities": [1],
+        "noise_sigma": [0.1],
+        "attack_eps": [0.1],
+        "band_noise": 0.1,
+        "band_eps": 0.05,
+        "precision": "float32",
+        "engine": "torch",
+        "batch_size": 8,
+    }
     made = []
     for workers in (1, local):
         at = tmp_path / str(len(made))
-        train_plan(plan, shared, at / "nets", at / "p" / "t", device="cpu", workers=workers,
-                   progress=False)  # fmt: skip
-        measure_plan(list(plan), at / "nets", at / "out", at / "p" / "m", settings, "cpu",
-                     workers, progress=False)  # fmt: skip
+        train_plan(
+            plan, shared, at / "nets", at / "p" / "t", device="cpu", workers=workers, progress=False
+        )
+        measure_plan(
+            list(plan),
+            at / "nets",
+            at / "out",
+            at / "p" / "m",
+            settings,
+            "cpu",
+            workers,
+            progress=False,
+        )
         files = [*(at / "nets").rglob("*.*"), *(at / "out").rglob("*.*")]
         made.append({path.relative_to(at): path.read_bytes() for path in files if path.is_file()})
     assert made[0] == made[1] and len(made[0]) > 10
@@ -395,8 +468,9 @@ def test_what_cannot_be_sent_is_measured_here_and_said(local, capsys):
     said = capsys.readouterr().err.strip()
     assert re.fullmatch(
         r"this cannot be sent to another process \(TypeError: .*lock.*\): computing in this "
-        "process, in one thread", said
-    )  # fmt: skip
+        "process, in one thread",
+        said,
+    )
 
 
 def test_what_is_sent_arrives_as_it_was(tmp_path):
@@ -458,8 +532,9 @@ def test_jobs_are_done_as_well_here():
 def test_after_an_error_what_runs_is_kept_and_nothing_more_is_begun(workers):
     said, kept, asked = [], [], iter(range(100))
     with pytest.raises(ValueError, match="no third"):
-        for (k,), _ in workers.each(jobs_of, [10], ((k,) for k in asked),
-                                    report=lambda *row: said.append(row)):  # fmt: skip
+        for (k,), _ in workers.each(
+            jobs_of, [10], ((k,) for k in asked), report=lambda *row: said.append(row)
+        ):
             kept.append(k)
     assert sorted(kept) == [0, 0, 1, 1, 2, 2] and next(asked) <= 3 + workers.most()
     assert sorted(said) == [(k, 1) for k in range(3)], "each in one thread"

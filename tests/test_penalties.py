@@ -38,9 +38,13 @@ def small_net(dtype=torch.float32):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = nn.Sequential(
-            nn.Conv2d(3, 3, 3, padding=1, dtype=dtype), nn.BatchNorm2d(3, dtype=dtype), nn.Tanh(),
-            nn.AvgPool2d(3), nn.Flatten(), nn.Linear(3 * (SIDE // 3) ** 2, 3, dtype=dtype),
-        )  # fmt: skip
+            nn.Conv2d(3, 3, 3, padding=1, dtype=dtype),
+            nn.BatchNorm2d(3, dtype=dtype),
+            nn.Tanh(),
+            nn.AvgPool2d(3),
+            nn.Flatten(),
+            nn.Linear(3 * (SIDE // 3) ** 2, 3, dtype=dtype),
+        )
     return net.train()
 
 
@@ -105,11 +109,14 @@ def test_bias_of_known_slopes_and_scales():
     """The values of methods 3.1: 1/r^a noise, three channels, batch of 128, 32 x 32."""
     spectra = torch.stack([noise_spectrum(a) for a in (-1, -0.5, 0, 0.5, 1, 2)])
     bias = low_frequency_bias(spectra)
-    assert torch.allclose(bias, torch.tensor([1.25, 2.19, 3.52, 6.06, 9.79, 18.0]), rtol=0,
-                          atol=0.05)
+    assert torch.allclose(
+        bias, torch.tensor([1.25, 2.19, 3.52, 6.06, 9.79, 18.0]), rtol=0, atol=0.05
+    )
     assert (bias.diff() > 0).all(), "monotone in the slope"
     assert [round(low_frequency_bias(c * spectra[2]).item(), 3) for c in (1, 1000)] == [
-        3.516, 3.517]
+        3.516,
+        3.517,
+    ]
 
 
 def test_one_strong_row_is_nearly_all_for_the_sum_but_not_for_the_sum_of_logarithms():
@@ -118,8 +125,9 @@ def test_one_strong_row_is_nearly_all_for_the_sum_but_not_for_the_sum_of_logarit
     low_pass[:8], low_pass[9:] = 10, 0.1
     one, all_rows = torch.ones(32, 17), low_pass.expand(32, 17)
     one[3] = low_pass
-    share = {r: low_frequency_bias(one, r) / low_frequency_bias(all_rows, r)
-             for r in ("sum", "sumlog")}
+    share = {
+        r: low_frequency_bias(one, r) / low_frequency_bias(all_rows, r) for r in ("sum", "sumlog")
+    }
     assert share["sum"] > 0.8 and share["sumlog"] < 0.1
 
 
@@ -145,8 +153,9 @@ def test_one_diagonal_is_invisible_to_jafr_and_seen_by_the_radial_variant():
     assert abs(change(jafr, wave(-5, 5))) < 1e-4
     assert change(jafr, wave(5, 5)) < -0.4
     assert change(jafr_radial, wave(-5, 5)) < -2
-    assert math.isclose(change(jafr_radial, wave(-5, 5)), change(jafr_radial, wave(5, 5)),
-                        rel_tol=1e-4)
+    assert math.isclose(
+        change(jafr_radial, wave(-5, 5)), change(jafr_radial, wave(5, 5)), rel_tol=1e-4
+    )
 
 
 def test_radial_ratio_of_planted_waves():
@@ -183,7 +192,8 @@ def test_entropy_penalty_of_planted_gradients():
 
 def test_sensitivity_is_the_radial_power_of_each_image():
     gradient = torch.randn(4, 1, 32, 32, generator=seeded()) * torch.tensor(
-        [1, 10, 1e-3, 1e-25]).view(4, 1, 1, 1)
+        [1, 10, 1e-3, 1e-25]
+    ).view(4, 1, 1, 1)
     sensitivity = fourier_sensitivity(gradient)
     assert sensitivity.shape == (23,) and torch.isclose(sensitivity.sum(), torch.tensor(1.0))
     unit = gradient / gradient.abs().amax((2, 3), keepdim=True)
@@ -222,7 +232,8 @@ def test_gradients_are_finite_differences(name):
         weights = dict(zip(names, parameters, strict=True))
         options = {"generator": seeded()} if name == "gradalign" else {}
         return PENALTIES[name](
-            lambda images: torch.func.functional_call(net, weights, images), x, y, **options)
+            lambda images: torch.func.functional_call(net, weights, images), x, y, **options
+        )
 
     parameters = [p.detach().requires_grad_() for p in net.parameters()]
     assert torch.autograd.gradcheck(penalty, parameters, fast_mode=True, atol=1e-6)
@@ -238,9 +249,16 @@ def test_jafr_is_the_published_product_of_the_mean_spectrum():
 
 
 def unfrozen_classifier(net=None, side=SIDE):
-    recipe = dict(library="torchvision", architecture="mine", num_classes=3,
-                  input_size=(3, side, side), mean=(0.4,) * 3, std=(0.2,) * 3, crop_pct=1.0,
-                  interpolation="bilinear")
+    recipe = dict(
+        library="torchvision",
+        architecture="mine",
+        num_classes=3,
+        input_size=(3, side, side),
+        mean=(0.4,) * 3,
+        std=(0.2,) * 3,
+        crop_pct=1.0,
+        interpolation="bilinear",
+    )
     return Classifier(net or small_net(), recipe, "mine").requires_grad_().train()
 
 
@@ -265,7 +283,8 @@ def test_float32_inside_autocast_and_no_graph_without_grad(name):
 
     def value():
         return PENALTIES[name](
-            model, x, y, **({"generator": seeded()} if name == "gradalign" else {}))
+            model, x, y, **({"generator": seeded()} if name == "gradalign" else {})
+        )
 
     with torch.no_grad():
         expected = value()
@@ -338,9 +357,13 @@ def test_coalition_dropout_shows_coalitions_of_the_game():
     assert torch.equal(coalition_dropout(x, masks, 0), empty)
     shown = coalition_dropout(x, masks, 0.5, seeded())
     assert torch.equal(shown, coalition_dropout(x, masks, 0.5, seeded()))
-    members = [[(split_bands(image[None], masks)[i] - band[None]).abs().max() < 1e-5
-                for i, band in enumerate(split_bands(part[None], masks)[:, 0])]
-               for image, part in zip(x, shown, strict=True)]
+    members = [
+        [
+            (split_bands(image[None], masks)[i] - band[None]).abs().max() < 1e-5
+            for i, band in enumerate(split_bands(part[None], masks)[:, 0])
+        ]
+        for image, part in zip(x, shown, strict=True)
+    ]
     expected = torch.rand(64, 3, generator=seeded()) < 0.5
     assert torch.equal(torch.tensor(members), expected)
     by_callable = coalition_dropout(x, lambda t: split_bands(t, masks), 0.5, seeded())
@@ -407,26 +430,56 @@ def test_a_dead_network_has_finite_penalties_and_slopes(name, dead):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: low_frequency_bias(torch.ones(8, 5), "mean"), ValueError,
-         "reduce='mean' is not known; choose one of sum, sumlog, product"),
+        (
+            lambda: low_frequency_bias(torch.ones(8, 5), "mean"),
+            ValueError,
+            "reduce='mean' is not known; choose one of sum, sumlog, product",
+        ),
         (lambda: low_frequency_bias(torch.ones(1, 5)), ValueError, "at least 2x2 pixels"),
-        (lambda: low_frequency_bias(torch.fft.rfft2(torch.ones(8, 8))), TypeError,
-         "give its magnitude"),
-        (lambda: PENALTIES["lsf"](reader(torch.ones(3, 5, 8)), torch.rand(1, 3, 5, 8),
-                                  torch.zeros(1, dtype=torch.long)), ValueError,
-         "images of 5x8 pixels .* at least 6x6"),
-        (lambda: jafr_radial(None, torch.rand(1, 3, 3, 3), None), ValueError,
-         "at least 4 pixels a side"),
-        (lambda: jafr(lambda x: x.flatten(1)[:, :2] * torch.nan, *some_batch(classes=2)),
-         ValueError, "nan or infinite values: .* lower the learning rate"),
-        (lambda: gradalign(small_net(), *some_batch(), eps=8), ValueError,
-         "eps=8 must be above 0 and at most 1"),
-        (lambda: coalition_dropout(torch.rand(1, 3, 8, 8), band_masks(2, (8, 8)), 1.5), ValueError,
-         "keep=1.5 must be one probability from 0 to 1"),
-        (lambda: coalition_dropout(torch.rand(1, 3, 8, 8), band_masks(2, (8, 8)), [1, 1, 1]),
-         ValueError, "or one for each of 2 bands"),
-        (lambda: coalition_dropout(torch.rand(1, 3, 9, 8), band_masks(2, (8, 8)), 1), ValueError,
-         "do not fit images"),
+        (
+            lambda: low_frequency_bias(torch.fft.rfft2(torch.ones(8, 8))),
+            TypeError,
+            "give its magnitude",
+        ),
+        (
+            lambda: PENALTIES["lsf"](
+                reader(torch.ones(3, 5, 8)),
+                torch.rand(1, 3, 5, 8),
+                torch.zeros(1, dtype=torch.long),
+            ),
+            ValueError,
+            "images of 5x8 pixels .* at least 6x6",
+        ),
+        (
+            lambda: jafr_radial(None, torch.rand(1, 3, 3, 3), None),
+            ValueError,
+            "at least 4 pixels a side",
+        ),
+        (
+            lambda: jafr(lambda x: x.flatten(1)[:, :2] * torch.nan, *some_batch(classes=2)),
+            ValueError,
+            "nan or infinite values: .* lower the learning rate",
+        ),
+        (
+            lambda: gradalign(small_net(), *some_batch(), eps=8),
+            ValueError,
+            "eps=8 must be above 0 and at most 1",
+        ),
+        (
+            lambda: coalition_dropout(torch.rand(1, 3, 8, 8), band_masks(2, (8, 8)), 1.5),
+            ValueError,
+            "keep=1.5 must be one probability from 0 to 1",
+        ),
+        (
+            lambda: coalition_dropout(torch.rand(1, 3, 8, 8), band_masks(2, (8, 8)), [1, 1, 1]),
+            ValueError,
+            "or one for each of 2 bands",
+        ),
+        (
+            lambda: coalition_dropout(torch.rand(1, 3, 9, 8), band_masks(2, (8, 8)), 1),
+            ValueError,
+            "do not fit images",
+        ),
     ],
 )
 def test_bad_input_is_named(call, error, message):

@@ -46,9 +46,16 @@ def small_net(classes=CLASSES):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = nn.Sequential(
-            nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3, 2), nn.ReLU(),
-            nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(), nn.Linear(64, classes),
-        )  # fmt: skip
+            nn.Conv2d(3, 8, 3, 2),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Conv2d(8, 16, 3, 2),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Dropout(),
+            nn.Linear(64, classes),
+        )
     net.eval()
     with torch.no_grad():  # sure of itself, and not always of the same class
         net[-1].weight *= 20
@@ -279,6 +286,7 @@ def test_sparsefool_sees_ten_classes_and_fools_all(monkeypatch):
 
 def test_sparsefool_changes_the_steepest_values_until_the_plane_is_reached():
     """A plane is crossed in one step: three times the distance to it, by the published solver."""
+
     def far(x):
         return plane(x) + torch.tensor([40.0, -40.0])
 
@@ -300,6 +308,7 @@ def test_sparsefool_changes_the_steepest_values_until_the_plane_is_reached():
 
 def test_sparsefool_changes_equally_steep_values_wherever_they_are():
     """All slopes are equal: 12 of 192 values must change, and every one is as likely."""
+
     def level(x):
         total = x.sum(dim=(1, 2, 3))
         return torch.stack([torch.full_like(total, 98.0), total], 1)
@@ -317,6 +326,7 @@ def test_sparsefool_changes_equally_steep_values_wherever_they_are():
 
 def test_the_steps_of_sparsefool_add_up_until_it_gives_up():
     """A value counts 1 at most, however steep it looks at 0, and 6.5 are needed: seven values."""
+
     def saturating(x):
         total = (1 - torch.exp(-20 * x)).sum(dim=(1, 2, 3))
         return torch.stack([torch.full_like(total, 6.5), total], 1)
@@ -404,13 +414,16 @@ class Barrier(nn.Module):
     def __init__(self, x, seeds, eps, needed):
         super().__init__()
         self.starts = [
-            torch.stack([
-                torch.empty(image.shape).uniform_(
-                    -eps, eps, generator=torch.Generator().manual_seed(_of_restart(seed, k)))
-                for image, seed in zip(x, seeds, strict=True)
-            ])
+            torch.stack(
+                [
+                    torch.empty(image.shape).uniform_(
+                        -eps, eps, generator=torch.Generator().manual_seed(_of_restart(seed, k))
+                    )
+                    for image, seed in zip(x, seeds, strict=True)
+                ]
+            )
             for k in range(3)
-        ]  # fmt: skip
+        ]
         self.x, self.needed, self.shown = x, needed, []
 
     def forward(self, x):
@@ -432,16 +445,25 @@ def test_a_restart_is_made_of_the_images_that_stand_and_the_first_that_breaks_on
     net = Barrier(x, _seeds(5, 0, 3), eps, needed).eval()
     model, _ = asked_about(net, x, ZEROS)
     net.shown.clear()
-    y, usable = perturb_noting(x, "pgd_restarts", model=model, labels=ZEROS, eps=eps, seed=5,
-                               steps=steps)  # fmt: skip
+    y, usable = perturb_noting(
+        x, "pgd_restarts", model=model, labels=ZEROS, eps=eps, seed=5, steps=steps
+    )
     assert net.shown == [3] * (steps + 1) + [2] * (steps + 1) + [1] * (steps + 1)
     assert usable.all() and (y - x).abs().max() <= eps + 1e-6
     near = torch.stack([(y - x - s).square().sum((1, 2, 3)) for s in net.starts]).argmin(0)
     assert near.tolist() == [0, 1, 0], "of the image that stands, the one with the least margin"
     assert net(y).argmax(1).tolist() == [1, 1, 0]
     for i in range(3):  # each for itself
-        alone = perturb_noting(x[i : i + 1], "pgd_restarts", model=model, labels=ZEROS[:1],
-                               eps=eps, seed=5, first=i, steps=steps)[0]  # fmt: skip
+        alone = perturb_noting(
+            x[i : i + 1],
+            "pgd_restarts",
+            model=model,
+            labels=ZEROS[:1],
+            eps=eps,
+            seed=5,
+            first=i,
+            steps=steps,
+        )[0]
         assert torch.allclose(alone, y[i : i + 1], atol=1e-6)
 
 
@@ -455,8 +477,9 @@ def test_restarts_break_what_one_start_breaks_and_more():
 
     labels = rugged(x).argmax(1)
     how = {"model": rugged, "labels": labels, "eps": 0.6 / 255, "steps": 10}
-    one, several = (rugged(perturb(x, name, **how)).argmax(1) != labels
-                    for name in ("pgd", "pgd_restarts"))  # fmt: skip
+    one, several = (
+        rugged(perturb(x, name, **how)).argmax(1) != labels for name in ("pgd", "pgd_restarts")
+    )
     assert several[one].all() and several.sum() > one.sum() + 4
 
 
@@ -715,8 +738,13 @@ ERRORS = [
     (X, "white_noise", {"sigma": 1, "band": 0}, ValueError, "band= and masks= go together"),
     (X, "white_noise", {"sigma": 1, "band": 4, "masks": MASKS}, ValueError, "band=4.*0 to 3"),
     (X, "white_noise", {"sigma": 1, "band": 0, "masks": band_masks(2, (8, 8))}, ValueError, "8"),
-    (X, "white_noise", {"sigma": 1, "band": 0, "masks": torch.cat([0 * MASKS[:1], MASKS])},
-     ValueError, "empty band"),
+    (
+        X,
+        "white_noise",
+        {"sigma": 1, "band": 0, "masks": torch.cat([0 * MASKS[:1], MASKS])},
+        ValueError,
+        "empty band",
+    ),
     (X, "fgsm", AIM | {"eps": 0.1, "band": 0, "masks": MASKS}, ValueError, "band= means nothing"),
     (X, "fgsm", AIM | {"eps": 0.1, "steps": 3}, ValueError, "steps= means nothing to fgsm"),
     (X, "fgsm", AIM, ValueError, "fgsm needs eps="),
@@ -737,14 +765,29 @@ ERRORS = [
     (X[..., :31], "pixle", AIM, ValueError, "square.*32x31"),
     (X[..., :31], "snow", {"severity": 1}, ValueError, "at least 32 pixels.*32x31"),
     (X[:, :1], "snow", {"severity": 1}, ValueError, "3 channels.*got 1"),
-    (X, "sparsefool", AIM | {"labels": (LABELS + 1) % CLASSES, "energy": 0.1}, ValueError,
-     r"images \[0, 1, 2\] are unchanged.*predictions"),
-    (X, "fgsm", {"model": flat, "labels": ZEROS, "eps": 0.1, "energy": 0.1}, ValueError,
-     r"images \[0, 1, 2\] are unchanged.*no usable gradient"),
+    (
+        X,
+        "sparsefool",
+        AIM | {"labels": (LABELS + 1) % CLASSES, "energy": 0.1},
+        ValueError,
+        r"images \[0, 1, 2\] are unchanged.*predictions",
+    ),
+    (
+        X,
+        "fgsm",
+        {"model": flat, "labels": ZEROS, "eps": 0.1, "energy": 0.1},
+        ValueError,
+        r"images \[0, 1, 2\] are unchanged.*no usable gradient",
+    ),
     (0 * X, "white_noise", {"energy": 0.1}, ValueError, r"\[0, 1, 2\] are black"),
-    (SATURATED, "white_noise", {"sigma": 0.1, "band": 3, "masks": MASKS, "clamp": True},
-     ValueError, r"images \[2\] have pixels at 0 or 1"),
-]  # fmt: skip
+    (
+        SATURATED,
+        "white_noise",
+        {"sigma": 0.1, "band": 3, "masks": MASKS, "clamp": True},
+        ValueError,
+        r"images \[2\] have pixels at 0 or 1",
+    ),
+]
 
 
 @pytest.mark.parametrize("name", [*ATTACKS, "confined"])

@@ -56,8 +56,16 @@ def test_they_are_the_same_pictures(both):
     x, stored, _ = both
     assert isinstance(stored, Photographs) and len(stored) == 17 and stored.ndim == 4
     assert (stored.shape, stored.dtype, stored.device) == (x.shape, x.dtype, x.device)
-    for index in (0, -1, slice(None), slice(3, 12, 2), [5, 2, 2], np.arange(17) % 3 == 1,
-                  torch.tensor([4, 0]), slice(20, 30)):  # fmt: skip
+    for index in (
+        0,
+        -1,
+        slice(None),
+        slice(3, 12, 2),
+        [5, 2, 2],
+        np.arange(17) % 3 == 1,
+        torch.tensor([4, 0]),
+        slice(20, 30),
+    ):
         assert torch.equal(stored[index], x[index])
     assert torch.equal(torch.stack(list(stored)), x)  # which ends, as IndexError is raised
     assert all(map(torch.equal, stored.split(5), x.split(5)))
@@ -101,8 +109,9 @@ def test_the_file_goes_with_them(both, tmp_path):
     elsewhere = pickle.loads(pickle.dumps(stored))
     assert torch.equal(elsewhere[:], x)
     code = "import pickle, sys; x = pickle.load(sys.stdin.buffer); print(len(x[:])); del x"
-    other = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(stored),
-                           capture_output=True, check=True)  # fmt: skip
+    other = subprocess.run(
+        [sys.executable, "-c", code], input=pickle.dumps(stored), capture_output=True, check=True
+    )
     assert other.stdout.split() == [b"17"] and stored.path.exists()
     if (child := os.fork()) == 0:  # a copy that goes in another process leaves the file
         stored._gone()
@@ -185,8 +194,10 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
         return json.loads(done.stdout.splitlines()[-1])
 
     (few, *_), (many, *found), (memory, *expected) = (
-        played(100, tmp_path / "disk"), played(600, tmp_path / "disk"), played(600, "")
-    )  # fmt: skip
+        played(100, tmp_path / "disk"),
+        played(600, tmp_path / "disk"),
+        played(600, ""),
+    )
     print(f"peak MiB: {few:.0f} of 100 on disk, {many:.0f} of 600 on disk, {memory:.0f} in memory")
     assert found == expected
     each = (many - few) / 500  # MiB a picture, which are 0.14 in bytes and 0.57 in floats

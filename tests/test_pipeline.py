@@ -74,8 +74,9 @@ def test_a_stage_tracks_its_section_and_writes_to_its_folder(name, notebook, bod
     assert name == noun or name.startswith(f"{noun}_")
     sections = {p.split(".")[0] for p in body["params"]}
     assert noun in sections and "runtime" not in sections
-    outs = [next(iter(o)) if isinstance(o, dict) else o
-            for o in body["outs"] + body.get("metrics", [])]
+    outs = [
+        next(iter(o)) if isinstance(o, dict) else o for o in body["outs"] + body.get("metrics", [])
+    ]
     assert all(o.startswith(f"results/{noun}/") for o in outs)
     declared = read_parameters(load(ROOT / "notebooks" / f"{notebook}.ipynb"), notebook)
     assert ("seed" in declared) == ("seed" in sections)
@@ -94,8 +95,11 @@ def test_every_notebook_has_a_stage_and_its_own_number():
 
 def test_reports_never_read_an_executed_notebook():
     for name, _, body in notebook_stages():
-        assert not [d for d in body["deps"] if d.endswith((".ipynb", ".html"))
-                    and not d.startswith(".build/")], name
+        assert not [
+            d
+            for d in body["deps"]
+            if d.endswith((".ipynb", ".html")) and not d.startswith(".build/")
+        ], name
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda p: p.stem)
@@ -109,8 +113,9 @@ def test_every_study_sets_every_parameter_of_every_notebook(path, study):
     key = next(iter(at(params, items[1]))) if items else None
     take = dict(re.findall(r"--take (\S+) (\S+)", cmd.replace("${key}", str(key))))
     item, given = key, {"variants": ["trained"]} if "variants" in defaults else {}
-    values = resolve_parameters(path.stem.partition("_")[2], defaults, params, nouns, item, take,
-                                given)
+    values = resolve_parameters(
+        path.stem.partition("_")[2], defaults, params, nouns, item, take, given
+    )
     assert set(values) == set(defaults)
 
 
@@ -130,8 +135,10 @@ def test_networks_of_a_section_are_entries_of_models_or_trained(study):
     sections = [section for section in params.values() if isinstance(section, dict)]
     for key, network in (item for s in sections for item in s.get("networks", {}).items()):
         model = network.get("model", network)
-        trained = [f"results/training/networks/{settings['plan']}/{name}/final.safetensors"
-                   for name, settings in networks(params["training"]["plans"]).items()]
+        trained = [
+            f"results/training/networks/{settings['plan']}/{name}/final.safetensors"
+            for name, settings in networks(params["training"]["plans"]).items()
+        ]
         assert model is params["models"].get(key) or model["weights"] in trained, key
 
 
@@ -177,8 +184,14 @@ def test_parameters_carry_a_comment(path):
 
 def test_reports_that_only_read_tables_do_without_torch():
     """It takes seconds to import; these others cut or show photographs, or compute with tensors."""
-    others = {"10_bands", "16_snr_report", "58_match", "61_choices_report", "67_resolution_report",
-              "81_attribution_report"}  # fmt: skip
+    others = {
+        "10_bands",
+        "16_snr_report",
+        "58_match",
+        "61_choices_report",
+        "67_resolution_report",
+        "81_attribution_report",
+    }
     reports = {path.stem: code(path) for path in NOTEBOOKS if "pick_device" not in code(path)}
     assert others < set(reports) and "30_importance" in reports
     nodes = [n for name in set(reports) - others for n in ast.parse(reports[name]).body]

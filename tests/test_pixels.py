@@ -31,8 +31,9 @@ def pictures(low, high):
 def network():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softplus(), nn.Flatten(),
-                             nn.Linear(4 * 14 * 14, 2)).eval()  # fmt: skip
+        return nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.Softplus(), nn.Flatten(), nn.Linear(4 * 14 * 14, 2)
+        ).eval()
 
 
 def doors(net, x):
@@ -48,8 +49,9 @@ def doors(net, x):
         "worths": lambda: worths(ia.coalition_worths(net, x, Y, MASKS, **quiet)),
         "mean": lambda: worths(ia.coalition_worths(net, x, Y, MASKS, absence="mean", **quiet)),
         "sampled": lambda: worths(ia.sampled_worths(net, x, Y, MASKS, budget=60, **quiet)),
-        "explain": lambda: worths(ia.explain(net, x, Y, n_bands=3, spacing="equal_energy",
-                                             **quiet).worths),
+        "explain": lambda: worths(
+            ia.explain(net, x, Y, n_bands=3, spacing="equal_energy", **quiet).worths
+        ),
         "shown": lambda: [ia.coalition_images(x, MASKS, bands)],
         "published": lambda: [published_worths(net, x, Y, 2)],
         "responses": lambda: worths(ia.responses(net, x, Y, noise, MASKS, **quiet)),
@@ -58,7 +60,7 @@ def doors(net, x):
         "attribute": lambda: [ia.attribute(net, x, Y, "fast_ig", progress=False)],
         "insertion": lambda: [ia.insertion(net, x, Y, map_of, steps=4)],
         "deletion": lambda: [ia.deletion(net, x, Y, map_of, steps=4)],
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("call", doors(None, pictures(0, 1)))
@@ -73,8 +75,9 @@ def test_what_rounding_puts_outside_is_clipped_before_it_is_measured(call, low, 
 
 
 @pytest.mark.parametrize("call", doors(None, pictures(0, 1)))
-@pytest.mark.parametrize(("low", "high"), [(0.0, 1.00002), (-0.00002, 1.0), (-1.1e-5, 1.0),
-                                           (0.0, 1.000011)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 1.00002), (-0.00002, 1.0), (-1.1e-5, 1.0), (0.0, 1.000011)]
+)
 def test_what_lies_further_out_is_refused_in_so_many_digits(call, low, high):
     with pytest.raises(ValueError, match="pixels must be in") as said:
         doors(network(), pictures(low, high))[call]()

@@ -52,8 +52,14 @@ class Counting(nn.Module):
 
     def __init__(self, classes):
         super().__init__()
-        self.net = nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.Softplus(), nn.AdaptiveAvgPool2d(2),
-                                 nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, classes))
+        self.net = nn.Sequential(
+            nn.Conv2d(3, 4, 3, 4),
+            nn.Softplus(),
+            nn.AdaptiveAvgPool2d(2),
+            nn.BatchNorm2d(4),
+            nn.Flatten(),
+            nn.Linear(16, classes),
+        )
 
     def forward(self, x):
         SEEN[0] += len(x)
@@ -86,9 +92,7 @@ def predicted(net, x):
 # -- functions beside the loops --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", ["fgsm", "pgd", "pgd_restarts", "confined", "sparsefool", "pixle"]
-)
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "pgd_restarts", "confined", "sparsefool", "pixle"])
 def test_attacks_make_the_passes_that_are_foreseen(net, name):
     x = pictures(3)
     more = {} if name in ("sparsefool", "pixle") else {"eps": 0.1}
@@ -113,20 +117,27 @@ def test_the_bounds_of_attacks_are_reached_by_a_network_that_is_never_fooled(net
         return torch.cat([others.amax(1, keepdim=True) + 1, others], 1)
 
     x, labels = pictures(1), torch.zeros(1, dtype=torch.long)
-    for kind, steps, more in (("pixle", None, {}), ("sparsefool", 1, {}),
-                              ("pgd_restarts", 2, {"eps": 0.1})):  # fmt: skip
+    for kind, steps, more in (
+        ("pixle", None, {}),
+        ("sparsefool", 1, {}),
+        ("pgd_restarts", 2, {"eps": 0.1}),
+    ):
         SEEN[:] = 0
         perturb(x, kind, model=stubborn, labels=labels, steps=steps, **more)
         assert SEEN.tolist() == attack_passes(kind, steps=steps).tolist()
 
 
 SMALL = {
-    "smoothgrad": {"samples": 3}, "integrated_gradients": {"steps": 3}, "guided_ig": {"steps": 3},
+    "smoothgrad": {"samples": 3},
+    "integrated_gradients": {"steps": 3},
+    "guided_ig": {"steps": 3},
     "expected_gradients": {"samples": 3, "references": pictures(2)},
-    "big": {"steps": 3, "path_steps": 2, "eps": [0.1, 0.2]}, "agi": {"classes": 3, "steps": 2},
-    "la": {"classes": 3, "steps": 2}, "mfaba": {"steps": 3},
+    "big": {"steps": 3, "path_steps": 2, "eps": [0.1, 0.2]},
+    "agi": {"classes": 3, "steps": 2},
+    "la": {"classes": 3, "steps": 2},
+    "mfaba": {"steps": 3},
     **dict.fromkeys(EXPLORERS, {"steps": 2, "samples": 3}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("method", [*EXPLORERS, *(f.__name__ for f in baselines.METHODS)])
@@ -142,16 +153,38 @@ def test_attributions_make_the_passes_that_are_foreseen(net, method):
 
 @pytest.mark.parametrize(
     ("adversary", "penalty"),
-    [("none", "none"), ("fgsm", "none"), ("pgd", "jafr"), ("none", "coalition_dropout"),
-     *(("none", penalty) for penalty in PENALTIES)],
-)  # fmt: skip
+    [
+        ("none", "none"),
+        ("fgsm", "none"),
+        ("pgd", "jafr"),
+        ("none", "coalition_dropout"),
+        *(("none", penalty) for penalty in PENALTIES),
+    ],
+)
 def test_training_makes_the_passes_that_are_foreseen(tmp_path, adversary, penalty):
     settings = {
-        "architecture": "counting", "side": SIDE, "seed": 0, "batch": 4, "epochs": 2, "every": 1,
-        "fraction": 0.5, "noise": 0.0, "lr": 0.01, "schedule": "constant", "momentum": 0.9,
-        "weight_decay": 0.0, "augment": False, "flip": False, "precision": "float32", "eps": 8.0,
-        "steps": 3, "warm_up": 0, "adversary": adversary, "penalty": penalty, "strength": 0.1,
-    }  # fmt: skip
+        "architecture": "counting",
+        "side": SIDE,
+        "seed": 0,
+        "batch": 4,
+        "epochs": 2,
+        "every": 1,
+        "fraction": 0.5,
+        "noise": 0.0,
+        "lr": 0.01,
+        "schedule": "constant",
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "augment": False,
+        "flip": False,
+        "precision": "float32",
+        "eps": 8.0,
+        "steps": 3,
+        "warm_up": 0,
+        "adversary": adversary,
+        "penalty": penalty,
+        "strength": 0.1,
+    }
     images = (pictures(18) * 255).to(torch.uint8)
     labels = torch.arange(18) % 2
     data = Data(images[:13], labels[:13], images[13:], labels[13:])
@@ -165,8 +198,15 @@ def test_a_sample_of_coalitions_stays_within_its_budget(net):
     x = pictures(6)
     for bands, budget in ((5, 70), (4, 10_000)):
         SEEN[:] = 0
-        done = sampled_worths(net, x, predicted(net, x), band_masks(bands, (SIDE, SIDE)),
-                              budget=budget, batch_size=4, progress=False)  # fmt: skip
+        done = sampled_worths(
+            net,
+            x,
+            predicted(net, x),
+            band_masks(bands, (SIDE, SIDE)),
+            budget=budget,
+            batch_size=4,
+            progress=False,
+        )
         assert 0.5 * sampled_passes(bands, 6, budget) < SEEN[0] <= sampled_passes(bands, 6, budget)
         assert done.forwards == SEEN[0] - 6
 
@@ -212,18 +252,24 @@ def run_cells(notebook, given):
 
 NOTEBOOKS = {
     "15_snr": {"n_sparse": 0, "n_images": 3, "n_attack": 2},
-    "20_worths": {"item": "net-all", "n_initialisations": 3, "n_images": 3,
-                  "variants": ["trained", "untrained", "other_engine", "published"],
-                  "values": ["margin", "embedding"]},
+    "20_worths": {
+        "item": "net-all",
+        "n_initialisations": 3,
+        "n_images": 3,
+        "variants": ["trained", "untrained", "other_engine", "published"],
+        "values": ["margin", "embedding"],
+    },
     "40_robustness": {"n_images": 3, "n_attack": 2, "severities": [1, 5]},
     "42_rivals": {"n_images": 6, "noise_sd": [0.04, 0.16]},
     "67_resolution": {"n_images": 6, "bands": [4, 8], "budget": 75},
     "60_choices": {"n_images": 3, "n_bands": 4},  # of 3, two partitions are one
     "65_convergence": {"n_images": 3},
-    "80_attributions": {"n_images": 3, "n_twin": 2,
-                        "methods": ["saliency", "integrated_gradients", "la", "attexplore",
-                                    "deeplift"]},
-}  # fmt: skip
+    "80_attributions": {
+        "n_images": 3,
+        "n_twin": 2,
+        "methods": ["saliency", "integrated_gradients", "la", "attexplore", "deeplift"],
+    },
+}
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
@@ -251,10 +297,18 @@ def test_a_notebook_makes_the_passes_that_are_foreseen(workplace, notebook):
 
 def test_without_a_twin_one_photograph_is_enough(workplace):
     model = {"name": "net", "weights": "net.safetensors", "recipe": "net.json"}
-    values = run_cells("80_attributions", {
-        "item": "net", "model": model, "networks": {"net": model}, "device": "cpu",
-        "n_images": 1, "n_twin": 0, "methods": ["saliency"],
-    })  # fmt: skip
+    values = run_cells(
+        "80_attributions",
+        {
+            "item": "net",
+            "model": model,
+            "networks": {"net": model},
+            "device": "cpu",
+            "n_images": 1,
+            "n_twin": 0,
+            "methods": ["saliency"],
+        },
+    )
     (part,) = COSTS["attributions"](values, Study({}, workplace))
     assert SEEN.tolist() == part.passes.tolist()
 
@@ -284,10 +338,23 @@ def test_networks_without_a_usable_control_do_without(workplace, monkeypatch, ca
 
 
 def test_training_and_profiles_make_the_passes_that_are_foreseen(workplace):
-    section = {"images": "set.npz", "classes": None, "side": SIDE, "held_out": 0.25, "epochs": 2,
-               "batch": 4, "lr": 0.01, "schedule": "constant", "momentum": 0.9, "weight_decay": 0.0,
-               "flip": False, "eps": 8.0, "steps": 2, "warm_up": 0,
-               "precision": "float32"}  # fmt: skip
+    section = {
+        "images": "set.npz",
+        "classes": None,
+        "side": SIDE,
+        "held_out": 0.25,
+        "epochs": 2,
+        "batch": 4,
+        "lr": 0.01,
+        "schedule": "constant",
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "flip": False,
+        "eps": 8.0,
+        "steps": 2,
+        "warm_up": 0,
+        "precision": "float32",
+    }
     of_plan = {"architecture": "counting", "seed": [0, 1], "every": 1, "adversary": "fgsm"}
     study = Study({"training": section | {"plans": {"p": of_plan}}}, workplace)
     common = {"item": "p", "plan": of_plan, "device": "cpu"}
@@ -336,7 +403,7 @@ def small_project(tmp_path, monkeypatch):
     (root / "dvc.yaml").write_text(
         "stages:\n"
         "  m:\n    foreach: ${models}\n    do:\n      cmd: echo ${n} > ${key}.txt\n"
-        "      params: [n, \"models.${key}\"]\n      outs: [\"${key}.txt\"]\n"
+        '      params: [n, "models.${key}"]\n      outs: ["${key}.txt"]\n'
         "  late:\n    cmd: cp results/training/x late.txt\n"
         "    deps: [results/training/x]\n    outs: [late.txt]\n"
     )
@@ -442,9 +509,14 @@ def test_every_stage_of_a_study_can_be_foreseen(name, monkeypatch, capsys):
     frame, measured = plan.costs(ROOT, ROOT / f"studies/{name}.yaml")
     study, notebooks = Study(params, ROOT), plan.read_notebooks(ROOT)
     for part in (part for stage in stages for part in plan.parts_of(stage, study, notebooks)[1]):
-        alike = [t.batch or 0 for t in timed if t.network.structure() == part.network.structure()
-                 and t.precision == part.precision and t.alone == part.alone
-                 and (t.batch == 1) == (part.batch == 1)]  # fmt: skip
+        alike = [
+            t.batch or 0
+            for t in timed
+            if t.network.structure() == part.network.structure()
+            and t.precision == part.precision
+            and t.alone == part.alone
+            and (t.batch == 1) == (part.batch == 1)
+        ]
         assert max(alike) >= (part.batch or 0), "timed with the largest batch, and singly if so"
     of_items = frame["stage"].str.contains("@") & ~frame["stage"].str.startswith("judges@")
     assert frame.loc[of_items].notna().all(axis=None)
@@ -459,23 +531,36 @@ def test_every_stage_of_a_study_can_be_foreseen(name, monkeypatch, capsys):
 @pytest.fixture
 def many(monkeypatch, tmp_path):
     """A made-up study of one stage for each of 101 networks, of which 100 share one file."""
-    recipe = {"library": "timm", "architecture": "x.a1", "num_classes": 10, "mean": [0.5] * 3,
-              "std": [0.5] * 3, "input_size": [3, 32, 32], "crop_pct": 1.0}  # fmt: skip
-    others = {"tag": {"architecture": "x.b2", "mean": [0.1] * 3},
-              "wide": {"input_size": [3, 64, 64]}, "few": {"num_classes": 2},
-              "own": {"library": "iaside"}}  # fmt: skip
+    recipe = {
+        "library": "timm",
+        "architecture": "x.a1",
+        "num_classes": 10,
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "input_size": [3, 32, 32],
+        "crop_pct": 1.0,
+    }
+    others = {
+        "tag": {"architecture": "x.b2", "mean": [0.1] * 3},
+        "wide": {"input_size": [3, 64, 64]},
+        "few": {"num_classes": 2},
+        "own": {"library": "iaside"},
+    }
     for name, change in ({"one": {}} | others).items():
         (tmp_path / f"{name}.json").write_text(json.dumps(recipe | change))
     names = {f"n{k:03}": "one" for k in range(100)} | {name: name for name in others}
-    found = {name: Part(Network(name, str(tmp_path / f"{file}.json")), np.array([5, 0]), "float32")
-             for name, file in names.items()}  # fmt: skip
+    found = {
+        name: Part(Network(name, str(tmp_path / f"{file}.json")), np.array([5, 0]), "float32")
+        for name, file in names.items()
+    }
     timed = []
     stages = [plan.Stage(f"worths@{name}", "", "to run") for name in found]
     monkeypatch.setattr(plan, "read_study", lambda file: {})
     monkeypatch.setattr(plan, "read_notebooks", lambda root: {})
     monkeypatch.setattr(plan, "expand", lambda root, file: stages)
-    monkeypatch.setattr(plan, "parts_of", lambda stage, *_: (
-        "worths", [found[stage.name.partition("@")[2]]]))  # fmt: skip
+    monkeypatch.setattr(
+        plan, "parts_of", lambda stage, *_: ("worths", [found[stage.name.partition("@")[2]]])
+    )
     monkeypatch.setattr(plan, "calibrate", lambda part, *_: timed.append(part) or SPEED)
     return timed, found
 
@@ -514,12 +599,15 @@ def test_memory_is_that_of_the_batches_of_a_stage():
 
 
 def test_sums_are_of_what_is_to_run(monkeypatch):
-    rows = [("worths", "worths@a", "to run", 2000, 60.0, 1e9, 1e6),
-            ("worths", "worths@b", "up to date", 9000, 60.0, 3e9, 1e6),
-            ("training", "training@c", "to run, after training", 3000, 7200.0, 2e9, 2e6),
-            ("claims", "claims", "to run", *[np.nan] * 4)]  # fmt: skip
-    frame = pd.DataFrame(rows, columns=["section", "stage", "state", "passes", "seconds", "memory",
-                                        "disk"])  # fmt: skip
+    rows = [
+        ("worths", "worths@a", "to run", 2000, 60.0, 1e9, 1e6),
+        ("worths", "worths@b", "up to date", 9000, 60.0, 3e9, 1e6),
+        ("training", "training@c", "to run, after training", 3000, 7200.0, 2e9, 2e6),
+        ("claims", "claims", "to run", *[np.nan] * 4),
+    ]
+    frame = pd.DataFrame(
+        rows, columns=["section", "stage", "state", "passes", "seconds", "memory", "disk"]
+    )
     frame["after"] = [(), (), (), ("worths@a", "training@c")]
     text = plan.to_text(frame, "a toaster", workers=2)
     assert "2 workers, a stage each at a time: 2.0 h; the longest stage is training@c" in text
@@ -545,8 +633,9 @@ def test_a_gpu_that_is_named_runs_nothing_and_counts_operations():
     flops, shapes = 0, []
     for layer in model.modules():  # 2 for each multiplication and addition
         if isinstance(layer, nn.Conv2d):
-            layer.register_forward_hook(lambda m, args, out: shapes.append(
-                2 * out.numel() * m.weight[0].numel()))  # fmt: skip
+            layer.register_forward_hook(
+                lambda m, args, out: shapes.append(2 * out.numel() * m.weight[0].numel())
+            )
         elif isinstance(layer, nn.Linear):
             flops += 2 * layer.weight.numel()
     model(pictures(1))
@@ -566,8 +655,16 @@ def test_a_gpu_that_is_named_runs_nothing_and_counts_operations():
 
 
 def test_penalties_are_in_float32_whatever_the_training_is_in(workplace):
-    section = {"images": "set.npz", "classes": None, "side": SIDE, "held_out": 0.25, "epochs": 2,
-               "batch": 4, "steps": 2, "precision": "bfloat16"}  # fmt: skip
+    section = {
+        "images": "set.npz",
+        "classes": None,
+        "side": SIDE,
+        "held_out": 0.25,
+        "epochs": 2,
+        "batch": 4,
+        "steps": 2,
+        "precision": "bfloat16",
+    }
     of_plan = {"architecture": "counting", "penalty": "jafr", "strength": 0.1}
     study = Study({"training": section | {"plans": {"p": of_plan}}}, workplace)
     whole, penalty = COSTS["training"]({"item": "p", "plan": of_plan}, study)

@@ -40,10 +40,23 @@ def test_a_legend_beside_a_panel_takes_nothing_of_it():
 def drawings():
     """A call of every kind of figure, each by its name."""
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame([
-        {"model": m, "hue": h, "panel": p, "kind": "k", "band": k, "x": k + 1.0, "y": rng.random()}
-        for m in "ab" for h in "pq" for p in "uv" for k in range(3)
-    ])  # fmt: skip
+    frame = pd.DataFrame(
+        [
+            {
+                "model": m,
+                "hue": h,
+                "panel": p,
+                "kind": "k",
+                "band": k,
+                "x": k + 1.0,
+                "y": rng.random(),
+            }
+            for m in "ab"
+            for h in "pq"
+            for p in "uv"
+            for k in range(3)
+        ]
+    )
     for v in "xy":
         frame[[f"{v}_low", f"{v}_high"]] = np.c_[frame[v] - 0.1, frame[v] + 0.1]
     one = frame[(frame.hue == "p") & (frame.panel == "u")]
@@ -61,11 +74,13 @@ def drawings():
         "forest": lambda: plots.forest(last, ["y"], "model", "hue"),
         "estimate_panels": lambda: plots.estimate_panels(last, "y", "model", "panel"),
         "curves": lambda: plots.curves(one, "x", "y", log=True),
-        "curve_panels": lambda: plots.curve_panels(frame[frame.hue == "p"], "x", "y", "panel",
-                                                   "model"),
+        "curve_panels": lambda: plots.curve_panels(
+            frame[frame.hue == "p"], "x", "y", "panel", "model"
+        ),
         "trends": lambda: plots.trends(frame[frame.hue == "p"], "x", "y", "panel", "model"),
-        "maps": lambda: plots.maps(one[one.model == "a"].assign(grey=False), "band", "x", "y",
-                                   "panel", "grey"),
+        "maps": lambda: plots.maps(
+            one[one.model == "a"].assign(grey=False), "band", "x", "y", "panel", "grey"
+        ),
         "mosaic": lambda: plots.mosaic(rng.random((2, 3, 8, 8)), ["a", "b"]),
         "scatter": lambda: plots.scatter(last, "x", "y", "panel"),
         "projections": lambda: plots.projections({"m": rng.random((2, 2))}, ["a", "b"], ["k", "k"]),
@@ -77,7 +92,7 @@ def drawings():
         "points": lambda: plots.points(last, "x", "y", "panel", "model"),
         "card": lambda: plots.card(bands, pd.DataFrame({"prefix": [1, 2], share: [0.5, 1]}), "m"),
         "panels": lambda: plots.panels(2, 3, 2)[1],
-    }  # fmt: skip
+    }
 
 
 DRAWINGS = drawings()
@@ -134,6 +149,7 @@ def test_importing_changes_nothing_of_the_program():
 @pytest.mark.parametrize("name", ["importance", "curves", "matrix", "scatter", "heat_maps"])
 def test_a_figure_looks_the_same_in_every_program(name, theirs):
     """Its ticks, too, which matplotlib makes when it draws: in a report all is in the style."""
+
     def pixels(settings):
         saved, shown = io.BytesIO(), io.BytesIO()
         with mpl.rc_context(settings):
@@ -142,8 +158,14 @@ def test_a_figure_looks_the_same_in_every_program(name, theirs):
             figure.canvas.print_figure(shown, dpi=50, bbox_inches="tight")  # as Jupyter does
         return saved.getvalue(), shown.getvalue()
 
-    own = {"font.size": 30, "font.sans-serif": ["DejaVu Sans Mono"], "grid.color": "red",
-           "xtick.major.size": 12, "savefig.bbox": "standard", "figure.dpi": 33}  # fmt: skip
+    own = {
+        "font.size": 30,
+        "font.sans-serif": ["DejaVu Sans Mono"],
+        "grid.color": "red",
+        "xtick.major.size": 12,
+        "savefig.bbox": "standard",
+        "figure.dpi": 33,
+    }
     assert pixels(own) == pixels(plots.STYLE)
 
 
@@ -159,13 +181,23 @@ def test_figures_are_pyplots_where_it_shows_them(monkeypatch):
 
 def test_panels_are_drawn_where_the_caller_wants_them(theirs):
     axis = theirs.axes[0]
-    frame = pd.DataFrame({"model": "a", "band": [0, 1], "x": [1, 2], "y": [0.2, 0.3],
-                          "y_low": [0.1, 0.1], "y_high": [0.4, 0.4]})  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "model": "a",
+            "band": [0, 1],
+            "x": [1, 2],
+            "y": [0.2, 0.3],
+            "y_low": [0.1, 0.1],
+            "y_high": [0.4, 0.4],
+        }
+    )
     width = theirs.get_figwidth()
     assert plots.importance(frame, "y", ax=axis)[0] is axis
-    for draw in (lambda: plots.estimates(frame, "y", hue="x", ax=axis),
-                 lambda: plots.curves(frame, "x", "y", ax=axis),
-                 lambda: plots.matrix(pd.DataFrame(np.eye(2)), "rho", ax=axis)):  # fmt: skip
+    for draw in (
+        lambda: plots.estimates(frame, "y", hue="x", ax=axis),
+        lambda: plots.curves(frame, "x", "y", ax=axis),
+        lambda: plots.matrix(pd.DataFrame(np.eye(2)), "rho", ax=axis),
+    ):
         assert draw() is axis
     e = Explanation(Worths({"v": np.random.default_rng(0).normal(size=(4, 9))}, {}), "positive")
     assert e.plot("psi", ax=axis)[0] is axis and theirs.get_figwidth() == width
@@ -173,14 +205,28 @@ def test_panels_are_drawn_where_the_caller_wants_them(theirs):
         plots.importance(pd.concat([frame, frame.assign(model="b")]), "y", ax=axis)
 
 
-@pytest.mark.parametrize("make", [
-    lambda: 3, lambda: "axis", lambda: mpl.figure.Figure(),
-    lambda: mpl.figure.Figure().subplots(1, 2), lambda: [mpl.figure.Figure().subplots()],
-    lambda: mpl.figure.Figure().add_subplot(projection="3d"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: 3,
+        lambda: "axis",
+        lambda: mpl.figure.Figure(),
+        lambda: mpl.figure.Figure().subplots(1, 2),
+        lambda: [mpl.figure.Figure().subplots()],
+        lambda: mpl.figure.Figure().add_subplot(projection="3d"),
+    ],
+)
 def test_what_is_no_panel_is_refused_in_one_line(make):
-    frame = pd.DataFrame({"model": "a", "band": [0, 1], "x": [1, 2], "y": [0.2, 0.3],
-                          "y_low": [0.1, 0.1], "y_high": [0.4, 0.4]})  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "model": "a",
+            "band": [0, 1],
+            "x": [1, 2],
+            "y": [0.2, 0.3],
+            "y_low": [0.1, 0.1],
+            "y_high": [0.4, 0.4],
+        }
+    )
     for draw in (plots.importance, plots.estimates):
         with pytest.raises(TypeError, match=r"ax= is a .*; give one Axes, such as plt.subplots"):
             draw(frame, "y", ax=make())

@@ -67,8 +67,9 @@ def test_the_best_filter_is_that_of_another_optimiser():
 
     rng = np.random.default_rng(0)
     for _ in range(5):
-        heard = np.clip(gauss(np.arange(7), 3, rng.uniform(2, 4), 1.2) + 0.2 * rng.normal(size=7),
-                        0, 4)  # fmt: skip
+        heard = np.clip(
+            gauss(np.arange(7), 3, rng.uniform(2, 4), 1.2) + 0.2 * rng.normal(size=7), 0, 4
+        )
         (a, mu, sigma), _ = curve_fit(gauss, np.arange(7), heard, p0=[3, 3, 1])
         found = masking_filter(staircase(4 - heard), OCTAVES, 0.1)
         ours = [found.bandwidth, np.log2(found.centre / 1.75), np.log2(found.peak) + 4]
@@ -112,8 +113,13 @@ def test_filters_of_many_are_those_of_each_and_one_that_is_none_spoils_no_other(
 def responses(extra=(), n=6, seed=0):
     rng = np.random.default_rng(seed)
     conditions = [CLEAN, CLEAN_CUT, *(Condition(c, s) for c in CORRUPTIONS for s in (1.0, 2.0))]
-    conditions += [Condition("white_noise", 0.1), Condition("white_noise", 0.2),
-                   Condition("white_noise", 0.9, 1), Condition("pgd", 0.1), *extra]  # fmt: skip
+    conditions += [
+        Condition("white_noise", 0.1),
+        Condition("white_noise", 0.2),
+        Condition("white_noise", 0.9, 1),
+        Condition("pgd", 0.1),
+        *extra,
+    ]
     log_p = -rng.random((len(conditions), n))
     tables = {"log_likelihood": log_p, "correct": (rng.random(log_p.shape) < 0.6).astype(float)}
     tables |= {"confidence": np.exp(log_p), "probability_t2": np.exp(log_p / 2)}
@@ -153,8 +159,13 @@ def test_images_that_an_attack_left_out_are_left_out_of_both_numbers():
 def test_robustness_is_asked_under_the_strongest_and_the_pgd_that_restarts_are_compared_with():
     strong = [Condition("pgd", 0.02), Condition("pgd_restarts", 0.02)]
     asked = conditions_asked(responses(strong))
-    assert list(asked) == ["all corruptions", "white_noise 0.2", "pgd 0.1", "pgd_restarts 0.02",
-                           "pgd 0.02"]  # fmt: skip
+    assert list(asked) == [
+        "all corruptions",
+        "white_noise 0.2",
+        "pgd 0.1",
+        "pgd_restarts 0.02",
+        "pgd 0.02",
+    ]
     assert len(asked["all corruptions"]) == 30
     assert "pgd 0.02" not in conditions_asked(responses(strong[1:])), "not measured"
     found = measured([responses(strong, seed=k) for k in range(3)])

@@ -27,9 +27,12 @@ def network(channels=3, classes=CLASSES, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return nn.Sequential(
-            nn.Conv2d(channels, 8, 5, 2), nn.Softplus(), nn.AdaptiveAvgPool2d(3), nn.Flatten(),
+            nn.Conv2d(channels, 8, 5, 2),
+            nn.Softplus(),
+            nn.AdaptiveAvgPool2d(3),
+            nn.Flatten(),
             nn.Linear(72, classes),
-        ).eval()  # fmt: skip
+        ).eval()
 
 
 def predicted(net, x):
@@ -41,8 +44,9 @@ def loops(model, x, y, **how):
     """Every loop there is, as short as can be."""
     yield lambda: ia.coalition_worths(model, x, y, MASKS, **GAME, **how)
     yield lambda: ia.sampled_worths(model, x, y, MASKS, budget=32, **GAME, **how)
-    yield lambda: ia.responses(model, x, y, [Condition("white_noise", 0.1)], MASKS,
-                               progress=False, **how)  # fmt: skip
+    yield lambda: ia.responses(
+        model, x, y, [Condition("white_noise", 0.1)], MASKS, progress=False, **how
+    )
     yield lambda: ia.perturb(x, "fgsm", model=model, labels=y, eps=0.1, **how)
     yield lambda: ia.attribute(model, x, y, "fast_ig", **how)
     yield lambda: ia.attribute(model, x, None, "fast_ig", **how)
@@ -65,8 +69,10 @@ def test_probabilities_are_refused_and_right_when_said():
     assert said.provenance["floored"] == [0, 32]
     fooled = ia.perturb(x, "pgd", model=soft, labels=y, eps=0.1, outputs="probabilities")
     assert torch.allclose(fooled, ia.perturb(x, "pgd", model=net, labels=y, eps=0.1), atol=1e-4)
-    a, b = (ia.insertion(m, x, y, x, steps=4, outputs=o)
-            for m, o in ((net, "logits"), (soft, "probabilities")))  # fmt: skip
+    a, b = (
+        ia.insertion(m, x, y, x, steps=4, outputs=o)
+        for m, o in ((net, "logits"), (soft, "probabilities"))
+    )
     assert np.allclose(a, b, atol=1e-6)
     logs = nn.Sequential(net, nn.LogSoftmax(1)).eval()
     assert np.allclose(ia.coalition_worths(logs, x, y, MASKS, **GAME).table, right.table, atol=1e-5)
@@ -136,9 +142,16 @@ def test_one_logit_is_refused_and_right_when_said():
 
 
 def test_a_recipe_says_what_its_network_gives():
-    recipe = dict(library="torchvision", architecture="mine", num_classes=2,
-                  input_size=(3, SIDE, SIDE), mean=(0.0,) * 3, std=(1.0,) * 3, crop_pct=1.0,
-                  interpolation="bilinear")  # fmt: skip
+    recipe = dict(
+        library="torchvision",
+        architecture="mine",
+        num_classes=2,
+        input_size=(3, SIDE, SIDE),
+        mean=(0.0,) * 3,
+        std=(1.0,) * 3,
+        crop_pct=1.0,
+        interpolation="bilinear",
+    )
     from iaside.inputs.models import Classifier
 
     x, one = pictures(), network(classes=1)
@@ -235,18 +248,30 @@ def test_a_model_that_writes_to_its_input_changes_nothing(channels):
         y = predicted(network(channels), x - 0.5)
         maps = torch.rand(x.shape, generator=torch.Generator().manual_seed(1))
         how = {"model": net, "labels": y}
-        answers = ia.responses(net, x, y, [Condition("fgsm", 0.1), Condition("white_noise", 0.1)],
-                               whole, progress=False)  # fmt: skip
-        found.append([
-            ia.coalition_worths(net, x, y, whole, ["log_likelihood", "embedding"], **GAME).table,
-            ia.sampled_worths(net, x, y, whole, budget=24, **GAME).tables["log_likelihood"],
-            answers.tables["log_likelihood"],
-            ia.perturb(x, "pixle", **how), ia.perturb(x, "pgd", eps=0.1, **how),
-            ia.perturb(x, "sparsefool", steps=2, **how),
-            ia.attribute(net, x, y, "fampe", steps=2, samples=2),
-            ia.attribute(net, x, y, "guided_ig", steps=2),
-            ia.insertion(net, x, y, maps, steps=4), ia.deletion(net, x, y, maps, steps=4),
-        ])  # fmt: skip
+        answers = ia.responses(
+            net,
+            x,
+            y,
+            [Condition("fgsm", 0.1), Condition("white_noise", 0.1)],
+            whole,
+            progress=False,
+        )
+        found.append(
+            [
+                ia.coalition_worths(
+                    net, x, y, whole, ["log_likelihood", "embedding"], **GAME
+                ).table,
+                ia.sampled_worths(net, x, y, whole, budget=24, **GAME).tables["log_likelihood"],
+                answers.tables["log_likelihood"],
+                ia.perturb(x, "pixle", **how),
+                ia.perturb(x, "pgd", eps=0.1, **how),
+                ia.perturb(x, "sparsefool", steps=2, **how),
+                ia.attribute(net, x, y, "fampe", steps=2, samples=2),
+                ia.attribute(net, x, y, "guided_ig", steps=2),
+                ia.insertion(net, x, y, maps, steps=4),
+                ia.deletion(net, x, y, maps, steps=4),
+            ]
+        )
         assert torch.equal(x, before)
     for right, own in zip(*found, strict=True):
         assert np.array_equal(np.asarray(right), np.asarray(own))
@@ -266,8 +291,9 @@ def test_labels_and_images_of_other_kinds_are_converted():
             loop()
     for loop in loops(net, x.double(), y):  # a float32 network
         loop()
-    assert np.allclose(ia.coalition_worths(net, x.double(), y, MASKS, **GAME).table, right,
-                       atol=1e-5)  # fmt: skip
+    assert np.allclose(
+        ia.coalition_worths(net, x.double(), y, MASKS, **GAME).table, right, atol=1e-5
+    )
     for loop in loops(network().double(), x, y):
         loop()
     wide = ia.coalition_worths(network().double(), x, y, MASKS, **GAME).table
@@ -341,8 +367,9 @@ def predicted_worth(net, x, y):
 def test_a_resumed_measurement_knows_the_clean_answers_too(tmp_path):
     net, x = network(), pictures(6)
     y = predicted(net, x)
-    first, again = (ia.coalition_worths(net, x, y, MASKS, **GAME, resume=tmp_path)
-                    for _ in range(2))  # fmt: skip
+    first, again = (
+        ia.coalition_worths(net, x, y, MASKS, **GAME, resume=tmp_path) for _ in range(2)
+    )
     assert again.forwards == 0 and again.provenance == first.provenance
     assert first.provenance["clean"]["correct"] == 6
 
@@ -459,9 +486,15 @@ class Listing(nn.Module):
 
 @pytest.mark.parametrize(
     "hide",
-    [in_default, in_keyword, in_function, lambda net: Holding(parts=[{"net": net}]),
-     lambda net: Holding(parts=[{"net": net}]).__call__, lambda net: Listing(net).eval()],
-)  # fmt: skip
+    [
+        in_default,
+        in_keyword,
+        in_function,
+        lambda net: Holding(parts=[{"net": net}]),
+        lambda net: Holding(parts=[{"net": net}]).__call__,
+        lambda net: Listing(net).eval(),
+    ],
+)
 def test_a_hidden_network_is_refused_before_it_is_run(hide):
     net = nn.Sequential(nn.BatchNorm2d(3), network()).train()
     before = {name: b.clone() for name, b in net.named_buffers()}
@@ -552,11 +585,14 @@ def test_answers_to_other_images_are_refused_or_the_same():
     net, x = network(), pictures()
     y, noise = predicted(net, x), [Condition("white_noise", 0.1)]
     how = dict(masks=MASKS, progress=False)
-    for images, text in (((255 * x).byte(), "divide by 255"), (255 * x, "images range from"),
-                         (x > 0.5, "images are torch.bool; give real numbers"),
-                         (x.cfloat(), "images are torch.complex64; give real numbers"),
-                         (x.to_sparse(), r"images are sparse; give images.to_dense\(\)"),
-                         (x[:, :, :0], "images is empty, ")):  # fmt: skip
+    for images, text in (
+        ((255 * x).byte(), "divide by 255"),
+        (255 * x, "images range from"),
+        (x > 0.5, "images are torch.bool; give real numbers"),
+        (x.cfloat(), "images are torch.complex64; give real numbers"),
+        (x.to_sparse(), r"images are sparse; give images.to_dense\(\)"),
+        (x[:, :, :0], "images is empty, "),
+    ):
         for given in ((images, None), (x, images)):
             with pytest.raises((ValueError, TypeError), match=text):
                 ia.responses(net, given[0], y, noise, pictures=given[1], **how)
@@ -573,9 +609,16 @@ def narrow(outputs=None):
     return Classifier(network(), RECIPE | (outputs or {}), "mine")
 
 
-RECIPE = dict(library="torchvision", architecture="mine", num_classes=CLASSES,
-              input_size=(3, SIDE, SIDE), mean=(0.0,) * 3, std=(1.0,) * 3, crop_pct=1.0,
-              interpolation="bicubic")  # fmt: skip
+RECIPE = dict(
+    library="torchvision",
+    architecture="mine",
+    num_classes=CLASSES,
+    input_size=(3, SIDE, SIDE),
+    mean=(0.0,) * 3,
+    std=(1.0,) * 3,
+    crop_pct=1.0,
+    interpolation="bicubic",
+)
 
 
 @pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16])
@@ -589,8 +632,9 @@ def test_a_classifier_of_narrow_numbers_is_no_float32(dtype):
 def test_a_network_of_wide_numbers_is_no_bfloat16():
     for net in (narrow().double(), network().double()):
         with pytest.raises(ValueError, match="answers in float64, which precision='bfloat16'"):
-            ia.coalition_worths(net, pictures(), torch.zeros(4).long(), MASKS, **GAME,
-                                precision="bfloat16")  # fmt: skip
+            ia.coalition_worths(
+                net, pictures(), torch.zeros(4).long(), MASKS, **GAME, precision="bfloat16"
+            )
 
 
 def test_what_has_been_asked_keeps_its_recipe():
@@ -614,15 +658,28 @@ def test_attacks_maps_and_predictions_ask_in_true_float32():
         told.append(cudnn.conv.fp32_precision != "ieee" or torch.is_autocast_enabled("cpu"))
         return net(x)
 
-    loops = [partial(ia.perturb, x, name, model=model, labels=y, **more)
-             for name, more in (("fgsm", {"eps": 0.1}), ("pgd", {"eps": 0.1}), ("pixle", {}),
-                                ("sparsefool", {"steps": 1}))]  # fmt: skip
+    loops = [
+        partial(ia.perturb, x, name, model=model, labels=y, **more)
+        for name, more in (
+            ("fgsm", {"eps": 0.1}),
+            ("pgd", {"eps": 0.1}),
+            ("pixle", {}),
+            ("sparsefool", {"steps": 1}),
+        )
+    ]
     loops += [
         lambda: ia.attribute(model, x, None, "integrated_gradients", steps=2),
-        lambda: examine(model, x, y, {"i": {"method": "integrated_gradients", "steps": 2},
-                                      "c": {"method": "clean"}}, {"j": model}, steps=4,
-                        infidelity_samples=1, progress=False),
-    ]  # fmt: skip
+        lambda: examine(
+            model,
+            x,
+            y,
+            {"i": {"method": "integrated_gradients", "steps": 2}, "c": {"method": "clean"}},
+            {"j": model},
+            steps=4,
+            infidelity_samples=1,
+            progress=False,
+        ),
+    ]
     before, cudnn.conv.fp32_precision = cudnn.conv.fp32_precision, "tf32"
     try:
         with torch.autocast("cpu", torch.bfloat16):
@@ -638,8 +695,16 @@ def test_a_judge_that_is_the_model_gives_what_the_model_gives():
 
     net, x = network(), pictures(2)
     y, soft = predicted(net, x), nn.Sequential(net, nn.Softmax(1)).eval()
-    found = examine(soft, x, y, {"c": {"method": "clean"}}, {"self": soft, "other": net}, steps=4,
-                    progress=False, outputs="probabilities")  # fmt: skip
+    found = examine(
+        soft,
+        x,
+        y,
+        {"c": {"method": "clean"}},
+        {"self": soft, "other": net},
+        steps=4,
+        progress=False,
+        outputs="probabilities",
+    )
     for judge in ("self", "other"):
         assert found.tables[f"correct {judge}"].tolist() == [[1, 1]]
 

@@ -14,15 +14,37 @@ from iaside.training.training import Data, complete, train_network
 
 NETWORKS = "results/training/networks/p"
 SETTINGS = dict(
-    seed=0, n_images=8, n_attack=4, n_bands=2, metric="linf", severities=[1], noise_sigma=[0.1],
-    attack_eps=[0.05], band_noise=0.1, band_eps=0.05, precision="float32", engine="torch",
-    batch_size=None,
-)  # fmt: skip
-SHARED = dict(
-    images="set", classes=None, side=32, held_out=0.5, epochs=3, batch=10, lr=0.05,
-    schedule="cosine", momentum=0.9, weight_decay=0, flip=False, eps=8, steps=2, warm_up=0,
+    seed=0,
+    n_images=8,
+    n_attack=4,
+    n_bands=2,
+    metric="linf",
+    severities=[1],
+    noise_sigma=[0.1],
+    attack_eps=[0.05],
+    band_noise=0.1,
+    band_eps=0.05,
     precision="float32",
-)  # fmt: skip
+    engine="torch",
+    batch_size=None,
+)
+SHARED = dict(
+    images="set",
+    classes=None,
+    side=32,
+    held_out=0.5,
+    epochs=3,
+    batch=10,
+    lr=0.05,
+    schedule="cosine",
+    momentum=0.9,
+    weight_decay=0,
+    flip=False,
+    eps=8,
+    steps=2,
+    warm_up=0,
+    precision="float32",
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +110,12 @@ def test_measuring_again_gives_equal_bytes(trained, measured, data, monkeypatch)
     profiles.measure_plan(["small_cnn-seed0"], *places, SETTINGS, "cpu", 1, False)
     first = trained / "results/profiles/tables/p/small_cnn-seed0"
     assert {p.name for p in first.iterdir()} == {
-        "answers.npz", "responses.npz", "final.npz", "epoch-001.npz", "epoch-002.npz"}  # fmt: skip
+        "answers.npz",
+        "responses.npz",
+        "final.npz",
+        "epoch-001.npz",
+        "epoch-002.npz",
+    }
     for path in first.iterdir():
         assert (trained / "again/small_cnn-seed0" / path.name).read_bytes() == path.read_bytes()
 
@@ -126,5 +153,6 @@ def test_what_cannot_be_measured_is_said(trained, data, monkeypatch):
     with pytest.raises(FileNotFoundError, match="no finished network in .*68_training"):
         profiles.measure_plan(["other"], *places, SETTINGS, "cpu", 1, False)
     with pytest.raises(ValueError, match="n_attack=4 of n_images=50 of 20 held-out images"):
-        profiles.measure_plan(["small_cnn-seed0"], *places, SETTINGS | {"n_images": 50}, "cpu", 1,
-                              False)  # fmt: skip
+        profiles.measure_plan(
+            ["small_cnn-seed0"], *places, SETTINGS | {"n_images": 50}, "cpu", 1, False
+        )

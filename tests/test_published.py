@@ -100,8 +100,11 @@ def test_the_published_code_asks_as_every_loop_does():
     assert net.seen == published_passes(2, 12) and torch.equal(x, before)
     right = published_worths(lambda t: 5 * t.mean((2, 3)), x, y, 2)
     assert np.allclose(told, right, atol=1e-5)
-    for images, labels, text in ((255 * x, y, "images range from"), (x, y + 1, "has 3 classes"),
-                                 ((255 * x).byte(), y, "divide by 255")):  # fmt: skip
+    for images, labels, text in (
+        (255 * x, y, "images range from"),
+        (x, y + 1, "has 3 classes"),
+        ((255 * x).byte(), y, "divide by 255"),
+    ):
         with pytest.raises((ValueError, TypeError), match=text):
             published_worths(lambda t: 5 * t.mean((2, 3)), images, labels, 2)
 
@@ -130,5 +133,7 @@ def test_too_small_an_image_is_refused():
 
 def test_an_image_without_contrast_is_black_not_nan():
     one = np.array([False, True])
-    assert torch.equal(published_filter(torch.full((2, 3, 16, 16), 0.5), one).isnan(),
-                       torch.zeros(2, 3, 16, 16, dtype=torch.bool))
+    assert torch.equal(
+        published_filter(torch.full((2, 3, 16, 16), 0.5), one).isnan(),
+        torch.zeros(2, 3, 16, 16, dtype=torch.bool),
+    )

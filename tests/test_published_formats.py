@@ -32,8 +32,16 @@ def no_other_warnings():
 
 def write_devkit(folder, wnids):
     """meta.mat with the classes 1, 2, ... in this order, and beyond them one that has children."""
-    fields = ("ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children",
-              "wordnet_height", "num_train_images")  # fmt: skip
+    fields = (
+        "ILSVRC2012_ID",
+        "WNID",
+        "words",
+        "gloss",
+        "num_children",
+        "children",
+        "wordnet_height",
+        "num_train_images",
+    )
     synsets = np.zeros((len(wnids) + 1, 1), [(field, object) for field in fields])
     for k, wnid in enumerate([*wnids, "n00001740"]):
         inner = k == len(wnids)
@@ -55,17 +63,21 @@ def val(tmp_path):
 SHOWN = [7 * k for k in range(1, 7)]
 LISTS = {
     "imagenet_2012_validation_synset_labels.txt": [WNIDS[c] for c in SHOWN],
-    "LOC_val_solution.csv": ["ImageId,PredictionString"] + [
-        f"ILSVRC2012_val_{k:08d},{WNIDS[c]} 85 1 499 272 " for k, c in enumerate(SHOWN, 1)][::-1],
+    "LOC_val_solution.csv": ["ImageId,PredictionString"]
+    + [f"ILSVRC2012_val_{k:08d},{WNIDS[c]} 85 1 499 272 " for k, c in enumerate(SHOWN, 1)][::-1],
     "val.txt": [f"ILSVRC2012_val_{k:08d}.JPEG {c}" for k, c in enumerate(SHOWN, 1)],
-}  # fmt: skip
+}
 
 
 def network(n_classes):
     return SimpleNamespace(
-        recipe={"input_size": (8, 8), "crop_pct": 1.0, "interpolation": "bicubic",
-                "num_classes": n_classes}
-    )  # fmt: skip
+        recipe={
+            "input_size": (8, 8),
+            "crop_pct": 1.0,
+            "interpolation": "bicubic",
+            "num_classes": n_classes,
+        }
+    )
 
 
 def by_grey(folder, **how):
@@ -182,13 +194,20 @@ def cifar(root, folder, key, meta, parts, tests):
 
 def cifar10(root):
     parts = [f"data_batch_{k}" for k in range(1, 6)]
-    return cifar(root, "cifar-10-batches-py", "labels", ("batches.meta", "label_names"), parts,
-                 ["test_batch"])  # fmt: skip
+    return cifar(
+        root,
+        "cifar-10-batches-py",
+        "labels",
+        ("batches.meta", "label_names"),
+        parts,
+        ["test_batch"],
+    )
 
 
 def cifar100(root):
-    return cifar(root, "cifar-100-python", "fine_labels", ("meta", "fine_label_names"), ["train"],
-                 ["test"])  # fmt: skip
+    return cifar(
+        root, "cifar-100-python", "fine_labels", ("meta", "fine_label_names"), ["train"], ["test"]
+    )
 
 
 def stl10(root):
@@ -205,8 +224,10 @@ def stl10(root):
 def svhn(root):
     for part, n in (("train", 12), ("test", 20)):
         digits = np.array([[i % 10 + 1] for i in range(n)])  # 1 to 10, which is the digit 0
-        savemat(root / f"{part}_32x32.mat",
-                {"X": pixels(n, 32, 32, 3).transpose(1, 2, 3, 0), "y": digits})  # fmt: skip
+        savemat(
+            root / f"{part}_32x32.mat",
+            {"X": pixels(n, 32, 32, 3).transpose(1, 2, 3, 0), "y": digits},
+        )
     return pixels(20, 32, 32, 3).transpose(0, 3, 1, 2), [(i + 1) % 10 for i in range(20)]
 
 
@@ -239,7 +260,7 @@ def tiny_imagenet(root):
     )
     for name in ("wnids.txt", "words.txt"):
         (root / name).write_text("".join(f"{wnid}\n" for wnid in wnids))
-    return shown.transpose(0, 3, 1, 2), [k % 10 for k in range(20)]  # fmt: skip
+    return shown.transpose(0, 3, 1, 2), [k % 10 for k in range(20)]
 
 
 def caltech101(root):
@@ -257,9 +278,10 @@ def caltech101(root):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "make", [cifar10, cifar100, stl10, svhn, mnist, tiny_imagenet, caltech101],
+    "make",
+    [cifar10, cifar100, stl10, svhn, mnist, tiny_imagenet, caltech101],
     ids=lambda make: make.__name__,
-)  # fmt: skip
+)
 def test_a_set_is_read_as_it_is_published(make, tmp_path, monkeypatch):
     from torchvision.datasets import cifar, stl10, svhn
 

@@ -56,9 +56,14 @@ def finished(tmp_path):
 def test_a_record_holds_pages_tables_claims_settings_and_date(finished):
     folder = record(finished, "mine", "My own photographs")
     assert sorted(p.name for p in folder.iterdir()) == [
-        "README.md", "bands.claims.json", "bands.html", "bands.metrics.json", "bands.table.csv",
-        "params.yaml", "run.json",
-    ]  # fmt: skip
+        "README.md",
+        "bands.claims.json",
+        "bands.html",
+        "bands.metrics.json",
+        "bands.table.csv",
+        "params.yaml",
+        "run.json",
+    ]
     about = json.loads((folder / "run.json").read_text())
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", about["date"]) and about["reports"] == ["bands"]
     page = (folder / "bands.html").read_text()

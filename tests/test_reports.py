@@ -14,9 +14,7 @@ from iaside import plots
 from iaside.estimate.clean import clean_line
 from iaside.estimate.intervals import interval
 from iaside.shapley import coalitions, interaction_values
-from iaside.tables import (
-    Worths,
-)
+from iaside.tables import Worths
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +31,17 @@ def test_planted_substitutes_and_complements_are_named_and_drawn():
     table = game[:, None] * np.linspace(0.8, 1.2, N)
     trained = {"net": SimpleNamespace(worths=SimpleNamespace(table=table))}
     space = {
-        "np": np, "plots": plots, "interval": interval, "M": M, "n": N,
-        "interaction_values": interaction_values, "trained": trained, "game": "log_likelihood",
-        "Markdown": str, "display": said.append,
-    }  # fmt: skip
+        "np": np,
+        "plots": plots,
+        "interval": interval,
+        "M": M,
+        "n": N,
+        "interaction_values": interaction_values,
+        "trained": trained,
+        "game": "log_likelihood",
+        "Markdown": str,
+        "display": said.append,
+    }
     exec(source, space)
     (text,) = said
     assert text.startswith("**net**: of 6 pairs 1 are clearly substitutes, 1 clearly complements; ")
@@ -44,10 +49,14 @@ def test_planted_substitutes_and_complements_are_named_and_drawn():
     assert "strongest complements: 0 and 2, 2.00 [" in text
     assert text.endswith(f"(n = {N} photographs).")
     axis = space["axes"][0]
-    rows, columns = ([tick.get_text() for tick in ticks]
-                     for ticks in (axis.get_yticklabels(), axis.get_xticklabels()))  # fmt: skip
-    drawn = {(columns[int(t.get_position()[0])], rows[int(t.get_position()[1])]): t.get_text()
-             for t in axis.texts}  # fmt: skip
+    rows, columns = (
+        [tick.get_text() for tick in ticks]
+        for ticks in (axis.get_yticklabels(), axis.get_xticklabels())
+    )
+    drawn = {
+        (columns[int(t.get_position()[0])], rows[int(t.get_position()[1])]): t.get_text()
+        for t in axis.texts
+    }
     assert drawn.pop(("0", "2")) == "2.00" and drawn.pop(("1", "3")) == "-3.00"
     assert len(drawn) == 4 and set(drawn.values()) <= {"(0.00)", "(-0.00)"}
 
@@ -77,14 +86,23 @@ def write_choices(root, name, nothing):
         for k, c in enumerate(names)
     }
     about = {
-        "values": names, "precision": "float32", "device": "cpu", "seed": 0, "sigma": 0.25,
-        "published_sigma": 0.02, "input_size": [32, 32],
-        "choices": {"absence": filled, "partition": cut, "value": ["probability"],
-                    "filter": ["published"]},
+        "values": names,
+        "precision": "float32",
+        "device": "cpu",
+        "seed": 0,
+        "sigma": 0.25,
+        "published_sigma": 0.02,
+        "input_size": [32, 32],
+        "choices": {
+            "absence": filled,
+            "partition": cut,
+            "value": ["probability"],
+            "filter": ["published"],
+        },
         "cells": {p: [100, 300, 624] for p in ("reference", *cut)},
         "radius": {p: [0.2, 0.5, 0.9] for p in ("reference", *cut)},
         "games": {"reference": {"clean": CLEAN_ANSWERS}},
-    }  # fmt: skip
+    }
     Worths(tables, about).save(root / f"results/choices/tables/{name}.npz")
 
 
@@ -109,8 +127,11 @@ def test_choices_tell_no_share_of_a_worth_that_may_be_0(tmp_path, said):
         patch.setattr(pd, "DataFrame", Frame)
         report(tmp_path, "61_choices_report", models=models, images="two.npz")
     assert "**blind**: v(all) - v(none) may be 0, so no share of it is told." in said
-    (table,) = (d for d in drawn if isinstance(d, dict) and ("sees", "l2") in d
-                and "mean radius (shares)" in d["sees", "l2"])  # fmt: skip
+    (table,) = (
+        d
+        for d in drawn
+        if isinstance(d, dict) and ("sees", "l2") in d and "mean radius (shares)" in d["sees", "l2"]
+    )
     for column in ("mean radius (shares)", "radius (shares), the same"):
         assert table["blind", "l2"][column] == "v(all) - v(none) may be 0"
         float(table["sees", "l2"][column].split()[0])
@@ -121,11 +142,26 @@ def test_choices_tell_no_share_of_a_worth_that_may_be_0(tmp_path, said):
     assert first["sees"]["on the clean photographs"].startswith("10 classes; clean images: top-1 9")
 
 
-@pytest.mark.parametrize("name", [
-    "15_snr", "16_snr_report", "20_worths", "30_importance", "40_robustness", "42_rivals",
-    "50_correlation", "60_choices", "61_choices_report", "65_convergence", "66_convergence_report",
-    "67_resolution", "67_resolution_report", "80_attributions", "81_attribution_report",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "15_snr",
+        "16_snr_report",
+        "20_worths",
+        "30_importance",
+        "40_robustness",
+        "42_rivals",
+        "50_correlation",
+        "60_choices",
+        "61_choices_report",
+        "65_convergence",
+        "66_convergence_report",
+        "67_resolution",
+        "67_resolution_report",
+        "80_attributions",
+        "81_attribution_report",
+    ],
+)
 def test_what_was_seen_of_the_clean_images_stands_with_every_result(name):
     cells = json.loads((ROOT / f"notebooks/{name}.ipynb").read_text())["cells"]
     lines = [line for cell in cells if cell["cell_type"] == "code" for line in cell["source"]]
@@ -146,8 +182,10 @@ def test_a_report_shows_the_clean_answers_once():
     for name in ("30_importance", "81_attribution_report"):
         text = (ROOT / f"notebooks/{name}.ipynb").read_text()
         assert text.count("on the clean photographs") == 1
-        assert not any(row in text for row in ("found by the probe", "top-1 on them",
-                                               '\\"classified correctly\\":'))  # fmt: skip
+        assert not any(
+            row in text
+            for row in ("found by the probe", "top-1 on them", '\\"classified correctly\\":')
+        )
 
 
 def write_convergence(root, name, n_bands, labels):
@@ -155,8 +193,14 @@ def write_convergence(root, name, n_bands, labels):
     rng = np.random.default_rng(len(name))
     values = np.array([[4.0], [2.0], [1.0], [-3.0]])[:n_bands] + rng.normal(size=(n_bands, 60))
     table = -7 + coalitions(n_bands).astype(float) @ values
-    about = {"precision": "float32", "device": "cpu", "classes": 1000, "labels": labels,
-             "images": labels, "values": ["log_likelihood", "probability"]}  # fmt: skip
+    about = {
+        "precision": "float32",
+        "device": "cpu",
+        "classes": 1000,
+        "labels": labels,
+        "images": labels,
+        "values": ["log_likelihood", "probability"],
+    }
     tables = {"log_likelihood": table, "probability": np.exp(table / 10)}
     Worths(tables, about).save(root / f"results/convergence/tables/{name}.npz")
     return values
@@ -169,9 +213,13 @@ def test_all_that_is_printed_is_put_to_the_test(tmp_path, capsys):
     (tmp_path / "params.yaml").write_text("")
     networks = {name: {"model": {"name": name}} for name in ("a", "bb", "ccc")}
     how = dict(
-        sizes=[6, 12, 24], n_draws=40, n_resamples=100, interval_sizes=[20], n_intervals=60,
+        sizes=[6, 12, 24],
+        n_draws=40,
+        n_resamples=100,
+        interval_sizes=[20],
+        n_intervals=60,
         interval_resamples=100,
-    )  # fmt: skip
+    )
     found, metrics = report(tmp_path, "66_convergence_report", networks=networks, **how)
     assert found["errors_converge"]["verdict"] == "supported"
     assert found["error_bound_holds"]["verdict"] == "supported"

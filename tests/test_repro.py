@@ -10,9 +10,23 @@ FINISHED = True
 
 
 def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project, finished):
-    for noun in ("bands", "snr_report", "importance", "correlation", "architecture", "match",
-                 "choices_report", "convergence_report", "resolution_report", "label_noise",
-                 "dynamics", "data_size", "jafr", "attribution_report", "claims"):
+    for noun in (
+        "bands",
+        "snr_report",
+        "importance",
+        "correlation",
+        "architecture",
+        "match",
+        "choices_report",
+        "convergence_report",
+        "resolution_report",
+        "label_noise",
+        "dynamics",
+        "data_size",
+        "jafr",
+        "attribution_report",
+        "claims",
+    ):
         assert (project / f"results/{noun}/report.html").stat().st_size > 10_000
         assert json.loads((project / f"results/{noun}/claims.json").read_text())
     priced = json.loads((project / "results/rivals_report/metrics.json").read_text())

@@ -74,9 +74,15 @@ def test_the_rule_by_hand():
 
 
 FREE_OF_SIGN = [name for name in ELEMENTWISE if name not in ("log", "log1p", "sqrt", "rsqrt")]
-ARGUMENTS = {"threshold": (0.1, 0.0), "clamp": (-0.5, 1.0), "clip": (-0.5, 1.0), "pow": (2,),
-             "clamp_min": (0.1,), "clamp_max": (0.4,),
-             "prelu": (torch.full((1,), 0.2).double(),)}  # fmt: skip
+ARGUMENTS = {
+    "threshold": (0.1, 0.0),
+    "clamp": (-0.5, 1.0),
+    "clip": (-0.5, 1.0),
+    "pow": (2,),
+    "clamp_min": (0.1,),
+    "clamp_max": (0.4,),
+    "prelu": (torch.full((1,), 0.2).double(),),
+}
 
 
 @pytest.mark.parametrize("name", FREE_OF_SIGN)
@@ -92,33 +98,72 @@ def test_those_of_positive_numbers_too(name):
 
 @pytest.mark.parametrize(
     "act",
-    [nn.ReLU(), nn.ReLU(inplace=True), nn.ReLU6(inplace=True), nn.SiLU(), nn.SiLU(inplace=True),
-     nn.Hardswish(), nn.Hardswish(inplace=True), nn.GELU(), nn.GELU("tanh"), nn.Sigmoid(),
-     nn.Tanh(), nn.Mish(), nn.ELU(), nn.LeakyReLU(0.1), nn.Softplus(), nn.PReLU(),
-     nn.Hardsigmoid(), nn.Threshold(0.1, 0.0), lambda x: x.relu_(),
-     lambda x: (F.relu_(x), x)[1], lambda x: x.clamp(min=0), lambda x: torch.sigmoid(x).square()],
-)  # fmt: skip
+    [
+        nn.ReLU(),
+        nn.ReLU(inplace=True),
+        nn.ReLU6(inplace=True),
+        nn.SiLU(),
+        nn.SiLU(inplace=True),
+        nn.Hardswish(),
+        nn.Hardswish(inplace=True),
+        nn.GELU(),
+        nn.GELU("tanh"),
+        nn.Sigmoid(),
+        nn.Tanh(),
+        nn.Mish(),
+        nn.ELU(),
+        nn.LeakyReLU(0.1),
+        nn.Softplus(),
+        nn.PReLU(),
+        nn.Hardsigmoid(),
+        nn.Threshold(0.1, 0.0),
+        lambda x: x.relu_(),
+        lambda x: (F.relu_(x), x)[1],
+        lambda x: x.clamp(min=0),
+        lambda x: torch.sigmoid(x).square(),
+    ],
+)
 def test_modules_used_twice_in_place_and_functions_add_up(act):
     assert_adds_up(Net(act), images())
 
 
 @pytest.mark.parametrize(
     "pool",
-    [nn.MaxPool2d(2), nn.MaxPool2d(3, 2), nn.MaxPool2d(3, 1, padding=1),
-     nn.MaxPool2d(3, 2, ceil_mode=True), nn.MaxPool2d(2, 1, dilation=2), nn.AvgPool2d(3, 1),
-     nn.AdaptiveMaxPool2d(4), nn.AdaptiveMaxPool2d(1), nn.AdaptiveAvgPool2d(2),
-     lambda x: torch.max_pool2d(x, 3, 2), lambda x: F.max_pool2d(x, kernel_size=3, stride=1)],
-)  # fmt: skip
+    [
+        nn.MaxPool2d(2),
+        nn.MaxPool2d(3, 2),
+        nn.MaxPool2d(3, 1, padding=1),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        nn.MaxPool2d(2, 1, dilation=2),
+        nn.AvgPool2d(3, 1),
+        nn.AdaptiveMaxPool2d(4),
+        nn.AdaptiveMaxPool2d(1),
+        nn.AdaptiveAvgPool2d(2),
+        lambda x: torch.max_pool2d(x, 3, 2),
+        lambda x: F.max_pool2d(x, kernel_size=3, stride=1),
+    ],
+)
 @pytest.mark.parametrize("act", [nn.ReLU(), nn.Identity()])
 def test_pools_add_up_where_windows_overlap(pool, act):
     assert_adds_up(Net(act, pool), images())
 
 
 def test_captum_agrees_on_modules_used_once_without_a_max_pool():
-    net = nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(6, 8, 3), nn.ELU(),
-        nn.BatchNorm2d(8), nn.Sigmoid(), nn.Flatten(), nn.Linear(8 * 36, 4),
-    ).double().eval()  # fmt: skip
+    net = (
+        nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1),
+            nn.ReLU(),
+            nn.AvgPool2d(2),
+            nn.Conv2d(6, 8, 3),
+            nn.ELU(),
+            nn.BatchNorm2d(8),
+            nn.Sigmoid(),
+            nn.Flatten(),
+            nn.Linear(8 * 36, 4),
+        )
+        .double()
+        .eval()
+    )
     x = images()
     y = predictions(net, x)
     with warnings.catch_warnings(action="ignore"):  # of its hooks
@@ -164,10 +209,16 @@ class Gate(nn.Module):
 
 @pytest.mark.parametrize(
     "act",
-    [Gate(), lambda x: F.layer_norm(x, x.shape[1:]), lambda x: x * x.sigmoid(),
-     lambda x: x.softmax(1), lambda x: x / (1 + x.square()), torch.sin],
+    [
+        Gate(),
+        lambda x: F.layer_norm(x, x.shape[1:]),
+        lambda x: x * x.sigmoid(),
+        lambda x: x.softmax(1),
+        lambda x: x / (1 + x.square()),
+        torch.sin,
+    ],
     ids=["gate", "norm", "product", "softmax", "quotient", "sine"],
-)  # fmt: skip
+)
 def test_what_has_no_rule_is_refused_by_name(act):
     net = Net(act)
     net.name = "gated_net"

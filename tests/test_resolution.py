@@ -25,14 +25,24 @@ ROOT = Path(__file__).resolve().parents[1]
 N, SIZE = 16, (32, 32)
 EXACT = {
     "classes": 10,
-    "n_bands": 8, "images": "these", "labels": "their", "precision": "float32", "absence": "zero",
-    "values": ["log_likelihood"], "temperature": 1.0, "masks": fingerprint(band_masks(8, SIZE)),
+    "n_bands": 8,
+    "images": "these",
+    "labels": "their",
+    "precision": "float32",
+    "absence": "zero",
+    "values": ["log_likelihood"],
+    "temperature": 1.0,
+    "masks": fingerprint(band_masks(8, SIZE)),
     "device": "cpu",
-}  # fmt: skip
+}
 SAMPLED = EXACT | {
-    "n_bands": 16, "metric": "linf", "input_size": list(SIZE), "stopped": "budget",
-    "message": "the budget is spent", "budget": 999,
-}  # fmt: skip
+    "n_bands": 16,
+    "metric": "linf",
+    "input_size": list(SIZE),
+    "stopped": "budget",
+    "message": "the budget is spent",
+    "budget": 999,
+}
 
 
 @pytest.mark.parametrize(
@@ -56,8 +66,11 @@ def test_finer_values_are_added_up_within_wider_bands():
 @pytest.mark.parametrize(
     ("match", "exact", "sampled"),
     [
-        ("net: .*8 and 16 bands differ in their images .these and those.; give", {},
-         {"images": "those"}),
+        (
+            "net: .*8 and 16 bands differ in their images .these and those.; give",
+            {},
+            {"images": "those"},
+        ),
         ("labels", {"labels": "other"}, {}),
         (r"precision \(bfloat16 and float32\)", {"precision": "bfloat16"}, {}),
         ("absence", {"absence": "mean"}, {}),
@@ -68,7 +81,7 @@ def test_finer_values_are_added_up_within_wider_bands():
         ("net: 8 bands are what `worths` measures", {}, {"n_bands": 8}),
         ("temperature", {}, {"temperature": 2.0}),
     ],
-)  # fmt: skip
+)
 def test_tables_that_differ_in_more_than_their_bands_are_refused(match, exact, sampled):
     check_same_game("net", EXACT, SAMPLED)
     with pytest.raises(ValueError, match=match):
@@ -117,9 +130,11 @@ def test_planted_games_are_judged(tmp_path):
     write(tmp_path, "together", lambda x: 6 * x[..., 0] * x[..., 1] * x[..., 2])
     shutil.copytree(ROOT / "notebooks", tmp_path / ".build/notebooks")
     study = {
-        "seed": 0, "models": {name: {"name": name} for name in ("additive", "together")},
-        "resolution": {"bands": [16]}, "resolution_report": {"beta": 0.75, "n_draws": 5},
-    }  # fmt: skip
+        "seed": 0,
+        "models": {name: {"name": name} for name in ("additive", "together")},
+        "resolution": {"bands": [16]},
+        "resolution_report": {"beta": 0.75, "n_draws": 5},
+    }
     (tmp_path / "params.yaml").write_text(json.dumps(study))
     command = [sys.executable, "-m", "iaside.study.run", "67_resolution_report"]
     command += ["--take", "bands", "resolution.bands"]
@@ -167,8 +182,10 @@ def test_no_share_is_told_of_what_may_be_worth_nothing(tmp_path, monkeypatch):
     text = "\n".join(said)
     assert "of the band's value cannot be told, which may be 0" in text
     assert "Without plain shares, because v(all) - v(none) may be 0: blind." in text
-    plain, printed = (next(line for line in text.splitlines() if line.startswith(f"**{kind}**"))
-                      for kind in ("the same, of plain shares", "SRC as printed"))  # fmt: skip
+    plain, printed = (
+        next(line for line in text.splitlines() if line.startswith(f"**{kind}**"))
+        for kind in ("the same, of plain shares", "SRC as printed")
+    )
     for line in (plain, printed):
         assert "steep, flat at M = 8 and 16" in line and "blind" not in line
     assert "**blind**, M = 16: no min-max score, the two weakest bands are " in text

@@ -19,8 +19,9 @@ def test_a_killed_repro_loses_no_forward_pass(project):
     edit(project, n_bands=6, n_images=6, batch_size=1, bands="[18,", budget=1000)
     command = [sys.executable, "-m", "dvc", "repro", "worths@squeezenet1_1"]
     log = (project / "killed.log").open("w")
-    process = subprocess.Popen(command, cwd=project, env=environment(project), stdout=log,
-                               stderr=log)
+    process = subprocess.Popen(
+        command, cwd=project, env=environment(project), stdout=log, stderr=log
+    )
     deadline, done = time.monotonic() + 120, 0
     while done < 10 and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -28,11 +28,22 @@ from iaside.verdicts import data_size, dynamics, jafr
 
 RETRAININGS, EPOCHS, BANDS, PLAYED = 10, 4, 5, 60
 SHARED = {
-    "images": "data/images/mnist_5k.npz", "classes": 5, "side": 16, "held_out": 0.2,
-    "epochs": EPOCHS, "batch": 32, "lr": 0.05, "schedule": "cyclic", "momentum": 0.9,
-    "weight_decay": 5e-4, "flip": False, "eps": 25.5, "steps": 3, "warm_up": 0,
+    "images": "data/images/mnist_5k.npz",
+    "classes": 5,
+    "side": 16,
+    "held_out": 0.2,
+    "epochs": EPOCHS,
+    "batch": 32,
+    "lr": 0.05,
+    "schedule": "cyclic",
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "flip": False,
+    "eps": 25.5,
+    "steps": 3,
+    "warm_up": 0,
     "precision": "float32",
-}  # fmt: skip
+}
 CELL = {"architecture": "small_cnn", "seed": list(range(RETRAININGS))}
 PLANS = {
     "clean": CELL | {"every": 1},
@@ -70,14 +81,17 @@ def measure(name, settings, folder, data):
     shown = perturbed(x, y, model)
     with torch.no_grad():
         right = [(model(image.clamp(0, 1)).argmax(1) == y).numpy() for image in shown.values()]
-    energy = [((masks * torch.fft.rfft2(image - x)[:, None].abs().square().sum(2)).sum((2, 3)).T)
-              for image in shown.values()]  # fmt: skip
+    energy = [
+        ((masks * torch.fft.rfft2(image - x)[:, None].abs().square().sum(2)).sum((2, 3)).T)
+        for image in shown.values()
+    ]
     tables = dict.fromkeys(TABLES, np.array(right, dtype=float))
     responses = Responses(list(shown), tables, energy[0].numpy(), torch.stack(energy).numpy(), {})
     answers = {
-        "correct": torch.stack(correct).numpy(), "chosen": np.arange(PLAYED),
+        "correct": torch.stack(correct).numpy(),
+        "chosen": np.arange(PLAYED),
         "bias": bias_of(gradient_spectra(model, data.held_images, data.held_labels)).numpy(),
-    }  # fmt: skip
+    }
     return Profile(name, settings, epochs, worths, answers, responses)
 
 

@@ -217,8 +217,9 @@ def test_placement_on_another_device():
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
         net = nn.Sequential(nn.Conv2d(3, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
         net.register_forward_pre_hook(lambda m, args: seen.append(args[0].device.type))
-        of = _Questions(net, X, torch.zeros(N).long().cpu(), MASKS, 0.2, 0, "float32",
-                        torch.device("cuda"), 4)  # fmt: skip
+        of = _Questions(
+            net, X, torch.zeros(N).long().cpu(), MASKS, 0.2, 0, "float32", torch.device("cuda"), 4
+        )
         with torch.device("cpu"), pytest.raises((RuntimeError, TypeError, AttributeError)):
             _masked(of, 0, 0, 0.1)  # a fake tensor has no numbers to say whether they are finite
         slope = torch.rand(2, 3, SIDE, SIDE)

@@ -111,10 +111,14 @@ def test_alexnet_has_an_mce_of_100_and_half_its_errors_50():
 # -- the measurement -------------------------------------------------------------------------------
 
 SOME = [
-    Condition("white_noise", 0.1), Condition("gaussian_blur", 3), Condition("fgsm", 0.05),
-    Condition("pgd", 0.05), Condition("white_noise", 0.05, 1), Condition("pgd", 0.05, 0),
+    Condition("white_noise", 0.1),
+    Condition("gaussian_blur", 3),
+    Condition("fgsm", 0.05),
+    Condition("pgd", 0.05),
+    Condition("white_noise", 0.05, 1),
+    Condition("pgd", 0.05, 0),
     Condition(FOURIER, 2.0, 3),
-]  # fmt: skip
+]
 
 
 def ask(model, conditions=SOME, n=4, **settings):
@@ -161,8 +165,11 @@ def test_neither_batch_size_nor_the_other_conditions_matter():
 def test_an_image_is_perturbed_alike_in_a_subset(c):
     whole, subset = ask(Curved()), ask(Curved(), subset={c.source: [1, 3]})
     assert subset.asked(subset.row(c)).tolist() == [1, 3]
-    assert np.allclose(subset.tables["log_likelihood"][subset.row(c)][[1, 3]],
-                       whole.tables["log_likelihood"][whole.row(c)][[1, 3]], atol=1e-6)
+    assert np.allclose(
+        subset.tables["log_likelihood"][subset.row(c)][[1, 3]],
+        whole.tables["log_likelihood"][whole.row(c)][[1, 3]],
+        atol=1e-6,
+    )
 
 
 def test_a_mask_of_images_is_no_list_of_the_places_0_and_1():
@@ -175,13 +182,15 @@ def test_a_mask_of_images_is_no_list_of_the_places_0_and_1():
 
 @pytest.mark.parametrize(
     ("how", "said"),
-    [({"subset": {SOME[0].source: [0.5]}}, "subset= are torch.float64"),
-     ({"subset": {SOME[0].source: [99]}}, "subset= names image 99, and there are"),
-     ({"subset": {SOME[0].source: [2, 2]}}, "subset= names image 2 twice"),
-     ({"batch_size": 2.5}, "batch_size=2.5 is not possible"),
-     ({"batch_size": 0}, "batch_size=0 is not possible"),
-     ({"seed": -1}, "seed=-1 is not possible")],
-)  # fmt: skip
+    [
+        ({"subset": {SOME[0].source: [0.5]}}, "subset= are torch.float64"),
+        ({"subset": {SOME[0].source: [99]}}, "subset= names image 99, and there are"),
+        ({"subset": {SOME[0].source: [2, 2]}}, "subset= names image 2 twice"),
+        ({"batch_size": 2.5}, "batch_size=2.5 is not possible"),
+        ({"batch_size": 0}, "batch_size=0 is not possible"),
+        ({"seed": -1}, "seed=-1 is not possible"),
+    ],
+)
 def test_settings_are_refused_before_anything_is_shown(how, said):
     with pytest.raises(ValueError, match=said):
         ask(lambda x: pytest.fail("nothing is to be shown"), **how)
@@ -231,8 +240,16 @@ def test_an_image_without_a_usable_gradient_is_not_counted_as_robust(attack_batc
     x, y = some_images(6) / 3, torch.zeros(6).long()
     x[[1, 4]] += 0.6
     conditions = [*ATTACKED, Condition("white_noise", 0.1)]
-    r = responses(Rounding(), x, y, conditions, MASKS, progress=False, attack_batch=attack_batch,
-                  subset={"fgsm": [0, 1, 2]})  # fmt: skip
+    r = responses(
+        Rounding(),
+        x,
+        y,
+        conditions,
+        MASKS,
+        progress=False,
+        attack_batch=attack_batch,
+        subset={"fgsm": [0, 1, 2]},
+    )
     r.save(tmp_path / "r.npz")
     r = Responses.load(tmp_path / "r.npz")
     none = r.tables["no_gradient"]
@@ -300,8 +317,9 @@ def test_an_interrupted_measurement_goes_on_and_the_same_bytes_come_out(tmp_path
     r = ask(again, resume=tmp_path)
     assert again.passes < whole.passes
     for t in TABLES:
-        assert np.array_equal(Responses.load(tmp_path / "whole.npz").tables[t], r.tables[t],
-                              equal_nan=True)
+        assert np.array_equal(
+            Responses.load(tmp_path / "whole.npz").tables[t], r.tables[t], equal_nan=True
+        )
 
 
 def test_a_table_survives_saving(tmp_path):
@@ -350,12 +368,19 @@ def test_placement_on_another_device():
     [
         (Condition("sparsefool", 1), "no source of perturbations that has a strength"),
         (Condition("white_noise", 0.1, 9), "place must be below 4"),
-        *((Condition("fog", severity), "it must be 1, 2, 3, 4 or 5")
-          for severity in (1.5, 6, 0, -1, math.nan)),
-        *((Condition("gaussian_blur", side), "it must be an odd integer")
-          for side in (2, 3.5, -1, math.inf)),
-        *((Condition(source, strength), "it must be (a number )?from 0")
-          for source in ("fgsm", "pgd", "white_noise") for strength in (-1, math.nan)),
+        *(
+            (Condition("fog", severity), "it must be 1, 2, 3, 4 or 5")
+            for severity in (1.5, 6, 0, -1, math.nan)
+        ),
+        *(
+            (Condition("gaussian_blur", side), "it must be an odd integer")
+            for side in (2, 3.5, -1, math.inf)
+        ),
+        *(
+            (Condition(source, strength), "it must be (a number )?from 0")
+            for source in ("fgsm", "pgd", "white_noise")
+            for strength in (-1, math.nan)
+        ),
         (Condition(FOURIER, math.nan, 4), "it must be a number from 0"),
         (Condition(FOURIER, 1.0, 9), "place must be below 9"),
         (Condition(FOURIER, 1.0), "place must be below 9"),
@@ -395,8 +420,9 @@ def test_impossible_conditions_are_refused_before_anything_is_asked(condition, s
 )
 def test_a_wave_that_is_none_is_refused(arguments, said):
     with pytest.raises(ValueError, match=said):
-        fourier_noise(**{"x": torch.full((2, 3, 8, 8), 0.5), "norm": 1.0, "grid": 3, "cell": 4}
-                      | arguments)  # fmt: skip
+        fourier_noise(
+            **{"x": torch.full((2, 3, 8, 8), 0.5), "norm": 1.0, "grid": 3, "cell": 4} | arguments
+        )
 
 
 def test_other_errors_name_the_way_out(tmp_path):
@@ -479,9 +505,15 @@ def test_the_map_shows_the_one_frequency_that_disturbs():
         return torch.stack([10 - there, torch.zeros_like(there)], 1)
 
     x = torch.full((2, 3, SIDE, SIDE), 0.5)
-    r = responses(model, x, torch.zeros(2).long(),
-                  [Condition(FOURIER, 2.0, c) for c in heat_cells(grid)], MASKS, heat_grid=grid,
-                  progress=False)  # fmt: skip
+    r = responses(
+        model,
+        x,
+        torch.zeros(2).long(),
+        [Condition(FOURIER, 2.0, c) for c in heat_cells(grid)],
+        MASKS,
+        heat_grid=grid,
+        progress=False,
+    )
     expected = np.zeros((grid, grid))
     expected[cell // grid, cell % grid] = expected[-1 - cell // grid, -1 - cell % grid] = 1
     assert np.array_equal(heat_map(r), expected)
@@ -493,12 +525,17 @@ def test_the_map_shows_the_one_frequency_that_disturbs():
 def planted(clean, changed, n_bands=2):
     """A table of two conditions with given log-likelihoods of the true class."""
     found = np.stack([clean, changed]).astype(float)
-    tables = {"log_likelihood": found, "probability_t2": np.exp(found) ** 0.5,
-              "correct": (found > math.log(0.5)).astype(float), "confidence": np.exp(found)}
+    tables = {
+        "log_likelihood": found,
+        "probability_t2": np.exp(found) ** 0.5,
+        "correct": (found > math.log(0.5)).astype(float),
+        "confidence": np.exp(found),
+    }
     n = found.shape[1]
     noise = Condition("white_noise", 0.1)
-    return noise, Responses([CLEAN, noise], tables, np.ones((n_bands, n)),
-                            np.zeros((2, n_bands, n)), {})  # fmt: skip
+    return noise, Responses(
+        [CLEAN, noise], tables, np.ones((n_bands, n)), np.zeros((2, n_bands, n)), {}
+    )
 
 
 def test_measures_by_hand():
@@ -595,8 +632,17 @@ def test_corruption_errors_do_not_depend_on_the_input_size(how, tmp_path):
         own = pictures[..., 20:-20, 20:-20]  # its own cut: another one
         own = nn.functional.interpolate(own, (side, side))
         masks = band_masks(4, (side, side))
-        found[side] = responses(Bright(how), own, y, FEW, masks, pictures=pictures, progress=False,
-                                cache=tmp_path, workers=1)  # fmt: skip
+        found[side] = responses(
+            Bright(how),
+            own,
+            y,
+            FEW,
+            masks,
+            pictures=pictures,
+            progress=False,
+            cache=tmp_path,
+            workers=1,
+        )
         r = found[side]
         assert r.conditions[:2] == [CLEAN, CLEAN_CUT]
         assert len(list(tmp_path.iterdir())) == 1, "made once for all sizes"
@@ -637,8 +683,9 @@ def test_pictures_of_their_own_size_need_no_partner():
     for side, name in ((32, "CIFAR-10-C"), (64, "Tiny ImageNet-C")):
         x = large_pictures(side=side)
         c = Condition("contrast", 1.0)
-        r = responses(Bright(), x, torch.zeros(6).long(), [c], band_masks(4, (side, side)),
-                      progress=False)  # fmt: skip
+        r = responses(
+            Bright(), x, torch.zeros(6).long(), [c], band_masks(4, (side, side)), progress=False
+        )
         assert r.conditions == [CLEAN, c] and r.partner(c) == 0
         left = {32: 0.25, 64: 0.6}[side]
         share = r.change_energy[1].sum(1) / r.clean_energy.sum(1)
@@ -657,8 +704,15 @@ def test_the_passes_of_the_clean_cut_are_foreseen(given):
             return super().forward(x)
 
     fewer = [c for c in FEW if c.source == "contrast"]
-    responses(Counting(), x, y, fewer, band_masks(4, (160, 160)), progress=False,
-              pictures=large_pictures() if given else None)  # fmt: skip
+    responses(
+        Counting(),
+        x,
+        y,
+        fewer,
+        band_masks(4, (160, 160)),
+        progress=False,
+        pictures=large_pictures() if given else None,
+    )
     known = 1  # the fingerprint of the model
     expected = response_passes({"contrast": 2}, 6, cut=True)[0]
     assert sum(shown) - expected in (0, known)
@@ -678,5 +732,12 @@ def test_pictures_are_resized_by_every_interpolation_of_a_recipe(how):
 
 def test_pictures_must_be_those_of_the_images():
     with pytest.raises(ValueError, match="there are 5 pictures of 6 images; load both"):
-        responses(Bright(), large_pictures(side=64), torch.zeros(6).long(), FEW,
-                  band_masks(4, (64, 64)), pictures=large_pictures(5), progress=False)  # fmt: skip
+        responses(
+            Bright(),
+            large_pictures(side=64),
+            torch.zeros(6).long(),
+            FEW,
+            band_masks(4, (64, 64)),
+            pictures=large_pictures(5),
+            progress=False,
+        )

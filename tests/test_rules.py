@@ -86,9 +86,17 @@ def test_less_is_the_mirror_image_of_greater():
 
 @pytest.mark.parametrize("claim", [GREATER, LESS, NULL])
 @pytest.mark.parametrize(
-    "numbers", [(NAN, 0.2, 0.3), (0.2, NAN, 0.3), (0.2, 0.15, NAN), (0.2, 0.15, INF),
-                (-0.2, -INF, -0.15), (INF, 0.2, 0.3), (0, NAN, NAN)]
-)  # fmt: skip
+    "numbers",
+    [
+        (NAN, 0.2, 0.3),
+        (0.2, NAN, 0.3),
+        (0.2, 0.15, NAN),
+        (0.2, 0.15, INF),
+        (-0.2, -INF, -0.15),
+        (INF, 0.2, 0.3),
+        (0, NAN, NAN),
+    ],
+)
 def test_nothing_unbounded_or_nan_decides(claim, numbers):
     assert claim.side(fixed(*numbers)(0.95)) == UNDECIDED
 
@@ -145,8 +153,15 @@ def test_one_part_of_many_contradicts_at_bonferronis_level_and_supports_at_its_o
 
 @pytest.mark.parametrize("unit", ["photographs", "trainings", "initialisations", "networks"])
 def test_fewer_than_the_unit_takes_decide_nothing_and_say_so(unit):
-    claim_id = next(c.id for c in claims().values() if c.unit == unit and c.kind == "null"
-                    or c.unit == unit and c.kind != "null" and c.threshold == 0)  # fmt: skip
+    claim_id = next(
+        c.id
+        for c in claims().values()
+        if c.unit == unit
+        and c.kind == "null"
+        or c.unit == unit
+        and c.kind != "null"
+        and c.threshold == 0
+    )
     claim = find(claim_id)
     far = -9.0 if claim.kind == "less" else 0.0 if claim.kind == "null" else 9.0
     enough, few = (fixed(far, far, far, n, unit) for n in (LEAST[unit], LEAST[unit] - 1))
@@ -200,11 +215,14 @@ def test_false_verdicts_are_as_rare_as_limits_miss():
     """Truth exactly at the threshold: any verdict is false, in 5 % of cases."""
     rng = np.random.default_rng(0)
     found = [
-        decide("transformers_more_robust",
-               partial(lambda v, level: mean_interval(v, level, "networks")[0],
-                       rng.normal(0, 1, (1, 8))))["verdict"]
+        decide(
+            "transformers_more_robust",
+            partial(
+                lambda v, level: mean_interval(v, level, "networks")[0], rng.normal(0, 1, (1, 8))
+            ),
+        )["verdict"]
         for _ in range(2000)
-    ]  # fmt: skip
+    ]
     assert 0.035 < np.mean([v != UNDECIDED for v in found]) < 0.065
 
 
@@ -230,8 +248,10 @@ def test_a_record_says_what_was_claimed_and_measured():
 
 def test_a_verdict_needs_every_reading():
     for kinds in itertools.product("suc", repeat=2):
-        rows = {f"reading {i}": decide("src_mce", fixed(*BY_KIND["src_mce"][k]))
-                for i, k in enumerate(kinds)}  # fmt: skip
+        rows = {
+            f"reading {i}": decide("src_mce", fixed(*BY_KIND["src_mce"][k]))
+            for i, k in enumerate(kinds)
+        }
         row = every_reading(rows)
         agreed = {"s": SUPPORTED, "c": CONTRADICTED}.get(kinds[0]) if len(set(kinds)) == 1 else None
         assert row["verdict"] == (agreed or UNDECIDED)
@@ -248,8 +268,13 @@ def test_a_verdict_needs_every_reading():
 
 def test_readings_are_close_only_where_another_draw_may_turn_the_verdict():
     """An undecided claim stays so whatever one of its readings does, if others hold it back."""
-    kinds = {"s": (-0.6, -0.8, -0.4), "S": (-0.2, -0.399, -0.001), "u": (0, -0.2, 0.2),
-             "U": (-0.2, -0.401, 0.001), "c": (0.6, 0.4, 0.8)}  # fmt: skip
+    kinds = {
+        "s": (-0.6, -0.8, -0.4),
+        "S": (-0.2, -0.399, -0.001),
+        "u": (0, -0.2, 0.2),
+        "U": (-0.2, -0.401, 0.001),
+        "c": (0.6, 0.4, 0.8),
+    }
     rows = {k: decide("src_mce", fixed(*limits)) for k, limits in kinds.items()}
     assert {k: row["close"] for k, row in rows.items()} == {k: k in "SU" for k in kinds}
     expected = {"ss": 0, "sS": 1, "sU": 1, "UU": 1, "uU": 0, "uS": 0, "cU": 1, "cs": 0, "cS": 1}
@@ -267,10 +292,16 @@ def test_readings_are_close_only_where_another_draw_may_turn_the_verdict():
 def test_gather_lists_every_claim_once_and_in_order():
     documents = [
         as_document("bands", [decide("esd_power_law", fixed(9, 5, 12, 24, "photographs"))]),
-        as_document("zoo", [decide("src_mce", fixed(0.5, 0.2, 0.8, 19)),
-                            decide("src_corruptions", {"noise": fixed(0, -1, 1, 19),
-                                                       "blur": fixed(0, -1, 1, 19)})]),
-    ]  # fmt: skip
+        as_document(
+            "zoo",
+            [
+                decide("src_mce", fixed(0.5, 0.2, 0.8, 19)),
+                decide(
+                    "src_corruptions", {"noise": fixed(0, -1, 1, 19), "blur": fixed(0, -1, 1, 19)}
+                ),
+            ],
+        ),
+    ]
     rows = gather(json.loads(json.dumps(documents)))  # as read back from the files
     assert [row["id"] for row in rows] == list(claims())
     assert len({tuple(row) for row in rows}) == 1  # the same columns in every row
@@ -283,8 +314,11 @@ def test_gather_lists_every_claim_once_and_in_order():
     assert untested["verdict"] == f"not tested: needs {find('shufflenet_robust').needs}"
     assert untested["value"] is None and untested["stage"] == "architecture"
     assert count_verdicts(rows) == {
-        SUPPORTED: 1, CONTRADICTED: 1, UNDECIDED: 1, "not tested": len(claims()) - 3
-    }  # fmt: skip
+        SUPPORTED: 1,
+        CONTRADICTED: 1,
+        UNDECIDED: 1,
+        "not tested": len(claims()) - 3,
+    }
     json.dumps(rows, allow_nan=False)
 
 
@@ -376,9 +410,14 @@ def test_the_rules_need_no_network_and_no_figure():
     from iaside.backend.keys import closure
 
     assert closure(["verdicts.rules"]) == {
-        "verdicts.rules", "estimate.estimate", "estimate.intervals", "estimate.clean",
-        "estimate.rounding", "backend.content", "backend.outside",
-    }  # fmt: skip
+        "verdicts.rules",
+        "estimate.estimate",
+        "estimate.intervals",
+        "estimate.clean",
+        "estimate.rounding",
+        "backend.content",
+        "backend.outside",
+    }
     assert rules.RISKS[0] == RISK
 
 
@@ -400,8 +439,9 @@ def test_false_verdicts_are_rare_however_many_parts_lie_at_the_threshold(
 ):
     """Normal parts that go together, one, all but one, or all at the threshold, the rest far on the
     claimed side; of a null claim in the middle of its margin, however many errors it is wide."""
-    claim = replace(find("parameter_count" if margin else "transformers_more_robust"),
-                    threshold=margin or 0.0)  # fmt: skip
+    claim = replace(
+        find("parameter_count" if margin else "transformers_more_robust"), threshold=margin or 0.0
+    )
     monkeypatch.setattr(rules, "claims", lambda: {claim.id: claim})
     rng, worlds, far = np.random.default_rng(k), 400, 0.0 if margin else 99.0
     for at in {1, k - 1, k} - {0}:

@@ -263,13 +263,35 @@ KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 
 @pytest.mark.parametrize(
     ("source", "kills", "said"),
-    [(KILLED, [3, 3], "SIGKILL ended it, though the system has ended no process for want of mem"),
-     (KILLED, [3, 4], "SIGKILL ended it as the system ran out of memory: lower `batch_size` or"),
-     (KILLED, [None], "SIGKILL ended it, which is mostly for want of memory: lower `batch_size`"),
-     ("import os; os.abort()", [3], "SIGABRT ended it (a fault in the compiled code of a library)"),
-     ("import os, signal; os.kill(os.getpid(), signal.SIGUSR1)", [3], "SIGUSR1 ended it (from out"),
-     ("import os; os._exit(7)", [3], "it ended itself, with exit code 7: the lines above may say")],
-)  # fmt: skip
+    [
+        (
+            KILLED,
+            [3, 3],
+            "SIGKILL ended it, though the system has ended no process for want of mem",
+        ),
+        (KILLED, [3, 4], "SIGKILL ended it as the system ran out of memory: lower `batch_size` or"),
+        (
+            KILLED,
+            [None],
+            "SIGKILL ended it, which is mostly for want of memory: lower `batch_size`",
+        ),
+        (
+            "import os; os.abort()",
+            [3],
+            "SIGABRT ended it (a fault in the compiled code of a library)",
+        ),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGUSR1)",
+            [3],
+            "SIGUSR1 ended it (from out",
+        ),
+        (
+            "import os; os._exit(7)",
+            [3],
+            "it ended itself, with exit code 7: the lines above may say",
+        ),
+    ],
+)
 def test_a_dead_kernel_is_said_to_have_ended_as_it_did(
     tmp_path, monkeypatch, capfd, source, kills, said
 ):
@@ -316,8 +338,10 @@ def test_what_runtime_says_is_in_no_report(tmp_path, monkeypatch):
     seen = "import os\nprint(seed)\nopen('seen', 'a').write(os.environ['IASIDE_WORKERS'])"
     content = notebook(parameters(cell), ("code", seen))
     pages = []
-    for runtime in ("{device: auto, batch_size: null, workers: 1}",
-                    "{device: cpu, batch_size: 64, workers: 2}"):  # fmt: skip
+    for runtime in (
+        "{device: auto, batch_size: null, workers: 1}",
+        "{device: cpu, batch_size: 64, workers: 2}",
+    ):
         folder = tmp_path / f"run{len(pages)}"
         params = re.sub("runtime: .*", f"runtime: {runtime}", PARAMS)
         project(folder, params, importance=content)
@@ -342,14 +366,23 @@ def test_two_runtimes_make_equal_bytes_of_the_shipped_notebooks(smoke_project):
     for how in ({"device": "auto", "workers": 1}, {"device": "cpu", "workers": 2}):
         edit(smoke_project, **how)
         for words in asked:
-            smoke(smoke_project, sys.executable, "-m", "iaside.study.run", *words.split(),
-                  "--notebooks", "notebooks")  # fmt: skip
+            smoke(
+                smoke_project,
+                sys.executable,
+                "-m",
+                "iaside.study.run",
+                *words.split(),
+                "--notebooks",
+                "notebooks",
+            )
         made = smoke_project / "results"
         files = [p for p in sorted(made.rglob("*")) if p.is_file() and "recorded" not in p.parts]
         found.append({p.relative_to(made): p.read_bytes() for p in files})
         shutil.rmtree(made / "training")
         shutil.rmtree(made / "robustness")
     assert len(found[0]) > 8 and found[0] == found[1]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="of signals of Unix")
 def test_what_is_ignored_from_the_start_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
@@ -381,12 +414,18 @@ def gone(pid, seconds=15):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the death of a parent is told on Linux only")
-@pytest.mark.parametrize("cell", [
-    "for _ in range(600): time.sleep(0.1)",
-    "__import__('re').match('(a+)+b', 'a' * 40)",  # never lets go of the interpreter
-], ids=["sleeps", "holds"])  # fmt: skip
-@pytest.mark.parametrize("how", ["runner gets SIGTERM", "runner gets SIGHUP", "runner gets SIGKILL",
-                                 "parent gets SIGKILL"])  # fmt: skip
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "for _ in range(600): time.sleep(0.1)",
+        "__import__('re').match('(a+)+b', 'a' * 40)",  # never lets go of the interpreter
+    ],
+    ids=["sleeps", "holds"],
+)
+@pytest.mark.parametrize(
+    "how",
+    ["runner gets SIGTERM", "runner gets SIGHUP", "runner gets SIGKILL", "parent gets SIGKILL"],
+)
 def test_nothing_lives_on_when_stopped(tmp_path, how, cell):
     source = "import os, time\nopen('pids', 'w').write(f'{os.getppid()} {os.getpid()} .')\n"
     source += cell
@@ -396,10 +435,7 @@ def test_nothing_lives_on_when_stopped(tmp_path, how, cell):
     parent = f"import subprocess; subprocess.run({runner})"
     command = [sys.executable, "-c", parent] if "parent" in how else runner
     process = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stderr=subprocess.DEVNULL,
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
     )
     pids, end = tmp_path / "pids", time.monotonic() + 60
     while not (pids.exists() and pids.read_text().endswith(".")):
@@ -595,8 +631,10 @@ def test_index_lists_the_present_study_and_nothing_stale(tmp_path, monkeypatch):
         ("undecided", "C"),
     ]
     numbers = {"value": 0.25, "se": 0.1, "low": 0.0, "high": 0.5, "n": 24, "unit": "photographs"}
-    rows = [{"verdict": v, "statement": s, "source": "seed 002", "data": "MNIST digits"} | numbers
-            for v, s in rows]  # fmt: skip
+    rows = [
+        {"verdict": v, "statement": s, "source": "seed 002", "data": "MNIST digits"} | numbers
+        for v, s in rows
+    ]
     (tmp_path / "results/claims/claims.json").write_text(json.dumps(rows))
     assert run.main(["--index"]) == 0
     page = (tmp_path / "results/index.html").read_text()
@@ -614,9 +652,11 @@ def test_index_lists_the_present_study_and_nothing_stale(tmp_path, monkeypatch):
 
 def test_every_figure_of_a_notebook_is_in_its_page(tmp_path, monkeypatch):
     """Each cell that draws shows its figure below itself, whichever drew first."""
-    setup = ("import pandas as pd\nfrom iaside import plots\nplots.use_style()\n"
-             "frame = pd.DataFrame({'model': 'a', 'band': [0, 1], 'psi': [1.0, 2.0],"
-             " 'psi_low': 0.5, 'psi_high': 2.5})")  # fmt: skip
+    setup = (
+        "import pandas as pd\nfrom iaside import plots\nplots.use_style()\n"
+        "frame = pd.DataFrame({'model': 'a', 'band': [0, 1], 'psi': [1.0, 2.0],"
+        " 'psi_low': 0.5, 'psi_high': 2.5})"
+    )
     draw = "_ = plots.importance(frame, 'psi')"
     cells = [parameters("seed = 0"), ("code", setup), *[("code", draw)] * 3]
     project(tmp_path, importance=notebook(*cells))

@@ -32,8 +32,15 @@ def measure(model, n=12, **settings):
 
 
 def exact(model, n=12, **settings):
-    return coalition_worths(model, some_images(n), torch.zeros(n).long(), MASKS, batch_size=8,
-                            progress=False, **settings)
+    return coalition_worths(
+        model,
+        some_images(n),
+        torch.zeros(n).long(),
+        MASKS,
+        batch_size=8,
+        progress=False,
+        **settings,
+    )
 
 
 def sharp(band=1):
@@ -92,6 +99,7 @@ def test_a_relative_tolerance_is_a_share_of_the_whole():
 
 def test_a_share_of_nothing_is_no_tolerance():
     """One of two bands alone is worth 1, neither nor both 0."""
+
     def exclusive(x):
         present = split_bands(x, MASKS)[1:3].abs().mean((2, 3, 4)) > 1e-4
         return torch.stack([(present[0] != present[1]).float(), 0 * x[:, 0, 0, 0]], 1)
@@ -106,15 +114,18 @@ def test_a_budget_is_not_exceeded_and_says_so():
     net = Net().eval()
     w = measure(net, n=20, budget=101)
     assert 101 - PER_IMAGE < w.forwards <= 101 and w.provenance["stopped"] == "budget"
-    assert re.search(r"budget of 101 forward passes is spent \(\d+ made, 1[2-9] of 20 images\)",
-                     w.provenance["message"])
+    assert re.search(
+        r"budget of 101 forward passes is spent \(\d+ made, 1[2-9] of 20 images\)",
+        w.provenance["message"],
+    )
     with pytest.warns(RuntimeWarning, match="standard error is .*, not 1e-09"):
         w = measure(net, n=20, budget=101, tolerance=1e-9)
     more = measure(net, n=20, budget=400)
     assert (np.bincount(more.image) > PER_IMAGE).any(), "after the last image a second round"
     np.testing.assert_allclose(
         more.estimates.values.sum(0),
-        (exact(net, 20).table[-1] - exact(net, 20).table[0])[more.images], atol=1e-6,
+        (exact(net, 20).table[-1] - exact(net, 20).table[0])[more.images],
+        atol=1e-6,
     )
 
 
@@ -296,14 +307,21 @@ def test_placement_on_a_gpu(monkeypatch):
         scorer = _Scorer(net, values, torch.device("cuda"), "float32")
         fill = lambda index: torch.zeros(len(index), 3, SIDE, SIDE)  # noqa: E731
         setup = Setup(x, labels, masks, torch.arange(6), fill, scorer, 16, about)
-        pictures = torch.cat([
-            _pictures(setup, setup.game(slice(image, image + 1)), image, np.array(codes, np.uint64))
-            for image, codes in {0: [0, 5], 3: [whole(M)]}.items()
-        ])
+        pictures = torch.cat(
+            [
+                _pictures(
+                    setup, setup.game(slice(image, image + 1)), image, np.array(codes, np.uint64)
+                )
+                for image, codes in {0: [0, 5], 3: [whole(M)]}.items()
+            ]
+        )
         assert pictures.shape == (3, 3, SIDE, SIDE) and pictures.device.type == "cuda"
         assert pictures.is_contiguous(memory_format=torch.channels_last)
-        scores = scorer.scores(pictures, setup.targets(torch.tensor([0, 0, 3])),
-                               setup.reference(torch.tensor([0, 0, 3])))
+        scores = scorer.scores(
+            pictures,
+            setup.targets(torch.tensor([0, 0, 3])),
+            setup.reference(torch.tensor([0, 0, 3])),
+        )
         assert scores.shape == (2, 3) and scores.device.type == "cuda"
 
 
@@ -330,8 +348,14 @@ def test_bad_input_is_named_before_the_long_computation(match, settings):
 
 def test_too_many_bands_for_the_exact_game_are_pointed_here():
     with pytest.raises(ValueError, match="at most 14 bands, or sample them"):
-        coalition_worths(Net().eval(), some_images(), some_labels(),
-                         lambda x: torch.stack([x / 15] * 15), batch_size=8, progress=False)
+        coalition_worths(
+            Net().eval(),
+            some_images(),
+            some_labels(),
+            lambda x: torch.stack([x / 15] * 15),
+            batch_size=8,
+            progress=False,
+        )
 
 
 def test_nan_in_the_middle_ends_the_run():

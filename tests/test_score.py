@@ -67,9 +67,10 @@ def test_softmax_survives_large_values():
     np.testing.assert_allclose(spectral_importance([1e4, 0.0], "softmax"), [1, 0])
 
 
-@pytest.mark.parametrize(("psi", "normalise"), [
-    (np.zeros(8), "minmax"), (np.full(8, 0.3), "minmax"), (-np.ones(8), "positive"),
-])
+@pytest.mark.parametrize(
+    ("psi", "normalise"),
+    [(np.zeros(8), "minmax"), (np.full(8, 0.3), "minmax"), (-np.ones(8), "positive")],
+)
 def test_nothing_to_tell_bands_apart_warns_and_is_uniform(psi, normalise):
     with pytest.warns(RuntimeWarning, match="no difference between the bands"):
         sid = spectral_importance(psi, normalise)
@@ -238,8 +239,11 @@ def test_errors_name_the_value():
     for function in (consecutive_differences, split_differences):
         errors_of(lambda f=function: f(psi, [[0, 1]], [1], mean_of), r"N = 10 images, got \(1, 2\)")
         for size in (0, 10):
-            errors_of(lambda f=function, k=size: f(psi, [range(10)], [5, k], mean_of),
-                      rf"from 1 to 9 of 10 images, got \[5, {size}\]")
+            errors_of(
+                lambda f=function, k=size: f(psi, [range(10)], [5, k], mean_of),
+                rf"from 1 to 9 of 10 images, got \[5, {size}\]",
+            )
+
 
 @pytest.mark.parametrize(
     "call",

@@ -7,15 +7,7 @@ from scipy import stats
 import iaside as ia
 from iaside.estimate.intervals import standard_errors
 from iaside.game.surrogate import resampled_table
-from iaside.score import (
-    CLEAR,
-    SCORES,
-    no_score,
-    no_sid,
-    noise_distance,
-    score_range,
-    weakest_gap,
-)
+from iaside.score import CLEAR, SCORES, no_score, no_sid, noise_distance, score_range, weakest_gap
 from iaside.shapley import coalitions
 
 FALLING = np.array([1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, -0.4])  # the weakest 3.7 errors apart
@@ -215,8 +207,10 @@ def test_of_sampled_games_the_errors_of_photographs_and_of_draws_add_up():
 def test_the_more_coalitions_are_drawn_the_clearer_is_the_weakest_band():
     rng = np.random.default_rng(1)
     tables = [interacting(rng, 24) for _ in range(10)]
-    gaps = [np.mean([weakest_gap(resampled_table(table, pairs, rng)[0].values) for table in tables])
-            for pairs in (3, 16)]  # fmt: skip
+    gaps = [
+        np.mean([weakest_gap(resampled_table(table, pairs, rng)[0].values) for table in tables])
+        for pairs in (3, 16)
+    ]
     exact = [ia.shapley_values(table) for table in tables]
     assert 1.3 * gaps[0] < gaps[1] < np.mean([weakest_gap(psi) for psi in exact]) / 1.3
     assert all(ia.score_estimate(psi) is not None for psi in exact)
@@ -227,8 +221,7 @@ def test_the_plain_score_is_always_given():
     for kind in KINDS:
         plain = ia.score_estimate(psi, kind=kind, bias="none")
         assert plain.value == pytest.approx(true_score(psi.mean(1), kind))
-    assert np.allclose(ia.sid_estimate(psi, bias="none").value,
-                       ia.spectral_importance(psi.mean(1)))  # fmt: skip
+    assert np.allclose(ia.sid_estimate(psi, bias="none").value, ia.spectral_importance(psi.mean(1)))
     clear = samples(FALLING, 1)[0]
     told, plain = (ia.score_estimate(clear, bias=bias) for bias in ("corrected", "none"))
     assert told.value == plain.value and told.low <= plain.low and plain.high <= told.high

@@ -71,8 +71,9 @@ def test_shapley_is_the_mean_over_all_orders(n_bands):
     np.testing.assert_allclose(shapley_values(table), by_permutations(table), atol=1e-12)
 
 
-@pytest.mark.parametrize("unions", [[0], [1, 0, 1], [2, 2, 0, 7], ["b", "a", "b", "c", "b"],
-                                    [0, 0, 1, 1, 1, 2]])  # fmt: skip
+@pytest.mark.parametrize(
+    "unions", [[0], [1, 0, 1], [2, 2, 0, 7], ["b", "a", "b", "c", "b"], [0, 0, 1, 1, 1, 2]]
+)
 def test_owen_is_the_mean_over_orders_in_which_unions_stay_together(unions):
     table = random_table(len(unions))
     found = owen_values(table, unions)

@@ -67,8 +67,12 @@ def project(tmp_path):
 
 def repro(folder, patience=60, module="iaside.study.repro", words=(), code=0):
     path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
-    env = os.environ | {"PYTHONPATH": str(ROOT), "PATH": path, "PATIENCE": str(patience),
-                        warm.SOCKET: "/nowhere"}  # fmt: skip
+    env = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "PATH": path,
+        "PATIENCE": str(patience),
+        warm.SOCKET: "/nowhere",
+    }
     done = subprocess.run(
         [sys.executable, "-m", module, *words],
         cwd=folder,

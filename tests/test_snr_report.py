@@ -13,9 +13,17 @@ from iaside.verdicts.photographs import over_photographs
 
 N = 24
 SOURCES = [
-    "white noise", "Poisson", "salt and pepper", "Gaussian blur", "FGSM", "PGD", "SparseFool",
-    "Pixle", "white noise in band 0", "PGD in band 0",
-]  # fmt: skip
+    "white noise",
+    "Poisson",
+    "salt and pepper",
+    "Gaussian blur",
+    "FGSM",
+    "PGD",
+    "SparseFool",
+    "Pixle",
+    "white noise in band 0",
+    "PGD in band 0",
+]
 
 
 def drawn(centre, networks=2, n=N, seed=0):
@@ -110,13 +118,27 @@ def write_spectra(root, name, side, high=1.0, bands=4):
         louder = 1 + attack * (high**0.5 - 1) * masks[bands // 2 :].sum(0)
         table[s, :, :-1] = spectra(torch.fft.irfft2(f * louder, s=(side, side)), masks)
         table[s, :, -1] = 1
-    about = {"sources": SOURCES, "energy": 0.1, "n_bands": bands, "metric": "linf",
-             "input_size": [side, side], "precision": "float32", "device": "cpu"}  # fmt: skip
-    save_table(root / f"results/snr/tables/{name}.npz", about, {
-        "image_esd": spectra(x, masks)[:, :radii], "image_energy": spectra(x, masks)[:, radii:],
-        "image_correct": np.ones(N, bool), "esd": table[..., :radii],
-        "energy": table[..., radii:-1], "correct": table[..., -1],
-    })  # fmt: skip
+    about = {
+        "sources": SOURCES,
+        "energy": 0.1,
+        "n_bands": bands,
+        "metric": "linf",
+        "input_size": [side, side],
+        "precision": "float32",
+        "device": "cpu",
+    }
+    save_table(
+        root / f"results/snr/tables/{name}.npz",
+        about,
+        {
+            "image_esd": spectra(x, masks)[:, :radii],
+            "image_energy": spectra(x, masks)[:, radii:],
+            "image_correct": np.ones(N, bool),
+            "esd": table[..., :radii],
+            "energy": table[..., radii:-1],
+            "correct": table[..., -1],
+        },
+    )
 
 
 @pytest.mark.parametrize(("high", "verdict"), [(0.5, "contradicted"), (2.0, "supported")])

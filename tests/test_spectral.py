@@ -55,8 +55,10 @@ def test_band_radii_are_those_of_the_full_plane(size, metric, spacing):
     radii, cells = band_radii(masks, size[1]), cells_per_band(masks, size[1])
     axes = [2 * torch.fft.fftfreq(side, dtype=torch.float64) for side in size]
     radius = torch.hypot(axes[0][:, None], axes[1][None])
-    whole = torch.cat([masks, masks[:, (-torch.arange(size[0])) % size[0]][
-        :, :, 1 : (size[1] + 1) // 2].flip(2)], 2).bool()
+    whole = torch.cat(
+        [masks, masks[:, (-torch.arange(size[0])) % size[0]][:, :, 1 : (size[1] + 1) // 2].flip(2)],
+        2,
+    ).bool()
     expected = torch.stack([radius[band].mean() for band in whole])
     assert torch.allclose(radii, expected) and (radii.diff() > 0).all()
     # However it is cut, the frequencies are the same.

@@ -46,23 +46,38 @@ BAD = [
     ("importance:", "minmax", "none", "importance.normalise is 'none'", "softmax"),
     ("importance:", "beta: 0.75", "beta: 1.5", "importance.beta is 1.5", "between 0 and 1"),
     ("bands:", "bands:   #", "bandz:   #", "no notebook is called 'bandz'", "did you mean 'bands'"),
-    ("dynamics:", TEXT[TEXT.index("dynamics:   #"):TEXT.index("data_size:   #")], "",
-     "no section 'dynamics'", "72_dynamics reads"),
+    (
+        "dynamics:",
+        TEXT[TEXT.index("dynamics:   #") : TEXT.index("data_size:   #")],
+        "",
+        "no section 'dynamics'",
+        "72_dynamics reads",
+    ),
     (ROBUSTNESS, "[1, 2, 3, 4, 5]", "[1, 6]", "robustness.severities is 6", "from 1 to 5"),
     (ROBUSTNESS, "heat_grid: 15", "heat_grid: 14", "robustness.heat_grid is 14", "odd"),
     (ROBUSTNESS, "n_attack: 8", "n_attack: 80", "robustness.n_attack is 80", "which is 24"),
     (ROBUSTNESS, "eps: [0.0039216", "eps: [4", "robustness.attack_eps is 4", "up to 1"),
     (CHOICES, "    squeezenet1_1: *", "    squeeze.net: *", "'squeeze.net'", "choices.networks"),
     ("convergence:   #", "    small_cnn: {", "    small cnn: {", "'small cnn'", "only letters"),
-    ("convergence:   #", "small_cnn-seed0/final.s", "small_cnn-seed9/final.s",
-     "small_cnn-seed9", "no plan of `training`"),
+    (
+        "convergence:   #",
+        "small_cnn-seed0/final.s",
+        "small_cnn-seed9/final.s",
+        "small_cnn-seed9",
+        "no plan of `training`",
+    ),
     ("convergence:   #", "n_images: 2400", "n_images: 5001", "is 5001", "at most 5000"),
     (ATTRIBUTIONS, "    squeezenet1_1: *", "    sq/net: *", "'sq/net'", "attributions.networks"),
     (ATTRIBUTIONS, "substrate: zero", "substrate: one", "attributions.substrate is 'one'", "blur"),
     (ATTRIBUTIONS, "mfaba, big", "mfabba, big", "attributions.methods is 'mfabba'", "saliency"),
     (ATTRIBUTIONS, "alpha: 0.1", "alpha: 2.0", "attributions.alpha is 2.0", "from 0 to 1"),
-    (ATTRIBUTIONS, "precision: float32", "precision: bfloat16",
-     "attributions.precision is 'bfloat16'", "deeplift"),
+    (
+        ATTRIBUTIONS,
+        "precision: float32",
+        "precision: bfloat16",
+        "attributions.precision is 'bfloat16'",
+        "deeplift",
+    ),
     (RESOLUTION, "[16, 32, 64]", "[16, 20]", "resolution.bands is [16, 20]", "multiples of 8"),
     (RESOLUTION, "budget: 1700", "budget: 170", "resolution.budget is 170", "at least"),
     ("training:   #", "schedule: cyclic", "schedule: step", "schedule='step'", "cosine"),
@@ -71,53 +86,108 @@ BAD = [
     ("training:   #", "    clean: {", "    cle.an: {", "'cle.an'", "training.plans"),
     (PROFILES, "n_images: 100", "n_images: 5000", "profiles.n_images is 5000", "at most 10"),
     ("runtime:", "device: auto", "device: gpu", "device is 'gpu'", "cuda"),
-    (WORTHS, "n_initialisations: 5", "n_initialisations: 0", "worths.n_initialisations is 0",
-     "from 1"),
+    (
+        WORTHS,
+        "n_initialisations: 5",
+        "n_initialisations: 0",
+        "worths.n_initialisations is 0",
+        "from 1",
+    ),
     (WORTHS, "n_initialisations: 5", "n_initialisations: -1", "is -1", "from 1"),
     (WORTHS, "[log_likelihood]", "[]", "worths.values is an empty list", "one at least"),
     (ROBUSTNESS, "n_bands: 8", "n_bands: 7", "robustness.n_bands is 7", "8, as in `worths`"),
-    (ROBUSTNESS, "data/images/photographs", "data/images/mnist_5k.npz",
-     "robustness.images is 'data/images/mnist_5k.npz'", "as in `worths`"),
+    (
+        ROBUSTNESS,
+        "data/images/photographs",
+        "data/images/mnist_5k.npz",
+        "robustness.images is 'data/images/mnist_5k.npz'",
+        "as in `worths`",
+    ),
     (ROBUSTNESS, "[1, 2, 3, 4, 5]", "[]", "robustness.severities is an empty list", "one at"),
     (ROBUSTNESS, "strong_eps: [0", "strong_eps: [4", "robustness.strong_eps is 4", "up to 1"),
     (RIVALS, "[0.02, 0.04, 0.08", "[0.04, 0.02, 0.08", "rivals.noise_sd is [0.04, 0.02,", "rising"),
     (RIVALS, "noise_sd: [0.02", "noise_sd: [-1", "rivals.noise_sd is -1", "above 0"),
     (RIVALS, "contrast: 0.2", "contrast: 0", "rivals.contrast is 0", "above 0 and up to 1"),
     (RIVALS, "n_bands: 8", "n_bands: 7", "rivals.n_bands is 7", "8, as in `worths`"),
-    (RIVALS, "data/images/photographs", "data/images/mnist_5k.npz",
-     "rivals.images is 'data/images/mnist_5k.npz'", "as in `worths`"),
+    (
+        RIVALS,
+        "data/images/photographs",
+        "data/images/mnist_5k.npz",
+        "rivals.images is 'data/images/mnist_5k.npz'",
+        "as in `worths`",
+    ),
     (ROBUSTNESS, "blur_kernels: [3, 5, 7]", "blur_kernels: []", "blur_kernels is an empty", "one"),
     ("bands:   #", "mosaic_bands: 4", "mosaic_bands: 2", "bands.mosaic_bands is 2", "from 3"),
     ("match:   #", "data/images/photographs", "7", "`match` holds 7", "must be a path"),
     ("match:   #", "data/images/photographs", '""', "`match` holds ''", "must be a path"),
-    ("match:   #", "data/images/photographs", "data/images", "`match` is 'data/images'",
-     "holds sets of images"),
-    ("convergence_report:   #", "sizes: [5, 8, 12, 17, 24, 35, 50, 100, 200]", "sizes: [5]",
-     "convergence_report.sizes is [5]", "at most 35, half of"),
-    ("convergence_report:   #", "sizes: [5, 8, 12, 17, 24, 35, 50, 100, 200]", "sizes: []",
-     "convergence_report.sizes is an empty list", "one at least"),
-    ("convergence_report:   #", "sizes: [5, 8, 12, 17, 24, 35, 50, 100, 200]", "sizes: [5000]",
-     "convergence_report.sizes is [5000]", "two different sizes"),
-    ("convergence_report:   #", "sizes: [5, 8, 12, 17, 24, 35, 50, 100, 200]", "sizes: [5, 5]",
-     "convergence_report.sizes names 5 more", "than once"),
+    (
+        "match:   #",
+        "data/images/photographs",
+        "data/images",
+        "`match` is 'data/images'",
+        "holds sets of images",
+    ),
+    (
+        "convergence_report:   #",
+        "sizes: [5, 8, 12, 17, 24, 35, 50, 100, 200]",
+        "sizes: [5]",
+        "convergence_report.sizes is [5]",
+        "at most 35, half of",
+    ),
+    (
+        "convergence_report:   #",
+        "sizes: [5, 8, 12, 17, 24, 35, 50, 100, 200]",
+        "sizes: []",
+        "convergence_report.sizes is an empty list",
+        "one at least",
+    ),
+    (
+        "convergence_report:   #",
+        "sizes: [5, 8, 12, 17, 24, 35, 50, 100, 200]",
+        "sizes: [5000]",
+        "convergence_report.sizes is [5000]",
+        "two different sizes",
+    ),
+    (
+        "convergence_report:   #",
+        "sizes: [5, 8, 12, 17, 24, 35, 50, 100, 200]",
+        "sizes: [5, 5]",
+        "convergence_report.sizes names 5 more",
+        "than once",
+    ),
     ("match:   #", "data/images/photographs", "..", "`match` is '..'", "holds sets of images"),
     ("match:   #", "data/images/photographs", "/", "`match` is '/'", "holds sets of images"),
     ("match:   #", "data/images/photographs", ".", "`match` is '.'", "holds sets of images"),
     (ROBUSTNESS, "[1, 2, 3, 4, 5]", "[1, 2, 1]", "robustness.severities names 1 more", "once"),
     (ROBUSTNESS, "blur_kernels: [3, 5, 7]", "blur_kernels: [3, 3.0]", "names 3 more", "once"),
     (WORTHS, "[log_likelihood]", "[log_likelihood, log_likelihood]", "worths.values names", "once"),
-    (RESOLUTION, "data/images/photographs", "data/images/mnist_5k.npz", "resolution.images is",
-     "as in `worths`"),
+    (
+        RESOLUTION,
+        "data/images/photographs",
+        "data/images/mnist_5k.npz",
+        "resolution.images is",
+        "as in `worths`",
+    ),
     (RESOLUTION, "n_images: 24", "n_images: 23", "resolution.n_images is 23", "24, as in `worths`"),
     (RESOLUTION, "metric: linf", "metric: l2", "resolution.metric is 'l2'", "as in `worths`"),
     (RESOLUTION, "precision: float32", "precision: bfloat16", "precision is 'bfloat16'", "as in"),
     (RESOLUTION, "[16, 32, 64]", "[]", "resolution.bands is an empty list", "one at least"),
     (RESOLUTION, "[16, 32, 64]", '["16"]', "resolution.bands is '16'", "a whole number"),
     (RESOLUTION, "[16, 32, 64]", "[16.0]", "resolution.bands is 16.0", "a whole number"),
-    ("claims:   #", "[cifar10_zoo, six_models, caltech101]", "[nope]", "recorded as 'nope'",
-     "six_models"),
-    ("claims:   #", "[bands, snr_report, importance,", "[bands, snr_report, importence,",
-     "claims.reports holds 'importence'", "did you mean 'importance'"),
+    (
+        "claims:   #",
+        "[cifar10_zoo, six_models, caltech101]",
+        "[nope]",
+        "recorded as 'nope'",
+        "six_models",
+    ),
+    (
+        "claims:   #",
+        "[bands, snr_report, importance,",
+        "[bands, snr_report, importence,",
+        "claims.reports holds 'importence'",
+        "did you mean 'importance'",
+    ),
     ("runtime:", "device: auto", "device: cuda:9", "device is 'cuda:9'", "that is here"),
     ("runtime:", "device: auto", "device: meta", "device is 'meta'", "that is here"),
     ("models:", "  tf_efficientnet_lite1: &", "  -p: &", "the key '-p'", "(not first)"),
@@ -130,9 +200,13 @@ BAD = [
     ("designs:", "{}", "{squeezenet1_1: {famly: fire}}", "sets 'famly'", "mean 'family'"),
     ("designs:", "{}", "{squeezenet1_1: {family: 7}}", "family is 7, but must be a word", "resnet"),
     ("designs:", "{}", "{squeezenet1_1: {training: ''}}", "training is '', but must", "a word"),
-    ("models:", f"name: tf_efficientnet_lite0, weights: {LITE0}",
-     "name: mine, weights: data/weights/mine", "recipe of 'data/weights/mine.safetensors'",
-     "data/weights/mine.json"),
+    (
+        "models:",
+        f"name: tf_efficientnet_lite0, weights: {LITE0}",
+        "name: mine, weights: data/weights/mine",
+        "recipe of 'data/weights/mine.safetensors'",
+        "data/weights/mine.json",
+    ),
     (ROBUSTNESS, "[1, 2, 3, 4, 5]", "[1.5]", "robustness.severities is 1.5", "from 1 to 5"),
     (ROBUSTNESS, "[1, 2, 3, 4, 5]", '["1"]', "robustness.severities is '1'", "from 1 to 5"),
     (ROBUSTNESS, "[1, 2, 3, 4, 5]", "[true]", "robustness.severities is True", "from 1 to 5"),
@@ -159,18 +233,48 @@ BAD = [
     ("training:   #", "side: 32 ", "side: 32000 ", "training.side is 32000", "to 8,192"),
     ("training:   #", "epochs: 6 ", "epochs: -6 ", "training.epochs is -6", "from 1"),
     ("training:   #", "lr: 0.1 ", "lr: .inf ", "training.lr is inf", "be finite"),
-    ("training:   #", "    clean: {", "    clean: abc\n    cleaner: {", "`training.plans.clean`",
-     "must hold `{name: value, ...}`"),
-    ("training:   #", TEXT[TEXT.index("  plans:"):TEXT.index("profiles:   #")], "  plans: abc\n\n",
-     "`training.plans` must hold", "got 'abc'"),
-    ("architecture:   #", "transformers: []", "transformers: [vit]", "transformers is ['vit']",
-     "names of `models`"),
-    ("claims:   #", "[cifar10_zoo, six_models, caltech101]", "[1.5]", "claims.recorded is 1.5",
-     "a name"),
-    (CHOICES, "squeezenet1_1: *squeezenet1_1", "squeezenet1_1: 5",
-     "`choices.networks.squeezenet1_1` is 5", "must hold `{name: value, ...}`"),
-    ("convergence:   #", "seed0/final.json", "seed1/final.json", "`convergence.networks.small_cnn`",
-     "correct `recipe`"),
+    (
+        "training:   #",
+        "    clean: {",
+        "    clean: abc\n    cleaner: {",
+        "`training.plans.clean`",
+        "must hold `{name: value, ...}`",
+    ),
+    (
+        "training:   #",
+        TEXT[TEXT.index("  plans:") : TEXT.index("profiles:   #")],
+        "  plans: abc\n\n",
+        "`training.plans` must hold",
+        "got 'abc'",
+    ),
+    (
+        "architecture:   #",
+        "transformers: []",
+        "transformers: [vit]",
+        "transformers is ['vit']",
+        "names of `models`",
+    ),
+    (
+        "claims:   #",
+        "[cifar10_zoo, six_models, caltech101]",
+        "[1.5]",
+        "claims.recorded is 1.5",
+        "a name",
+    ),
+    (
+        CHOICES,
+        "squeezenet1_1: *squeezenet1_1",
+        "squeezenet1_1: 5",
+        "`choices.networks.squeezenet1_1` is 5",
+        "must hold `{name: value, ...}`",
+    ),
+    (
+        "convergence:   #",
+        "seed0/final.json",
+        "seed1/final.json",
+        "`convergence.networks.small_cnn`",
+        "correct `recipe`",
+    ),
     ("runtime:", "batch_size: null", "batchsize: null", "'batchsize'", "did you mean 'batch_size'"),
     ("runtime:", "workers: null", "threads: 2", "'threads'", "batch_size, device"),
     ("runtime:", "  batch_size: null ", "  # ", "`runtime` lacks 'batch_size'", "copy the line"),
@@ -179,15 +283,22 @@ BAD = [
     ("runtime:", "workers: null", "workers: 1.5", "runtime.workers is 1.5", "from 1"),
     ("runtime:", "workers: null", "workers: here", "runtime.workers is 'here'", "tcp://host:8786"),
     ("runtime:", "workers: null", "workers: true", "runtime.workers is True", "from 1"),
-    ("runtime:", TEXT[TEXT.index("runtime:   #"):], "runtime: fast\n",
-     "`runtime` must hold", "'fast'"),
-    ("runtime:", TEXT[TEXT.index("runtime:   #"):], "", "no section 'runtime'", "all share"),
+    (
+        "runtime:",
+        TEXT[TEXT.index("runtime:   #") :],
+        "runtime: fast\n",
+        "`runtime` must hold",
+        "'fast'",
+    ),
+    ("runtime:", TEXT[TEXT.index("runtime:   #") :], "", "no section 'runtime'", "all share"),
     ("runtime:", "runtime:   #", "7: {}\nruntime:   #", "no notebook is called 7", "there is"),
     ("runtime:", "runtime:   #", "runtimes: {}\nruntime:   #", "'runtimes'", "did you mean"),
-]  # fmt: skip
+]
 # What a file may hold instead of a study -> what the line must hold
 FILES = {
-    "nothing": (b"", "is empty"), "a list": (b"[1, 2]", "holds a list"), "a word": (b"a", "a str"),
+    "nothing": (b"", "is empty"),
+    "a list": (b"[1, 2]", "holds a list"),
+    "a word": (b"a", "a str"),
     "latin-1": ("# café\n".encode("latin-1"), "not text in utf-8 (byte 6 cannot be)"),
     "utf-16": (TEXT.encode("utf-16"), "not text in utf-8"),
     "utf-16 without mark": (TEXT.encode("utf-16-le"), "U+0000"),
@@ -195,13 +306,21 @@ FILES = {
     "itself in a list": (b"a: &a [*a]\n", "stands inside what it is the name of"),
     "itself in a mapping": (b"a: &a {b: [1, *a]}\n", "stands inside what it is the name of"),
     "nobody": (b"a: *b\n", "undefined alias"),
-    "laughs": (b"a0: &a0 [lol, lol]\n" + b"".join(
-        b"a%d: &a%d [%s]\n" % (k, k, b", ".join([b"*a%d" % (k - 1)] * 9)) for k in range(1, 30)
-    ), "more than 100,000 entries"),
-    "laughs that merge": (b"a0: &a0 {k: 1}\n" + b"".join(
-        b"a%d: &a%d {<<: [%s]}\n" % (k, k, b", ".join([b"*a%d" % (k - 1)] * 9))
-        for k in range(1, 30)
-    ), "more than 100,000 entries"),
+    "laughs": (
+        b"a0: &a0 [lol, lol]\n"
+        + b"".join(
+            b"a%d: &a%d [%s]\n" % (k, k, b", ".join([b"*a%d" % (k - 1)] * 9)) for k in range(1, 30)
+        ),
+        "more than 100,000 entries",
+    ),
+    "laughs that merge": (
+        b"a0: &a0 {k: 1}\n"
+        + b"".join(
+            b"a%d: &a%d {<<: [%s]}\n" % (k, k, b", ".join([b"*a%d" % (k - 1)] * 9))
+            for k in range(1, 30)
+        ),
+        "more than 100,000 entries",
+    ),
     "depth of lists": (b"[" * 20_000, "deeper than 32 levels"),
     "depth of mappings": (b"{a: " * 20_000, "deeper than 32 levels"),
     "depth of dashes": (b"- " * 20_000, "deeper than 32 levels"),
@@ -213,7 +332,7 @@ FILES = {
     "code": (b"a: !!python/object/apply:os.getcwd []\n", "python/object/apply:os.getcwd"),
     "a long number": (b"seed: " + b"9" * 5000, "4300 digits"),
     "no date": (b"a: 2020-13-45\n", "month must be in 1..12"),
-}  # fmt: skip
+}
 
 
 PARTS = ("n_control", "n_attack", "n_heat", "n_sparse", "n_twin", "n_shown", "n_grid")
@@ -439,8 +558,10 @@ def test_shipped_studies_pass(name, data, tmp_path):
     for images in ("data/imagenet/val", "data/images/imagenet-sample"):
         text = text.replace(images, "data/images/photographs")
     params = read_yaml(text, name)
-    packaged = {end: f"data/weights/squeezenet1_1.{of}"
-                for end, of in (("weights", "safetensors"), ("recipe", "json"))}  # fmt: skip
+    packaged = {
+        end: f"data/weights/squeezenet1_1.{of}"
+        for end, of in (("weights", "safetensors"), ("recipe", "json"))
+    }
     for key, entry in params["models"].items():
         path = entry["weights"].removeprefix("data/")
         if path.startswith("weights/zoo") and path not in check.packaged_files():
@@ -456,8 +577,11 @@ def test_shipped_studies_pass(name, data, tmp_path):
 
 def test_images_are_counted_as_they_are_loaded(data):
     assert set(check.DOWNLOADABLE) == set(DOWNLOADS)
-    assert count_images(data / "images/photographs") == len(load_images(
-        data / "images/photographs", input_size=32)[0]) == 70  # fmt: skip
+    assert (
+        count_images(data / "images/photographs")
+        == len(load_images(data / "images/photographs", input_size=32)[0])
+        == 70
+    )
 
 
 def test_weights_that_are_not_there_are_said_to_be_missing():
@@ -471,8 +595,11 @@ def test_what_an_error_advises_is_public():
     import iaside
 
     with pytest.raises(ValueError, match=r"Classifier\(net, recipe, name\)"):
-        iaside.load_model("x", pretrained=False, recipe={
-            **libraries.recipe_of("squeezenet1_1"), "library": "keras"})  # fmt: skip
+        iaside.load_model(
+            "x",
+            pretrained=False,
+            recipe={**libraries.recipe_of("squeezenet1_1"), "library": "keras"},
+        )
     assert iaside.Classifier is not None and "Classifier" in iaside.__all__
 
 
@@ -524,8 +651,11 @@ def test_a_study_that_is_no_text_is_refused_in_one_line(tmp_path, monkeypatch, c
     path = tmp_path / "bad.yaml"
     path.write_bytes(TEXT.encode() + b"# \xff\xfe")
     monkeypatch.setattr(plan, "study_file", lambda *a: path)
-    for call, words in ((check.main, [str(path)]), (plan.main, ["bad"]),
-                        (fetch.main, ["--check", str(path)])):  # fmt: skip
+    for call, words in (
+        (check.main, [str(path)]),
+        (plan.main, ["bad"]),
+        (fetch.main, ["--check", str(path)]),
+    ):
         assert call(words) == 2
         said = capsys.readouterr().err
         assert "utf-8" in said and said.count("\n") == 1
@@ -533,15 +663,19 @@ def test_a_study_that_is_no_text_is_refused_in_one_line(tmp_path, monkeypatch, c
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
-    [("json", "[]", "must be a dict"), ("json", "", "not JSON"),
-     ("json", {"mean": [123.0, 117.0, 104.0]}, "mean must be three numbers in"),
-     ("json", {"std": [float("nan")] * 3}, "std must be three numbers from"),
-     ("json", {"input_size": 0}, "input_size must be"),
-     ("json", {"crop_pct": 1e-9}, "crop_pct must be a number from 0.1"),
-     ("json", {"input_size": [3, 99999, 99999]}, "input_size must be .* up to 8,192"),
-     ("json", '{"a": ' * 20_000, "not JSON"),
-     ("safetensors", "", "the file is empty"), ("safetensors", "12345678 torn", "cannot be read")],
-)  # fmt: skip
+    [
+        ("json", "[]", "must be a dict"),
+        ("json", "", "not JSON"),
+        ("json", {"mean": [123.0, 117.0, 104.0]}, "mean must be three numbers in"),
+        ("json", {"std": [float("nan")] * 3}, "std must be three numbers from"),
+        ("json", {"input_size": 0}, "input_size must be"),
+        ("json", {"crop_pct": 1e-9}, "crop_pct must be a number from 0.1"),
+        ("json", {"input_size": [3, 99999, 99999]}, "input_size must be .* up to 8,192"),
+        ("json", '{"a": ' * 20_000, "not JSON"),
+        ("safetensors", "", "the file is empty"),
+        ("safetensors", "12345678 torn", "cannot be read"),
+    ],
+)
 def test_own_files_that_no_network_can_be_made_of_are_refused(
     name, content, said, own_notebooks, data
 ):

@@ -36,11 +36,15 @@ def zoo(seed, n=21, families=range(21), noise=0.1, outcome=lambda sid: sid[:, 2]
     return Zoo(psi, list(families), {OUTCOME: told + noise * spread * rng.normal(size=n)})
 
 
-@pytest.mark.parametrize(("name", "outcome"), [
-    ("band 2", lambda sid: sid[:, 2]), ("band 6", lambda sid: -sid[:, 6]),
-    ("share of the low half", lambda sid: sid[:, :4].sum(1)),
-    ("signed SRC, beta 0.5", lambda sid: -candidates(M)["signed SRC, beta 0.5"](sid)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "outcome"),
+    [
+        ("band 2", lambda sid: sid[:, 2]),
+        ("band 6", lambda sid: -sid[:, 6]),
+        ("share of the low half", lambda sid: sid[:, :4].sum(1)),
+        ("signed SRC, beta 0.5", lambda sid: -candidates(M)["signed SRC, beta 0.5"](sid)),
+    ],
+)
 def test_a_planted_summary_is_chosen_and_confirmed(name, outcome):
     one, other = zoo(1, outcome=outcome), zoo(2, outcome=outcome)
     chosen = choose(one, OUTCOME)
@@ -88,8 +92,10 @@ def test_without_a_relation_the_best_of_many_looks_good_and_its_test_holds_zero(
     held, looks = [], []
     for seed in range(60):
         rng = np.random.default_rng([seed, 1])
-        pair = [Zoo(z.psi, z.families, {OUTCOME: rng.normal(size=21)})
-                for z in (zoo(2 * seed), zoo(2 * seed + 1))]  # fmt: skip
+        pair = [
+            Zoo(z.psi, z.families, {OUTCOME: rng.normal(size=21)})
+            for z in (zoo(2 * seed), zoo(2 * seed + 1))
+        ]
         chosen = choose(pair[0], OUTCOME)
         found = put_to_test(chosen, pair[1], OUTCOME)
         held.append(found.low <= 0 <= found.high)
@@ -135,8 +141,9 @@ def test_a_zoo_is_read_from_what_is_recorded(tmp_path):
     missing = recorded_zoo(tmp_path, "other")
     assert why_not(found, missing, OUTCOME) == missing and "'other'" in missing
     assert "was not measured" in why_not(found, found, OUTCOMES[1])
-    assert "8 and 6 bands" in why_not(found, Zoo(found.psi[:, :6], found.families, found.outcomes),
-                                      OUTCOME)  # fmt: skip
+    assert "8 and 6 bands" in why_not(
+        found, Zoo(found.psi[:, :6], found.families, found.outcomes), OUTCOME
+    )
     assert why_not(found, found, OUTCOME) == ""
     with pytest.raises(ValueError, match="no summary has a coefficient"):
         choose(found, OUTCOME)  # the outcome is the same of all
@@ -148,10 +155,13 @@ def test_a_zoo_is_read_from_what_is_recorded(tmp_path):
 def record(root, name, zoo):
     """A zoo as a recorded run has it."""
     rows = [
-        network_row(f"net{k}", np.tile(psi[:, None], 9),
-                    {"family": zoo.families[k]} | {o: zoo.outcomes[OUTCOME][k] for o in OUTCOMES})
+        network_row(
+            f"net{k}",
+            np.tile(psi[:, None], 9),
+            {"family": zoo.families[k]} | {o: zoo.outcomes[OUTCOME][k] for o in OUTCOMES},
+        )
         for k, psi in enumerate(zoo.psi)
-    ]  # fmt: skip
+    ]
     folder = root / "results/recorded" / name
     folder.mkdir(parents=True)
     pd.DataFrame(rows).to_csv(folder / "correlation.networks.csv", index=False)

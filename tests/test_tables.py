@@ -40,9 +40,15 @@ def test_equal_tables_are_equal_bytes_and_a_failure_leaves_the_old_file(tmp_path
 
 
 INDICES = [
-    (slice(None), np.array([0, 2]), slice(1, 3)), (1,), (0, 2), (1, 2, 3), (slice(None), 1),
-    (slice(None), np.array([0, 1, 2]), np.array([3, 0, 0])), (..., 1), (np.array([True, False]),),
-]  # fmt: skip
+    (slice(None), np.array([0, 2]), slice(1, 3)),
+    (1,),
+    (0, 2),
+    (1, 2, 3),
+    (slice(None), 1),
+    (slice(None), np.array([0, 1, 2]), np.array([3, 0, 0])),
+    (..., 1),
+    (np.array([True, False]),),
+]
 
 
 @pytest.mark.parametrize("index", INDICES, ids=str)

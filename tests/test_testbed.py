@@ -20,8 +20,10 @@ def test_mce_is_that_of_the_papers(table):
     """As others computed it from this table; published are those of Hendrycks' own AlexNet."""
     mce = testbed.published_mce(table)
     for name, here, published in (
-        ("resnet50", 76.5, 76.7), ("resnet18", 84.5, 84.7), ("vgg19_bn", 81.8, 81.6),
-    ):  # fmt: skip
+        ("resnet50", 76.5, 76.7),
+        ("resnet18", 84.5, 84.7),
+        ("vgg19_bn", 81.8, 81.6),
+    ):
         assert mce[name] == pytest.approx(here, abs=0.05)
         assert mce[name] == pytest.approx(published, abs=0.3)
     assert mce["alexnet"] == 100 and len(table) == 335 and mce.notna().sum() == 200

@@ -44,10 +44,22 @@ def shared(tmp_path_factory):
     path = tmp_path_factory.mktemp("images") / "colours.npz"
     np.savez(path, images=images.astype(np.uint8), labels=labels)
     return dict(
-        images=str(path), classes=None, side=SIDE, held_out=0.2, epochs=3, batch=8, lr=0.05,
-        momentum=0.9, weight_decay=5e-4, schedule="cosine", flip=False, eps=8, steps=2,
-        warm_up=0, precision="float32",
-    )  # fmt: skip
+        images=str(path),
+        classes=None,
+        side=SIDE,
+        held_out=0.2,
+        epochs=3,
+        batch=8,
+        lr=0.05,
+        momentum=0.9,
+        weight_decay=5e-4,
+        schedule="cosine",
+        flip=False,
+        eps=8,
+        steps=2,
+        warm_up=0,
+        precision="float32",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -156,8 +168,9 @@ def test_augmentation_shifts_by_at_most_4_pixels_and_flips_only_where_asked():
     def found(image, k):
         return any(
             torch.equal(image, padded[k, :, i : i + 16, j : j + 16])
-            for i in range(9) for j in range(9)
-        )  # fmt: skip
+            for i in range(9)
+            for j in range(9)
+        )
 
     moved = augmented(x, False, torch.Generator().manual_seed(0))
     assert all(found(moved[k], k) for k in range(64)) and not torch.equal(moved, x)
@@ -224,11 +237,15 @@ def test_a_seed_is_a_network_and_it_learns(shared, data, tmp_path):
     assert log[-1]["held_out_accuracy"] > 0.9 and log[-1]["loss"] < log[0]["loss"]
 
 
-@pytest.mark.parametrize("factors", [
-    {"augment": True, "penalty": "jafr", "strength": 0.01},
-    {"adversary": "fgsm", "penalty": "gradalign", "strength": 0.2, "every": 1},
-    {"penalty": "coalition_dropout", "strength": 0.3, "architecture": "resnet8"},
-], ids=lambda factors: factors["penalty"])  # fmt: skip
+@pytest.mark.parametrize(
+    "factors",
+    [
+        {"augment": True, "penalty": "jafr", "strength": 0.01},
+        {"adversary": "fgsm", "penalty": "gradalign", "strength": 0.2, "every": 1},
+        {"penalty": "coalition_dropout", "strength": 0.3, "architecture": "resnet8"},
+    ],
+    ids=lambda factors: factors["penalty"],
+)
 def test_a_kill_at_any_step_changes_no_byte(shared, data, tmp_path, monkeypatch, factors):
     whole = tmp_path / "whole"
     trained(shared, data, whole, **factors)
@@ -301,11 +318,17 @@ print(sorted({{"timm", "torchvision"}} & set(sys.modules)))
     assert done.stdout == "[]\n"
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda data: data[: len(data) // 2], lambda data: b"", lambda data: bytes(len(data)),
-    lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2),
-    lambda data: data[:-1] + bytes([data[-1] ^ 1]),
-], ids=["half", "empty", "zeros", "zeroed weights", "one bit"])  # fmt: skip
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: b"",
+        lambda data: bytes(len(data)),
+        lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2),
+        lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+    ],
+    ids=["half", "empty", "zeros", "zeroed weights", "one bit"],
+)
 def test_a_damaged_checkpoint_is_trained_anew_with_a_word(shared, data, tmp_path, spoil):
     whole, log = trained(shared, data, tmp_path, augment=False)
     state = tmp_path / "partial/state.safetensors"
@@ -330,8 +353,9 @@ def test_a_plan_that_grew_trains_only_what_is_new(shared, tmp_path, monkeypatch)
     before = (places[0] / "small_cnn-seed0/final.safetensors").stat().st_mtime_ns
     spied = []
     real = training.train_network
-    monkeypatch.setattr(training, "train_network",
-                        lambda name, *a: (spied.append(name), real(name, *a))[1])  # fmt: skip
+    monkeypatch.setattr(
+        training, "train_network", lambda name, *a: (spied.append(name), real(name, *a))[1]
+    )
     grown = plans["p"] | {"seed": [0, 1]}
     assert run(grown) == spied == ["small_cnn-seed1"]
     assert (places[0] / "small_cnn-seed0/final.safetensors").stat().st_mtime_ns == before
@@ -379,8 +403,9 @@ def test_workers_change_no_byte_and_their_errors_arrive(shared, data, tmp_path):
     found["small_cnn-seed1"]["lr"] = 1e30
     message = "small_cnn-seed1 failed: ValueError: .*lower"
     with pytest.raises(RuntimeError, match=message):
-        train_plan(found, shared, tmp_path / "r", tmp_path / "p", device="cpu", workers=2,
-                   progress=False)  # fmt: skip
+        train_plan(
+            found, shared, tmp_path / "r", tmp_path / "p", device="cpu", workers=2, progress=False
+        )
     with one_thread():
         alone, _ = trained(shared | {"epochs": 1}, data, tmp_path / "alone")
     assert (tmp_path / "r/small_cnn-seed0/final.safetensors").read_bytes() == alone
@@ -415,11 +440,15 @@ def test_names_of_penalties_and_shared_settings_agree():
 # --- where tensors are ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("factors", [
-    {"penalty": "coalition_dropout", "strength": 0.3},
-    {"adversary": "pgd", "penalty": "gradalign", "strength": 0.2},
-    {"adversary": "fgsm", "penalty": "jafr", "strength": 0.1},
-], ids=lambda factors: factors["penalty"])  # fmt: skip
+@pytest.mark.parametrize(
+    "factors",
+    [
+        {"penalty": "coalition_dropout", "strength": 0.3},
+        {"adversary": "pgd", "penalty": "gradalign", "strength": 0.2},
+        {"adversary": "fgsm", "penalty": "jafr", "strength": 0.1},
+    ],
+    ids=lambda factors: factors["penalty"],
+)
 def test_a_step_computes_where_the_network_is(shared, monkeypatch, factors):
     """With fake CUDA tensors any step that stays on the CPU by mistake is an error."""
     from torch._subclasses.fake_tensor import FakeTensorMode

@@ -7,8 +7,7 @@ from made_up import report, write_profiles
 M, EPOCHS = 8, 6
 PLANS = {
     "clean": {"architecture": ["a", "b"], "seed": [0, 1, 2], "every": 1},
-    "noise": {"architecture": ["a", "b"], "noise": [0.2, 0.5, 0.8, 1.0],
-              "seed": [0, 1, 2]},
+    "noise": {"architecture": ["a", "b"], "noise": [0.2, 0.5, 0.8, 1.0], "seed": [0, 1, 2]},
     "small": {"architecture": "a", "fraction": [0.05, 0.25], "seed": [0, 1, 2]},
 }
 

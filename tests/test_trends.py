@@ -153,9 +153,10 @@ def test_families_differ_in_one_factor_only():
     found = families(profiles, "noise")
     sizes = {f: {x: len(some) for x, some in levels.items()} for f, levels in found.items()}
     assert sizes == {
-        "a": {0.0: 2, 0.4: 1, 0.8: 1}, "a, epochs 9": {0.1: 1, 0.2: 1},
+        "a": {0.0: 2, 0.4: 1, 0.8: 1},
+        "a, epochs 9": {0.1: 1, 0.2: 1},
         "a, stl": {0.5: 1, 0.6: 1},
-    }  # fmt: skip
+    }
     assert families(profiles, "fraction") == {}
     with pytest.raises(ValueError, match="'nois' is no factor"):
         families(profiles, "nois")

@@ -52,11 +52,13 @@ def seeds(make, n=3):
 
 
 def test_twins_share_all_that_is_not_named():
-    made = networks({
-        "a": {"architecture": ["x", "y"], "seed": [0, 1]},
-        "b": {"architecture": "x", "penalty": "jafr", "strength": 0.1, "seed": [0, 1, 2]},
-        "c": {"architecture": "x", "adversary": "pgd", "seed": 1},
-    })  # fmt: skip
+    made = networks(
+        {
+            "a": {"architecture": ["x", "y"], "seed": [0, 1]},
+            "b": {"architecture": "x", "penalty": "jafr", "strength": 0.1, "seed": [0, 1, 2]},
+            "c": {"architecture": "x", "adversary": "pgd", "seed": 1},
+        }
+    )
     profiles = {name: Profile(name, settings) for name, settings in made.items()}
     jafr, plain = ({"penalty": "jafr", "strength": 0.1}, {"penalty": "none", "strength": 0.0})
     pairs = [(a.name, b.name) for a, b in twins(profiles, jafr, plain)]
@@ -122,8 +124,9 @@ def test_architectures_count_the_same_seed_by_seed():
 
 def test_unanimous_images_are_not_certainty():
     found = accuracy(seeds(lambda k: profile("a", {CLEAN: 0}, seed=k)), [CLEAN])
-    assert found.low == 0 and found.high == pytest.approx(stats.norm.ppf(0.975) ** 2 / (
-        N + stats.norm.ppf(0.975) ** 2))  # Wilson's for 0 of 30
+    assert found.low == 0 and found.high == pytest.approx(
+        stats.norm.ppf(0.975) ** 2 / (N + stats.norm.ppf(0.975) ** 2)
+    )  # Wilson's for 0 of 30
     right = seeds(lambda k: profile("a", {CLEAN: 1}, seed=k))
     equal = accuracy_gain(list(zip(right, right, strict=True)), [CLEAN])
     assert equal.low == -equal.high and 0.1 < equal.high < 0.13
@@ -160,10 +163,12 @@ def test_gains_are_paired_differences_of_accuracy():
 
 def test_wins_are_counted_per_corruption_and_draws_by_half():
     half = np.arange(N) % 2
-    couples = seeds(lambda k: (
-        profile("a", {CLEAN: 1, FOG: 1, NOISE: half, PGD: half}, seed=k),
-        profile("b", {CLEAN: 1, FOG: half, NOISE: 1, PGD: half}, seed=k),
-    ))  # fmt: skip
+    couples = seeds(
+        lambda k: (
+            profile("a", {CLEAN: 1, FOG: 1, NOISE: half, PGD: half}, seed=k),
+            profile("b", {CLEAN: 1, FOG: half, NOISE: 1, PGD: half}, seed=k),
+        )
+    )
     found = share_of_wins(couples, [[FOG], [NOISE], [PGD], [CLEAN]])
     assert found.value == 0.5 and found.low >= 0 and found.n == 3
     assert share_of_wins(couples, [[FOG], [CLEAN]]).value == 0.75
@@ -173,9 +178,12 @@ def test_wins_are_counted_per_corruption_and_draws_by_half():
 def test_trainings_that_win_everything_are_as_many_answers_as_there_are(trainings, decided):
     """Of five fair coins all agree in 1 of 16 cases, of six in 1 of 32."""
     couples = [
-        (profile("a", {CLEAN: 1, FOG: 1, NOISE: 1, PGD: 1}, seed=k),
-         profile("b", {CLEAN: 0, FOG: 0, NOISE: 0, PGD: 0}, seed=k)) for k in range(trainings)
-    ]  # fmt: skip
+        (
+            profile("a", {CLEAN: 1, FOG: 1, NOISE: 1, PGD: 1}, seed=k),
+            profile("b", {CLEAN: 0, FOG: 0, NOISE: 0, PGD: 0}, seed=k),
+        )
+        for k in range(trainings)
+    ]
     found = share_of_wins(couples, [[FOG], [NOISE], [PGD], [CLEAN]])
     assert found.value == 1 and (found.low > 0.5) == decided
 
@@ -240,10 +248,16 @@ def test_a_radial_profile_is_that_of_the_whole_plane():
 
 
 def test_a_study_is_sorted_into_cells_and_compares_what_was_trained_with_jafr():
-    made = networks({
-        "a": {"architecture": ["x", "y"], "adversary": ["none", "pgd"], "augment": [True, False]},
-        "b": {"architecture": "x", "penalty": "jafr", "strength": [-0.1, 0.1], "augment": True},
-    })  # fmt: skip
+    made = networks(
+        {
+            "a": {
+                "architecture": ["x", "y"],
+                "adversary": ["none", "pgd"],
+                "augment": [True, False],
+            },
+            "b": {"architecture": "x", "penalty": "jafr", "strength": [-0.1, 0.1], "augment": True},
+        }
+    )
     profiles = {}
     for name, settings in made.items():
         profiles[name] = profile(name, {CLEAN: 1, FOG: 1, PGD: 1}, **settings)
@@ -252,9 +266,11 @@ def test_a_study_is_sorted_into_cells_and_compares_what_was_trained_with_jafr():
     assert study.strengths == [-0.1, 0, 0.1]
     names = {key[1:]: [p.name for p in found] for key, found in study.cells.items()}
     assert names == {
-        ("none", -0.1): ["x-jafr-0.1-augment-seed0"], ("none", 0.0): ["x-augment-seed0"],
-        ("none", 0.1): ["x-jafr0.1-augment-seed0"], ("pgd", 0.0): ["x-pgd-augment-seed0"],
-    }  # fmt: skip
+        ("none", -0.1): ["x-jafr-0.1-augment-seed0"],
+        ("none", 0.0): ["x-augment-seed0"],
+        ("none", 0.1): ["x-jafr0.1-augment-seed0"],
+        ("pgd", 0.0): ["x-pgd-augment-seed0"],
+    }
     [(a, b)] = study.couples(None, ("none", 0.1), ("none", 0.0))
     assert (a.name, b.name) == ("x-jafr0.1-augment-seed0", "x-augment-seed0")
     assert len(study.couples(None, ("none", 0.0, True), ("none", 0.0, False))) == 2

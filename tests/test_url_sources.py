@@ -90,8 +90,9 @@ def sources(tmp_path, server, fetch, monkeypatch):
     monkeypatch.setattr(fetch, "PROJECT", ROOT)
     table = {"packages": {}, "outputs": {}}
     for k, name in enumerate("ab"):
-        theirs = nn.Sequential(*(m for m in network("cnn_a").modules()
-                                 if isinstance(m, nn.Conv2d | nn.Linear)))  # fmt: skip
+        theirs = nn.Sequential(
+            *(m for m in network("cnn_a").modules() if isinstance(m, nn.Conv2d | nn.Linear))
+        )
         with torch.no_grad():
             theirs[0].bias += k
         add(table, server, fetch, name, {"state_dict": [theirs.state_dict()]}, tmp_path)
@@ -112,12 +113,15 @@ def sources(tmp_path, server, fetch, monkeypatch):
 def add(table, server, fetch, name, checkpoint, tmp_path):
     torch.save(checkpoint, server.folder / f"{name}.pth")
     table["packages"][f"{name}.pth"] = package(server, fetch, f"{name}.pth")
-    made = convert(fetch.build_cifar10_torch, server.folder / f"{name}.pth", tmp_path / "expected",
-                   CNN_A)  # fmt: skip
+    made = convert(
+        fetch.build_cifar10_torch, server.folder / f"{name}.pth", tmp_path / "expected", CNN_A
+    )
     table["outputs"][name] = {
-        "from": [f"{name}.pth"], "recipe": "cifar10_torch", "network": CNN_A,
+        "from": [f"{name}.pth"],
+        "recipe": "cifar10_torch",
+        "network": CNN_A,
         "becomes": {f"weights/zoo/{name}{p.suffix}": fetch.content_hash(p) for p in made},
-    }  # fmt: skip
+    }
 
 
 def pictures():
@@ -178,8 +182,10 @@ def test_files_put_there_by_hand_are_taken_as_they_are(sources, tmp_path, server
     (tmp_path / "expected/weights/zoo").rename(sources.into / "weights/zoo")
     assert sources("a", "b") == [] and server.asked == []
     (sources.into / A[0]).write_text("{}")
-    other = [sources.table["outputs"]["a"]["becomes"][A[0]],
-             "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"]  # fmt: skip
+    other = [
+        sources.table["outputs"]["a"]["becomes"][A[0]],
+        "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+    ]
     assert sources("a", becomes={A[0]: other}) == [], "one of several hashes"
     assert sources("a") == ["a"] and json.loads((sources.into / A[0]).read_text())["std"]
 
@@ -226,10 +232,7 @@ def test_a_file_longer_than_it_should_be_is_not_read_to_its_end(sources, server,
 
 
 def test_a_server_that_drips_is_given_up(sources, server, fetch, monkeypatch):
-    for name, value, said in (
-        ("SILENCE", 0.2, "timed out"),
-        ("DEADLINE", -1, "not whole"),
-    ):
+    for name, value, said in (("SILENCE", 0.2, "timed out"), ("DEADLINE", -1, "not whole")):
         with monkeypatch.context() as patch:
             patch.setattr(fetch, name, value)
             with pytest.raises(fetch.Unreachable, match=said):
@@ -327,13 +330,17 @@ def test_no_path_leads_out_of_the_data_folder(sources, server, fetch, tmp_path):
 
 def test_an_interrupt_leaves_no_half_file(sources, server):
     sources(changes={"url": f"{server.url}/stalls/a.pth"})  # only writes the table
-    code = ("import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import fetch;"
-            "fetch.fetch_packaged(Path(sys.argv[2]), ['a'], (), Path(sys.argv[3]))")  # fmt: skip
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import fetch;"
+        "fetch.fetch_packaged(Path(sys.argv[2]), ['a'], (), Path(sys.argv[3]))"
+    )
     run = subprocess.Popen(
         [sys.executable, "-c", code, ROOT / "data", sources.into, sources.path],
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
+    )
     assert server.stalled.wait(60)
     assert any(sources.into.iterdir()), "it is at work"
     run.send_signal(signal.SIGINT)
@@ -365,10 +372,18 @@ def test_a_torch_network_keeps_its_tensors(tmp_path, fetch):
         torch.save(checkpoint, tmp_path / f"{k}.pth")
         same(convert(fetch.build_cifar10_torch, tmp_path / f"{k}.pth", tmp_path, spec), net)
     net = network("resnet_2b")  # its blocks in the order that its source calls layer1.0, layer1.1
-    order = {"stem": "conv1", "blocks.0": "layer1.0", "blocks.1": "layer1.1",
-             "shortcut": "shortcut.0", "fc1": "linear1", "fc2": "linear2"}  # fmt: skip
-    theirs = {functools.reduce(lambda t, p: t.replace(*p), order.items(), key): value
-              for key, value in net.state_dict().items()}  # fmt: skip
+    order = {
+        "stem": "conv1",
+        "blocks.0": "layer1.0",
+        "blocks.1": "layer1.1",
+        "shortcut": "shortcut.0",
+        "fc1": "linear1",
+        "fc2": "linear2",
+    }
+    theirs = {
+        functools.reduce(lambda t, p: t.replace(*p), order.items(), key): value
+        for key, value in net.state_dict().items()
+    }
     torch.save({"state_dict": theirs}, tmp_path / "r.pth")
     spec = CNN_A | {"architecture": "resnet_2b"}
     same(convert(fetch.build_cifar10_torch, tmp_path / "r.pth", tmp_path, spec), net)
@@ -391,9 +406,12 @@ class Sum(nn.Module):
     def __init__(self, inputs, channels):
         super().__init__()
         self.path_b = nn.Sequential(
-            nn.Conv2d(inputs, channels, 3, 2, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels),
-        )  # fmt: skip
+            nn.Conv2d(inputs, channels, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
         self.path_a = nn.Sequential(
             nn.Identity(), nn.Conv2d(inputs, channels, 1, 2, bias=False), nn.BatchNorm2d(channels)
         )
@@ -405,10 +423,16 @@ class Sum(nn.Module):
 def test_a_torch_network_answers_as_before_its_batch_norm_was_folded(tmp_path, fetch):
     torch.manual_seed(4)
     net = nn.Sequential(
-        nn.Conv2d(3, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
-        nn.Sequential(Sum(16, 32)), nn.Sequential(Sum(32, 64)),
-        nn.Flatten(), nn.Linear(1024, 100), nn.ReLU(), nn.Linear(100, 10),
-    ).eval()  # fmt: skip
+        nn.Conv2d(3, 16, 3, 2, 1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Sequential(Sum(16, 32)),
+        nn.Sequential(Sum(32, 64)),
+        nn.Flatten(),
+        nn.Linear(1024, 100),
+        nn.ReLU(),
+        nn.Linear(100, 10),
+    ).eval()
     with torch.no_grad():
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -430,8 +454,17 @@ def test_a_keras_network_answers_as_before_its_batch_norm_was_folded(tmp_path, f
     torch.manual_seed(3)
     net = network("resnet_8").double()
     plain = {name: m for name, m in net.named_modules() if isinstance(m, nn.Conv2d)}
-    order = ["stem", "first.0", "second.0", "first.1", "second.1", "shortcut.1", "first.2",
-             "second.2", "shortcut.2"]  # fmt: skip
+    order = [
+        "stem",
+        "first.0",
+        "second.0",
+        "first.1",
+        "second.1",
+        "shortcut.1",
+        "first.2",
+        "second.2",
+        "shortcut.2",
+    ]
     assert set(order) == set(plain)
     norms = 0
     with h5py.File(tmp_path / "k.h5", "w") as h5:
@@ -452,8 +485,14 @@ def test_a_keras_network_answers_as_before_its_batch_norm_was_folded(tmp_path, f
                 with torch.no_grad():
                     for value in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
                         value.copy_((torch.rand(len(value)) + 0.2).float())
-                write("batch_normalization", norms, gamma=norm.weight, beta=norm.bias,
-                      moving_mean=norm.running_mean, moving_variance=norm.running_var)  # fmt: skip
+                write(
+                    "batch_normalization",
+                    norms,
+                    gamma=norm.weight,
+                    beta=norm.bias,
+                    moving_mean=norm.running_mean,
+                    moving_variance=norm.running_var,
+                )
                 norm.eval()
                 conv.register_forward_hook(lambda m, x, y, norm=norm: norm(y))
                 norms += 1
@@ -527,16 +566,23 @@ def test_all_that_the_study_of_the_zoo_names_is_fetched(fetch, tmp_path):
     """It passes the check of paths where nothing is there yet."""
     study = fetch.read(ROOT / "studies/cifar10_zoo.yaml")
     check_paths(study, tmp_path)
-    made = {path for output in fetch.read(fetch.SOURCES)["outputs"].values()
-            for path in output["becomes"]}  # fmt: skip
+    made = {
+        path
+        for output in fetch.read(fetch.SOURCES)["outputs"].values()
+        for path in output["becomes"]
+    }
     named = {path for path in fetch.named_in_data(study) if path}
     assert named - made == {"images/cifar10"}, "which torchvision downloads"
 
 
 def entry(name):
     path = f"data/weights/zoo/{name}"
-    return {"name": name, "weights": f"{path}.safetensors", "recipe": f"{path}.json",
-            "factory": "cifar10.py:build"}  # fmt: skip
+    return {
+        "name": name,
+        "weights": f"{path}.safetensors",
+        "recipe": f"{path}.json",
+        "factory": "cifar10.py:build",
+    }
 
 
 def test_a_study_may_name_the_zoo_before_it_is_there(fetch, tmp_path, monkeypatch):
@@ -599,8 +645,11 @@ def test_the_command_fetches_what_its_study_names(
     monkeypatch.setattr(fetch, "check", lambda *a: None)
     (tmp_path / "architectures").symlink_to(ROOT / "architectures")
     sources(named=())  # writes the table
-    trained = {"name": "cnn_a", "weights": "results/training/networks/p/x/final.safetensors",
-               "recipe": "results/training/networks/p/x/final.json"}  # fmt: skip
+    trained = {
+        "name": "cnn_a",
+        "weights": "results/training/networks/p/x/final.safetensors",
+        "recipe": "results/training/networks/p/x/final.json",
+    }
     study = tmp_path / "study.yaml"
     study.write_text(json.dumps({"models": {"n": entry("a"), "trained": trained}}))
     assert fetch.main(["--study", str(study), "--into", str(tmp_path / "data")]) == 0

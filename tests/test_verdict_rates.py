@@ -58,10 +58,13 @@ def test_a_claim_without_a_verdict_has_none_and_all_others_have(rules):
     assert set(claims()) - judged == without
 
 
-@pytest.mark.parametrize("names", [
-    ["an exact number", "2 x 2 readings of the best of 30 cells"],
-    pytest.param([], marks=pytest.mark.slow),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["an exact number", "2 x 2 readings of the best of 30 cells"],
+        pytest.param([], marks=pytest.mark.slow),
+    ],
+)
 def test_rules_run_and_the_last_line_says_how_often_they_are_wrong(bench, rules, names):
     command = [sys.executable, str(BENCHMARKS / "verdicts.py"), "--worlds", "1", "--processes", "1"]
     command += ["--rules", *names] if names else []
@@ -87,8 +90,12 @@ def column(bench, verdicts, truth, leads, name="all parts", p=None):
 
 def test_every_decided_verdict_at_the_threshold_is_false_and_the_worst_case_counts(bench):
     good = column(bench, [UNDECIDED] * 20, bench.AT, np.zeros(20), "one part")
-    bad = column(bench, [SUPPORTED] * 3 + [CONTRADICTED] * 2 + [UNDECIDED] * 15, bench.AT,
-                 np.linspace(-4, 4, 20))  # fmt: skip
+    bad = column(
+        bench,
+        [SUPPORTED] * 3 + [CONTRADICTED] * 2 + [UNDECIDED] * 15,
+        bench.AT,
+        np.linspace(-4, 4, 20),
+    )
     found = bench.summary([], [good, bad])
     assert found["rate"][0] == 5 / 20
     assert found["where"] == "all parts"
@@ -130,6 +137,7 @@ def drawn(bench, made, n):
 
 def known(values, share=1.0):
     """Parts with the limits of a known normal spread, or of a share of it."""
+
     def part(x):
         def limits(level):
             reach = share * stats.norm.ppf((1 + level) / 2)
@@ -143,9 +151,13 @@ def known(values, share=1.0):
 def test_a_part_of_known_spread_is_decided_as_often_as_theory_says(bench, worlds):
     """One number with the limits of a known normal spread: 5 % false, 80 % power."""
     made = worlds.of_means(
-        "snr_power_law", 1, 1.0, lambda rng: rng.normal(size=(1, 1)),
-        lambda values: decide("snr_power_law", known(values)), naive=lambda v: (v[:, 0], 1.0),
-    )  # fmt: skip
+        "snr_power_law",
+        1,
+        1.0,
+        lambda rng: rng.normal(size=(1, 1)),
+        lambda values: decide("snr_power_law", known(values)),
+        naive=lambda v: (v[:, 0], 1.0),
+    )
     found = bench.summary(*drawn(bench, made, 1000))
     assert found["rate"][1] < 0.05 < found["rate"][2]
     for ours, naive in found["power"].values():
@@ -156,15 +168,19 @@ def test_a_part_of_known_spread_is_decided_as_often_as_theory_says(bench, worlds
 def test_a_rule_that_is_too_bold_is_found_out(bench, worlds):
     """Limits a third as wide as they should be, of three parts."""
     made = worlds.of_means(
-        "low_bands_preferred", 3, 1.0, lambda rng: rng.normal(size=(3, 1)),
+        "low_bands_preferred",
+        3,
+        1.0,
+        lambda rng: rng.normal(size=(3, 1)),
         lambda values: decide("low_bands_preferred", known(values, 1 / 3)),
         naive=lambda v: (v[:, 0], 1.0),
-    )  # fmt: skip
+    )
     assert bench.summary(*drawn(bench, made, 60))["rate"][1] > 0.3
 
 
 def test_moving_worlds_to_a_margin_and_beyond_it(bench, worlds):
     """A null claim of two parts without any spread: at the margin nothing else is decided."""
+
     def verdict(values):
         parts = {
             str(i): lambda level, x=x: Estimate(x, 1e-3, x - 1e-3, x + 1e-3, 12, "photographs")
@@ -173,9 +189,13 @@ def test_moving_worlds_to_a_margin_and_beyond_it(bench, worlds):
         return decide("absences_alike", parts)
 
     made = worlds.of_means(
-        "absences_alike", 2, 1e-3, lambda rng: np.zeros((2, 1)), verdict,
+        "absences_alike",
+        2,
+        1e-3,
+        lambda rng: np.zeros((2, 1)),
+        verdict,
         naive=lambda v: (v[:, 0], 1e-3),
-    )  # fmt: skip
+    )
     found, at = drawn(bench, made, 1)
     assert [c.cases[0].verdict for c in at] == [UNDECIDED] * 2
     assert all(math.isclose(c.cases[0].lead, 0, abs_tol=1e-9) for c in at)
@@ -212,8 +232,9 @@ def test_limits_of_two_small_groups_hold_whichever_scatters_more(sizes, spreads,
     groups = [s * rng.normal(size=(repeats, m)) for m, s in zip(sizes, spreads, strict=True)]
     pairs = zip(*(g[:1000] for g in groups), strict=True)
     reach = [
-        crossed_difference(np.repeat(a[:, None], 3, 1), np.repeat(b[:, None], 3, 1), 24, level,
-                           "trainings")  # fmt: skip
+        crossed_difference(
+            np.repeat(a[:, None], 3, 1), np.repeat(b[:, None], 3, 1), 24, level, "trainings"
+        )
         for a, b in pairs
     ]
     own = [stdtrit(m - 1, (1 + level) / 2) ** 2 / m for m in sizes]

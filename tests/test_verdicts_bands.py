@@ -11,9 +11,9 @@ from iaside.verdicts.shown import data_words, parts_table, verdict_table
 RNG = np.random.default_rng(0)
 
 
-@pytest.mark.parametrize(("low", "verdict"), [
-    (0.7, "supported"), (0.3, "contradicted"), (0.5, "undecided"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("low", "verdict"), [(0.7, "supported"), (0.3, "contradicted"), (0.5, "undecided")]
+)
 def test_where_the_energy_lies(low, verdict):
     share = np.clip(low + 0.1 * RNG.normal(size=40), 0, 1)
     energy = np.stack([share / 2, share / 2, (1 - share) / 2, (1 - share) / 2])
@@ -27,9 +27,9 @@ def test_an_odd_number_of_bands_has_a_middle_that_is_not_low():
     assert bands.low_energy_majority(energy)["value"] == pytest.approx(0.4)
 
 
-@pytest.mark.parametrize(("gain", "verdict"), [
-    (20.0, "supported"), (-20.0, "contradicted"), (0.0, "undecided"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("gain", "verdict"), [(20.0, "supported"), (-20.0, "contradicted"), (0.0, "undecided")]
+)
 def test_which_decay_fits(gain, verdict):
     noise = RNG.normal(size=30)
     row = bands.esd_power_law(gain + 10 * (noise - noise.mean()))
@@ -64,8 +64,10 @@ def test_tables_of_verdicts_say_what_n_and_unit_are():
     assert few["measured"][0] == "1 (no interval), n = 2 photographs"
     assert "5 are needed" in few["note"][0]
     assert verdict_table([]).empty and parts_table(rows[:1]) is None
-    assert {r["id"] for r in gather([{"stage": "bands", "claims": rows}]) if r["n"]} \
-        == {"linf_equal_cells", "esd_power_law"}
+    assert {r["id"] for r in gather([{"stage": "bands", "claims": rows}]) if r["n"]} == {
+        "linf_equal_cells",
+        "esd_power_law",
+    }
 
 
 def test_data_have_names():

@@ -23,8 +23,11 @@ def test_alike_needs_every_network_and_choice():
     row = absences_alike({"a": near, "b": near}, note="sigma 1", data="these")
     assert row["verdict"] == "supported" and row["data"] == "these" and "sigma 1" in row["note"]
     assert [p["part"] for p in row["parts"]] == [
-        "a, gaussian", "a, replacement", "b, gaussian", "b, replacement",
-    ]  # fmt: skip
+        "a, gaussian",
+        "a, replacement",
+        "b, gaussian",
+        "b, replacement",
+    ]
     row = absences_alike({"a": near, "b": far})
     assert row["verdict"] == "contradicted" and "worst of 4: b, replacement" in row["note"]
     distance = 2 * (4 - 0 + 2 - 1) / 7

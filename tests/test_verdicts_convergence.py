@@ -17,9 +17,9 @@ def rows(mean, spread=0.05, n=400, seed=0):
     return np.r_[mean, mean + spread * (noise - noise.mean()) / noise.std()]
 
 
-@pytest.mark.parametrize(("slope", "verdict"), [
-    (-0.5, "supported"), (0.5, "contradicted"), (-0.05, "undecided"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("slope", "verdict"), [(-0.5, "supported"), (0.5, "contradicted"), (-0.05, "undecided")]
+)
 def test_slopes(slope, verdict):
     row = v.errors_converge({"a": rows(-0.5), "b": rows(slope)}, {"a": 70, "b": 2400}, "these")
     assert row["verdict"] == verdict and row["data"] == "these"

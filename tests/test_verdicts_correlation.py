@@ -153,8 +153,9 @@ def test_other_photographs_are_part_of_the_limits():
     record = judged(x, shaken, range(10), n_images=5)
     assert record["verdict"] == "undecided" and record["value"] < -0.8
     # By hand, at the limit 0: Student's reach over networks and over photographs, in quadrature.
-    spread = np.std([np.arctanh(stats.spearmanr(x, column).statistic) for column in shaken.T[1:]],
-                    ddof=1)  # fmt: skip
+    spread = np.std(
+        [np.arctanh(stats.spearmanr(x, column).statistic) for column in shaken.T[1:]], ddof=1
+    )
     over = stats.t.ppf(0.975, 8)
     for n, verdict in ((5, "undecided"), (6, "supported"), (60, "supported")):
         images = stats.t.ppf(0.975, n - 1) * spread * (n / (n - 1)) ** 0.5

@@ -64,9 +64,13 @@ def test_two_seeds_or_an_order_that_nobody_can_tell_decide_nothing():
 
 @pytest.mark.parametrize(
     ("fall", "rise", "expected"),
-    [(2.0, 0.3, "supported"), (-2.0, 0.3, "undecided"), (2.0, -0.3, "contradicted"),
-     (2.0, 0.0, "undecided")],
-)  # fmt: skip
+    [
+        (2.0, 0.3, "supported"),
+        (-2.0, 0.3, "undecided"),
+        (2.0, -0.3, "contradicted"),
+        (2.0, 0.0, "undecided"),
+    ],
+)
 def test_both_halves_of_the_tradeoff_are_needed(fall, rise, expected):
     """A score that rises to the end has its peak there, and nothing after it to fall."""
     rng, ease = np.random.default_rng(0), np.random.default_rng(1).random(200)

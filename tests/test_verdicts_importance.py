@@ -47,9 +47,9 @@ def test_what_low_bands_are_worth():
     assert v.low_bands_preferred({"blind": BLIND})["value"] is None
 
 
-@pytest.mark.parametrize(("size", "verdict"), [
-    (0.0, "supported"), (0.5, "contradicted"), (0.05, "undecided"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("size", "verdict"), [(0.0, "supported"), (0.5, "contradicted"), (0.05, "undecided")]
+)
 def test_untrained_networks(size, verdict):
     """Bands worth `size` of the trained v(all) - v(none): 32 parts, 5 initialisations."""
     trained = nets(a=WEIGHTS, b=WEIGHTS)
@@ -82,8 +82,9 @@ def test_uniform_networks_are_seldom_called_uneven_by_chance():
     assert wrong <= 0.05 * repeats + 6 and naive > 0.4 * repeats
 
 
-@pytest.mark.parametrize(("lost", "verdict"), [(0.6, "supported"), (-0.6, "contradicted"),
-                                               (0.0, "undecided")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("lost", "verdict"), [(0.6, "supported"), (-0.6, "contradicted"), (0.0, "undecided")]
+)
 def test_what_the_low_bands_alone_answer(lost, verdict):
     many, few = np.arange(40) < 30, np.arange(40) < 30 - 40 * abs(lost)
     right, alone = (many, few) if lost >= 0 else (few, many)
@@ -142,8 +143,9 @@ def test_least_squares():
 def test_the_mean_sid_is_not_that_of_the_mean_where_photographs_differ():
     alike = np.outer(WEIGHTS, 1 + 0.1 * np.random.default_rng(0).normal(size=N))
     assert v.sid_linear({"a": alike})["verdict"] == "supported", "each a multiple of one profile"
-    differ = np.concatenate([np.outer([9, 0, 0, 0.0], np.ones(60)),
-                             np.outer([0, 0, 0, 1.0], np.ones(60))], axis=1)  # fmt: skip
+    differ = np.concatenate(
+        [np.outer([9, 0, 0, 0.0], np.ones(60)), np.outer([0, 0, 0, 1.0], np.ones(60))], axis=1
+    )
     row = v.sid_linear({"a": differ + 0.01 * np.random.default_rng(0).normal(size=differ.shape)})
     assert row["verdict"] == "contradicted", "means say 9 to 1, photographs half and half"
     assert row["value"] == pytest.approx(0.8, abs=0.03)

@@ -13,15 +13,23 @@ from iaside.verdicts import jafr
 BASE = {"architecture": "small_cnn", "seed": [0, 1, 2]}
 PLANS = {
     "plain": BASE | {"adversary": ["none", "fgsm", "pgd"]},
-    "jafr": BASE | {"adversary": ["none", "fgsm", "pgd"], "penalty": "jafr",
-                    "strength": [-0.001, 0.001]},
+    "jafr": BASE
+    | {"adversary": ["none", "fgsm", "pgd"], "penalty": "jafr", "strength": [-0.001, 0.001]},
     "strong": BASE | {"penalty": "jafr", "strength": 0.004},
     "augmented": BASE | {"augment": True},
-}  # fmt: skip
+}
 BEST = [0.001]
-OF_JAFR = ("jafr_high_gain", "jafr_low_loss", "jafr_mirrored", "jafr_shifts_spectrum",
-           "jafr_corruptions", "jafr_adversarial", "jafr_over_pgd", "jafr_less_low_than_pgd",
-           "jafr_large_lambda")  # fmt: skip
+OF_JAFR = (
+    "jafr_high_gain",
+    "jafr_low_loss",
+    "jafr_mirrored",
+    "jafr_shifts_spectrum",
+    "jafr_corruptions",
+    "jafr_adversarial",
+    "jafr_over_pgd",
+    "jafr_less_low_than_pgd",
+    "jafr_large_lambda",
+)
 VERDICTS = {name: partial(getattr(jafr, name), recommended=BEST) for name in OF_JAFR} | {
     name: getattr(jafr, name)
     for name in ("adversarial_training_tradeoff", "augmentation_low_reliance")

@@ -14,8 +14,9 @@ def test_a_verdict_is_shown_with_its_limits_its_n_and_its_data():
     records = [decide("jafr_high_gain", parts, data=data), whole]
     shown = verdict_table(records)
     assert shown["measured"].tolist() == [
-        "0.5 (no interval), n = 2 trainings", "0.25 [0.125, 0.5], n = 3 trainings"
-    ]  # fmt: skip
+        "0.5 (no interval), n = 2 trainings",
+        "0.25 [0.125, 0.5], n = 3 trainings",
+    ]
     assert shown["verdict"].tolist() == ["undecided", "supported"]
     assert shown["data"].tolist() == ["MNIST digits, images of birds", ""]
     assert "n = 2 trainings, 3 are needed" in shown["note"][0]

@@ -151,10 +151,15 @@ def test_it_ends_where_nobody_can_ask_any_more_but_not_before_its_forks(server):
     assert server.wait(20) == 0
 
 
-@pytest.mark.parametrize("change", [{"OMP_NUM_THREADS": "7"},
-                                    {"GLIBC_TUNABLES": "glibc.malloc.perturb=1"},
-                                    {"PYTHONPATH": f"{ROOT}:/nowhere"},
-                                    {warm.SOCKET: "/nowhere"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"OMP_NUM_THREADS": "7"},
+        {"GLIBC_TUNABLES": "glibc.malloc.perturb=1"},
+        {"PYTHONPATH": f"{ROOT}:/nowhere"},
+        {warm.SOCKET: "/nowhere"},
+    ],
+)
 def test_what_libraries_would_read_otherwise_starts_an_interpreter_of_its_own(server, change):
     text = "import os, sys; print('colorsys' in sys.modules, 'IASIDE_FORKED' in os.environ)"
     assert run(text, env=os.environ | change).stdout == "False False\n"

@@ -121,7 +121,7 @@ def test_absence_fills_the_missing_bands_only(absence):
 
     how = dict(absence=absence, sigma=0.5, seed=3)
     coalition_worths(spy, x, y, MASKS, batch_size=1, progress=False, **how)
-    first, rest = torch.cat(seen[:-4 * (2**M - 1)]), torch.cat(seen[-4 * (2**M - 1) :])
+    first, rest = torch.cat(seen[: -4 * (2**M - 1)]), torch.cat(seen[-4 * (2**M - 1) :])
     assert torch.equal(first[6:], x), "after the probe, the images themselves"
     by_image = torch.cat([rest.view(4, 2**M - 1, 3, SIDE, SIDE), x[:, None]], 1)
     shown = coalition_images(x, MASKS, coalitions(M), **how)
@@ -170,9 +170,16 @@ def test_a_subset_is_those_columns_of_the_whole(absence):
 
 @pytest.mark.parametrize(
     "subset",
-    [(1, 4), range(1, 7, 3), np.array([4, 1])[::-1], torch.tensor([1, -2]), [1, np.int64(4)],
-     [False, True, False, False, True, False], np.arange(6) % 3 == 1],
-)  # fmt: skip
+    [
+        (1, 4),
+        range(1, 7, 3),
+        np.array([4, 1])[::-1],
+        torch.tensor([1, -2]),
+        [1, np.int64(4)],
+        [False, True, False, False, True, False],
+        np.arange(6) % 3 == 1,
+    ],
+)
 def test_a_subset_is_named_by_places_or_by_a_mask(subset):
     whole = measure(Net().eval(), n=6)
     some = measure(Net().eval(), n=6, subset=subset, batch_size=np.int64(3))
@@ -225,8 +232,9 @@ def test_batch_size_does_not_matter(batch_size):
 
 def test_an_image_does_not_depend_on_its_mates():
     net = Net().eval()
-    one = coalition_worths(net, some_images()[2:3], some_labels()[2:3], MASKS, batch_size=8,
-                           progress=False)
+    one = coalition_worths(
+        net, some_images()[2:3], some_labels()[2:3], MASKS, batch_size=8, progress=False
+    )
     assert np.array_equal(one.table[:, 0], measure(net).table[:, 2])
 
 
@@ -380,8 +388,9 @@ def test_a_batch_is_as_large_as_what_is_done_for_each_needs(tmp_path, monkeypatc
 def test_labels_of_any_integer_kind_and_images_with_gradients_will_do():
     net = Net().eval()
     for labels in (some_labels().byte(), some_labels().bool()):
-        w = coalition_worths(net, some_images().requires_grad_(), labels, MASKS, batch_size=8,
-                             progress=False)
+        w = coalition_worths(
+            net, some_images().requires_grad_(), labels, MASKS, batch_size=8, progress=False
+        )
         assert np.array_equal(w.table, measure(net).table)
 
 
@@ -539,8 +548,10 @@ def bad(match, error=ValueError, model=None, images=None, labels=None, masks=MAS
 @pytest.mark.parametrize(
     ("match", "error", "model", "images", "labels", "masks", "settings"),
     [
-        bad("range from 0 to 255; pixels must be in", images=torch.tensor([0.0, 255.0]).repeat(
-            4, 3, SIDE, SIDE // 2)),
+        bad(
+            "range from 0 to 255; pixels must be in",
+            images=torch.tensor([0.0, 255.0]).repeat(4, 3, SIDE, SIDE // 2),
+        ),
         bad("divide by 255", TypeError, images=torch.zeros(4, 3, SIDE, SIDE).byte()),
         bad("must be a tensor", TypeError, images=np.zeros((4, 3, SIDE, SIDE))),
         bad("images is empty", images=torch.zeros(0, 3, SIDE, SIDE), labels=torch.zeros(0).long()),
@@ -552,8 +563,10 @@ def bad(match, error=ValueError, model=None, images=None, labels=None, masks=MAS
         bad("soft labels must be probabilities", labels=torch.full((4, 2), torch.nan)),
         bad("soft labels have 5 classes and the model 2", labels=torch.eye(5)[:4]),
         bad("training mode; call model.eval", model=Net()),
-        bad("training mode; call model.eval",
-            model=nn.Sequential(Net().eval(), nn.Dropout()).train(False).append(nn.Dropout())),
+        bad(
+            "training mode; call model.eval",
+            model=nn.Sequential(Net().eval(), nn.Dropout()).train(False).append(nn.Dropout()),
+        ),
         bad("subset=\\[\\] leaves no image", subset=[]),
         bad("subset= names image 9, and there are", subset=[9]),
         bad("subset= names image 1 twice", subset=[1, 0, 1]),
@@ -574,14 +587,19 @@ def bad(match, error=ValueError, model=None, images=None, labels=None, masks=MAS
         bad("sigma=inf must be a number above 0", absence="gaussian", sigma=torch.inf),
         bad("temperature=0 must be a number above 0", temperature=0),
         bad("temperature=inf must be a number above 0", temperature=torch.inf),
-        bad("masks hold nan or infinity; give every", masks=MASKS * torch.nan,
-            model=lambda x: x.nan_to_num().mean((2, 3))),
+        bad(
+            "masks hold nan or infinity; give every",
+            masks=MASKS * torch.nan,
+            model=lambda x: x.nan_to_num().mean((2, 3)),
+        ),
         bad("weights of the model hold nan: head.bias", model=spoiled()),
         bad("precision='half' is not known", precision="half"),
         bad("batch_size=0 must be at least 1", batch_size=0),
         bad("workers='lokal' must be a number of processes", workers="lokal"),
-        bad("15 bands make .* 32,768 coalitions .* at most 14 bands",
-            masks=lambda x: torch.stack([x / 15] * 15)),
+        bad(
+            "15 bands make .* 32,768 coalitions .* at most 14 bands",
+            masks=lambda x: torch.stack([x / 15] * 15),
+        ),
         bad("do not fit images", masks=band_masks(2, (8, 8))),
         bad("give at least 2", images=some_images(1), labels=some_labels(1), absence="replacement"),
         bad("margin' needs one class per image", value="margin", labels=torch.eye(2)[[0, 1, 0, 1]]),
@@ -594,14 +612,17 @@ def test_bad_input_is_named_before_the_long_computation(
     images = some_images() if images is None else images
     labels = some_labels() if labels is None else labels
     with pytest.raises(error, match=match):
-        coalition_worths(model, images, labels, masks, progress=False,
-                         **{"batch_size": 8} | settings)
+        coalition_worths(
+            model, images, labels, masks, progress=False, **{"batch_size": 8} | settings
+        )
 
 
 def test_nan_logits_do_not_pass_as_an_accuracy():
     with pytest.raises(ValueError, match="nan or infinite worths"):
-        measure(lambda x: x.flatten(1)[:, :2] / x.flatten(1).abs().sum(1, keepdim=True),
-                value="accuracy")
+        measure(
+            lambda x: x.flatten(1)[:, :2] / x.flatten(1).abs().sum(1, keepdim=True),
+            value="accuracy",
+        )
 
 
 def test_value_functions_need_names_of_their_own(tmp_path):

@@ -10,10 +10,14 @@ from iaside.training.plans import FACTORS, Profile, load_profiles, networks, sel
 
 PLANS = {
     "noise": {"architecture": ["a", "b"], "noise": [0, 0.4], "seed": [0, 1], "every": 5},
-    "jafr": {"architecture": "a", "adversary": ["none", "pgd"], "penalty": "jafr",
-             "strength": [-0.001, 0.001]},
+    "jafr": {
+        "architecture": "a",
+        "adversary": ["none", "pgd"],
+        "penalty": "jafr",
+        "strength": [-0.001, 0.001],
+    },
     "own": {"architecture": "a", "images": "data/x.npz", "epochs": 3, "augment": True},
-}  # fmt: skip
+}
 
 
 def profiles(plans=PLANS):
@@ -23,10 +27,20 @@ def profiles(plans=PLANS):
 def test_a_plan_is_the_cross_product_of_its_lists():
     found = networks(PLANS)
     assert len(found) == 8 + 4 + 1
-    assert {"a-seed0", "b-noise0.4-seed1", "a-jafr-0.001-seed0", "a-pgd-jafr0.001-seed0",
-            "a-x-augment-seed0"} <= set(found)  # fmt: skip
+    assert {
+        "a-seed0",
+        "b-noise0.4-seed1",
+        "a-jafr-0.001-seed0",
+        "a-pgd-jafr0.001-seed0",
+        "a-x-augment-seed0",
+    } <= set(found)
     assert found["b-noise0.4-seed1"] == FACTORS | {
-        "architecture": "b", "noise": 0.4, "seed": 1, "plan": "noise", "every": 5}  # fmt: skip
+        "architecture": "b",
+        "noise": 0.4,
+        "seed": 1,
+        "plan": "noise",
+        "every": 5,
+    }
     assert found["a-x-augment-seed0"]["epochs"] == 3 and "epochs" not in found["a-seed0"]
 
 
@@ -80,8 +94,10 @@ def test_select_keeps_all_other_factors_at_their_default():
 def test_profiles_are_read_as_written_and_missed_by_name(tmp_path):
     plans = {"p": {"architecture": "a", "every": 2}}
     measured, logs = tmp_path / "profiles", tmp_path / "training"
-    with pytest.raises(FileNotFoundError, match=re.escape("network a-seed0 of plan 'p'; run `dvc "
-                                                          "repro training@p`")):
+    with pytest.raises(
+        FileNotFoundError,
+        match=re.escape("network a-seed0 of plan 'p'; run `dvc repro training@p`"),
+    ):
         load_profiles(plans, measured, logs)
     (logs / "p/a-seed0").mkdir(parents=True)
     (logs / "p/a-seed0/log.csv").write_text("epoch,loss\n1,0.5\n2,0.25\n3,0.125\n")

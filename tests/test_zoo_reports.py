@@ -13,12 +13,12 @@ from iaside.training.plans import networks
 STANDARD = {"architecture": "small_cnn", "seed": [0, 1]}
 PLANS = {
     "plain": STANDARD | {"adversary": ["none", "fgsm", "pgd"]},
-    "jafr": STANDARD | {"adversary": ["none", "fgsm", "pgd"], "penalty": "jafr",
-                        "strength": [-0.001, 0.001]},
+    "jafr": STANDARD
+    | {"adversary": ["none", "fgsm", "pgd"], "penalty": "jafr", "strength": [-0.001, 0.001]},
     "strong": STANDARD | {"penalty": "jafr", "strength": 0.004},
     "augmented": STANDARD | {"augment": True},
     "noise": STANDARD | {"noise": [0.4, 0.8]},
-}  # fmt: skip
+}
 THREE = {name: plan | {"seed": [0, 1, 2]} for name, plan in PLANS.items()}
 
 
@@ -30,9 +30,17 @@ def project(tmp_path_factory):
 def test_jafr_is_judged_by_what_was_planted(project):
     found, metrics = report(project, "75_jafr", plans=THREE, recommended=[0.001])
     verdicts = {name: row["verdict"] for name, row in found.items()}
-    for claim in ("jafr_shifts_spectrum", "jafr_high_gain", "jafr_low_loss", "jafr_mirrored",
-                  "jafr_adversarial", "jafr_large_lambda", "adversarial_training_tradeoff",
-                  "jafr_less_low_than_pgd", "augmentation_low_reliance"):  # fmt: skip
+    for claim in (
+        "jafr_shifts_spectrum",
+        "jafr_high_gain",
+        "jafr_low_loss",
+        "jafr_mirrored",
+        "jafr_adversarial",
+        "jafr_large_lambda",
+        "adversarial_training_tradeoff",
+        "jafr_less_low_than_pgd",
+        "augmentation_low_reliance",
+    ):
         assert verdicts.pop(claim) == "supported", found[claim]
     # Gains and losses cancel over all corruptions, and half of them are those of PGD training.
     assert verdicts == {"jafr_corruptions": "undecided", "jafr_over_pgd": "undecided"}

@@ -43,7 +43,8 @@ RULES: dict[str, Rule] = {
     ),
     "4 means over photographs": Rule(
         ("snr_decays", "adversarial_high_frequency", "high_bands_fragile"),
-        photographs.parts_of_means, parts=4,
+        photographs.parts_of_means,
+        parts=4,
     ),
     "4 means within a margin": Rule(
         ("value_is_information",), photographs.means_within_a_margin, parts=4
@@ -91,35 +92,57 @@ RULES: dict[str, Rule] = {
     "4 distances, 12 photographs": Rule(("absences_alike",), profiles.distances, parts=4),
     "12 distances, 24 photographs": Rule(
         ("m8_suffices",),
-        partial(profiles.distances, "m8_suffices", profiles.of_resolutions, 12, 24, 0.35)),
+        partial(profiles.distances, "m8_suffices", profiles.of_resolutions, 12, 24, 0.35),
+    ),
     "4 mean SIDs against SIDs of means": Rule(("sid_linear",), profiles.linear_sids, parts=4),
     "4 most unusual bands": Rule(("trained_nonuniform",), profiles.unusual_bands),
     # networks
     "a correlation, 21 networks": Rule(
         ("src_mce",),
-        partial(networks.correlations, "src_mce", networks.with_mce, networks.ALONE,
-                designs={"no designs": 0.0}),
+        partial(
+            networks.correlations,
+            "src_mce",
+            networks.with_mce,
+            networks.ALONE,
+            designs={"no designs": 0.0},
+        ),
     ),
     "a correlation within 7 designs": Rule(
         ("src_mce",), partial(networks.correlations, "src_mce", networks.with_mce)
     ),
     "a correlation, some scores folded": Rule(
         ("src_mce",),
-        partial(networks.correlations, "src_mce", networks.with_mce_folded, networks.ALONE,
-                designs={"no designs": 0.0}),
+        partial(
+            networks.correlations,
+            "src_mce",
+            networks.with_mce_folded,
+            networks.ALONE,
+            designs={"no designs": 0.0},
+        ),
     ),
     "a correlation given a third number": Rule(
         ("robust_features_robust_models",), networks.given_accuracy
     ),
     "4 correlations within designs": Rule(
         ("src_adversarial", "src_adversarial_t2", "src_corruptions"),
-        partial(networks.correlations, "src_adversarial", networks.with_attacks, k=4, n=None,
-                designs={"designs alike": 0.0}),
+        partial(
+            networks.correlations,
+            "src_adversarial",
+            networks.with_attacks,
+            k=4,
+            n=None,
+            designs={"designs alike": 0.0},
+        ),
     ),
     "a correlation within a margin": Rule(
         ("parameter_count",),
-        partial(networks.correlations, "parameter_count", networks.with_parameters, rho=0.3,
-                designs={"designs alike": 0.0}),
+        partial(
+            networks.correlations,
+            "parameter_count",
+            networks.with_parameters,
+            rho=0.3,
+            designs={"designs alike": 0.0},
+        ),
     ),
     "the best of 3 betas": Rule(("beta_075_best",), networks.best_of),
     "orders of losses, 6 networks": Rule(("profile_predicts_loss",), networks.orders_of_losses),
@@ -135,8 +158,13 @@ RULES: dict[str, Rule] = {
     "a cluster of 4 among 9": Rule(("transformers_cluster",), networks.clusters),
     # trainings
     "a gain of 3 twins": Rule(
-        ("jafr_high_gain", "jafr_low_loss", "jafr_corruptions", "jafr_adversarial",
-         "jafr_large_lambda"),
+        (
+            "jafr_high_gain",
+            "jafr_low_loss",
+            "jafr_corruptions",
+            "jafr_adversarial",
+            "jafr_large_lambda",
+        ),
         trainings.gains_of_twins,
     ),
     "a gain and a loss of 3 twins": Rule(
@@ -169,4 +197,4 @@ RULES: dict[str, Rule] = {
     "8 bands of 5 initialisations over a measured worth": Rule(
         ("untrained_uniform",), trainings.controls
     ),
-}  # fmt: skip
+}

@@ -62,7 +62,12 @@ def scores_of_networks(rng, rhos, of_designs, families, n=None, error=0.5):
 
 
 def correlations(
-    claim_id: str, verdict: Callable, families=FAMILIES, k=1, n: int | None = 24, designs=DESIGNS,
+    claim_id: str,
+    verdict: Callable,
+    families=FAMILIES,
+    k=1,
+    n: int | None = 24,
+    designs=DESIGNS,
     rho: float = 0.0,
 ) -> list[World]:
     """Spearman's coefficients over 21 networks, within 7 designs or of independent networks."""
@@ -117,6 +122,7 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
 
 def given_accuracy() -> list[World]:
     """A coefficient within designs, of two scores that both go with the accuracy."""
+
     def world(rho):
         def draw(rng):
             x, y = scores_of_networks(rng, [rho], 0.0, FAMILIES)
@@ -127,10 +133,14 @@ def given_accuracy() -> list[World]:
 
         return draw
 
-    return of_draws("robust_features_robust_models", {
-        ("one part", AT): world(0.0), ("one part", SUPPORTED): world(-0.8),
-        ("one part", CONTRADICTED): world(0.8),
-    })  # fmt: skip
+    return of_draws(
+        "robust_features_robust_models",
+        {
+            ("one part", AT): world(0.0),
+            ("one part", SUPPORTED): world(-0.8),
+            ("one part", CONTRADICTED): world(0.8),
+        },
+    )
 
 
 def best_of(betas=(0.5, 0.75, 0.95)) -> list[World]:
@@ -148,19 +158,20 @@ def best_of(betas=(0.5, 0.75, 0.95)) -> list[World]:
         return one
 
     return [
-        World("betas alike", truth, world(rhos)) for truth, rhos in (
-            (AT, np.full(len(betas), 0.6)), (SUPPORTED, np.where(own, 0.9, 0.2)),
+        World("betas alike", truth, world(rhos))
+        for truth, rhos in (
+            (AT, np.full(len(betas), 0.6)),
+            (SUPPORTED, np.where(own, 0.9, 0.2)),
             (CONTRADICTED, np.where(own, 0.2, 0.9)),
         )
-    ]  # fmt: skip
+    ]
 
 
 # -- predictions -----------------------------------------------------------------------------------
 
 
 def orders_of_losses(networks=6, corruptions=12, resamples=20) -> list[World]:
-    """Predicted and measured losses, each of one quality of a network that decides all corruptions.
-    """
+    """Predicted and measured losses, each of one quality of a network that decides all."""
     families = [str(i) for i in range(networks)]
 
     def world(rho):
@@ -174,8 +185,10 @@ def orders_of_losses(networks=6, corruptions=12, resamples=20) -> list[World]:
 
         return one
 
-    return [World("one quality", truth, world(rho))
-            for truth, rho in ((AT, 0.0), (SUPPORTED, 0.8), (CONTRADICTED, -0.8))]  # fmt: skip
+    return [
+        World("one quality", truth, world(rho))
+        for truth, rho in ((AT, 0.0), (SUPPORTED, 0.8), (CONTRADICTED, -0.8))
+    ]
 
 
 def orders_against_a_rival(networks=6, corruptions=12, resamples=20) -> list[World]:
@@ -191,18 +204,25 @@ def orders_against_a_rival(networks=6, corruptions=12, resamples=20) -> list[Wor
             ]
             noise = 0.3 * rng.normal(size=(3, networks, 1, 1 + resamples))
             predicted, rival = (g[:, None, None] + e for g, e in zip(guesses, noise, strict=False))
-            measured = quality[:, None, None] + noise[2] + 0.3 * rng.normal(
-                size=(networks, corruptions, 1 + resamples)
+            measured = (
+                quality[:, None, None]
+                + noise[2]
+                + 0.3 * rng.normal(size=(networks, corruptions, 1 + resamples))
             )
             predicted = np.repeat(predicted, corruptions, axis=1)
             return profile_beats_score(predicted, measured, -rival[:, 0], families, n_images=24)
 
         return draw
 
-    return of_draws("profile_beats_score", {
-        ("neither predicts", AT): world(0.0, 0.0), ("both predict alike", AT): world(0.7, 0.7),
-        ("one part", SUPPORTED): world(0.95, 0.0), ("one part", CONTRADICTED): world(0.0, 0.95),
-    })  # fmt: skip
+    return of_draws(
+        "profile_beats_score",
+        {
+            ("neither predicts", AT): world(0.0, 0.0),
+            ("both predict alike", AT): world(0.7, 0.7),
+            ("one part", SUPPORTED): world(0.95, 0.0),
+            ("one part", CONTRADICTED): world(0.0, 0.95),
+        },
+    )
 
 
 # -- groups of networks ----------------------------------------------------------------------------
@@ -222,19 +242,25 @@ def groups_of_networks(sizes, n: int = 24) -> list[World]:
 
             def draw(rng, spreads=spreads):
                 of_image = np.sqrt(0.7) * rng.normal(size=n)
-                return np.concatenate([
-                    moves * of_image + np.sqrt(0.3) * rng.normal(size=(m, n))
-                    + s / np.sqrt(n) * rng.normal(size=(m, 1))
-                    for m, s, moves in zip(sizes, spreads, (1, 0), strict=True)
-                ])[None]  # fmt: skip
+                return np.concatenate(
+                    [
+                        moves * of_image
+                        + np.sqrt(0.3) * rng.normal(size=(m, n))
+                        + s / np.sqrt(n) * rng.normal(size=(m, 1))
+                        for m, s, moves in zip(sizes, spreads, (1, 0), strict=True)
+                    ]
+                )[None]
 
             def verdict(values):
                 psi = base[:, None] + small * np.eye(3)[0][:, None] * values[0][:, None]
                 sides = np.split(psi, [sizes[0]])
                 return transformers_more_robust(
-                    *(dict(zip(own, side, strict=True))
-                      for own, side in zip(names, sides, strict=True)), families,
-                )  # fmt: skip
+                    *(
+                        dict(zip(own, side, strict=True))
+                        for own, side in zip(names, sides, strict=True)
+                    ),
+                    families,
+                )
 
             def naive(values):
                 gap = values[:, : sizes[0]].mean(1) - values[:, sizes[0] :].mean(1)
@@ -243,9 +269,15 @@ def groups_of_networks(sizes, n: int = 24) -> list[World]:
             own = sum((0.3 + s**2) / m for m, s in zip(sizes, spreads, strict=True))
             se = np.sqrt((0.7 + own) / n)
             found += of_means(
-                "transformers_more_robust", 1, se, draw, verdict, f"{name}, {ratio:g}",
-                naive=naive, where=first_alone,
-            )  # fmt: skip
+                "transformers_more_robust",
+                1,
+                se,
+                draw,
+                verdict,
+                f"{name}, {ratio:g}",
+                naive=naive,
+                where=first_alone,
+            )
     return found
 
 
@@ -284,9 +316,13 @@ def clusters(sizes=(4, 9), n: int = 24) -> list[World]:
 
         return draw
 
-    return of_draws("transformers_cluster", {
-        ("networks alike", AT): world((0, 0), 0), ("networks differ", AT): world((1, 1), 0),
-        ("scattered and apart", AT): world((2, 1), far),
-        ("close and apart", SUPPORTED): world((0.5, 1), 1.0),
-        ("scattered", CONTRADICTED): world((3, 0.5), 0),
-    })  # fmt: skip
+    return of_draws(
+        "transformers_cluster",
+        {
+            ("networks alike", AT): world((0, 0), 0),
+            ("networks differ", AT): world((1, 1), 0),
+            ("scattered and apart", AT): world((2, 1), far),
+            ("close and apart", SUPPORTED): world((0.5, 1), 1.0),
+            ("scattered", CONTRADICTED): world((3, 0.5), 0),
+        },
+    )

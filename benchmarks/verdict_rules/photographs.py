@@ -53,14 +53,19 @@ def a_mean(n: int) -> list[World]:
         world
         for name, draw in POPULATIONS.items()
         for world in of_means(
-            "snr_power_law" if n > 15 else "esd_power_law", 1, 1 / np.sqrt(n),
-            functools.partial(on_photographs, draw=draw, k=1, n=n, share=0), verdict, name,
+            "snr_power_law" if n > 15 else "esd_power_law",
+            1,
+            1 / np.sqrt(n),
+            functools.partial(on_photographs, draw=draw, k=1, n=n, share=0),
+            verdict,
+            name,
         )
-    ]  # fmt: skip
+    ]
 
 
 def parts_of_means(k: int = 4, n: int = 24) -> list[World]:
     """Perturbations of the same photographs."""
+
     def verdict(values):
         return snr_decays({str(i): row[None] for i, row in enumerate(values)})
 
@@ -68,10 +73,14 @@ def parts_of_means(k: int = 4, n: int = 24) -> list[World]:
         world
         for name, draw in list(POPULATIONS.items())[:3]
         for world in of_means(
-            "snr_decays", k, 1 / np.sqrt(n),
-            functools.partial(on_photographs, draw=draw, k=k, n=n, share=0.5), verdict, name,
+            "snr_decays",
+            k,
+            1 / np.sqrt(n),
+            functools.partial(on_photographs, draw=draw, k=k, n=n, share=0.5),
+            verdict,
+            name,
         )
-    ]  # fmt: skip
+    ]
 
 
 def means_within_a_margin(k: int = 4, n: int = 24) -> list[World]:
@@ -86,11 +95,14 @@ def means_within_a_margin(k: int = 4, n: int = 24) -> list[World]:
         world
         for name, draw in list(POPULATIONS.items())[:2]
         for world in of_means(
-            "value_is_information", k, se,
+            "value_is_information",
+            k,
+            se,
             lambda rng, draw=draw: se * np.sqrt(n) * on_photographs(rng, draw, k, n, 0.5),
-            verdict, name,
+            verdict,
+            name,
         )
-    ]  # fmt: skip
+    ]
 
 
 def means_of_draws(k: int = 4, n: int = 12) -> list[World]:
@@ -122,10 +134,12 @@ def shares_of_worth(k: int = 4, n: int = 24) -> list[World]:
 
     def verdict(values):
         gain, lean = values[:, 0], values[:, 1]
-        return low_bands_preferred({
-            str(i): np.stack([(w + d) / 2, (w - d) / 2])
-            for i, (w, d) in enumerate(zip(gain, lean, strict=True))
-        })
+        return low_bands_preferred(
+            {
+                str(i): np.stack([(w + d) / 2, (w - d) / 2])
+                for i, (w, d) in enumerate(zip(gain, lean, strict=True))
+            }
+        )
 
     return _ratios("low_bands_preferred", k, se, n, verdict)
 
@@ -135,10 +149,12 @@ def shares_within_a_margin(k: int = 4, n: int = 24) -> list[World]:
     se = spread_within(find("least_squares_efficient").threshold, k)
 
     def verdict(values):
-        return least_squares_efficient({
-            str(i): np.stack([0 * w, (w + 3 * d) / 2, (w + 3 * d) / 2, w])
-            for i, (w, d) in enumerate(values)
-        })  # fmt: skip
+        return least_squares_efficient(
+            {
+                str(i): np.stack([0 * w, (w + 3 * d) / 2, (w + 3 * d) / 2, w])
+                for i, (w, d) in enumerate(values)
+            }
+        )
 
     return _ratios("least_squares_efficient", k, se, n, verdict)
 
@@ -178,9 +194,10 @@ def relative_changes(k: int = 2, n: int = 24, others: int = 2) -> list[World]:
 
         return draw
 
-    return of_draws("shufflenet_adversarial", {
-        key: world(by) for key, by in places("shufflenet_adversarial", k, 1.2 * se).items()
-    })  # fmt: skip
+    return of_draws(
+        "shufflenet_adversarial",
+        {key: world(by) for key, by in places("shufflenet_adversarial", k, 1.2 * se).items()},
+    )
 
 
 def gains_in_percent(n: int = 10, networks: int = 2) -> list[World]:
@@ -200,10 +217,14 @@ def gains_in_percent(n: int = 10, networks: int = 2) -> list[World]:
         return draw
 
     found = places("fampe_gain_13", len(READINGS), se, readings=True)
-    return of_draws("fampe_gain_13", {
-        (f"{which}, {share:.0%} shared", truth): world(by, share)
-        for (which, truth), by in found.items() for share in (0.7, 0.95)
-    })  # fmt: skip
+    return of_draws(
+        "fampe_gain_13",
+        {
+            (f"{which}, {share:.0%} shared", truth): world(by, share)
+            for (which, truth), by in found.items()
+            for share in (0.7, 0.95)
+        },
+    )
 
 
 # -- readings of attribution methods ---------------------------------------------------------------
@@ -211,21 +232,28 @@ def gains_in_percent(n: int = 10, networks: int = 2) -> list[World]:
 
 def readings(n: int = 10) -> list[World]:
     """2 x 2 readings of one claim on the same photographs; a verdict needs all of them."""
+
     def verdict(values):
-        return attribution.fampe_over_attexplore({
-            reading: {fampe(0.1): row[None], "attexplore": np.zeros((1, n))}
-            for reading, row in zip(READINGS, values, strict=True)
-        })  # fmt: skip
+        return attribution.fampe_over_attexplore(
+            {
+                reading: {fampe(0.1): row[None], "attexplore": np.zeros((1, n))}
+                for reading, row in zip(READINGS, values, strict=True)
+            }
+        )
 
     return [
         world
         for name, draw in list(POPULATIONS.items())[:3]
         for world in of_means(
-            "fampe_over_attexplore", 4, 1 / np.sqrt(n),
-            functools.partial(on_photographs, draw=draw, k=4, n=n, share=0.7), verdict, name,
+            "fampe_over_attexplore",
+            4,
+            1 / np.sqrt(n),
+            functools.partial(on_photographs, draw=draw, k=4, n=n, share=0.7),
+            verdict,
+            name,
             readings=True,
         )
-    ]  # fmt: skip
+    ]
 
 
 def readings_of_parts(n: int = 10) -> list[World]:
@@ -235,11 +263,17 @@ def readings_of_parts(n: int = 10) -> list[World]:
     def world(by):
         def draw(rng):
             own = on_photographs(rng, normal, len(READINGS) * k, n, 0.9).reshape(-1, k, n)
-            return attribution.fampe_best({
-                reading: {fampe(0.1): np.zeros((1, n))}
-                | {other: -(row + b)[None] for other, row, b in zip(OTHERS, rows, by, strict=True)}
-                for reading, rows in zip(READINGS, own, strict=True)
-            }, OTHERS)  # fmt: skip
+            return attribution.fampe_best(
+                {
+                    reading: {fampe(0.1): np.zeros((1, n))}
+                    | {
+                        other: -(row + b)[None]
+                        for other, row, b in zip(OTHERS, rows, by, strict=True)
+                    }
+                    for reading, rows in zip(READINGS, own, strict=True)
+                },
+                OTHERS,
+            )
 
         return draw
 
@@ -259,15 +293,19 @@ def the_best_cell(n: int = 8, cells: int = 30) -> list[World]:
 
         return draw
 
-    return of_draws("fampe_cutoff_grid", {
-        (name, truth): world(by, draw)
-        for name, draw in list(POPULATIONS.items())[:3]
-        for truth, by in ((AT, 0.0), (SUPPORTED, up))
-    })  # fmt: skip
+    return of_draws(
+        "fampe_cutoff_grid",
+        {
+            (name, truth): world(by, draw)
+            for name, draw in list(POPULATIONS.items())[:3]
+            for truth, by in ((AT, 0.0), (SUPPORTED, up))
+        },
+    )
 
 
 def order_of_photographs(n: int = 24) -> list[World]:
     """Spearman's coefficient over photographs, in all readings."""
+
     def world(rho):
         def draw(rng):
             x = rng.normal(size=(1, n))
@@ -280,10 +318,14 @@ def order_of_photographs(n: int = 24) -> list[World]:
 
         return draw
 
-    return of_draws("importance_predicts_alpha", {
-        ("one part", AT): world(0), ("one part", SUPPORTED): world(0.7),
-        ("one part", CONTRADICTED): world(-0.7),
-    })  # fmt: skip
+    return of_draws(
+        "importance_predicts_alpha",
+        {
+            ("one part", AT): world(0),
+            ("one part", SUPPORTED): world(0.7),
+            ("one part", CONTRADICTED): world(-0.7),
+        },
+    )
 
 
 # -- right answers ---------------------------------------------------------------------------------
@@ -294,9 +336,11 @@ def right_answers(n: int = 24, k: int = 4) -> list[World]:
     claim, found = find("low_frequencies_not_enough"), []
     for share in (0.3, 0.6, 1.0):
         for which, truth, at, lost in (
-            ("one part", AT, 1, 0.5), ("all parts", AT, k, 0.5),
-            ("all parts", SUPPORTED, k, 0.9), ("one part", CONTRADICTED, 1, 0.1),
-        ):  # fmt: skip
+            ("one part", AT, 1, 0.5),
+            ("all parts", AT, k, 0.5),
+            ("all parts", SUPPORTED, k, 0.9),
+            ("one part", CONTRADICTED, 1, 0.1),
+        ):
 
             def one(rng, share=share, at=at, lost=lost):
                 tables, leads = {}, []
@@ -342,17 +386,21 @@ def additive_games(k: int = 4, n: int = 24) -> list[World]:
 
         return draw
 
-    return of_draws("least_squares_additive", {
-        ("one part", AT): world([at] + (k - 1) * [inside]),
-        ("all parts", AT): world(k * [at]),
-        ("all but one", AT): world((k - 1) * [at] + [inside]),
-        ("all parts", SUPPORTED): world(k * [inside]),
-        ("one part", CONTRADICTED): world([out] + (k - 1) * [inside]),
-    })  # fmt: skip
+    return of_draws(
+        "least_squares_additive",
+        {
+            ("one part", AT): world([at] + (k - 1) * [inside]),
+            ("all parts", AT): world(k * [at]),
+            ("all but one", AT): world((k - 1) * [at] + [inside]),
+            ("all parts", SUPPORTED): world(k * [inside]),
+            ("one part", CONTRADICTED): world([out] + (k - 1) * [inside]),
+        },
+    )
 
 
 def exact_numbers() -> list[World]:
     """A number without an error, at the threshold and a little off it."""
+
     def world(value):
         def draw(rng):
             e = Estimate.exact(find("src_prefers_low").threshold + value, 7, "bands")
@@ -362,5 +410,6 @@ def exact_numbers() -> list[World]:
 
     return [
         World("exact", AT, lambda rng: (world(0.0)(rng)[0], 0.0)),
-        World("exact", SUPPORTED, world(1e-9)), World("exact", CONTRADICTED, world(-1e-9)),
-    ]  # fmt: skip
+        World("exact", SUPPORTED, world(1e-9)),
+        World("exact", CONTRADICTED, world(-1e-9)),
+    ]

@@ -48,6 +48,7 @@ def sid_errors(psi: np.ndarray, orders: ArrayLike, sizes: ArrayLike) -> np.ndarr
 
 def slopes_of_errors(n: int = 70, sizes=(5, 12, 35)):
     """The slope of the error of the SID against the number of photographs, moved to 0."""
+
     def slopes(psi, rng):
         return loglog_slope(sizes, sid_errors(psi, random_orders(n, N_DRAWS, rng), sizes))
 
@@ -60,6 +61,7 @@ def slopes_of_errors(n: int = 70, sizes=(5, 12, 35)):
 def distances_of_samples(n: int = 220, size: int = 20):
     """The distance of the SID of a tenth of the photographs from that of the others, which is the
     threshold: the ratio of 200 to 2,200, a tenth as many of each."""
+
     def apart(psi, rng):
         return len(BANDS) * sid_errors(psi, random_orders(n, N_DRAWS, rng), [size])[:, 0]
 
@@ -69,6 +71,7 @@ def distances_of_samples(n: int = 220, size: int = 20):
 def errors_over_a_bound(n: int = 70, sizes=(12, 24)):
     """What the worst band's error stays below in most samples, over a bound of its standard
     errors, which is 1; a part for each size."""
+
     def reached(psi, rng):
         r, n_bands, _ = psi.shape
         errors = convergence.value_errors(psi.reshape(-1, n), sizes, N_DRAWS, rng)
@@ -83,8 +86,7 @@ def errors_over_a_bound(n: int = 70, sizes=(12, 24)):
 
 
 def _worlds(claim_id: str, procedure: Callable, n: int, verdict: Callable, scaled: bool):
-    """What a procedure finds, moved (or scaled) so that its mean over worlds is where it shall be.
-    """
+    """What a procedure finds, moved (or scaled) so that its mean is where it shall be."""
     claim, rng = find(claim_id), np.random.default_rng(0)
     found = np.array([procedure(population(rng, n)[None], rng)[0] for _ in range(2000)])
     true = found.mean(0)
@@ -99,7 +101,10 @@ def _worlds(claim_id: str, procedure: Callable, n: int, verdict: Callable, scale
         return draw
 
     effect = effect_of(np.size(true))
-    return of_draws(claim_id, {
-        ("all parts", truth): world(by)
-        for truth, by in ((AT, 0.0), (SUPPORTED, -effect), (CONTRADICTED, effect))
-    })  # fmt: skip
+    return of_draws(
+        claim_id,
+        {
+            ("all parts", truth): world(by)
+            for truth, by in ((AT, 0.0), (SUPPORTED, -effect), (CONTRADICTED, effect))
+        },
+    )

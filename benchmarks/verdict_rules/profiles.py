@@ -58,6 +58,7 @@ def distance(mean: np.ndarray) -> np.ndarray:
 
 def along(statistic: Callable, first, second, direction, value: float) -> np.ndarray:
     """The mean values `first`, moved along a direction until the statistic is what it shall be."""
+
     def off(by):
         both = np.concatenate([first + by * direction, second])
         return float(statistic(both[:, None])[0]) - value
@@ -110,10 +111,13 @@ def scores_within_a_margin(n: int = 24):
             first[:, None] + noise[0], {str(i): other[:, None] + noise[i] for i in (1, 2)}
         )
 
-    return of_draws("efficientnet_comparable", {
-        ("one part", truth): functools.partial(draw, first=first)
-        for truth, first in ((AT, at), (SUPPORTED, equal), (CONTRADICTED, out))
-    })  # fmt: skip
+    return of_draws(
+        "efficientnet_comparable",
+        {
+            ("one part", truth): functools.partial(draw, first=first)
+            for truth, first in ((AT, at), (SUPPORTED, equal), (CONTRADICTED, out))
+        },
+    )
 
 
 def several_scores(n: int = 24, k: int = 2):
@@ -131,15 +135,18 @@ def several_scores(n: int = 24, k: int = 2):
         }
         return efficientnet_over_older(first[:, None] + noise[0], older)
 
-    return of_draws("efficientnet_over_older", {
-        (name, truth): functools.partial(draw, first=first, others=others)
-        for name, truth, first, others in (
-            ("one part", AT, equal, [other] + (k - 1) * [far]),
-            ("all parts", AT, equal, k * [other]),
-            ("all parts", SUPPORTED, ahead, k * [other]),
-            ("one part", CONTRADICTED, other, [ahead] + (k - 1) * [far]),
-        )
-    })  # fmt: skip
+    return of_draws(
+        "efficientnet_over_older",
+        {
+            (name, truth): functools.partial(draw, first=first, others=others)
+            for name, truth, first, others in (
+                ("one part", AT, equal, [other] + (k - 1) * [far]),
+                ("all parts", AT, equal, k * [other]),
+                ("all parts", SUPPORTED, ahead, k * [other]),
+                ("one part", CONTRADICTED, other, [ahead] + (k - 1) * [far]),
+            )
+        },
+    )
 
 
 # -- distances of SIDs -----------------------------------------------------------------------------
@@ -171,20 +178,24 @@ def distances(claim_id="absences_alike", verdict=of_choices, k=4, n=12, size=0.2
             pairs = [(noise[i // 2, i % 2], noise[i // 2, 2]) for i in range(k)]
         else:
             pairs = size * np.stack([profiles(rng, n, 2, shared) for _ in range(k)])
-        return verdict([
-            (first[:, None] + a, MEANS[:, None] + b)
-            for first, (a, b) in zip(firsts, pairs, strict=True)
-        ])  # fmt: skip
+        return verdict(
+            [
+                (first[:, None] + a, MEANS[:, None] + b)
+                for first, (a, b) in zip(firsts, pairs, strict=True)
+            ]
+        )
 
     for name, direction in (("a band", np.eye(8)[1]), ("the weakest band", np.eye(8)[7])):
         at = along(distance, MEANS, MEANS, direction, claim.threshold)
         se = spread_of(distance, at, MEANS, n, size, shared)
         out = along(distance, MEANS, MEANS, direction, claim.threshold + effect_of(k) * se)
         for which, truth, firsts in (
-            ("one part", AT, [at] + (k - 1) * [MEANS]), ("all parts", AT, k * [at]),
-            ("all but one", AT, (k - 1) * [at] + [MEANS]), ("all parts", SUPPORTED, k * [MEANS]),
+            ("one part", AT, [at] + (k - 1) * [MEANS]),
+            ("all parts", AT, k * [at]),
+            ("all but one", AT, (k - 1) * [at] + [MEANS]),
+            ("all parts", SUPPORTED, k * [MEANS]),
             ("one part", CONTRADICTED, [out] + (k - 1) * [MEANS]),
-        ):  # fmt: skip
+        ):
             found[f"{which}, {name}", truth] = functools.partial(draw, firsts=firsts)
     return of_draws(claim_id, found)
 
@@ -203,19 +214,26 @@ def linear_sids(k: int = 4, n: int = 24):
 
     def draw(rng, sizes):
         noise = profiles(rng, n, k)
-        return sid_linear({
-            str(i): MEANS[:, None] + size * own
-            for i, (size, own) in enumerate(zip(sizes, noise, strict=True))
-        })  # fmt: skip
-
-    return of_draws("sid_linear", {
-        (which, truth): functools.partial(draw, sizes=sizes)
-        for which, truth, sizes in (
-            ("one part", AT, [at] + (k - 1) * [near]), ("all parts", AT, k * [at]),
-            ("all but one", AT, (k - 1) * [at] + [near]), ("all parts", SUPPORTED, k * [near]),
-            ("one part", CONTRADICTED, [out] + (k - 1) * [near]),
+        return sid_linear(
+            {
+                str(i): MEANS[:, None] + size * own
+                for i, (size, own) in enumerate(zip(sizes, noise, strict=True))
+            }
         )
-    })  # fmt: skip
+
+    return of_draws(
+        "sid_linear",
+        {
+            (which, truth): functools.partial(draw, sizes=sizes)
+            for which, truth, sizes in (
+                ("one part", AT, [at] + (k - 1) * [near]),
+                ("all parts", AT, k * [at]),
+                ("all but one", AT, (k - 1) * [at] + [near]),
+                ("all parts", SUPPORTED, k * [near]),
+                ("one part", CONTRADICTED, [out] + (k - 1) * [near]),
+            )
+        },
+    )
 
 
 # -- shares ----------------------------------------------------------------------------------------
@@ -233,16 +251,20 @@ def unusual_bands(k: int = 4, n: int = 24):
         noise = se * np.sqrt(n) * (noise - noise.mean(1, keepdims=True))
         gain = 1 + 0.5 * np.sqrt(0.5) * rng.normal(size=(1, n))  # of v(all) - v(none)
         shape = (pattern / np.abs(pattern).max())[:, None]
-        return trained_nonuniform({
-            str(i): gain / 8 + own + far * shape
-            for i, (own, far) in enumerate(zip(noise, fars, strict=True))
-        })  # fmt: skip
+        return trained_nonuniform(
+            {
+                str(i): gain / 8 + own + far * shape
+                for i, (own, far) in enumerate(zip(noise, fars, strict=True))
+            }
+        )
 
     for name, pattern in (("one band", UP - 1 / 8), ("all bands", np.repeat([1.0, -1.0], 4))):
         for which, truth, fars in (
-            ("one part", AT, [at] + (k - 1) * [1.0]), ("all parts", AT, k * [at]),
-            ("all but one", AT, (k - 1) * [at] + [1.0]), ("all parts", SUPPORTED, k * [out]),
+            ("one part", AT, [at] + (k - 1) * [1.0]),
+            ("all parts", AT, k * [at]),
+            ("all but one", AT, (k - 1) * [at] + [1.0]),
+            ("all parts", SUPPORTED, k * [out]),
             ("one part", CONTRADICTED, [0.0] + (k - 1) * [1.0]),
-        ):  # fmt: skip
+        ):
             found[f"{which}, {name}", truth] = functools.partial(draw, pattern=pattern, fars=fars)
     return of_draws("trained_nonuniform", found)

@@ -107,9 +107,15 @@ def of_trainings(
 
         variance = 0.7 * (w @ x) ** 2 + (w**2 * (0.3 + (scatter * x) ** 2)).sum() / K
         found += of_means(
-            claim_id, parts, size * np.sqrt(variance / N), draw, verdict, name, naive=naive,
+            claim_id,
+            parts,
+            size * np.sqrt(variance / N),
+            draw,
+            verdict,
+            name,
+            naive=naive,
             where=(x / (w @ x))[:, None],
-        )  # fmt: skip
+        )
     return found
 
 
@@ -119,11 +125,14 @@ def of_trainings(
 def study_of(twins: Mapping[str, list], conditions: Mapping[str, list]) -> SimpleNamespace:
     """What verdicts ask of `twins.Treatments`: pairs for each kind of training, one data set."""
     return SimpleNamespace(
-        data_sets=[None], images="digits", title=str, conditions={None: conditions},
+        data_sets=[None],
+        images="digits",
+        title=str,
+        conditions={None: conditions},
         groups={None: dict.fromkeys(c.source for c in CORRUPTIONS)},
         couples=lambda d, one, other: twins.get(one[0], twins.get("none")),
         best=lambda d, recommended: dict.fromkeys(twins, 0.01),
-    )  # fmt: skip
+    )
 
 
 def pair(seed: int, **of_first) -> tuple[Profile, Profile]:
@@ -134,6 +143,7 @@ def pair(seed: int, **of_first) -> tuple[Profile, Profile]:
 
 def gains_of_twins() -> list[World]:
     """Accuracy gained on the high corruptions."""
+
     def verdict(values):
         twins = {"none": [pair(s, under=row) for s, row in enumerate(values[0])]}
         return jafr.jafr_high_gain(study_of(twins, {jafr.HIGH: CORRUPTIONS[:1]}), [0.01])
@@ -143,6 +153,7 @@ def gains_of_twins() -> list[World]:
 
 def gains_and_losses() -> list[World]:
     """Accuracy gained on the low and lost on the high corruptions, the two parts of a claim."""
+
     def verdict(values):
         under = [np.stack([gain[0], -loss[0]]) for gain, loss in zip(*values, strict=True)]
         twins = {"none": [pair(s, under=rows) for s, rows in enumerate(under)]}
@@ -154,6 +165,7 @@ def gains_and_losses() -> list[World]:
 
 def gradients_of_twins() -> list[World]:
     """The bias of the gradient, in three kinds of training."""
+
     def verdict(values):
         twins = {
             kind: [pair(s, bias=row[0]) for s, row in enumerate(rows)]
@@ -183,15 +195,19 @@ def wins_of_twins(k: int = 6) -> list[World]:
 
         return draw
 
-    return of_draws("jafr_over_pgd", {
-        (name, AT): world(scatter, 0.0) for name, scatter in SCATTER.items()
-    } | {
-        ("both alike", SUPPORTED): world(1.0, 4.0), ("both alike", CONTRADICTED): world(1.0, -4.0),
-    })  # fmt: skip
+    return of_draws(
+        "jafr_over_pgd",
+        {(name, AT): world(scatter, 0.0) for name, scatter in SCATTER.items()}
+        | {
+            ("both alike", SUPPORTED): world(1.0, 4.0),
+            ("both alike", CONTRADICTED): world(1.0, -4.0),
+        },
+    )
 
 
 def scores_of_twins() -> list[World]:
     """The signed SRC of twins that differ in the size of their profile alone, or in its slope."""
+
     def world(means, other, scatter):
         def draw(rng):
             common = rng.normal(size=(2, M, N))
@@ -223,13 +239,15 @@ def slopes_of_accuracy() -> list[World]:
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
 
     def verdict(values):
-        return noise_lowers_accuracy({
-            str(i): {
-                level: [trained(s, correct=rows[s, j]) for s in range(K)]
-                for j, level in enumerate(x)
+        return noise_lowers_accuracy(
+            {
+                str(i): {
+                    level: [trained(s, correct=rows[s, j]) for s in range(K)]
+                    for j, level in enumerate(x)
+                }
+                for i, rows in enumerate(values)
             }
-            for i, rows in enumerate(values)
-        })  # fmt: skip
+        )
 
     return of_trainings("noise_lowers_accuracy", verdict, parts=2, levels=x, weights=weights)
 
@@ -240,12 +258,16 @@ def of_levels(rng, means_of: Callable, scatter: float) -> dict:
     common = rng.normal(size=(M, N))
     return {
         level: [
-            trained(seed, psi=with_errors(
-                rng, size * (means_of(level) + scatter * rng.normal(size=M)), common))
+            trained(
+                seed,
+                psi=with_errors(
+                    rng, size * (means_of(level) + scatter * rng.normal(size=M)), common
+                ),
+            )
             for seed in range(K)
         ]
         for level, size in zip(NOISE, SIZES, strict=True)
-    }  # fmt: skip
+    }
 
 
 SIZES = (1.0, 0.65, 0.3)  # of a profile, at each level
@@ -256,6 +278,7 @@ def slopes_of_bands(
 ) -> list[World]:
     """What a distribution over bands says, against label noise that makes a profile smaller alone,
     whose errors therefore weigh more and more."""
+
     def world(means, scatter, by=0.0):
         def draw(rng):
             return verdict({"a": of_levels(rng, lambda x: means + by * x * tilt, scatter)})
@@ -284,14 +307,17 @@ def slopes_of_high_parts() -> list[World]:
 
 def sizes_of_profiles() -> list[World]:
     """Trainings whose profile differs in its size alone, the weakest bands tied or told apart."""
+
     def world(first, last, scatter):
         def draw(rng):
             cells = {}
             for share, means in ((0.3, first), (1.0, last)):
                 common = rng.normal(size=(M, N))
                 cells[share] = [
-                    trained(seed, psi=with_errors(
-                        rng, means * (1 + scatter * rng.normal(size=M)), common))
+                    trained(
+                        seed,
+                        psi=with_errors(rng, means * (1 + scatter * rng.normal(size=M)), common),
+                    )
                     for seed in range(K)
                 ]
             return more_data_more_robust({"a": cells})
@@ -309,6 +335,7 @@ NO_ORDER = np.array([1, 1, 0, 0, 1, 1])  # in two steps: Spearman's rho is 0
 def orders_of_learning(epochs: int = 6) -> list[World]:
     """When bands reach half of their final value: in an order of each training's own, in one that
     goes with nothing, or from low to high."""
+
     def world(order, late=1.0):
         def draw(rng):
             common = rng.normal(size=(M, N))
@@ -324,12 +351,16 @@ def orders_of_learning(epochs: int = 6) -> list[World]:
 
         return draw
 
-    return of_draws("low_bands_learnt_first", {
-        ("an order each", AT): world(None), ("an order of no kind", AT): world(NO_ORDER),
-        ("all at once", AT): world(NO_ORDER, 0.0),
-        ("from low to high", SUPPORTED): world(np.arange(M)),
-        ("from high to low", CONTRADICTED): world(np.arange(M)[::-1]),
-    })  # fmt: skip
+    return of_draws(
+        "low_bands_learnt_first",
+        {
+            ("an order each", AT): world(None),
+            ("an order of no kind", AT): world(NO_ORDER),
+            ("all at once", AT): world(NO_ORDER, 0.0),
+            ("from low to high", SUPPORTED): world(np.arange(M)),
+            ("from high to low", CONTRADICTED): world(np.arange(M)[::-1]),
+        },
+    )
 
 
 def second_stages(epochs: int = 5) -> list[World]:
@@ -348,20 +379,29 @@ def second_stages(epochs: int = 5) -> list[World]:
                 own = np.where(rng.random(N) < 0.7, right, rng.random((epochs, N)))
                 networks.append(trained(seed, psi=psi, correct=own < reach))
             stage = second_stage(
-                [np.stack([w.table[1 << np.arange(M)] for w in p.worths.values()])
-                 for p in networks],
-                [p.answers["correct"] for p in networks], np.arange(N), mean_score(),
+                [
+                    np.stack([w.table[1 << np.arange(M)] for w in p.worths.values()])
+                    for p in networks
+                ],
+                [p.answers["correct"] for p in networks],
+                np.arange(N),
+                mean_score(),
                 n_resamples=100,
-            )  # fmt: skip
+            )
             return second_stage_tradeoff({"a": networks}, stage)
 
         return draw
 
-    return of_draws("second_stage_tradeoff", {
-        ("no fall", AT): world(0.0, 1.0), ("no rise", AT): world(1.0, 0.0),
-        ("neither", AT): world(0.0, 0.0), ("both", SUPPORTED): world(1.0, 1.0),
-        ("accuracy falls", CONTRADICTED): world(1.0, -1.0),
-    })  # fmt: skip
+    return of_draws(
+        "second_stage_tradeoff",
+        {
+            ("no fall", AT): world(0.0, 1.0),
+            ("no rise", AT): world(1.0, 0.0),
+            ("neither", AT): world(0.0, 0.0),
+            ("both", SUPPORTED): world(1.0, 1.0),
+            ("accuracy falls", CONTRADICTED): world(1.0, -1.0),
+        },
+    )
 
 
 # -- initialisations -------------------------------------------------------------------------------
@@ -406,10 +446,11 @@ def controls(n=24, k=5, bands=8) -> list[World]:
 
     for scatter in (0.01, 0.05):
         for name, truth, mean in (
-            ("one part", AT, margin * first), ("all parts", AT, np.full(bands, margin)),
+            ("one part", AT, margin * first),
+            ("all parts", AT, np.full(bands, margin)),
             ("all parts", SUPPORTED, np.zeros(bands)),
             ("one part", CONTRADICTED, (margin + 3 * scatter) * first),
-        ):  # fmt: skip
+        ):
             draw = functools.partial(one, scatter=scatter, mean=mean)
             found.append(World(f"{name}, scatter {scatter:g}", truth, draw))
     return found

@@ -35,9 +35,11 @@ def with_fewer_resamples(parts: int) -> None:
     """From now on limits of this process rest on as many resamples as their levels take."""
     most = min(RESOLVED * parts, MOST)
     for function, n in (
-        (intervals.at_levels, most), (intervals.distance_at_levels, most),
-        (intervals.best_interval, most), (intervals.resampled_scores, 200),
-    ):  # fmt: skip
+        (intervals.at_levels, most),
+        (intervals.distance_at_levels, most),
+        (intervals.best_interval, most),
+        (intervals.resampled_scores, 200),
+    ):
         names = function.__code__.co_varnames[: function.__code__.co_argcount]
         given = zip(names[-len(function.__defaults__) :], function.__defaults__, strict=True)
         function.__defaults__ = tuple(n if name == "n_resamples" else v for name, v in given)
@@ -66,15 +68,26 @@ def places(claim_id: str, k: int, se: float, readings: bool = False) -> dict:
         ("all parts", SUPPORTED): k * [well],
         ("one part", CONTRADICTED): [opposite] + (k - 1) * [opposite if readings else beyond],
     }
-    drop = [] if k > 2 else [("all but one", AT)] if k == 2 else [
-        ("all but one", AT), ("all parts", AT)
-    ]  # fmt: skip
+    drop = (
+        []
+        if k > 2
+        else [("all but one", AT)]
+        if k == 2
+        else [("all but one", AT), ("all parts", AT)]
+    )
     return {key: np.array(by) for key, by in found.items() if key not in drop}
 
 
 def of_means(
-    claim_id: str, k: int, se: float, draw: Callable, verdict: Callable, name: str = "",
-    readings: bool = False, naive: Callable | None = None, where: np.ndarray | float = 1.0,
+    claim_id: str,
+    k: int,
+    se: float,
+    draw: Callable,
+    verdict: Callable,
+    name: str = "",
+    readings: bool = False,
+    naive: Callable | None = None,
+    where: np.ndarray | float = 1.0,
 ) -> Iterator[World]:
     """Worlds of k parts whose means are moved to `places`.
 

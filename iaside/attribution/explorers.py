@@ -196,10 +196,12 @@ def explore(
         for piece in pieces:
             done.append(function(model, *piece, **options))
             _check_finite([found.attribution for found in done], method, first)
-    found = Exploration(*(
-        torch.cat(field, dim=1 if name == "path" else 0)
-        for name, field in zip(Exploration._fields, zip(*done, strict=True), strict=True)
-    ))
+    found = Exploration(
+        *(
+            torch.cat(field, dim=1 if name == "path" else 0)
+            for name, field in zip(Exploration._fields, zip(*done, strict=True), strict=True)
+        )
+    )
     _warn_of_zeros(found.attribution, method, first)
     return found
 
@@ -311,8 +313,21 @@ def frequency_samples(
 
 
 def _fampe(
-    model, x, y, draws, at_once, *, alpha=0.1, kappa=0.9, mode="multiplicative", include_dc=False,
-    rho=0.5, sigma=EPS, samples=20, product="gradient", **how,
+    model,
+    x,
+    y,
+    draws,
+    at_once,
+    *,
+    alpha=0.1,
+    kappa=0.9,
+    mode="multiplicative",
+    include_dc=False,
+    rho=0.5,
+    sigma=EPS,
+    samples=20,
+    product="gradient",
+    **how,
 ) -> Exploration:
     weights = band_weights(x, alpha, kappa, include_dc)
 
@@ -324,7 +339,17 @@ def _fampe(
 
 
 def _attexplore(
-    model, x, y, draws, at_once, *, rho=0.5, sigma=EPS, samples=20, product="update", compat=None,
+    model,
+    x,
+    y,
+    draws,
+    at_once,
+    *,
+    rho=0.5,
+    sigma=EPS,
+    samples=20,
+    product="update",
+    compat=None,
     **how,
 ) -> Exploration:
     rows, columns = (_dct_matrix(side).to(x) for side in x.shape[-2:])
@@ -341,9 +366,22 @@ def _attexplore(
 
 
 def _explore(
-    model, x, y, draws, at_once, sample, *, product, steps=10, eps=EPS, diversity=0.5, smooth=True,
-    momentum=1.0, loss=None, direction=1,
-) -> Exploration:  # fmt: skip
+    model,
+    x,
+    y,
+    draws,
+    at_once,
+    sample,
+    *,
+    product,
+    steps=10,
+    eps=EPS,
+    diversity=0.5,
+    smooth=True,
+    momentum=1.0,
+    loss=None,
+    direction=1,
+) -> Exploration:
     loss = loss or cross_entropy
     path, kept = [x], torch.zeros_like(x)
     by_gradient, by_update = torch.zeros_like(x), torch.zeros_like(x)
@@ -367,10 +405,14 @@ def _explore(
     with torch.no_grad():
         before, after = (model(end) for end in (x, path[-1]))
     return Exploration(
-        by_gradient if product == "gradient" else by_update, torch.stack(path),
-        cross_entropy(after, y) - cross_entropy(before, y), after.argmax(1) != y,
-        torch.full_like(x[:, 0, 0, 0], torch.nan), by_gradient, by_update,
-    )  # fmt: skip
+        by_gradient if product == "gradient" else by_update,
+        torch.stack(path),
+        cross_entropy(after, y) - cross_entropy(before, y),
+        after.argmax(1) != y,
+        torch.full_like(x[:, 0, 0, 0], torch.nan),
+        by_gradient,
+        by_update,
+    )
 
 
 def _published_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -604,8 +646,9 @@ def _warn_of_zeros(maps: Tensor, method: str, first: int) -> None:
         warnings.warn(
             f"the {method} maps of images {blank.tolist()} are zero everywhere: what the model is "
             "asked there has no slope (does it round or saturate?), or there was no way to go",
-            RuntimeWarning, stacklevel=4,
-        )  # fmt: skip
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def _together(device: torch.device, at_once: int, copies: int) -> int:

@@ -99,8 +99,20 @@ def insertion(
     >>> curve.round(2).tolist()
     [[0.5, 0.73, 0.88, 0.95, 0.98]]
     """
-    return _curves(model, images, targets, attribution, steps, substrate, rank, batch_size, seed,
-                   first, outputs, put_in=True)  # fmt: skip
+    return _curves(
+        model,
+        images,
+        targets,
+        attribution,
+        steps,
+        substrate,
+        rank,
+        batch_size,
+        seed,
+        first,
+        outputs,
+        put_in=True,
+    )
 
 
 @undisturbed
@@ -128,8 +140,20 @@ def deletion(
     >>> curve.round(2).tolist()
     [[0.98, 0.88, 0.5]]
     """
-    return _curves(model, images, targets, attribution, steps, substrate, rank, batch_size, seed,
-                   first, outputs, put_in=False)  # fmt: skip
+    return _curves(
+        model,
+        images,
+        targets,
+        attribution,
+        steps,
+        substrate,
+        rank,
+        batch_size,
+        seed,
+        first,
+        outputs,
+        put_in=False,
+    )
 
 
 def ties(attribution: Tensor, rank: str = "pixel") -> np.ndarray:
@@ -204,9 +228,11 @@ def infidelity(
     how = {"n_perturb_samples": samples, "normalize": True}
     with _attackable(model, "infidelity", images.device) as model, torch.no_grad():
         found = image_by_image(
-            list(_generators(seeds)), images, targets,
+            list(_generators(seeds)),
+            images,
+            targets,
             lambda x, y: measure(probabilities(model), noise, x, next(maps), target=y, **how),
-        )  # fmt: skip
+        )
     return found.cpu().double().numpy()
 
 
@@ -268,9 +294,19 @@ def completeness_gap(attribution: Tensor, change: Tensor) -> np.ndarray:
 
 
 def _curves(
-    model, images, targets, attribution, steps, substrate, rank, batch_size, seed, first, outputs,
+    model,
+    images,
+    targets,
+    attribution,
+    steps,
+    substrate,
+    rank,
+    batch_size,
+    seed,
+    first,
+    outputs,
     put_in: bool,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     images = check_images(images, wide=True)
     check_values({"steps": steps, "batch_size": batch_size})
     without, seeds = _substrate(images, substrate), _seeds(seed, first, len(images))
@@ -296,10 +332,12 @@ def _curves(
 def _places(attribution: Tensor, rank: str, seeds: list[int]) -> Tensor:
     """The place of every pixel in the order of decreasing attribution, (B, 1 or C, H, W)."""
     values = _ranked(attribution, rank)
-    order = torch.stack([
-        torch.stack([_falling(row, generator) for row in rows])
-        for rows, generator in zip(values, _generators(seeds), strict=True)
-    ])
+    order = torch.stack(
+        [
+            torch.stack([_falling(row, generator) for row in rows])
+            for rows, generator in zip(values, _generators(seeds), strict=True)
+        ]
+    )
     return order.argsort(dim=2).view(*values.shape[:2], *attribution.shape[-2:])
 
 
@@ -362,9 +400,19 @@ def _map(attribution: Tensor) -> Tensor:
 # Guided IG does so on smooth networks: its points see slopes that are the smallest before a move.
 FROM_BLACK = ("integrated_gradients", "guided_ig", "deeplift")
 QUANTITIES = (
-    "insertion", "insertion_channel", "deletion", "infidelity", "total", "change", "success",
-    "passes", "similarity", "radius", "ties", "ties_channel",
-)  # fmt: skip
+    "insertion",
+    "insertion_channel",
+    "deletion",
+    "infidelity",
+    "total",
+    "change",
+    "success",
+    "passes",
+    "similarity",
+    "radius",
+    "ties",
+    "ties_channel",
+)
 
 
 @dataclass(eq=False)
@@ -531,29 +579,49 @@ def examine(
         return mapped and i < n_shown and name not in only
 
     rest = [
-        (k, i) for i in range(len(images)) for k, name in enumerate(variants)
+        (k, i)
+        for i in range(len(images))
+        for k, name in enumerate(variants)
         if i < only.get(name, len(images))
         and (np.isnan(rows[k, i, 0]) or kept(name, i) and np.isnan(maps[k, i]).any())
-    ]  # fmt: skip
+    ]
     if progress and rest:
         print(
             f"{len(variants)} variants on {len(images)} images, {len(rest):,} maps to make on "
-            f"{device.type}", file=sys.stderr, flush=True,
-        )  # fmt: skip
+            f"{device.type}",
+            file=sys.stderr,
+            flush=True,
+        )
     common = _Common(
-        asked, images, labels, targets, dict(variants), list(judges), only, n_twin, seed, device,
-        infidelity_samples, {"steps": steps, "substrate": substrate},
-    )  # fmt: skip
+        asked,
+        images,
+        labels,
+        targets,
+        dict(variants),
+        list(judges),
+        only,
+        n_twin,
+        seed,
+        device,
+        infidelity_samples,
+        {"steps": steps, "substrate": substrate},
+    )
     # Variants that share an attack on an image are a job: it is made once.
     jobs: dict[tuple, list[str]] = {}
     for k, i in rest:
         name = list(variants)[k]
         jobs.setdefault((i, _attack_of(variants[name])), []).append(name)
-    examined = pool.each(_examined_here, common, [(i, names) for (i, _), names in jobs.items()],
-                         device, name=lambda i, names: f"image {i}")  # fmt: skip
+    examined = pool.each(
+        _examined_here,
+        common,
+        [(i, names) for (i, _), names in jobs.items()],
+        device,
+        name=lambda i, names: f"image {i}",
+    )
     places = {name: k for k, name in enumerate(variants)}
-    for (i, _), (name, found, heat) in tqdm(examined, total=len(rest), disable=not progress,
-                                            unit="map"):  # fmt: skip
+    for (i, _), (name, found, heat) in tqdm(
+        examined, total=len(rest), disable=not progress, unit="map"
+    ):
         k = places[name]
         if kept(name, i):
             maps[k, i] = heat / max(np.abs(heat).max(), np.finfo(heat.dtype).tiny)
@@ -705,16 +773,27 @@ def _examined_here(of: _Common, i: int, names: list[str]) -> Iterator[tuple]:
         with warnings.catch_warnings():  # counted once, of all
             warnings.filterwarnings("ignore", ".* maps of images .* are zero everywhere")
             found, heat = _examined(
-                of.asked["model"], x, y, of.variants[name], of.images, i, of.seed, of.how, whole,
-                of.samples if whole else 0, twin, known,
-            )  # fmt: skip
+                of.asked["model"],
+                x,
+                y,
+                of.variants[name],
+                of.images,
+                i,
+                of.seed,
+                of.how,
+                whole,
+                of.samples if whole else 0,
+                twin,
+                known,
+            )
         attacked = found.pop("attacked", None)
         if attacked is not None and whole:
             found |= {
-                f"correct {j}": _is_correct(of.asked[j], _fitted(attacked, of.asked[j].model),
-                                            of.labels[i : i + 1])
+                f"correct {j}": _is_correct(
+                    of.asked[j], _fitted(attacked, of.asked[j].model), of.labels[i : i + 1]
+                )
                 for j in of.judges
-            }  # fmt: skip
+            }
         yield name, found, heat
 
 
@@ -729,8 +808,10 @@ def _warn_of_zeros(insertion: np.ndarray, provenance: dict) -> None:
     if blank:
         warnings.warn(
             f"maps that are zero everywhere are none and left out: {', '.join(blank)}; does the "
-            "model round or saturate?", RuntimeWarning, stacklevel=5,
-        )  # fmt: skip
+            "model round or saturate?",
+            RuntimeWarning,
+            stacklevel=5,
+        )
 
 
 @contextlib.contextmanager

@@ -16,24 +16,67 @@ from torch.overrides import TorchFunctionMode
 
 NEXT_TO_NOTHING = 1e-6  # changes of an input below which its slope stands for the ratio, as in SHAP
 ELEMENTWISE = (
-    "relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "silu", "mish", "gelu", "sigmoid",
-    "tanh", "leaky_relu", "elu", "selu", "celu", "prelu", "rrelu", "softplus", "softsign",
-    "logsigmoid", "hardshrink", "softshrink", "tanhshrink", "threshold", "clamp", "clamp_min",
-    "clamp_max", "clip", "abs", "exp", "log", "log1p", "sqrt", "rsqrt", "square", "pow", "erf",
-)  # fmt: skip
+    "relu",
+    "relu6",
+    "hardtanh",
+    "hardswish",
+    "hardsigmoid",
+    "silu",
+    "mish",
+    "gelu",
+    "sigmoid",
+    "tanh",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "celu",
+    "prelu",
+    "rrelu",
+    "softplus",
+    "softsign",
+    "logsigmoid",
+    "hardshrink",
+    "softshrink",
+    "tanhshrink",
+    "threshold",
+    "clamp",
+    "clamp_min",
+    "clamp_max",
+    "clip",
+    "abs",
+    "exp",
+    "log",
+    "log1p",
+    "sqrt",
+    "rsqrt",
+    "square",
+    "pow",
+    "erf",
+)
 POOLS = ("max_pool1d", "max_pool2d", "max_pool3d")
 ADAPTIVE = ("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
 
 
 def _called(names: tuple[str, ...]) -> dict:
     """function -> name, for all the ways to call each."""
-    ways = [(space, f"{name}{end}", name) for space in (torch, F, Tensor) for end in ("", "_")
-            for name in names]  # fmt: skip
+    ways = [
+        (space, f"{name}{end}", name)
+        for space in (torch, F, Tensor)
+        for end in ("", "_")
+        for name in names
+    ]
     called = {getattr(space, way): name for space, way, name in ways if hasattr(space, way)}
-    packets = [(getattr(torch.ops.aten, way), name) for _, way, name in ways
-               if hasattr(torch.ops.aten, way)]  # fmt: skip
-    exported = {getattr(packet, overload): name for packet, name in packets
-                for overload in packet.overloads() if not overload.endswith("out")}  # fmt: skip
+    packets = [
+        (getattr(torch.ops.aten, way), name)
+        for _, way, name in ways
+        if hasattr(torch.ops.aten, way)
+    ]
+    exported = {
+        getattr(packet, overload): name
+        for packet, name in packets
+        for overload in packet.overloads()
+        if not overload.endswith("out")
+    }
     return called | exported
 
 

@@ -20,8 +20,18 @@ FLOOR = 1e-12  # of probabilities: the logarithm of 0 is no number to average
 SPREAD = {"float32": 1e-3, "bfloat16": 3e-2}  # of answers to the same, in that of all of them
 NARROW = torch.bfloat16, torch.float16
 DEPTH = 2  # containers in each other that are looked into
-NAMES = ("logits", "class_logits", "out", "output", "outputs", "predictions", "prediction",
-         "preds", "pred", "scores")  # fmt: skip  of what a model answers, the plainest first
+NAMES = (
+    "logits",
+    "class_logits",
+    "out",
+    "output",
+    "outputs",
+    "predictions",
+    "prediction",
+    "preds",
+    "pred",
+    "scores",
+)  # of what a model answers, the plainest first
 
 Step = tuple[str, object]  # ("attribute", name), ("item", key or index), ("flatten", 1)
 Place = tuple[Step, ...]
@@ -83,9 +93,11 @@ def place_of(answer: object, rows: int, outputs: str, class_outputs: bool) -> Pl
         return (("flatten", 1),) if wide else ()
     of_rows = [(p, t) for p, t in tensors if t.is_floating_point() and t.shape[:1] == (rows,)]
     single = [(p, t) for p, t in of_rows if t.numel() == rows]
-    kinds = [single] if outputs == "binary" else [
-        [(p, t) for p, t in of_rows if _is_wide(t, rows)], single
-    ]  # fmt: skip
+    kinds = (
+        [single]
+        if outputs == "binary"
+        else [[(p, t) for p, t in of_rows if _is_wide(t, rows)], single]
+    )
     for known in kinds if class_outputs else [*kinds, of_rows]:
         if known:
             ranks = [_rank(place) for place, _ in known]
@@ -144,16 +156,19 @@ def _warn_of_others(known: list[tuple[Place, Tensor]]) -> None:
             f"the model answers with several tensors: model(x){said(place)} of {tensor[0].numel()} "
             f"columns is taken, and not {beside}; if another is meant, give "
             f"lambda x: model(x){next(iter(widths))}",
-            RuntimeWarning, stacklevel=6,
-        )  # fmt: skip
+            RuntimeWarning,
+            stacklevel=6,
+        )
 
 
 def _remedy(answer: object, rows: int) -> str:
     """The line that makes a tensor of an answer, as far as one can be seen."""
     leaves = list(_leaves(answer, DEPTH))
-    if isinstance(answer, list | tuple) and len(answer) == rows and all(
-        isinstance(t, Tensor) and t.ndim == 1 for t in answer
-    ):  # fmt: skip
+    if (
+        isinstance(answer, list | tuple)
+        and len(answer) == rows
+        and all(isinstance(t, Tensor) and t.ndim == 1 for t in answer)
+    ):
         return ": wrap it, lambda x: torch.stack(list(model(x)))"
     for place, part in leaves:
         if type(part).__module__ == "numpy" and getattr(part, "ndim", 0):

@@ -137,9 +137,11 @@ class Dask(Elsewhere):
         return sum(self._asked(self.client.nthreads).values())
 
     def submit(self, function: Callable, shared: Shared, *args, report: Callable | None = None):
-        return self._asked(lambda: self.client.submit(
-            _on_worker, function, shared, *args, report is not None, pure=False
-        ))  # fmt: skip
+        return self._asked(
+            lambda: self.client.submit(
+                _on_worker, function, shared, *args, report is not None, pure=False
+            )
+        )
 
     def share(self, common: object, kind: str) -> Sent:
         head, models = packed(common)

@@ -95,9 +95,12 @@ class Engine:
     def takes(self, x: Tensor) -> bool:
         """Whether these pictures are for it, and nobody asks for gradients or lower precision."""
         return (
-            x.shape[1:] == self.shape and x.dtype == torch.float32 and x.device.type == "cpu"
-            and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
-        )  # fmt: skip
+            x.shape[1:] == self.shape
+            and x.dtype == torch.float32
+            and x.device.type == "cpu"
+            and not torch.is_grad_enabled()
+            and not torch.is_autocast_enabled("cpu")
+        )
 
     def __call__(self, x: Tensor) -> Tensor:
         return _ready(self)(x)
@@ -220,11 +223,16 @@ class _Compiled:
             )
         openvino = _openvino()
         self.tensor, self.batch, self.lock = openvino.Tensor, engine.batch, threading.Lock()
-        network = openvino.Core().compile_model(_graph(openvino, engine), "CPU", {
-            "INFERENCE_PRECISION_HINT": "f32",  # by itself it takes bfloat16 where a CPU has that
-            "NUM_STREAMS": threads, "INFERENCE_NUM_THREADS": threads,
-            "ENABLE_CPU_PINNING": False,  # or every process would take the same cores
-        })  # fmt: skip
+        network = openvino.Core().compile_model(
+            _graph(openvino, engine),
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": "f32",  # left alone it takes bfloat16
+                "NUM_STREAMS": threads,
+                "INFERENCE_NUM_THREADS": threads,
+                "ENABLE_CPU_PINNING": False,  # or every process would take the same cores
+            },
+        )
         self.requests = [network.create_infer_request() for _ in range(threads)]
         self.precision = network.get_property("INFERENCE_PRECISION_HINT")
 
@@ -307,8 +315,9 @@ def _may_break(graph) -> str | None:
     of_pixels = set()
     for op in graph.get_ordered_ops():
         kind = op.get_type_name()
-        given = [op.input_value(i).get_node().get_name() in of_pixels
-                 for i in range(op.get_input_size())]  # fmt: skip
+        given = [
+            op.input_value(i).get_node().get_name() in of_pixels for i in range(op.get_input_size())
+        ]
         if kind == "Parameter" or (any(given) and kind != "ShapeOf"):
             of_pixels.add(op.get_name())
             divides = kind in BY_CONSTANTS and not given[1]

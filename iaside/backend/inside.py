@@ -85,9 +85,11 @@ def _inside(part: object) -> list:
     """What a callable may use of what it holds."""
     if isinstance(part, nn.Module):
         return [
-            value for m in part.modules() for name, value in vars(m).items()
+            value
+            for m in part.modules()
+            for name, value in vars(m).items()
             if name not in _OF_MODULES and not _is_exported(m)  # which keeps what it does not run
-        ]  # fmt: skip
+        ]
     if isinstance(part, list | tuple):
         return list(part)
     if isinstance(part, dict):

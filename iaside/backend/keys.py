@@ -161,8 +161,12 @@ def _without_idle(node: ast.AST, items: list) -> list:
         return list(_joined(items))
     if isinstance(node, ast.Delete) and len(items) == 1 and isinstance(items[0], ast.Tuple):
         return items[0].elts
-    return [item for item in items if not isinstance(item, ast.Pass) and not (
-        isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))]  # fmt: skip
+    return [
+        item
+        for item in items
+        if not isinstance(item, ast.Pass)
+        and not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))
+    ]
 
 
 def _joined(values: list[ast.expr]) -> Iterator[ast.expr]:

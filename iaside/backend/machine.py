@@ -93,9 +93,15 @@ def check_precision(precision: str) -> None:
 # -- what a caller has set for a thread or the whole process ---------------------------------------
 
 _SWITCHES = (  # of how float32 is computed, those that others inherit from first
-    "backends", "backends.cudnn", "backends.cuda.matmul", "backends.cudnn.conv",
-    "backends.cudnn.rnn", "backends.mkldnn.matmul", "backends.mkldnn.conv", "backends.mkldnn.rnn",
-)  # fmt: skip
+    "backends",
+    "backends.cudnn",
+    "backends.cuda.matmul",
+    "backends.cudnn.conv",
+    "backends.cudnn.rnn",
+    "backends.mkldnn.matmul",
+    "backends.mkldnn.conv",
+    "backends.mkldnn.rnn",
+)
 
 
 class Held:
@@ -150,9 +156,10 @@ def _plain_torch(undo: contextlib.ExitStack) -> None:
     """Numbers without a dtype are float32, and a gradient may be nan without torch's complaint."""
     undo.callback(torch.set_default_dtype, torch.get_default_dtype())
     undo.callback(
-        torch.autograd.set_detect_anomaly, torch.is_anomaly_enabled(),
+        torch.autograd.set_detect_anomaly,
+        torch.is_anomaly_enabled(),
         torch.is_anomaly_check_nan_enabled(),
-    )  # fmt: skip
+    )
     torch.set_default_dtype(torch.float32)
     torch.autograd.set_detect_anomaly(False)
 
@@ -212,8 +219,9 @@ def _on_our_own() -> Iterator[None]:
     token = _outside.set(modes)
     try:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore",
-                                            invalid="warn"))  # fmt: skip
+            stack.enter_context(
+                np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
+            )
             stack.enter_context(_TRUE_FLOAT32)
             stack.enter_context(_PLAIN_TORCH)
             if modes.device.type != "cpu":
@@ -396,8 +404,10 @@ def _cache_folder() -> Path | None:
 def _do_without_cache(why: str) -> None:
     warnings.warn(
         f"batch sizes are not remembered: {why}; set XDG_CACHE_HOME to a folder to write to, or "
-        "give batch_size=", RuntimeWarning, stacklevel=2,
-    )  # fmt: skip
+        "give batch_size=",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def _measure_batch_size(

@@ -228,8 +228,7 @@ class Unsendable(Exception):
 class Elsewhere(Executor):
     """Other processes: each in a way of its own, but with the same care."""
 
-    def each(self, work, common, jobs, device="cpu", report=None,
-             name=lambda *job: str(job[0])):  # fmt: skip
+    def each(self, work, common, jobs, device="cpu", report=None, name=lambda *job: str(job[0])):
         try:
             shared = self.share(common, torch.device(device).type)
         except Unsendable as error:
@@ -406,9 +405,11 @@ class Processes(Elsewhere):
     def _start(self, number: int) -> subprocess.Popen:
         env = {k: v for k, v in os.environ.items() if k != SETTING} | _ONE
         process = self._processes[number] = subprocess.Popen(
-            [sys.executable, "-P", "-c", _PROCESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-P", "-c", _PROCESS],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             env=env,
-        )  # fmt: skip
+        )
         _send(process.stdin, pickle.dumps((sys.path, number)))
         return process
 

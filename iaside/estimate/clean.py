@@ -20,8 +20,12 @@ def clean_summary(known: Mapping[str, np.ndarray], classes: int | None) -> dict:
     if classes is None or not {"log_likelihood", "accuracy"} <= set(known):
         return {}
     right, log_p = known["accuracy"], known["log_likelihood"]
-    clean = {"classes": classes, "n": len(right), "correct": float(right.sum()),
-             "log_likelihood": round(float(log_p.mean()), 6)}  # fmt: skip
+    clean = {
+        "classes": classes,
+        "n": len(right),
+        "correct": float(right.sum()),
+        "log_likelihood": round(float(log_p.mean()), 6),
+    }
     return {"clean": clean}
 
 
@@ -43,8 +47,9 @@ def at_floor(about: Mapping, tables: Mapping[str, np.ndarray]) -> dict:
         warnings.warn(
             f"{_floors(found)}: the model gives probabilities too small for their numbers, and "
             "what these worths would be is not known; give the logits where there are some",
-            RuntimeWarning, stacklevel=5,
-        )  # fmt: skip
+            RuntimeWarning,
+            stacklevel=5,
+        )
     return {"floored": found}
 
 
@@ -89,14 +94,16 @@ def warn_of_chance(about: Mapping, gain: ArrayLike | None = None, level: float =
         warnings.warn(
             f"not clearly better than chance: {clean_line(about, level)}; do the labels, the order "
             "of colours and the scale of pixels fit the model?".replace("\n", " "),
-            RuntimeWarning, stacklevel=5,
-        )  # fmt: skip
+            RuntimeWarning,
+            stacklevel=5,
+        )
     if gain is not None and may_be_zero(gain, level):
         warnings.warn(
             f"v(all) - v(none) is {np.mean(gain):.3g} on average, not clearly above 0: "
             "shares of it say nothing",
-            RuntimeWarning, stacklevel=5,
-        )  # fmt: skip
+            RuntimeWarning,
+            stacklevel=5,
+        )
 
 
 def may_be_zero(gain: ArrayLike, level: float = 0.95) -> bool:

@@ -67,8 +67,12 @@ def correlation(
 
 
 def correlation_at_levels(
-    x: ArrayLike, y: ArrayLike, method: str = "spearman", given: ArrayLike | None = None,
-    groups: Sequence[Hashable] | None = None, n_images: int | None = None,
+    x: ArrayLike,
+    y: ArrayLike,
+    method: str = "spearman",
+    given: ArrayLike | None = None,
+    groups: Sequence[Hashable] | None = None,
+    n_images: int | None = None,
 ) -> Levels:
     """Return `correlation` as a function of the level, for verdicts on several parts at once.
 
@@ -148,7 +152,10 @@ def independent(
 
 
 def no_correlation(
-    x: ArrayLike, y: ArrayLike, method: str = "spearman", given: ArrayLike | None = None,
+    x: ArrayLike,
+    y: ArrayLike,
+    method: str = "spearman",
+    given: ArrayLike | None = None,
     groups: Sequence[Hashable] | None = None,
 ) -> str:
     """Say why two numbers have no coefficient, "" where they have one. Errors: as `correlation`.
@@ -163,8 +170,12 @@ def no_correlation(
 
 
 def correlation_row(
-    x: ArrayLike, y: ArrayLike, method: str = "spearman", given: ArrayLike | None = None,
-    groups: Sequence[Hashable] | None = None, n_images: int | None = None,
+    x: ArrayLike,
+    y: ArrayLike,
+    method: str = "spearman",
+    given: ArrayLike | None = None,
+    groups: Sequence[Hashable] | None = None,
+    n_images: int | None = None,
 ) -> dict:
     """Return what a table says of a coefficient: the fields of its `Estimate`, and how it stands.
 
@@ -187,14 +198,20 @@ def correlation_row(
             p = _permutation_p(*columns, method, g, float(found.value))
         everyone = np.arange(n)
         index = np.array([np.delete(everyone, k) for k in everyone]) if n > 3 else everyone[None]
-        without = coefficient(*(None if v is None else v[index] for v in columns), method,
-                              None if g is None else g[index])  # fmt: skip
+        without = coefficient(
+            *(None if v is None else v[index] for v in columns),
+            method,
+            None if g is None else g[index],
+        )
         if np.isfinite(without).any():
             loo_low, loo_high = float(np.nanmin(without)), float(np.nanmax(without))
     return found.as_dict() | {
-        "p": p, "loo_low": loo_low, "loo_high": loo_high,
-        "independent": independent(n, groups, given), "why": why,
-    }  # fmt: skip
+        "p": p,
+        "loo_low": loo_low,
+        "loo_high": loo_high,
+        "independent": independent(n, groups, given),
+        "why": why,
+    }
 
 
 def coefficients(
@@ -221,14 +238,18 @@ def coefficients(
         over["within families"] = families
     return [
         {"predictor": name, "measure": kind, "under": under, "given": given, "over": which}
-        | correlation_row(predictors[name], measures[kind, under],
-                          given=accuracy if given else None, groups=groups)
+        | correlation_row(
+            predictors[name],
+            measures[kind, under],
+            given=accuracy if given else None,
+            groups=groups,
+        )
         for kind, under in measures
         for name in predictors
         for which, groups in over.items()
         for given in ("", "clean accuracy")
         if not (given and name == "clean error")
-    ]  # fmt: skip
+    ]
 
 
 # -- designs ---------------------------------------------------------------------------------------
@@ -291,7 +312,10 @@ def family_means(scores: ArrayLike, families: Sequence[Hashable]) -> np.ndarray:
 
 
 def between_families(
-    x: ArrayLike, y: ArrayLike, families: Sequence[Hashable], given: ArrayLike | None = None,
+    x: ArrayLike,
+    y: ArrayLike,
+    families: Sequence[Hashable],
+    given: ArrayLike | None = None,
     n_images: int | None = None,
 ) -> Estimate:
     """Return Spearman's coefficient of the family means, n = families - 2 degrees of freedom and 2.
@@ -317,7 +341,10 @@ def several(families: Sequence[Hashable]) -> Sequence[Hashable] | None:
 
 
 def without_a_family(
-    x: ArrayLike, y: ArrayLike, families: Sequence[Hashable], given: ArrayLike | None = None,
+    x: ArrayLike,
+    y: ArrayLike,
+    families: Sequence[Hashable],
+    given: ArrayLike | None = None,
     within: bool = False,
 ) -> tuple[float, float]:
     """The range of Spearman's coefficient when all networks of one family are left out.
@@ -392,7 +419,10 @@ def reliability(
 
 
 def without_error(
-    x: ArrayLike, y: ArrayLike, n_images: int, groups: Sequence[Hashable] | None = None,
+    x: ArrayLike,
+    y: ArrayLike,
+    n_images: int,
+    groups: Sequence[Hashable] | None = None,
     level: float = 0.95,
 ) -> Estimate:
     """Return Spearman's coefficient corrected for measurement error, for show: it decides nothing.
@@ -461,7 +491,8 @@ def _reliable(
 
 
 def over_networks(
-    statistic: Callable[[np.ndarray], np.ndarray], draws: Sequence[Hashable],
+    statistic: Callable[[np.ndarray], np.ndarray],
+    draws: Sequence[Hashable],
     n_images: int | None = None,
 ) -> Levels:
     """Return a statistic of networks as a function of the level, for other networks, photographs.
@@ -599,10 +630,14 @@ def _undefined(x, y, z, g, method: str) -> str:
 def _of_rows(x, y, z, method: str, groups) -> np.ndarray:
     if method == "kendall":
         x, y = ranks(x), ranks(y)
-        return np.concatenate([  # a few rows at a time: each takes n * n numbers
-            _kendall(*part) for part in zip(*(np.array_split(v, 1 + len(v) // 100) for v in (x, y)),
-                                            strict=True)
-        ])  # fmt: skip
+        return np.concatenate(
+            [  # a few rows at a time: each takes n * n numbers
+                _kendall(*part)
+                for part in zip(
+                    *(np.array_split(v, 1 + len(v) // 100) for v in (x, y)), strict=True
+                )
+            ]
+        )
     if method == "spearman":
         x, y, z = ranks(x), ranks(y), None if z is None else ranks(z)
     if groups is not None:

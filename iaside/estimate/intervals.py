@@ -169,9 +169,10 @@ def nonuniformity(psi: ArrayLike, level: float = 0.95) -> Estimate:
         )
     if may_be_zero(gain, level):
         warnings.warn(
-            f"v(all) - v(none) = {whole:.3g} may be 0: no share of it can be told", RuntimeWarning,
+            f"v(all) - v(none) = {whole:.3g} may be 0: no share of it can be told",
+            RuntimeWarning,
             stacklevel=outside(),
-        )  # fmt: skip
+        )
     apart = psi - psi.mean(0)
     share = apart.mean(1) / whole
     far = np.abs(share)
@@ -184,8 +185,12 @@ def nonuniformity(psi: ArrayLike, level: float = 0.95) -> Estimate:
 
 
 def interval(
-    psi: ArrayLike, statistic: Callable, level: float = 0.95, n_resamples: int = 2000,
-    seed: int = 0, unit: str = "photographs",
+    psi: ArrayLike,
+    statistic: Callable,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+    unit: str = "photographs",
 ) -> Estimate:
     """Return a statistic of the mean values with its standard error and an interval over images.
 
@@ -217,7 +222,10 @@ def interval(
 
 
 def at_levels(
-    psi: ArrayLike, statistic: Callable, n_resamples: int = 20_000, seed: int = 0,
+    psi: ArrayLike,
+    statistic: Callable,
+    n_resamples: int = 20_000,
+    seed: int = 0,
     unit: str = "photographs",
 ) -> Levels:
     """Return `interval` as a function of the level, for verdicts on several parts at once.
@@ -281,8 +289,12 @@ def at_levels(
 
 
 def paired_interval(
-    psi_a: ArrayLike, psi_b: ArrayLike, statistic: Callable, level: float = 0.95,
-    n_resamples: int = 2000, seed: int = 0,
+    psi_a: ArrayLike,
+    psi_b: ArrayLike,
+    statistic: Callable,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
 ) -> Estimate:
     """Return statistic(a) - statistic(b) for two models on the same images, with its interval.
 
@@ -299,8 +311,12 @@ def paired_interval(
 
 
 def lead_interval(
-    psi: ArrayLike, others: Sequence[ArrayLike], statistic: Callable, level: float = 0.95,
-    n_resamples: int = 2000, seed: int = 0,
+    psi: ArrayLike,
+    others: Sequence[ArrayLike],
+    statistic: Callable,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
 ) -> Estimate:
     """Return statistic(one model) minus its mean over other models, paired over the images.
 
@@ -380,8 +396,12 @@ def best_interval(
 
 
 def paired_distance(
-    psi_a: ArrayLike, psi_b: ArrayLike, statistic: Callable, level: float = 0.95,
-    n_resamples: int = 2000, seed: int = 0,
+    psi_a: ArrayLike,
+    psi_b: ArrayLike,
+    statistic: Callable,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
 ) -> Estimate:
     """Return the L1 distance of statistic(a) from statistic(b) on the same images, with interval.
 
@@ -411,7 +431,10 @@ def paired_distance(
 
 
 def distance_at_levels(
-    psi_a: ArrayLike, psi_b: ArrayLike, statistic: Callable, n_resamples: int = 20_000,
+    psi_a: ArrayLike,
+    psi_b: ArrayLike,
+    statistic: Callable,
+    n_resamples: int = 20_000,
     seed: int = 0,
 ) -> Levels:
     """Return `paired_distance` as a function of the level, for verdicts on several parts at once.
@@ -524,8 +547,7 @@ def crossed_mean(
 
 
 def crossed_difference(
-    first: ArrayLike, second: ArrayLike, n_images: int, level: float = 0.95,
-    unit: str = "networks",
+    first: ArrayLike, second: ArrayLike, n_images: int, level: float = 0.95, unit: str = "networks"
 ) -> Estimate:
     """Return the mean score of some networks minus that of others, limits as in `crossed_mean`.
 
@@ -567,9 +589,7 @@ def _crossed(found, variance, df, n, n_images, level, unit):
 # -- resampling of whole procedures ----------------------------------------------------------------
 
 
-def bootstrap(
-    procedure: Callable, n: int, n_resamples: int = 400, seed: int = 0
-) -> np.ndarray:
+def bootstrap(procedure: Callable, n: int, n_resamples: int = 400, seed: int = 0) -> np.ndarray:
     """Return what a procedure finds on n images, and on resamples of them: (1 + n_resamples, ...).
 
     For what is no function of mean values (those: `interval`), such as a slope fitted to the
@@ -591,9 +611,7 @@ def bootstrap(
     if n < LEAST["photographs"]:
         _too_few(n, "photographs")
         return np.stack([found, *[np.full_like(found, np.nan)] * n_resamples])
-    return np.stack(
-        [found, *(procedure(rng.integers(n, size=n), rng) for rng in generators[1:])]
-    )
+    return np.stack([found, *(procedure(rng.integers(n, size=n), rng) for rng in generators[1:])])
 
 
 def of_resamples(rows: ArrayLike, n: int, unit: str = "photographs") -> Levels:
@@ -638,8 +656,9 @@ def of_resamples(rows: ArrayLike, n: int, unit: str = "photographs") -> Levels:
 def _too_few(n, unit):
     warnings.warn(
         f"an interval needs at least {least(unit)} {unit}, got {n}: its limits are NaN",
-        RuntimeWarning, stacklevel=outside(),
-    )  # fmt: skip
+        RuntimeWarning,
+        stacklevel=outside(),
+    )
 
 
 @functools.lru_cache(maxsize=8)  # the same for every interval of a report
@@ -675,9 +694,7 @@ def _widened(tail: float, n: int) -> float:
     return ndtr(np.sqrt(n / (n - 1)) * stdtrit(n - 1, tail))
 
 
-def _quantiles(
-    ordered: np.ndarray, tail: float, theory: Callable
-) -> tuple[np.ndarray, np.ndarray]:
+def _quantiles(ordered: np.ndarray, tail: float, theory: Callable) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper quantile of sorted rows (K, R), each (K, 1), moved out as those of `theory`
     (tail -> quantile) where the rows do not hold enough for the tail."""
     held = min(0.5, max(tail, RESOLVED / ordered.shape[1]))
@@ -685,8 +702,9 @@ def _quantiles(
     if held > tail:
         out = theory(tail) / theory(held)
         with np.errstate(invalid="ignore"):  # 0 times infinity, where a tail underflows
-            low, high = (np.where(x * sign > 0, x * out, x / out)
-                         for x, sign in ((low, -1), (high, 1)))  # fmt: skip
+            low, high = (
+                np.where(x * sign > 0, x * out, x / out) for x, sign in ((low, -1), (high, 1))
+            )
     return low, high
 
 

@@ -119,9 +119,12 @@ def untrained_control(name: str, images: Tensor, seed: int = 0, **network) -> Co
 
 @undisturbed
 def measured_controls(
-    measure: Callable[[Classifier, int], SampledWorths], name: str, images: Tensor,
-    seeds: Iterable[int], **network,
-) -> Controls:  # fmt: skip
+    measure: Callable[[Classifier, int], SampledWorths],
+    name: str,
+    images: Tensor,
+    seeds: Iterable[int],
+    **network,
+) -> Controls:
     """What is measured of one untrained control after another, or why there is none.
 
     measure: (model, seed) -> its worths;  name, images, network: as ``untrained_control``. One that

@@ -47,8 +47,10 @@ def published_mask(members: np.ndarray, size: tuple[int, int]) -> Tensor:
     mask = torch.zeros(size)
     for band in reversed(range(len(members))):
         if members[band]:
-            for radius, inside in ((side * (band + 1) // len(members), 1.0),
-                                   (side * band // len(members), 0.0)):
+            for radius, inside in (
+                (side * (band + 1) // len(members), 1.0),
+                (side * band // len(members), 0.0),
+            ):
                 low = (side - radius) // 2
                 mask[low : low + radius, low : low + radius] = inside
     return mask

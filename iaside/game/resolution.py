@@ -52,8 +52,10 @@ def check_same_game(name: str, exact: Mapping, sampled: Mapping) -> None:
             f"{name}: {exact['n_bands']} bands are what `worths` measures exactly; leave that "
             "number out of `bands` of the section `resolution`"
         )
-    pairs = {key: (exact.get(key), sampled[key])
-             for key in ("images", "labels", "precision", "absence", "temperature")}
+    pairs = {
+        key: (exact.get(key), sampled[key])
+        for key in ("images", "labels", "precision", "absence", "temperature")
+    }
     pairs["value"] = exact["values"][0], sampled["values"][0]
     pairs["partition of the spectrum"] = exact.get("masks"), fingerprint(masks)
     for what, (there, here) in pairs.items():

@@ -93,8 +93,25 @@ def sampled_worths(
     """
     _check_request(tolerance, budget)
     pool = executor(workers, device_of(model, device))
-    setup = prepare(model, images, labels, masks, value, absence, precision, device, batch_size,
-                    resume, temperature, sigma, seed, subset, outputs, engine, sampled=True)
+    setup = prepare(
+        model,
+        images,
+        labels,
+        masks,
+        value,
+        absence,
+        precision,
+        device,
+        batch_size,
+        resume,
+        temperature,
+        sigma,
+        seed,
+        subset,
+        outputs,
+        engine,
+        sampled=True,
+    )
     n, n_bands = len(setup.images), setup.provenance["n_bands"]
     per_image = passes_per_image(n_bands)
     _check_size(tolerance, budget, n, n_bands, per_image)
@@ -103,7 +120,8 @@ def sampled_worths(
         print(
             f"{per_image} of {2**n_bands:,} coalitions x up to {n} images a round = "
             f"{per_image * n:,} forward passes; {how_long(setup, per_image * n)}",
-            file=sys.stderr, flush=True,
+            file=sys.stderr,
+            flush=True,
         )
     with tqdm(total=budget, disable=not progress, unit="pass", smoothing=0.1) as bar:
         stopped, message = _run(sample, tolerance, relative, budget, bar)
@@ -113,8 +131,12 @@ def sampled_worths(
         print(message, file=sys.stderr, flush=True)
     clean, gain = sample.clean()
     warn_of_chance(clean, gain)
-    return sample.rows(clean | dict(stopped=stopped, message=message, tolerance=tolerance,
-                                    relative=relative, budget=budget))
+    return sample.rows(
+        clean
+        | dict(
+            stopped=stopped, message=message, tolerance=tolerance, relative=relative, budget=budget
+        )
+    )
 
 
 def sampled_passes(n_bands: int, n_images: int, budget: int) -> int:
@@ -288,11 +310,19 @@ class _Sample:
     def rows(self, ended: dict) -> SampledWorths:
         """Everything measured, as rows."""
         image, column = np.nonzero(np.isfinite(self.worths[0]))
-        tables = {v: t[image, column] for v, t in
-                  zip(self.setup.provenance["values"], self.worths, strict=False)}  # fmt: skip
+        tables = {
+            v: t[image, column]
+            for v, t in zip(self.setup.provenance["values"], self.worths, strict=False)
+        }
         ended |= at_floor(self.setup.provenance, tables)
-        return SampledWorths(image, column // 2, self.codes[image, column], tables,
-                             self.setup.provenance | ended, self.forwards)
+        return SampledWorths(
+            image,
+            column // 2,
+            self.codes[image, column],
+            tables,
+            self.setup.provenance | ended,
+            self.forwards,
+        )
 
 
 def visit(

@@ -123,8 +123,24 @@ def coalition_worths(
     (4, 5)
     """
     pool = executor(workers, device_of(model, device))
-    setup = prepare(model, images, labels, masks, value, absence, precision, device, batch_size,
-                    resume, temperature, sigma, seed, subset, outputs, engine)
+    setup = prepare(
+        model,
+        images,
+        labels,
+        masks,
+        value,
+        absence,
+        precision,
+        device,
+        batch_size,
+        resume,
+        temperature,
+        sigma,
+        seed,
+        subset,
+        outputs,
+        engine,
+    )
     images, provenance = setup.images, setup.provenance
     values, n_bands = provenance["values"], provenance["n_bands"]
     path = unfinished(resume, "worths", provenance, __name__)
@@ -304,10 +320,12 @@ class _Scorer:
             None if t is None else t.repeat(repeats, *[1] * (t.ndim - 1))
             for t in (labels, reference)
         )
-        scores = torch.stack([
-            f(outputs, reference if name == "embedding" else labels)
-            for name, f in self.values.items()
-        ])
+        scores = torch.stack(
+            [
+                f(outputs, reference if name == "embedding" else labels)
+                for name, f in self.values.items()
+            ]
+        )
         # An accuracy, say, would not show it.
         broken = ~outputs.flatten(1).isfinite().all(1)
         return scores.masked_fill(broken, torch.nan)
@@ -433,8 +451,23 @@ def _finite(scores: Tensor, whose: str) -> np.ndarray:
 
 
 def prepare(
-    model, images, labels, masks, value, absence, precision, device, batch_size, resume,
-    temperature, sigma, seed, subset, outputs, engine, sampled=False,
+    model,
+    images,
+    labels,
+    masks,
+    value,
+    absence,
+    precision,
+    device,
+    batch_size,
+    resume,
+    temperature,
+    sigma,
+    seed,
+    subset,
+    outputs,
+    engine,
+    sampled=False,
 ) -> Setup:
     """Check everything that `coalition_worths` takes and resolve what is left open."""
     images = widened(check_images(images, on_disk=True))
@@ -461,9 +494,15 @@ def prepare(
         )
 
     asked = probe(
-        model, images, labels, outputs=outputs, precision=precision, device=device,
+        model,
+        images,
+        labels,
+        outputs=outputs,
+        precision=precision,
+        device=device,
         class_outputs=not set(values).isdisjoint(OF_CLASSES),
-        engine=engine, known_values=set(values) <= set(OF_CLASSES),
+        engine=engine,
+        known_values=set(values) <= set(OF_CLASSES),
     )
     if "embedding" in values and asked.outputs == "logits" and asked.answer.numel() == 1:
         raise ValueError(
@@ -621,7 +660,8 @@ def _announce(shape, missing, setup: Setup, pool: Executor) -> None:
     print(
         f"{shape[0]} coalitions x {shape[1]} images = {shape[0] * shape[1]:,} forward passes, "
         f"{done:,} already done; {how_long(setup, missing)}{shared}",
-        file=sys.stderr, flush=True,
+        file=sys.stderr,
+        flush=True,
     )
 
 

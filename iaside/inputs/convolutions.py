@@ -28,9 +28,16 @@ class Same(nn.Module):
         rows, columns = (pad % 2 for pad in pads)
         self.conv, self.size = conv, size
         self.plain = nn.Conv2d(
-            conv.in_channels, conv.out_channels, (kernel[0] + rows, kernel[1] + columns), stride,
-            after, dilation, conv.groups, bias=False, device="meta",  # draws no weights
-        )  # fmt: skip
+            conv.in_channels,
+            conv.out_channels,
+            (kernel[0] + rows, kernel[1] + columns),
+            stride,
+            after,
+            dilation,
+            conv.groups,
+            bias=False,
+            device="meta",  # draws no weights
+        )
         self.plain.weight = nn.Parameter(F.pad(conv.weight, [columns, 0, rows, 0]), False)
         self.plain.bias = conv.bias
 
@@ -70,9 +77,7 @@ class Packed(nn.Module):
             packed = weight, None if conv.bias is None else conv.bias.to(dtype)
             kept = list(self.packed.items())[1 - LAYOUTS :]  # the last ones
             self.packed = dict([*kept, (key, packed)])
-        return torch.ops.mkldnn._convolution_pointwise(
-            x.to(dtype), *packed, *where, "none", [], ""
-        )
+        return torch.ops.mkldnn._convolution_pointwise(x.to(dtype), *packed, *where, "none", [], "")
 
     def _apply(self, fn, recurse=True):
         self.packed = {}  # what is new may lie where the old weights were

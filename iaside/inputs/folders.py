@@ -489,11 +489,11 @@ def flat_val(folder: Path, numbering: Numbering) -> Labelled:
         found = " and ".join(path.name for path in lists)
         raise ValueError(
             f"{folder} holds {found}, which both say what its pictures show: keep one of them."
-            if lists else
-            f"{folder} holds ImageNet's validation photographs, and nothing that says what they "
-            f"show: put one of {', '.join(_LISTS[:-1])} there, or {_TRUTH} and {_META} of the "
+            if lists
+            else f"{folder} holds ImageNet's validation photographs, and nothing that says what "
+            f"they show: put one of {', '.join(_LISTS[:-1])} there, or {_TRUTH} and {_META} of the "
             "devkit; or sort them into folders by class."
-        )  # fmt: skip
+        )
     left_out += Counter({"images of other names": len(images) - len(number)})
     left_out -= Counter(p.suffix for p in (*lists, folder / _META) if p.is_file())
     _warn_left_out(folder, left_out)
@@ -526,9 +526,12 @@ def _val_classes(table: Path) -> dict[int, str | int]:
         if not name or len(kinds) > 1 or (name.isdecimal() and (picture is None) != ids):
             raise ValueError(
                 f"{table}, line {k}: {line!r:.60} must be "
-                + ("an ILSVRC2012_ID, 1 to 1000." if ids else
-                   "picture and class, or a WordNet id, as n01440764, and all lines be alike.")
-            )  # fmt: skip
+                + (
+                    "an ILSVRC2012_ID, 1 to 1000."
+                    if ids
+                    else "picture and class, or a WordNet id, as n01440764, and all lines be alike."
+                )
+            )
         found[k if picture is None else int(picture)] = name.lower()
     if not name.isdecimal():
         return found
@@ -537,9 +540,12 @@ def _val_classes(table: Path) -> dict[int, str | int]:
     if low < ids or high > 999 + ids:
         raise ValueError(
             f"{table} has classes from {low} to {high}, but "
-            + ("the devkit's ILSVRC2012_IDs go from 1 to 1000."
-               if ids else "Caffe's go from 0 to 999, in the order of the WordNet ids.")
-        )  # fmt: skip
+            + (
+                "the devkit's ILSVRC2012_IDs go from 1 to 1000."
+                if ids
+                else "Caffe's go from 0 to 999, in the order of the WordNet ids."
+            )
+        )
     if not ids:
         return numbers
     wnid_of = _devkit(table.with_name(_META))
@@ -610,8 +616,11 @@ def _place(path: Path) -> str:
 def _given_indices(name_of: dict[Path, str], table: Path) -> dict[str, int]:
     """The class indices that labels.csv gives as its labels; nothing where these are names."""
     # 3.0: as pandas writes whole numbers of a column in which some were missing; 3,0: Excel's
-    numbers = {name: int(re.split("[.,]", name)[0]) for name in sorted(set(name_of.values()))
-               if re.fullmatch(r"[0-9]{1,18}([.,]0+)?", name)}  # fmt: skip
+    numbers = {
+        name: int(re.split("[.,]", name)[0])
+        for name in sorted(set(name_of.values()))
+        if re.fullmatch(r"[0-9]{1,18}([.,]0+)?", name)
+    }
     numeric = any(map(_NUMBER.fullmatch, name_of.values()))
     odd = [(path, name) for path, name in name_of.items() if name not in numbers]
     if odd and (numeric or "" in name_of.values()):

@@ -715,8 +715,11 @@ def _fitter(recipe: dict | None, input_size) -> Callable[[Image.Image | Tensor],
         size = recipe["input_size"][-2:]
     else:
         size = [input_size] * 2 if isinstance(input_size, Real) else input_size
-        if (not isinstance(size, Sequence | np.ndarray) or len(size) != 2
-                or not all(_is_count(side) and side >= 1 for side in size)):  # fmt: skip
+        if (
+            not isinstance(size, Sequence | np.ndarray)
+            or len(size) != 2
+            or not all(_is_count(side) and side >= 1 for side in size)
+        ):
             raise ValueError(
                 f"input_size={input_size!r:.60} is not possible; it must be (H, W) or one side, in "
                 "whole pixels"

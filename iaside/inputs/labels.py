@@ -30,7 +30,8 @@ def class_labels(labels, n: int, soft: bool = False) -> Tensor:
         raise ValueError(
             f"labels are {labels.dtype} of shape {tuple(labels.shape)}: {len(labels)} labels for "
             f"{n} images; give one integer class index per image"
-            if labels.ndim else f"labels={labels.item()!r} is one number; give one label per image"
+            if labels.ndim
+            else f"labels={labels.item()!r} is one number; give one label per image"
         )
     return _of_rows(labels, soft) if labels.ndim == 2 else _indices(labels)
 

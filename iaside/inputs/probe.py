@@ -252,8 +252,10 @@ def probe(
     if way.dtype == pair.dtype:
         way = way._replace(dtype=None)
     if way.place:
-        print(f"the model answers with more than a tensor: model(x){said(way.place)} is taken",
-              file=sys.stderr)  # fmt: skip
+        print(
+            f"the model answers with more than a tensor: model(x){said(way.place)} is taken",
+            file=sys.stderr,
+        )
     chosen, answers = None, "torch"
     if engine != "torch":
         why = _unusual(way, precision, known_values and classes is not None)
@@ -262,8 +264,7 @@ def probe(
 
 
 def _engine(
-    engine: str, model: Callable, pair: Tensor, answer: Tensor, outputs: str, place: Place,
-    why: str,
+    engine: str, model: Callable, pair: Tensor, answer: Tensor, outputs: str, place: Place, why: str
 ) -> tuple[Engine | None, str]:
     """Who answers where no gradient is wanted, and what a provenance says of that."""
     found = None
@@ -298,9 +299,7 @@ def _pair(images: Tensor) -> Tensor:
     return torch.cat([first, next(differs, first.flip(-1) / 2)])
 
 
-def _first(
-    model: Callable, pair: Tensor, outputs: str, class_outputs: bool
-) -> tuple[Tensor, Way]:
+def _first(model: Callable, pair: Tensor, outputs: str, class_outputs: bool) -> tuple[Tensor, Way]:
     """The answer to two pictures in the first way that the model takes, and that way.
 
     Pixels lie channels last, which is fastest, unless the model takes them contiguous only (a
@@ -385,15 +384,17 @@ def _check_arithmetic(model, dtype: torch.dtype, precision: str) -> None:
 
 
 def _narrow(model: Callable, does: str) -> str:
-    weights = sorted({
-        str(p.dtype).removeprefix("torch.")
-        for m in networks(model) for p in m.parameters() if p.is_floating_point()
-    })  # fmt: skip
+    weights = sorted(
+        {
+            str(p.dtype).removeprefix("torch.")
+            for m in networks(model)
+            for p in m.parameters()
+            if p.is_floating_point()
+        }
+    )
     whose = f" (its weights are {', '.join(weights)})" if weights else ""
     remedy = "take its autocast out" if weights == ["float32"] else "use model.float()"
-    return (
-        f"the model {does}{whose}; {remedy}, with precision='bfloat16' where it is to be fast"
-    )
+    return f"the model {does}{whose}; {remedy}, with precision='bfloat16' where it is to be fast"
 
 
 # -- images and labels -------------------------------------------------------------------------
@@ -598,12 +599,17 @@ def _check_same(model, together: Tensor, alone: Tensor, again: Tensor, spread: f
 def _beside(model: object) -> str:
     without = [
         f"{type(m).__name__} {name!r} keeps no running statistics (track_running_stats=False)"
-        for network in networks(model) for name, m in network.named_modules()
+        for network in networks(model)
+        for name, m in network.named_modules()
         if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is None
-    ]  # fmt: skip
-    cause = without[0] if without else (
-        "a network in training mode, a batch norm without running statistics, or dynamic "
-        "quantisation, whose scale is that of a batch"
+    ]
+    cause = (
+        without[0]
+        if without
+        else (
+            "a network in training mode, a batch norm without running statistics, or dynamic "
+            "quantisation, whose scale is that of a batch"
+        )
     )
     return (
         f"the model's answer to a picture depends on the pictures beside it: {cause}; "

@@ -18,9 +18,22 @@ from iaside.tables import CLEAN, CLEAN_CUT, CORRUPTIONS, FOURIER, Condition, Res
 
 # Mean top-1 error of AlexNet over the five severities, in the order of CORRUPTIONS.
 ALEXNET = (
-    0.886428, 0.894468, 0.922640, 0.819880, 0.826268, 0.785948, 0.798360, 0.866816,
-    0.826572, 0.819324, 0.564592, 0.853204, 0.646056, 0.717840, 0.606500,
-)  # fmt: skip
+    0.886428,
+    0.894468,
+    0.922640,
+    0.819880,
+    0.826268,
+    0.785948,
+    0.798360,
+    0.866816,
+    0.826572,
+    0.819324,
+    0.564592,
+    0.853204,
+    0.646056,
+    0.717840,
+    0.606500,
+)
 
 
 # -- the two means of the papers -------------------------------------------------------------------
@@ -106,14 +119,16 @@ def measure(r: Responses, kind: str, conditions: Condition | Sequence[Condition]
             return accuracy_difference(clean[0, asked], changed[0, asked])
         if kind == "accuracy left":
             return accuracy_interval(changed[0, asked])
-    ends = {"accuracy drop": (-1, 1), "relative accuracy": (0, np.inf), "relative mPE": (0, np.inf),
-            "loss in nats": (-np.inf, np.inf)}  # fmt: skip
+    ends = {
+        "accuracy drop": (-1, 1),
+        "relative accuracy": (0, np.inf),
+        "relative mPE": (0, np.inf),
+        "loss in nats": (-np.inf, np.inf),
+    }
     return interval(rows, ratio).within(*ends.get(kind, (0, 1)))
 
 
-def image_rows(
-    r: Responses, kind: str, conditions: Condition | Sequence[Condition]
-) -> np.ndarray:
+def image_rows(r: Responses, kind: str, conditions: Condition | Sequence[Condition]) -> np.ndarray:
     """What `measure` averages, of every image: (1, N), or (2, N) where the measure is a ratio.
 
     NaN where an image was not asked or not attacked. `ratio` of the means is the measure. Errors

@@ -160,10 +160,19 @@ def perturb(
     0.1
     """
     given = {
-        "sigma": sigma, "photons": photons, "amount": amount, "kernel": kernel,
-        "severity": severity, "model": model, "labels": labels, "eps": eps, "steps": steps,
-        "band": band, "masks": masks, "energy": energy,
-    }  # fmt: skip
+        "sigma": sigma,
+        "photons": photons,
+        "amount": amount,
+        "kernel": kernel,
+        "severity": severity,
+        "model": model,
+        "labels": labels,
+        "eps": eps,
+        "steps": steps,
+        "band": band,
+        "masks": masks,
+        "energy": energy,
+    }
     given = {option: value for option, value in given.items() if value is not None}
     how = {"seed": seed, "first": first, "clamp": clamp, "outputs": outputs}
     y, usable = perturb_noting(x, name, **how, **given)
@@ -173,8 +182,9 @@ def perturb(
             f"{(~usable).nonzero().flatten().tolist()}: they were not attacked, and right answers "
             "there are no robustness; does the model round or saturate? pixle, noise and "
             "corruptions need no gradient",
-            RuntimeWarning, stacklevel=3,
-        )  # fmt: skip
+            RuntimeWarning,
+            stacklevel=3,
+        )
     return y
 
 
@@ -238,10 +248,23 @@ def perturb_noting(
 
 
 def _made(
-    x: Tensor, name: str, seeds: list[int], *, sigma=None, photons=None, amount=None, kernel=None,
-    severity=None, model=None, labels=None, eps=None, steps=None, band=None, masks=None,
+    x: Tensor,
+    name: str,
+    seeds: list[int],
+    *,
+    sigma=None,
+    photons=None,
+    amount=None,
+    kernel=None,
+    severity=None,
+    model=None,
+    labels=None,
+    eps=None,
+    steps=None,
+    band=None,
+    masks=None,
     energy=None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """The images under what ``name`` does, before energy and clamping."""
     match name:
         case "white_noise":
@@ -291,10 +314,12 @@ def attack_passes(
         "fgsm": (1, 1),
         "pgd": (steps, steps),
         "pgd_restarts": (RESTARTS * (steps + 1), RESTARTS * steps),
-        "sparsefool": (1 + steps * (2 + 2 * DEEPFOOL_STEPS),
-                       steps * (1 + (LIKELIEST - 1) * DEEPFOOL_STEPS)),
+        "sparsefool": (
+            1 + steps * (2 + 2 * DEEPFOOL_STEPS),
+            steps * (1 + (LIKELIEST - 1) * DEEPFOOL_STEPS),
+        ),
         "pixle": (1 + 20 * 10, 0),  # restarts and iterations of torchattacks
-    }[name]  # fmt: skip
+    }[name]
     calls = 0 if at_once is None else math.ceil(n / at_once)
     return n * np.array(each) + np.array([calls * PROBE, 0])
 
@@ -570,7 +595,6 @@ def _has_signs(slope: Tensor) -> Tensor:
     return slope.detach().flatten(1).nan_to_num(nan=0.0).any(1)
 
 
-
 class _UniformPerImage(TorchFunctionMode):
     """Inside, the first ``batch.uniform_(low, high)`` fills each image from its own seed.
 
@@ -618,10 +642,13 @@ def _confined_pgd(x, seeds, model, labels, radius, steps: int, band: int, masks:
 
 
 _NO_GRADIENT = (  # what autograd says of a model whose outputs do not depend on the pixels for it
-    "does not require grad", "doesn't require grad", "been used in the graph",
-    "Can't call numpy() on Tensor that requires grad", "nference tensor",
+    "does not require grad",
+    "doesn't require grad",
+    "been used in the graph",
+    "Can't call numpy() on Tensor that requires grad",
+    "nference tensor",
     "Can't export tensors that require gradient",
-)  # fmt: skip
+)
 _BACKWARD = torch.autograd.graph._engine_run_backward.__code__  # all backward passes go through it
 
 

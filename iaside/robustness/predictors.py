@@ -248,8 +248,9 @@ def robustness_rows(r: Responses, kind: str, conditions: Sequence[Condition]) ->
     Errors: ValueError for an unknown kind; those of `iaside.robustness.measures.image_rows`.
     """
     if kind in ("accuracy left", "accuracy left, relative"):
-        left, clean = (r.tables["correct"][[of(c) for c in conditions]].mean(0)
-                       for of in (r.row, r.partner))  # fmt: skip
+        left, clean = (
+            r.tables["correct"][[of(c) for c in conditions]].mean(0) for of in (r.row, r.partner)
+        )
         return left[None] if kind == "accuracy left" else np.stack([left, clean + 0 * left])
     if kind == "mCE":
         return -corruption_rows(r)
@@ -326,19 +327,27 @@ def increments(
             row = _row(x[known], y[known], own, how)
             limits = (np.nan, np.nan)
             if np.isfinite(row["low"]):
-                all_of_them = correlation(x[known], y[known], groups=several(own), level=level,
-                                          **how)  # fmt: skip
+                all_of_them = correlation(
+                    x[known], y[known], groups=several(own), level=level, **how
+                )
                 limits = float(all_of_them.low), float(all_of_them.high)
-            rows.append({"predictor": SCORE, "measure": kind, "under": under, "given": name} | row
-                        | dict(zip(("level_low", "level_high"), limits, strict=True)))  # fmt: skip
+            rows.append(
+                {"predictor": SCORE, "measure": kind, "under": under, "given": name}
+                | row
+                | dict(zip(("level_low", "level_high"), limits, strict=True))
+            )
     return rows
 
 
 def _row(x: np.ndarray, y: np.ndarray, families: Sequence[Hashable], how: Mapping) -> dict:
     if len(x) < 2:
         nothing = dict.fromkeys(("value", "se", "low", "high", "p", "between"), np.nan)
-        return nothing | {"n": len(x), "over": "networks", "independent": len(x),
-                          "why": f"it takes 2 networks, not {len(x)}"}  # fmt: skip
+        return nothing | {
+            "n": len(x),
+            "over": "networks",
+            "independent": len(x),
+            "why": f"it takes 2 networks, not {len(x)}",
+        }
     groups = several(families)
     row = correlation_row(x, y, groups=groups, **how)
     if independent(len(x), groups, how["given"]) < 3:  # of two any coefficient is -1 or 1
@@ -375,14 +384,14 @@ def verdict(rows: Sequence[Mapping]) -> str:
 
 OPENING = {
     "yes": "**Yes**: whatever robustness is measured by, and under every perturbation here, the "
-           "score tells more than {cheap} does.",
+    "score tells more than {cheap} does.",
     "in part": "**In part**: for some measures of robustness the score tells more than {cheap} "
-               "does, for others that is not shown.",
+    "does, for others that is not shown.",
     "no": "**No**: under no perturbation here the score tells more than {cheap} does, by any "
-          "measure, nor can it by as much as {least:g}.",
+    "measure, nor can it by as much as {least:g}.",
     "cannot be told": "**It cannot be told** from these networks whether the score tells more than "
-                      "{cheap} does.",
-}  # fmt: skip
+    "{cheap} does.",
+}
 
 
 def answer(rows: Sequence[Mapping], added: Sequence[Mapping], passes: Mapping[str, int]) -> str:
@@ -415,9 +424,11 @@ def _counted(rows: Sequence[Mapping]) -> str:
     median = np.median([row["value"] for row in told])
     low, high = (f(told, key=lambda r: r["value"])["value"] for f in (min, max))
     which = f" ({'; '.join(kinds)})" if kinds and above < len(told) else ""
-    return (f"is {median:+.2f} in the median over {len(told)} pairs of a measure and a perturbation"
-            f" ({low:+.2f} to {high:+.2f}), with a 95 % interval above 0 for {above}{which} and "
-            f"below 0 for {below}")  # fmt: skip
+    return (
+        f"is {median:+.2f} in the median over {len(told)} pairs of a measure and a perturbation"
+        f" ({low:+.2f} to {high:+.2f}), with a 95 % interval above 0 for {above}{which} and "
+        f"below 0 for {below}"
+    )
 
 
 def _strongest(rows: Sequence[Mapping]) -> str:
@@ -426,24 +437,30 @@ def _strongest(rows: Sequence[Mapping]) -> str:
     names = list(dict.fromkeys(row["predictor"] for row in plain))
     if SCORE not in names:
         return ""
-    size = {name: np.mean([abs(r["value"]) for r in plain if r["predictor"] == name])
-            for name in names}  # fmt: skip
+    size = {
+        name: np.mean([abs(r["value"]) for r in plain if r["predictor"] == name]) for name in names
+    }
     passes = {row["predictor"]: row["passes"] for row in plain}
     cheap = {name: s for name, s in size.items() if passes[name] < passes[SCORE]}
     if not cheap:
         return ""
     best = max(cheap, key=cheap.get)
-    return (f"By itself its coefficient is {size[SCORE]:.2f} in size on average; the largest of "
-            f"what is cheaper, picked afterwards, is that of {best}, {cheap[best]:.2f} "
-            f"({passes[best]} passes).")  # fmt: skip
+    return (
+        f"By itself its coefficient is {size[SCORE]:.2f} in size on average; the largest of "
+        f"what is cheaper, picked afterwards, is that of {best}, {cheap[best]:.2f} "
+        f"({passes[best]} passes)."
+    )
 
 
 def _not_beaten(added: Sequence[Mapping], passes: Mapping[str, int]) -> str:
     """To which of what is cheaper the score is not shown to add."""
-    names = [name for name in dict.fromkeys(row["given"] for row in added)
-             if passes[name] < passes[SCORE] and name != CHEAP
-             and verdict([row for row in added if row["given"] == name])
-             not in ("yes", "in part")]  # fmt: skip
+    names = [
+        name
+        for name in dict.fromkeys(row["given"] for row in added)
+        if passes[name] < passes[SCORE]
+        and name != CHEAP
+        and verdict([row for row in added if row["given"] == name]) not in ("yes", "in part")
+    ]
     if not names:
         return ""
     listed = ", ".join(f"{name} ({passes[name]})" for name in names)

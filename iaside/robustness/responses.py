@@ -53,10 +53,13 @@ from iaside.tables import (
 )
 
 STRENGTH = {  # what perturb calls the strength of a source
-    "white_noise": "sigma", "gaussian_blur": "kernel", "fgsm": "eps", "pgd": "eps",
+    "white_noise": "sigma",
+    "gaussian_blur": "kernel",
+    "fgsm": "eps",
+    "pgd": "eps",
     "pgd_restarts": "eps",
     **dict.fromkeys(CORRUPTIONS, "severity"),
-}  # fmt: skip
+}
 ATTACK_BATCH = 4  # images attacked at a time on a CPU: more are no faster
 
 
@@ -181,21 +184,35 @@ def responses(
     rest = [c for c in conditions if c not in rows]
     wanted = [c for c in conditions if c.source in CORRUPTIONS]
     questions = _Questions(
-        asked, images, labels, masks, subset, heat_grid, seed, precision, device, int(batch_size),
+        asked,
+        images,
+        labels,
+        masks,
+        subset,
+        heat_grid,
+        seed,
+        precision,
+        device,
+        int(batch_size),
         attack_batch if device.type == "cpu" else int(batch_size),
-        pictures if corrupted else None, fit, CLEAN_CUT in conditions, cache and Path(cache),
-    )  # fmt: skip
+        pictures if corrupted else None,
+        fit,
+        CLEAN_CUT in conditions,
+        cache and Path(cache),
+    )
     with _corruptions(pictures, wanted, cache, seed, workers, progress):
         if progress and rest:
             done = len(conditions) - len(rest)
             print(
                 f"{len(conditions)} conditions of {len(images)} images, {done} already done; "
                 f"{precision} on {device.type}",
-                file=sys.stderr, flush=True,
-            )  # fmt: skip
+                file=sys.stderr,
+                flush=True,
+            )
         asking = pool.each(_row, questions, [(c,) for c in rest], device, name=_named)
-        for (condition,), row in tqdm(asking, total=len(rest), disable=not progress,
-                                      unit="condition"):  # fmt: skip
+        for (condition,), row in tqdm(
+            asking, total=len(rest), disable=not progress, unit="condition"
+        ):
             rows.add(condition, row)
     found = np.stack([rows[c] for c in conditions])
     clean = dict(zip(("log_likelihood", "probability_t2", "accuracy"), found[0], strict=False))
@@ -204,9 +221,12 @@ def responses(
     tables = {t: found[:, k] for k, t in enumerate(TABLES)}
     provenance |= at_floor(provenance, tables)
     return Responses(
-        conditions, tables,
-        band_energy(images, masks).double().numpy(), found[:, len(TABLES) :], provenance,
-    )  # fmt: skip
+        conditions,
+        tables,
+        band_energy(images, masks).double().numpy(),
+        found[:, len(TABLES) :],
+        provenance,
+    )
 
 
 def response_passes(
@@ -265,8 +285,9 @@ def _row(of: _Questions, condition: Condition) -> np.ndarray:
             perturbed = of.fit(_corrupted(condition, of.pictures, chosen, of.seed, of.cache))
             change = perturbed - x
     else:
-        perturbed, usable = _perturbed(condition, of.asked, x, y, chosen, masks, of.heat_grid,
-                                       of.seed, device, of.at_once)  # fmt: skip
+        perturbed, usable = _perturbed(
+            condition, of.asked, x, y, chosen, masks, of.heat_grid, of.seed, device, of.at_once
+        )
         change = perturbed - x
     answer = _answerer(of.asked, of.precision, device, of.batch_size)
     row[: len(TABLES) - 1, chosen] = answer(perturbed, y)
@@ -316,12 +337,18 @@ def _answerer(model: Asked, precision: str, device, batch_size: int) -> Callable
                     "precision='float32'"
                 )
             log_p = logits.log_softmax(-1)
-            rows.append(torch.stack([
-                log_p.gather(1, label)[:, 0],
-                (logits / 2).softmax(-1).gather(1, label)[:, 0],
-                (log_p.argmax(1) == label[:, 0]).float(),
-                log_p.amax(1).exp(),
-            ]).cpu().double())  # fmt: skip
+            rows.append(
+                torch.stack(
+                    [
+                        log_p.gather(1, label)[:, 0],
+                        (logits / 2).softmax(-1).gather(1, label)[:, 0],
+                        (log_p.argmax(1) == label[:, 0]).float(),
+                        log_p.amax(1).exp(),
+                    ]
+                )
+                .cpu()
+                .double()
+            )
         return torch.cat(rows, dim=1).numpy()
 
     return answer
@@ -345,8 +372,9 @@ def _perturbed(
     if place >= 0:
         options |= {"band": place, "masks": masks}
     if source not in ATTACKS:
-        parts = [perturb(x[k : k + 1], source, first=int(i), **options)
-                 for k, i in enumerate(chosen)]  # fmt: skip
+        parts = [
+            perturb(x[k : k + 1], source, first=int(i), **options) for k, i in enumerate(chosen)
+        ]
         return torch.cat(parts), every
     parts = []
     for k in range(0, len(x), at_once):
@@ -444,11 +472,16 @@ def fourier_noise(
     phase = 2 * math.pi * (rows + torch.arange(width, dtype=torch.float64) * kx / width)
     wave = phase.cos()
     wave = (wave / wave.norm()).to(x)
-    signs = torch.stack([
-        torch.randint(0, 2, (x.shape[1], 1, 1),
-                      generator=torch.Generator().manual_seed(seed + 7919 * k)) * 2 - 1
-        for k in index
-    ])  # fmt: skip
+    signs = torch.stack(
+        [
+            torch.randint(
+                0, 2, (x.shape[1], 1, 1), generator=torch.Generator().manual_seed(seed + 7919 * k)
+            )
+            * 2
+            - 1
+            for k in index
+        ]
+    )
     return (x + norm * signs.to(x) * wave).clamp(0, 1)
 
 
@@ -502,8 +535,10 @@ def _resized(x: Tensor, size: tuple[int, int], how: str) -> Tensor:
 
     options = {"size": list(size), "interpolation": F.InterpolationMode(how), "antialias": True}
     if how in ("box", "hamming", "lanczos"):  # of PIL, which knows floats channel by channel only
-        channels = [F.resize(Image.fromarray(channel.numpy()), **options)
-                    for channel in x.cpu().float().flatten(0, 1)]  # fmt: skip
+        channels = [
+            F.resize(Image.fromarray(channel.numpy()), **options)
+            for channel in x.cpu().float().flatten(0, 1)
+        ]
         resized = torch.from_numpy(np.stack(channels)).unflatten(0, x.shape[:2]).to(x)
     else:
         resized = torch.cat([F.resize(part, **options) for part in x.split(1)])
@@ -523,10 +558,14 @@ def _corrupted(condition: Condition, pictures: Tensor, chosen, seed: int, cache)
             raise FileNotFoundError(f"{path} has gone since it was made; run this again")
         return torch.from_numpy(corrupted[chosen]).to(pictures) / 255
     severity = int(condition.strength)
-    return torch.cat([
-        perturb(pictures[i : i + 1], condition.source, first=int(i), severity=severity, seed=seed)
-        for i in chosen
-    ])  # fmt: skip
+    return torch.cat(
+        [
+            perturb(
+                pictures[i : i + 1], condition.source, first=int(i), severity=severity, seed=seed
+            )
+            for i in chosen
+        ]
+    )
 
 
 @undisturbed
@@ -576,8 +615,9 @@ def _corrupt_missing(place: Path, images, conditions, seed, workers, progress) -
     made = in_one_thread(executor(workers)).each(
         _corrupt_to, (images, place, seed), [(c,) for c in todo], name=_named
     )
-    for _ in tqdm(made, total=len(todo), disable=not progress, unit="corruption",
-                  desc="corrupting"):  # fmt: skip
+    for _ in tqdm(
+        made, total=len(todo), disable=not progress, unit="corruption", desc="corrupting"
+    ):
         pass
 
 

@@ -117,8 +117,9 @@ def rivals(
         "precision": precision,
         "device": device.type,
     }
-    of = _Questions(asked, images, labels, masks, float(contrast), seed, precision, device,
-                    int(batch_size))  # fmt: skip
+    of = _Questions(
+        asked, images, labels, masks, float(contrast), seed, precision, device, int(batch_size)
+    )
     n = len(images)
     levels = [(0, 0.0), *((k, float(sd)) for k in range(len(centres)) for sd in noise_sd)]
     answers = Table(unfinished(resume, "masking", about, __name__), (len(levels), 2, n))

@@ -67,9 +67,11 @@ def perturbation_spectra(
         (len(sources), len(images), spectra(images[:1], masks).shape[1] + 1),
     )
     jobs = [
-        (s, int(k)) for s, (chosen, _) in enumerate(sources.values()) for k in chosen
+        (s, int(k))
+        for s, (chosen, _) in enumerate(sources.values())
+        for k in chosen
         if np.isnan(table[s, k]).any()
-    ]  # fmt: skip
+    ]
     pool, device = executor(workers, images.device), images.device
     common = asked, images, labels, [how for _, how in sources.values()], energy, masks, seed
     rows = pool.each(_row, common, jobs, device, name=lambda s, k: f"image {k}")

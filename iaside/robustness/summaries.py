@@ -74,8 +74,10 @@ def recorded_zoo(root: Path, name: str) -> Zoo | str:
     """
     path = root / "results" / "recorded" / name / "correlation.networks.csv"
     if not path.is_file():
-        return (f"no table of networks is recorded as {name!r}: it comes with a recorded run of "
-                "correlation")  # fmt: skip
+        return (
+            f"no table of networks is recorded as {name!r}: it comes with a recorded run of "
+            "correlation"
+        )
     with reading(path, "a table of networks", f"get it back with `git checkout {path}`"):
         frame = pd.read_csv(path)
         bands = [f"psi_{i}" for i in range(sum(c.startswith("psi_se_") for c in frame))]
@@ -197,8 +199,12 @@ def choose(zoo: Zoo, outcome: str) -> Chosen:
     table["detail"] = [f"penalty {penalty:.3g}" if name == RIDGE else "" for name in rho]
     order = table["rho"].abs().sort_values(ascending=False, kind="stable").index
     # What a ridge was fitted to has its direction; what it was not fitted to may seem to have none.
-    return Chosen(best, 1.0 if best == RIDGE else float(np.sign(rho[best])), of[best],
-                  table.loc[order].reset_index(drop=True))  # fmt: skip
+    return Chosen(
+        best,
+        1.0 if best == RIDGE else float(np.sign(rho[best])),
+        of[best],
+        table.loc[order].reset_index(drop=True),
+    )
 
 
 def put_to_test(chosen: Chosen, zoo: Zoo, outcome: str) -> Estimate:

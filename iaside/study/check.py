@@ -47,9 +47,13 @@ DESIGN = ("family", "training")  # what `designs` may say of a network
 PATIENCE = 2.0  # seconds that dvc.lock may take to be whole
 FILES = 256  # open files at a time: DVC, a kernel's sockets and the pipes of processes
 MAY_BE_EMPTY = (
-    "architecture.transformers", "attributions.alphas", "claims.recorded",
-    "robustness.strong_eps", "robustness.band_eps", "correlation.ours",
-)  # fmt: skip
+    "architecture.transformers",
+    "attributions.alphas",
+    "claims.recorded",
+    "robustness.strong_eps",
+    "robustness.band_eps",
+    "correlation.ours",
+)
 Rule = tuple[str, Callable[[Any], bool]]  # in words, and as a test
 
 
@@ -67,10 +71,12 @@ def check(study: Mapping, root: Path) -> None:
     check_place(root)
     check_paths(study, root)
     values = {
-        stage: (runs(command).notebook.partition("_")[2],
-                command_values(command, notebooks, dict(study)))
+        stage: (
+            runs(command).notebook.partition("_")[2],
+            command_values(command, notebooks, dict(study)),
+        )
         for stage, command in commands(pipeline, study)
-    }  # fmt: skip
+    }
     rules = _rules()
     for section, parameters in values.values():
         for name, value in parameters.items():
@@ -105,8 +111,9 @@ def _is_whole(path: Path) -> bool:
     try:
         stages = read_yaml(path.read_text(encoding="utf-8"), "dvc.lock")["stages"]
         whole = all({"cmd", "outs"} <= set(stage) for stage in stages.values())
-        return whole and all("md5" in out for stage in stages.values() for out in stage["outs"]
-                             if "hash" in out)  # fmt: skip
+        return whole and all(
+            "md5" in out for stage in stages.values() for out in stage["outs"] if "hash" in out
+        )
     except (OSError, UsageError, UnicodeDecodeError, TypeError, KeyError, AttributeError):
         return False
 
@@ -409,54 +416,117 @@ def _rules() -> dict[str, Rule]:
     own = [f.__name__ for f in baselines.METHODS]
     methods = [*(name for name in explorers.METHODS if name not in own), *own]
     return {
-        "metric": one_of(*METRICS), "spacing": one_of(*SPACINGS), "absence": one_of(*ABSENCES),
-        "values": one_of(*VALUES), "substrate": one_of(*SUBSTRATES),
-        "methods": one_of(*methods), "prior": one_of(*methods),
+        "metric": one_of(*METRICS),
+        "spacing": one_of(*SPACINGS),
+        "absence": one_of(*ABSENCES),
+        "values": one_of(*VALUES),
+        "substrate": one_of(*SUBSTRATES),
+        "methods": one_of(*methods),
+        "prior": one_of(*methods),
         "precision": one_of("float32", "bfloat16"),
-        "engine": ("torch, or openvino where it is installed (pip install 'iaside[engine]')",
-                   lambda v: v in installed()),
-        "worths.engine": ("torch or openvino, both installed (pip install 'iaside[engine]'): the "
-                          "controls compare them",
-                          lambda v: v in ENGINES and len(installed()) == len(ENGINES)),
-        "normalise": ("minmax, share, positive or softmax",
-                      lambda v: v != "none" and spectral_importance([2.0, 1.0], v) is not None),
+        "engine": (
+            "torch, or openvino where it is installed (pip install 'iaside[engine]')",
+            lambda v: v in installed(),
+        ),
+        "worths.engine": (
+            "torch or openvino, both installed (pip install 'iaside[engine]'): the "
+            "controls compare them",
+            lambda v: v in ENGINES and len(installed()) == len(ENGINES),
+        ),
+        "normalise": (
+            "minmax, share, positive or softmax",
+            lambda v: v != "none" and spectral_importance([2.0, 1.0], v) is not None,
+        ),
         "severities": whole(1, 5),
         "n_bands": whole(2, MAX_BANDS),
         "mosaic_bands": whole(3, MAX_BANDS),
         "seed": whole(0, 2**31 - 1),  # as NumPy, torch and the corruptions take it, and a few more
-        **each(whole(1), "steps", "samples", "path_steps", "class_steps", "epochs",
-               "attributions.classes", "insertion_steps", "n_draws", "n_intervals", "sizes",
-               "interval_sizes", "n_initialisations", "resolution.bands", "grid_steps",
-               "grid_samples", "n_beta"),
+        **each(
+            whole(1),
+            "steps",
+            "samples",
+            "path_steps",
+            "class_steps",
+            "epochs",
+            "attributions.classes",
+            "insertion_steps",
+            "n_draws",
+            "n_intervals",
+            "sizes",
+            "interval_sizes",
+            "n_initialisations",
+            "resolution.bands",
+            "grid_steps",
+            "grid_samples",
+            "n_beta",
+        ),
         **each(whole(1, 10**9), "n_images", "budget"),
         "side": whole(1, LARGEST_SIDE),
         "batch": whole(2),
-        "training.classes": ("null, a whole number from 1, or a list of their names",
-                             lambda v: v is None or (type(v) is int and v > 0)
-                             or (isinstance(v, str) and v != "")),
-        **each(("a name", lambda v: isinstance(v, str) and v != ""), "claims.recorded",
-               "claims.reports", "summaries.train", "summaries.test"),
-        **each(whole(0), "n_control", "n_attack", "n_sparse", "n_heat", "n_twin", "n_shown",
-               "n_grid", "infidelity_samples", "warm_up"),
+        "training.classes": (
+            "null, a whole number from 1, or a list of their names",
+            lambda v: v is None or (type(v) is int and v > 0) or (isinstance(v, str) and v != ""),
+        ),
+        **each(
+            ("a name", lambda v: isinstance(v, str) and v != ""),
+            "claims.recorded",
+            "claims.reports",
+            "summaries.train",
+            "summaries.test",
+        ),
+        **each(
+            whole(0),
+            "n_control",
+            "n_attack",
+            "n_sparse",
+            "n_heat",
+            "n_twin",
+            "n_shown",
+            "n_grid",
+            "infidelity_samples",
+            "warm_up",
+        ),
         **each(whole(100), "n_resamples", "interval_resamples"),
         **each(odd, "kernel", "blur_kernels", "heat_grid"),
         **each(between(0, 1, "a number between 0 and 1, both excluded"), "beta", "held_out"),
         **each(share, "alpha", "alphas", "grid_alphas", "amount"),
-        **each(between(0, 1 + 1e-12, "a share above 0 and up to 1"), "kappa", "grid_kappas",
-               "energy", "contrast"),
-        **each(between(0, 1 + 1e-12, "above 0 and up to 1, as pixels are"), "attack_eps",
-               "strong_eps", "band_eps", "band_noise", "noise_sigma", "noise_sd", "sigma"),
+        **each(
+            between(0, 1 + 1e-12, "a share above 0 and up to 1"),
+            "kappa",
+            "grid_kappas",
+            "energy",
+            "contrast",
+        ),
+        **each(
+            between(0, 1 + 1e-12, "above 0 and up to 1, as pixels are"),
+            "attack_eps",
+            "strong_eps",
+            "band_eps",
+            "band_noise",
+            "noise_sigma",
+            "noise_sd",
+            "sigma",
+        ),
         **each(positive, "photons", "heat_norm", "recommended"),
         "eps": between(0, 255 + 1e-9, "above 0 and up to 255, in 1/255"),
-        "device": ("auto, or a device that is here: cpu, cuda, mps",
-                   lambda v: pick_device(v) is not None),
-        **each(("null or a whole number from 1 to 1,000,000",
-                lambda v: v is None or whole(1)[1](v)), "batch_size"),
-        "workers": ("null, a number of processes from 1, or the address of a Dask scheduler, such "
-                    "as tcp://host:8786",
-                    lambda v: v is None or whole(1)[1](v) if not isinstance(v, str) else
-                    re.fullmatch(r"[a-z]+://[^/\s]+", v)),
-    }  # fmt: skip
+        "device": (
+            "auto, or a device that is here: cpu, cuda, mps",
+            lambda v: pick_device(v) is not None,
+        ),
+        **each(
+            ("null or a whole number from 1 to 1,000,000", lambda v: v is None or whole(1)[1](v)),
+            "batch_size",
+        ),
+        "workers": (
+            "null, a number of processes from 1, or the address of a Dask scheduler, such "
+            "as tcp://host:8786",
+            lambda v: (
+                v is None or whole(1)[1](v)
+                if not isinstance(v, str)
+                else re.fullmatch(r"[a-z]+://[^/\s]+", v)
+            ),
+        ),
+    }
 
 
 def _check_training(section: Mapping) -> None:
@@ -596,9 +666,15 @@ def _check_together(
     def refuse(name: str, rule: str) -> None:
         raise UsageError(f"{section}.{name} is {values[name]!r}, but must be {rule}")
 
-    most = {"n_control": "n_images", "n_attack": "n_images", "n_heat": "n_images",
-            "n_sparse": "n_attack", "n_twin": "n_images", "n_shown": "n_images",
-            "n_grid": "n_images"}  # fmt: skip
+    most = {
+        "n_control": "n_images",
+        "n_attack": "n_images",
+        "n_heat": "n_images",
+        "n_sparse": "n_attack",
+        "n_twin": "n_images",
+        "n_shown": "n_images",
+        "n_grid": "n_images",
+    }
     for part, of in most.items():
         if part in values and of in values and values[part] > values[of]:
             refuse(part, f"at most {of}, which is {values[of]}: they are some of those")
@@ -606,40 +682,57 @@ def _check_together(
         refuse("n_bands", f"{MIN_BANDS} or more: of fewer bands the controls have no sample")
     for name in ("transformers", "ours"):
         if wrong := [m for m in values.get(name, ()) if m not in study["models"]]:
-            refuse(name, f"names of `models`: {wrong[0]!r} is none; "
-                         f"{closest(wrong[0], study['models'])}")  # fmt: skip
+            refuse(
+                name,
+                f"names of `models`: {wrong[0]!r} is none; {closest(wrong[0], study['models'])}",
+            )
     if section == "attributions" and values["precision"] != "float32":
         if "deeplift" in values["methods"]:
             refuse("precision", "float32 where methods name deeplift, which adds up in no other")
     if section == "resolution":
         coarse = study["worths"]["n_bands"]
         if wrong := [M for M in values["bands"] if M % coarse or not coarse < M <= MAX_BANDS]:
-            refuse("bands", f"multiples of {coarse}, the n_bands of `worths`, above it and up to "
-                            f"{MAX_BANDS}: {wrong[0]} is none")  # fmt: skip
+            refuse(
+                "bands",
+                f"multiples of {coarse}, the n_bands of `worths`, above it and up to "
+                f"{MAX_BANDS}: {wrong[0]} is none",
+            )
         least = values["n_images"] * passes_per_image(max(values["bands"]))
         if values["budget"] < least:
-            refuse("budget", f"at least {least}: {values['n_images']} images, each visited once "
-                             f"with {max(values['bands'])} bands")  # fmt: skip
+            refuse(
+                "budget",
+                f"at least {least}: {values['n_images']} images, each visited once "
+                f"with {max(values['bands'])} bands",
+            )
         for name in ("images", "n_images", "metric", "precision", "engine"):
             if values[name] != study["worths"][name]:
-                refuse(name, f"{study['worths'][name]!r}, as in `worths`, whose tables are the "
-                             "coarse end")  # fmt: skip
+                refuse(
+                    name,
+                    f"{study['worths'][name]!r}, as in `worths`, whose tables are the coarse end",
+                )
     if section == "rivals" and values["noise_sd"] != sorted(values["noise_sd"]):
         refuse("noise_sd", "in rising order: thresholds are looked for between them")
     if section in ("robustness", "rivals"):
         worths = study["worths"]
         if values["n_bands"] != worths["n_bands"]:
-            refuse("n_bands", f"{worths['n_bands']}, as in `worths`: both are compared band by "
-                              "band")  # fmt: skip
+            refuse(
+                "n_bands", f"{worths['n_bands']}, as in `worths`: both are compared band by band"
+            )
         if values["n_images"] == worths["n_images"] and values["images"] != worths["images"]:
-            refuse("images", f"{worths['images']!r}, as in `worths`: scores and robustness are to "
-                             "be of the same photographs")  # fmt: skip
+            refuse(
+                "images",
+                f"{worths['images']!r}, as in `worths`: scores and robustness are to "
+                "be of the same photographs",
+            )
     if section == "convergence_report":
         for key, network in study["convergence"]["networks"].items():
             most = network["n_images"] // 2
             if len({size for size in values["sizes"] if size <= most}) < 2:
-                refuse("sizes", f"two different sizes or more that are at most {most}, half of "
-                                f"the n_images of convergence.networks.{key}")  # fmt: skip
+                refuse(
+                    "sizes",
+                    f"two different sizes or more that are at most {most}, half of "
+                    f"the n_images of convergence.networks.{key}",
+                )
     if section == "claims":
         recorded.runs(root, values["recorded"])
         testing = _testing(root)
@@ -660,14 +753,20 @@ def _check_together(
     if section == "profiles":
         held = _fewest_held_out(values["plan"], values["item"], study["training"])
         if held is not None and values["n_images"] > held:
-            refuse("n_images", f"at most {held}: no more images are held out for the plan "
-                               f"{values['item']!r}")  # fmt: skip
+            refuse(
+                "n_images",
+                f"at most {held}: no more images are held out for the plan {values['item']!r}",
+            )
 
 
 def _testing(root: Path) -> list[str]:
     """The reports that say of claims what was found, by dvc.yaml; without the one of them all."""
-    files = [Path(file) for stage in read_pipeline(root)["stages"].values()
-             for metric in stage.get("metrics", []) for file in metric]  # fmt: skip
+    files = [
+        Path(file)
+        for stage in read_pipeline(root)["stages"].values()
+        for metric in stage.get("metrics", [])
+        for file in metric
+    ]
     nouns = [file.parent.name for file in files if file.name == "claims.json"]
     return [noun for noun in nouns if noun != "claims"]
 

@@ -140,8 +140,11 @@ class Study(NamedTuple):
         for name, settings in networks(plans).items():
             settings = complete(settings, shared)
             only = settings["classes"]
-            n, held, classes = _split(settings["images"], settings["held_out"],
-                                      tuple(only) if isinstance(only, list) else only)  # fmt: skip
+            n, held, classes = _split(
+                settings["images"],
+                settings["held_out"],
+                tuple(only) if isinstance(only, list) else only,
+            )
             network = Network(settings["architecture"], None, classes, settings["side"])
             found[name] = settings, network, n, held
         return found
@@ -183,36 +186,56 @@ def _worths(p: dict, study: Study) -> list[Part]:
             passes += 2 * n * ("embedding" in recorded)  # a second round begins with what is left
             passes *= twins if v == "untrained" else 1
             disk = (3 + tables) * passes
-        parts.append(parts[0]._replace(
-            passes=_forward(passes), images=p["n_control"] if v == "published" else 0,
-            bands=bands, disk=NUMBER * disk,
-        ))  # fmt: skip
+        parts.append(
+            parts[0]._replace(
+                passes=_forward(passes),
+                images=p["n_control"] if v == "published" else 0,
+                bands=bands,
+                disk=NUMBER * disk,
+            )
+        )
     if twins:
-        parts.append(parts[0]._replace(
-            passes=_forward(twins * control_passes(n)), precision="float32",
-            batch=min(n, ONE_BATCH), images=min(n, ONE_BATCH),
-        ))  # fmt: skip
+        parts.append(
+            parts[0]._replace(
+                passes=_forward(twins * control_passes(n)),
+                precision="float32",
+                batch=min(n, ONE_BATCH),
+                images=min(n, ONE_BATCH),
+            )
+        )
     return parts
 
 
 def _robustness(p: dict, study: Study) -> list[Part]:
     eps, bands, severities = len(p["attack_eps"]), p["n_bands"], len(p["severities"])
     counts = {
-        "fgsm": eps, "pgd": eps + len(p["band_eps"]) * bands, "pgd_restarts": len(p["strong_eps"]),
-        "white_noise": len(p["noise_sigma"]) + bands, "gaussian_blur": len(p["blur_kernels"]),
-        FOURIER: len(heat_cells(p["heat_grid"])), **dict.fromkeys(CORRUPTIONS, severities),
-    }  # fmt: skip
+        "fgsm": eps,
+        "pgd": eps + len(p["band_eps"]) * bands,
+        "pgd_restarts": len(p["strong_eps"]),
+        "white_noise": len(p["noise_sigma"]) + bands,
+        "gaussian_blur": len(p["blur_kernels"]),
+        FOURIER: len(heat_cells(p["heat_grid"])),
+        **dict.fromkeys(CORRUPTIONS, severities),
+    }
     few = dict.fromkeys(("fgsm", "pgd", "pgd_restarts"), p["n_attack"]) | {FOURIER: p["n_heat"]}
     n = p["n_images"]
     network = study.network(p["model"])
     cut = strengths_for(network.input_side(), network.input_side()) == SIDE
     passes = _forward(FOLD) + response_passes(counts, n, few, cut)
     pixels = n * severities * (SIDE if cut else network.input_side()) ** 2
-    return [Part(
-        network, passes, p["precision"], p["batch_size"] or 32, ATTACK_BATCH, n,
-        bands, NUMBER * (1 + cut + sum(counts.values())) * (4 + bands) * n,
-        corrupt=((p["images"], n, p["seed"], cut), pixels),
-    )]  # fmt: skip
+    return [
+        Part(
+            network,
+            passes,
+            p["precision"],
+            p["batch_size"] or 32,
+            ATTACK_BATCH,
+            n,
+            bands,
+            NUMBER * (1 + cut + sum(counts.values())) * (4 + bands) * n,
+            corrupt=((p["images"], n, p["seed"], cut), pixels),
+        )
+    ]
 
 
 def _rivals(p: dict, study: Study) -> list[Part]:
@@ -230,21 +253,51 @@ def _choices(p: dict, study: Study) -> list[Part]:
     passes = FOLD + coalition_passes(bands, n, embedding=True) + games * coalition_passes(bands, n)
     passes += published_passes(bands, n)
     tables = len(VALUES) + games + 1
-    return [Part(study.network(p["model"]), _forward(passes), p["precision"], p["batch_size"], 0, n,
-                 bands, NUMBER * tables * 2**bands * n)]  # fmt: skip
+    return [
+        Part(
+            study.network(p["model"]),
+            _forward(passes),
+            p["precision"],
+            p["batch_size"],
+            0,
+            n,
+            bands,
+            NUMBER * tables * 2**bands * n,
+        )
+    ]
 
 
 def _convergence(p: dict, study: Study) -> list[Part]:
     n, bands = p["n_images"], p["n_bands"]
     passes = _forward(FOLD + coalition_passes(bands, n))
-    return [Part(study.network(p["model"]), passes, p["precision"], p["batch_size"], 0, 0, bands,
-                 NUMBER * 2 * 2**bands * n)]  # fmt: skip
+    return [
+        Part(
+            study.network(p["model"]),
+            passes,
+            p["precision"],
+            p["batch_size"],
+            0,
+            0,
+            bands,
+            NUMBER * 2 * 2**bands * n,
+        )
+    ]
 
 
 def _resolution(p: dict, study: Study) -> list[Part]:
     passes = FOLD + sum(sampled_passes(M, p["n_images"], p["budget"]) for M in p["bands"])
-    return [Part(study.network(p["model"]), _forward(passes), p["precision"], p["batch_size"], 0, 0,
-                 max(p["bands"]), NUMBER * 4 * passes)]  # fmt: skip
+    return [
+        Part(
+            study.network(p["model"]),
+            _forward(passes),
+            p["precision"],
+            p["batch_size"],
+            0,
+            0,
+            max(p["bands"]),
+            NUMBER * 4 * passes,
+        )
+    ]
 
 
 def _training(p: dict, study: Study) -> list[Part]:
@@ -253,13 +306,22 @@ def _training(p: dict, study: Study) -> list[Part]:
         passes = training_passes(settings, n, held)
         plain = training_passes({**settings, "penalty": "none"}, n, held)
         precision = settings["precision"]
-        part = Part(network, plain, precision, settings["batch"], settings["batch"],
-                    (n + held) // 4,  # as bytes, a quarter of what pixels take
-                    checkpoints=1 + checkpoint_count(settings), alone=True, trains=True,
-                    gradients=precision)  # fmt: skip
+        part = Part(
+            network,
+            plain,
+            precision,
+            settings["batch"],
+            settings["batch"],
+            (n + held) // 4,  # as bytes, a quarter of what pixels take
+            checkpoints=1 + checkpoint_count(settings),
+            alone=True,
+            trains=True,
+            gradients=precision,
+        )
         # Penalties are computed in float32 whatever the precision is.
-        penalty = part._replace(passes=passes - plain, precision="float32", gradients="float32",
-                                images=0, checkpoints=0)  # fmt: skip
+        penalty = part._replace(
+            passes=passes - plain, precision="float32", gradients="float32", images=0, checkpoints=0
+        )
         parts += [part, penalty] if penalty.passes.any() else [part]
     return parts
 
@@ -270,13 +332,23 @@ def _profiles(p: dict, study: Study) -> list[Part]:
     for settings, network, _, held in study.trained({p["item"]: p["plan"]}).values():
         kept, side = checkpoint_count(settings), network.input_side()
         cut = strengths_for(side, side) == SIDE != side  # as pictures_of has it
-        parts.append(Part(
-            network, profile_passes(p, held, kept, cut), p["precision"], p["batch_size"] or 256,
-            AT_ONCE, n + held // 4, bands, NUMBER * kept * (3 * 2**bands * n + 2 * held),
-            alone=True,
-            corrupt=((settings["images"], n, p["seed"], cut),
-                     n * severities * (SIDE if cut else side) ** 2),
-        ))  # fmt: skip
+        parts.append(
+            Part(
+                network,
+                profile_passes(p, held, kept, cut),
+                p["precision"],
+                p["batch_size"] or 256,
+                AT_ONCE,
+                n + held // 4,
+                bands,
+                NUMBER * kept * (3 * 2**bands * n + 2 * held),
+                alone=True,
+                corrupt=(
+                    (settings["images"], n, p["seed"], cut),
+                    n * severities * (SIDE if cut else side) ** 2,
+                ),
+            )
+        )
     return parts
 
 
@@ -293,19 +365,29 @@ def _attributions(p: dict, study: Study) -> list[Part]:
         "attexplore": attack,
     }
     variants = {m: {"method": m, **options.get(m, {})} for m in p["methods"]}
-    variants |= {("fampe", p["alpha"], product): fampe | attack | {"alpha": p["alpha"]}
-                 for product in PRODUCTS}  # fmt: skip
+    variants |= {
+        ("fampe", p["alpha"], product): fampe | attack | {"alpha": p["alpha"]}
+        for product in PRODUCTS
+    }
     variants |= {("fampe", a): fampe | attack | {"alpha": a} for a in p["alphas"]}
     variants |= {"clean": {"method": "clean"}, "pgd": {"method": "pgd", "steps": p["steps"]}}
     second = {("fampe", a, "update"): fampe | attack | {"alpha": a} for a in p["alphas"]}
     coarse = fampe | {"steps": p["grid_steps"], "samples": p["grid_samples"]}
-    grid = {("grid", a, k, product): coarse | {"alpha": a, "kappa": k}
-            for a in p["grid_alphas"] for k in p["grid_kappas"]
-            for product in PRODUCTS}  # fmt: skip
+    grid = {
+        ("grid", a, k, product): coarse | {"alpha": a, "kappa": k}
+        for a in p["grid_alphas"]
+        for k in p["grid_kappas"]
+        for product in PRODUCTS
+    }
     n, bands, judges = p["n_images"], p["n_bands"], len(p["networks"])
     only = dict.fromkeys(second, n) | dict.fromkeys(grid, p["n_grid"])
     passes = examination_passes(
-        variants | second | grid, n, judges, only, p["n_twin"], p["insertion_steps"],
+        variants | second | grid,
+        n,
+        judges,
+        only,
+        p["n_twin"],
+        p["insertion_steps"],
         p["infidelity_samples"],
     )
     game = n + coalition_passes(bands, n)  # with what is predicted
@@ -315,9 +397,19 @@ def _attributions(p: dict, study: Study) -> list[Part]:
         passes = passes + map_passes("deeplift") + _forward(1)
     rows = len(variants) + len(only)
     disk = NUMBER * n * (rows * (len(QUANTITIES) + judges) + 2**bands)
-    return [Part(study.network(p["model"]), passes, p["precision"], 16, 10, n, bands,
-                 disk + HALF * rows * p["n_shown"] * SIDE**2,
-                 gradients=p["precision"])]  # fmt: skip
+    return [
+        Part(
+            study.network(p["model"]),
+            passes,
+            p["precision"],
+            16,
+            10,
+            n,
+            bands,
+            disk + HALF * rows * p["n_shown"] * SIDE**2,
+            gradients=p["precision"],
+        )
+    ]
 
 
 COSTS: dict[str, Callable[[dict, Study], list[Part]]] = {

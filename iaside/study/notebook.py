@@ -58,8 +58,10 @@ def enter_project(name: str, space: dict) -> Path:
         tidy(root)
         space |= study_values(name, root)
         _outputs = Path(".partial/hand")
-        print(f"Opened by hand: the parameters are those of params.yaml, and all that is written "
-              f"goes to {_outputs}/")  # fmt: skip
+        print(
+            f"Opened by hand: the parameters are those of params.yaml, and all that is written "
+            f"goes to {_outputs}/"
+        )
     return root
 
 
@@ -175,16 +177,23 @@ def footer(*, n: int, precision: str, device: str = "cpu"):
     versions = [f"Python {sys.version.split()[0]}"]
     versions += [f"{name} {installed(name)}" for name in ("torch", "torchvision", "timm", "iaside")]
     return Markdown(
-        f"---\n*n = {n} · {precision} · {where} · "
-        f"{' · '.join(versions)} · commit {commit()}*"
+        f"---\n*n = {n} · {precision} · {where} · {' · '.join(versions)} · commit {commit()}*"
     )
 
 
 def commit(*besides: str) -> str:
     """Short commit, and whether anything that decides results, besides some files, differs."""
     # A run itself rewrites results/ and dvc.lock: they say nothing about what was run.
-    changed = git("status", "--porcelain", "-uno", "--", ".", ":!results", ":!dvc.lock",
-                  *(f":!{path}" for path in besides))  # fmt: skip
+    changed = git(
+        "status",
+        "--porcelain",
+        "-uno",
+        "--",
+        ".",
+        ":!results",
+        ":!dvc.lock",
+        *(f":!{path}" for path in besides),
+    )
     commit = git("rev-parse", "--short=10", "HEAD")
     if commit is None or changed is None:
         return "unknown"

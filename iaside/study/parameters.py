@@ -377,8 +377,9 @@ def command_values(command: str, notebooks: Mapping[str, dict], params: dict) ->
     a = runs(command)
     noun = a.notebook.partition("_")[2]
     # Sections may also belong to a notebook that no stage runs; study.check_sections knows those.
-    return resolve_parameters(noun, notebooks[a.notebook], params, [noun, *params], a.item,
-                              dict(a.take), values_given(a))  # fmt: skip
+    return resolve_parameters(
+        noun, notebooks[a.notebook], params, [noun, *params], a.item, dict(a.take), values_given(a)
+    )
 
 
 def study_values(name: str, root: Path) -> dict:

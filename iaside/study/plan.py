@@ -271,8 +271,10 @@ def named_gpu(text: str) -> Gpu:
     name, colon, rate = text.partition(":")
     if not colon:
         if name not in GPUS:
-            raise UsageError(f"no GPU {name!r} is known; {closest(name, GPUS)} One of your own: "
-                             f"{name}:30, if networks reach 30 TFLOP/s on it")  # fmt: skip
+            raise UsageError(
+                f"no GPU {name!r} is known; {closest(name, GPUS)} One of your own: "
+                f"{name}:30, if networks reach 30 TFLOP/s on it"
+            )
         return Gpu(name, *(1e12 * GPUS[name][p] * share for p, share in REACHED.items()))
     try:
         reached = float(rate)
@@ -319,7 +321,7 @@ def _activations(model: Classifier, image: torch.Tensor) -> tuple[int, int]:
         m.register_forward_hook(lambda m, args, out: sizes.append(out.numel() * 4))
         for m in model.modules()
         if not list(m.children()) and not isinstance(m, torch.nn.Identity | torch.nn.Sequential)
-    ]  # fmt: skip
+    ]
     model(image)
     for hook in hooks:
         hook.remove()
@@ -462,8 +464,9 @@ def side_by_side(stages: Mapping[str, tuple[float, Collection[str]]], workers: i
         at = heapq.heappop(free)
         begin = {
             name: max([at, *(ends[other] for other in after if other in ends)])
-            for name, (_, after) in todo.items() if not todo.keys() & {*after}
-        }  # fmt: skip
+            for name, (_, after) in todo.items()
+            if not todo.keys() & {*after}
+        }
         name = max(begin, key=lambda name: (-begin[name], todo[name][0]))
         ends[name] = begin[name] + todo.pop(name)[0]
         heapq.heappush(free, ends[name])
@@ -491,8 +494,11 @@ def to_text(frame: pd.DataFrame, measured: str, workers: int = 1) -> str:
     if todo["passes"].notna().any():
         sums = todo.dropna(subset="passes").groupby("section", sort=False)
         sums = sums.agg({"passes": "sum", "seconds": "sum", "memory": "max", "disk": "sum"})
-        sums.loc["in all"] = [*sums[["passes", "seconds"]].sum(), sums["memory"].max(),
-                              sums["disk"].sum()]  # fmt: skip
+        sums.loc["in all"] = [
+            *sums[["passes", "seconds"]].sum(),
+            sums["memory"].max(),
+            sums["disk"].sum(),
+        ]
         sums = sums.reset_index(names="section").assign(stage=lambda f: f["section"])
         lines += ["Still to run:", _table(sums, "stage"), ""]
         lines += [_of_workers(todo, workers), ""] if workers > 1 else []

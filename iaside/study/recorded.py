@@ -52,9 +52,12 @@ def record(root: Path, name: str, title: str) -> Path:
         "date": datetime.date.today().isoformat(),
         "commit": commit("params.yaml"),  # it is recorded too
         "reports": nouns,
-        "sha256": {_without_places(path, params): found for path in _files(study)
-                   if (found := content_hash(root / path))},
-    }  # fmt: skip
+        "sha256": {
+            _without_places(path, params): found
+            for path in _files(study)
+            if (found := content_hash(root / path))
+        },
+    }
     documents = [
         _claims(root / "results" / noun / "claims.json", f"run `dvc repro -f {noun}`")
         for noun in nouns
@@ -167,11 +170,14 @@ def _readme(about: dict, rows: list[dict]) -> str:
     said = ", ".join(f"{counts[v]} {v}" for v in counts if v != NOT_TESTED)
     pages = ", ".join(f"`{noun}.html`" for noun in about["reports"])
     lines = [
-        f"# {about['title']}", "",
+        f"# {about['title']}",
+        "",
         f"Recorded on {about['date']} (commit {about['commit']}) with the settings in "
-        f"`params.yaml`. Reports, as they were: {pages}. Claims: {said}.", "",
-        "| verdict | claim | measured | claimed | data |", "|---|---|---|---|---|",
-    ]  # fmt: skip
+        f"`params.yaml`. Reports, as they were: {pages}. Claims: {said}.",
+        "",
+        "| verdict | claim | measured | claimed | data |",
+        "|---|---|---|---|---|",
+    ]
     for row in tested:
         cells = row["verdict"], row["statement"], measured(row), row["claimed"], row["data"]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")

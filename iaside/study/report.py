@@ -67,8 +67,11 @@ def write_code_hashes(notebooks: str | Path, target: str | Path) -> None:
         try:
             hashes[path.stem] = code_hash(*sorted(imported(code)))
         except SyntaxError as error:
-            warnings.warn(f"{path.name} or what it imports is no Python: {error}; it is left out",
-                          RuntimeWarning, stacklevel=2)  # fmt: skip
+            warnings.warn(
+                f"{path.name} or what it imports is no Python: {error}; it is left out",
+                RuntimeWarning,
+                stacklevel=2,
+            )
     with temporary_folder(Path(target).parent) as temporary:
         for name, text in hashes.items():
             write_text(temporary / "new" / name, text + "\n")

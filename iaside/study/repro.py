@@ -30,8 +30,11 @@ WORKERS = "IASIDE_WORKERS"  # environment: how many processes measure in one of 
 MOST = 4  # stages at once: each has its networks in memory
 HEADLINE = "importance"
 ONE_THREAD = (
-    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"
-)  # fmt: skip
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 INTERRUPTED = 252  # DVC's exit code
 
 

@@ -27,14 +27,24 @@ FORKED = "IASIDE_FORKED"  # environment: the process that was forked
 # What stages import, and what imports nothing but code: no thread, no device. Not pandas nor
 # Matplotlib, which look at their import whether they are in a notebook.
 LIBRARIES = (
-    "papermill", "nbclient", "nbconvert", "ipykernel.kernelapp", "ipykernel.ipkernel",
-    "latex2mathml.converter", "numpy", "scipy.stats", "scipy.optimize", "tqdm", "PIL.Image",
-    "torch", "torchvision", "timm", "safetensors.torch",
-)  # fmt: skip
+    "papermill",
+    "nbclient",
+    "nbconvert",
+    "ipykernel.kernelapp",
+    "ipykernel.ipkernel",
+    "latex2mathml.converter",
+    "numpy",
+    "scipy.stats",
+    "scipy.optimize",
+    "tqdm",
+    "PIL.Image",
+    "torch",
+    "torchvision",
+    "timm",
+    "safetensors.torch",
+)
 # What libraries read when they are loaded, or the interpreter when it starts.
-READ_EARLY = (
-    "OMP_", "MKL_", "OPENBLAS_", "GOMP_", "KMP_", "GLIBC_", "MALLOC_", "LD_", "PYTHON",
-)  # fmt: skip
+READ_EARLY = ("OMP_", "MKL_", "OPENBLAS_", "GOMP_", "KMP_", "GLIBC_", "MALLOC_", "LD_", "PYTHON")
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -85,8 +95,12 @@ def stand_for(arguments: list[str], on_end: int) -> int:
             return _cold(arguments)
         for number in set(PASSED_ON) - set(ignored):
             signal.signal(number, pass_on)
-        asked = {"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd(),
-                 "ignored": [int(n) for n in ignored]}  # fmt: skip
+        asked = {
+            "arguments": arguments,
+            "environment": dict(os.environ),
+            "folder": os.getcwd(),
+            "ignored": [int(n) for n in ignored],
+        }
         _send(server, asked, (0, 1, 2))
         with server.makefile("r") as answers:
             for line in answers:
@@ -176,8 +190,9 @@ def libraries_imported(folder: str) -> Iterator[None]:
         listening.listen(64)
         process = subprocess.Popen(
             [sys.executable, __file__, "serve", str(listening.fileno())],
-            stdin=subprocess.PIPE, pass_fds=[listening.fileno()],
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            pass_fds=[listening.fileno()],
+        )
     os.environ[SOCKET] = path
     try:
         yield

@@ -60,9 +60,12 @@ def twins(
 
 
 CAUSES = {  # in words, for factors that act on the training itself
-    "noise": "label noise", "fraction": "less data", "adversary": "adversarial training",
-    "penalty": "spectral penalty", "augment": "augmentation",
-}  # fmt: skip
+    "noise": "label noise",
+    "fraction": "less data",
+    "adversary": "adversarial training",
+    "penalty": "spectral penalty",
+    "augment": "augmentation",
+}
 
 
 def cause(settings: Mapping) -> str:
@@ -190,9 +193,7 @@ Couples = Sequence[tuple[Profile, Profile]]
 OF_SIGNS = 1.5  # E[U (1 - U)] of a uniform U is 1/6, the variance of a fair coin 1/4
 
 
-def accuracy_gain(
-    couples: Couples, *groups: Sequence[Condition], level: float = 0.95
-) -> Estimate:
+def accuracy_gain(couples: Couples, *groups: Sequence[Condition], level: float = 0.95) -> Estimate:
     """Accuracy of the first minus that of the second twin under some conditions.
 
     Several groups of conditions count the same each, however many conditions they have. Images
@@ -221,10 +222,12 @@ def share_of_wins(
 
     Errors: ValueError for a condition that was not measured.
     """
-    ahead = np.stack([
-        [share_right(a.responses, g) - share_right(b.responses, g) for g in groups]
-        for a, b in couples
-    ])  # fmt: skip
+    ahead = np.stack(
+        [
+            [share_right(a.responses, g) - share_right(b.responses, g) for g in groups]
+            for a, b in couples
+        ]
+    )
     ahead = ahead[:, :, ~np.isnan(ahead).any((0, 1))]
 
     def won(mean: np.ndarray) -> np.ndarray:
@@ -334,9 +337,11 @@ class Treatments:
         builds = {p.settings["architecture"] for p in compared}
         self.cells = {
             (d, kind, s): list(found.values())
-            for d in self.data_sets for kind in KINDS for s in self.strengths
+            for d in self.data_sets
+            for kind in KINDS
+            for s in self.strengths
             if (found := select(profiles, architecture=builds, **self._factors(d, kind, s)))
-        }  # fmt: skip
+        }
         self.centroids, self.groups, self.conditions = {}, {}, {}
         for d in self.data_sets:
             r = self.responses(d)
@@ -355,16 +360,16 @@ class Treatments:
 
     def _factors(self, data_set, kind: str, strength: float, augment: bool | None = None) -> dict:
         return {
-            "images": data_set, "adversary": kind, "strength": strength,
+            "images": data_set,
+            "adversary": kind,
+            "strength": strength,
             "penalty": "jafr" if strength else "none",
             "augment": self._augmented[data_set] if augment is None else augment,
-        }  # fmt: skip
+        }
 
     def couples(self, data_set: str | None, one: tuple, other: tuple) -> Couples:
         """Twins of two ways of training, each (kind, strength) or (kind, strength, augment)."""
-        return twins(
-            self.profiles, self._factors(data_set, *one), self._factors(data_set, *other)
-        )
+        return twins(self.profiles, self._factors(data_set, *one), self._factors(data_set, *other))
 
     def best(self, data_set: str | None, recommended: Sequence[float]) -> dict[str, float]:
         """Kind of training -> the recommended strength that it was trained with."""
@@ -402,8 +407,9 @@ def radial_profile(spectrum: ArrayLike) -> np.ndarray:
     kx = side * np.fft.rfftfreq(width)
     radius = np.hypot(ky, kx).round().astype(int)
     # Half of the plane: what is not on its edge stands for its mirror image too.
-    weight = np.broadcast_to(np.where(np.isin(np.arange(width // 2 + 1), (0, width // 2)), 1, 2),
-                             spectrum.shape)  # fmt: skip
+    weight = np.broadcast_to(
+        np.where(np.isin(np.arange(width // 2 + 1), (0, width // 2)), 1, 2), spectrum.shape
+    )
     inside = radius <= side // 2
     total = np.bincount(radius[inside], (weight * spectrum)[inside])
     return total / np.bincount(radius[inside], weight[inside]) / np.average(spectrum, None, weight)

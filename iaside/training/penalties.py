@@ -280,9 +280,7 @@ def gradalign(
         raise ValueError(f"eps={eps!r} must be above 0 and at most 1, as pixels are: 8/255, not 8")
     # On the CPU, so that a seed means the same noise everywhere.
     noise = torch.rand(x.shape, generator=generator, device="cpu").to(x) * 2 - 1
-    here, there = (
-        _to_one(_gradient(model, at, y)).flatten(1) for at in (x, x + eps * noise)
-    )
+    here, there = (_to_one(_gradient(model, at, y)).flatten(1) for at in (x, x + eps * noise))
     counts = (here != 0).any(1) & (there != 0).any(1)
     apart = 1 - nn.functional.cosine_similarity(here, there)
     return (apart * counts).sum() / counts.sum().clamp(min=1)
@@ -305,10 +303,7 @@ PASSES: dict[str, tuple[int, int]] = {name: (1, 3) for name in PENALTIES} | {"gr
 
 
 def coalition_dropout(
-    x: Tensor,
-    masks: Masks,
-    keep: float | Iterable[float],
-    generator: torch.Generator | None = None,
+    x: Tensor, masks: Masks, keep: float | Iterable[float], generator: torch.Generator | None = None
 ) -> Tensor:
     """Show a random coalition of bands of each image, as training images.
 
@@ -330,8 +325,7 @@ def coalition_dropout(
     chances = list(keep) if isinstance(keep, Iterable) else [keep] * n_bands
     if len(chances) != n_bands or not all(0 <= k <= 1 for k in chances):
         raise ValueError(
-            f"keep={keep!r} must be one probability from 0 to 1, or one for each of "
-            f"{n_bands} bands"
+            f"keep={keep!r} must be one probability from 0 to 1, or one for each of {n_bands} bands"
         )
     drawn = torch.rand(len(x), n_bands, generator=generator, device="cpu")
     members = drawn < torch.tensor(chances, device="cpu")

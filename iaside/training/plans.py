@@ -18,8 +18,16 @@ from iaside.tables import Responses, Worths, checked
 
 ADVERSARIES = ("none", "fgsm", "pgd")
 PENALTIES = (
-    "none", "jafr", "jafr_radial", "lsf", "msf", "hsf", "asf", "coalition_dropout", "gradalign",
-)  # fmt: skip
+    "none",
+    "jafr",
+    "jafr_radial",
+    "lsf",
+    "msf",
+    "hsf",
+    "asf",
+    "coalition_dropout",
+    "gradalign",
+)
 FACTORS = {  # what tells one network from another, in the order of their names: the default
     "architecture": None,
     "images": None,
@@ -32,9 +40,20 @@ FACTORS = {  # what tells one network from another, in the order of their names:
     "seed": 0,
 }
 SHARED = (  # settings of the study that a plan may have its own value of
-    "classes", "side", "epochs", "every", "batch", "lr", "schedule", "momentum", "weight_decay",
-    "flip", "eps", "steps", "warm_up",
-)  # fmt: skip
+    "classes",
+    "side",
+    "epochs",
+    "every",
+    "batch",
+    "lr",
+    "schedule",
+    "momentum",
+    "weight_decay",
+    "flip",
+    "eps",
+    "steps",
+    "warm_up",
+)
 _ALLOWED = {  # factor -> (the rule in words, the rule)
     "architecture": ("a name", lambda v: isinstance(v, str) and v != ""),
     "images": ("a name or a path", lambda v: v is None or isinstance(v, str)),
@@ -69,9 +88,12 @@ def networks(plans: Mapping[str, Mapping]) -> dict[str, dict]:
                 close = difflib.get_close_matches(name, (*FACTORS, *SHARED), n=1)
                 raise ValueError(
                     f"plan {plan!r} sets {name!r}, which is no factor or shared setting; "
-                    + (f"did you mean {close[0]!r}?" if close
-                       else f"there is: {', '.join((*FACTORS, *SHARED))}")
-                )  # fmt: skip
+                    + (
+                        f"did you mean {close[0]!r}?"
+                        if close
+                        else f"there is: {', '.join((*FACTORS, *SHARED))}"
+                    )
+                )
             if name in SHARED and isinstance(given[name], list):
                 raise ValueError(
                     f"plan {plan!r} has a list for {name!r}: only factors may vary in a plan; "
@@ -183,9 +205,10 @@ def select(profiles: Mapping[str, Profile], **factors) -> dict[str, Profile]:
         for n, v in wanted.items()
     }
     return {
-        name: profile for name, profile in profiles.items()
+        name: profile
+        for name, profile in profiles.items()
         if all(profile.settings[n] in values for n, values in any_of.items())
-    }  # fmt: skip
+    }
 
 
 def load_profiles(

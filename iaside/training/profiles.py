@@ -128,9 +128,18 @@ def measure_network(common, name, trained, out, partial, settings, device, repor
         model = folded(load_model(name, weights=weights)).to(device)
         rows.append(answers(model, held, held_labels, precision))
         worths = coalition_worths(
-            model, x, y, masks, VALUES, precision=precision, batch_size=settings["batch_size"],
-            resume=partial, progress=False, workers=1, engine=settings["engine"],
-        )  # fmt: skip
+            model,
+            x,
+            y,
+            masks,
+            VALUES,
+            precision=precision,
+            batch_size=settings["batch_size"],
+            resume=partial,
+            progress=False,
+            workers=1,
+            engine=settings["engine"],
+        )
         final = weights.stem == "final"
         worths.save(Path(out) / ("final.npz" if final else f"epoch-{epoch:03d}.npz"))
         report(name, f"epoch {epoch}")
@@ -142,22 +151,37 @@ def measure_network(common, name, trained, out, partial, settings, device, repor
         "precision": precision,
         "device": device.type,
     }
-    save_table(Path(out) / "answers.npz", provenance, {
-        "epochs": np.array(list(epochs)),
-        "correct": np.stack([correct for correct, _ in rows]),
-        "log_likelihood": np.stack([log_p for _, log_p in rows]),
-        "chosen": np.array(chosen),
-        "gradient": spectra.mean(0).numpy(),
-        "bias": bias_of(spectra).numpy(),
-        "bias_pooled": bias_of(spectra.mean(0)).numpy(),
-    })  # fmt: skip
+    save_table(
+        Path(out) / "answers.npz",
+        provenance,
+        {
+            "epochs": np.array(list(epochs)),
+            "correct": np.stack([correct for correct, _ in rows]),
+            "log_likelihood": np.stack([log_p for _, log_p in rows]),
+            "chosen": np.array(chosen),
+            "gradient": spectra.mean(0).numpy(),
+            "bias": bias_of(spectra).numpy(),
+            "bias_pooled": bias_of(spectra.mean(0)).numpy(),
+        },
+    )
     few = range(settings["n_attack"])
     responses(
-        model, x, y, conditions_of(settings), masks, {"fgsm": few, "pgd": few},
-        seed=settings["seed"], precision=precision, batch_size=settings["batch_size"],
-        resume=partial, cache=Path(partial).parents[1], progress=False, attack_batch=AT_ONCE,
-        workers=1, engine=settings["engine"],
-    ).save(Path(out) / "responses.npz")  # fmt: skip
+        model,
+        x,
+        y,
+        conditions_of(settings),
+        masks,
+        {"fgsm": few, "pgd": few},
+        seed=settings["seed"],
+        precision=precision,
+        batch_size=settings["batch_size"],
+        resume=partial,
+        cache=Path(partial).parents[1],
+        progress=False,
+        attack_batch=AT_ONCE,
+        workers=1,
+        engine=settings["engine"],
+    ).save(Path(out) / "responses.npz")
     report(name, "robustness")
 
 

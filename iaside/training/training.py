@@ -78,8 +78,11 @@ def complete(settings: Mapping, shared: Mapping) -> dict:
 
 def load_data(settings: Mapping, seed: int) -> Data:
     """The data set of complete settings; ``seed`` draws what is held out."""
-    return Data(*load_split(settings["images"], settings["held_out"], seed, settings["side"],
-                            settings["classes"]))  # fmt: skip
+    return Data(
+        *load_split(
+            settings["images"], settings["held_out"], seed, settings["side"], settings["classes"]
+        )
+    )
 
 
 def reassign(labels: Tensor, noise: float, n_classes: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -137,9 +140,9 @@ def batch_of(update: int, batch: int, n: int, seed: int) -> np.ndarray:
     [0, 1, 2, 3, 4, 5]
     """
     places = np.arange(update * batch, (update + 1) * batch)
-    return np.concatenate([
-        _shuffled(n, seed, int(k))[places[places // n == k] % n] for k in np.unique(places // n)
-    ])  # fmt: skip
+    return np.concatenate(
+        [_shuffled(n, seed, int(k))[places[places // n == k] % n] for k in np.unique(places // n)]
+    )
 
 
 @functools.lru_cache(maxsize=4)
@@ -191,12 +194,17 @@ def _warn_of_no_slope(kind: str, change: Tensor) -> None:
         warnings.warn(
             f"the {kind} adversary found a gradient of zero for every image of a batch: the "
             "network, dead or saturated, is trained on images that nothing attacked",
-            RuntimeWarning, stacklevel=3,
-        )  # fmt: skip
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def loss_of(
-    net: nn.Module, x: Tensor, y: Tensor, settings: Mapping, generator: torch.Generator,
+    net: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    settings: Mapping,
+    generator: torch.Generator,
     warm: float = 1.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The loss of a batch, its penalty (not yet times its strength), and the logits.
@@ -279,8 +287,12 @@ def train_network(
 
     recipe, net = _fresh(settings, data.n_classes)
     net = net.to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(net.parameters(), settings["lr"], settings["momentum"],
-                                weight_decay=settings["weight_decay"])  # fmt: skip
+    optimizer = torch.optim.SGD(
+        net.parameters(),
+        settings["lr"],
+        settings["momentum"],
+        weight_decay=settings["weight_decay"],
+    )
     log = _resume(partial / "state.safetensors", net, optimizer)
     best = max((row["held_out_accuracy"] for row in log), default=-1.0)
     for row in log:
@@ -314,11 +326,18 @@ def train_network(
                 seen += 1
             held_loss, held_accuracy = evaluate(net, data.held_images, data.held_labels, precision)
             loss, penalty, accuracy = (sums / seen).tolist()
-            log.append({
-                "epoch": epoch, "updates": epoch * steps, "lr": optimizer.param_groups[0]["lr"],
-                "loss": loss, "penalty": penalty, "train_accuracy": accuracy,
-                "held_out_loss": held_loss, "held_out_accuracy": held_accuracy,
-            })  # fmt: skip
+            log.append(
+                {
+                    "epoch": epoch,
+                    "updates": epoch * steps,
+                    "lr": optimizer.param_groups[0]["lr"],
+                    "loss": loss,
+                    "penalty": penalty,
+                    "train_accuracy": accuracy,
+                    "held_out_loss": held_loss,
+                    "held_out_accuracy": held_accuracy,
+                }
+            )
             if held_accuracy > best:
                 best = held_accuracy
                 _save(net, recipe, name, folder / "best.safetensors")
@@ -470,8 +489,11 @@ def train_plan(
         own = Path(partial) / f"{name}-{keys[name]}"  # of these settings: another's is no start
         note = {"key": keys[name], **every[name]}
         jobs.append((name, note, folder / name, own, device))
-    with tqdm(total=sum(every[name]["epochs"] for name in todo), unit="epoch",
-              disable=not progress or not todo) as bar:  # fmt: skip
+    with tqdm(
+        total=sum(every[name]["epochs"] for name in todo),
+        unit="epoch",
+        disable=not progress or not todo,
+    ) as bar:
 
         def report(name: str, row: dict) -> None:
             bar.set_postfix_str(
@@ -488,14 +510,17 @@ def train_plan(
 def check_settings(networks: Mapping[str, Mapping]) -> None:
     """Refuse what no network can be trained with. Errors: ValueError naming it and the rule."""
     rules = {
-        "epochs": ("1 or more", lambda v: v >= 1), "batch": ("2 or more", lambda v: v >= 2),
-        "every": ("0 or more", lambda v: v >= 0), "lr": ("above 0", lambda v: v > 0),
+        "epochs": ("1 or more", lambda v: v >= 1),
+        "batch": ("2 or more", lambda v: v >= 2),
+        "every": ("0 or more", lambda v: v >= 0),
+        "lr": ("above 0", lambda v: v > 0),
         "momentum": ("from 0 to below 1", lambda v: 0 <= v < 1),
-        "weight_decay": ("0 or more", lambda v: v >= 0), "steps": ("1 or more", lambda v: v >= 1),
+        "weight_decay": ("0 or more", lambda v: v >= 0),
+        "steps": ("1 or more", lambda v: v >= 1),
         "eps": ("above 0 and up to 255", lambda v: 0 < v <= 255),
         "warm_up": ("0 or more", lambda v: v >= 0),
         "schedule": (f"one of {', '.join(SCHEDULES)}", lambda v: v in SCHEDULES),
-    }  # fmt: skip
+    }
     for name, settings in networks.items():
         for key, (rule, holds) in rules.items():
             if not holds(settings[key]):
@@ -505,13 +530,15 @@ def check_settings(networks: Mapping[str, Mapping]) -> None:
 
 
 def _key(settings: Mapping, data: Data, device: torch.device) -> str:
-    return settings_key({
-        "settings": {k: v for k, v in settings.items() if k != "plan"},
-        "data": [fingerprint(tensor) for tensor in data],
-        "code": code_hash(__name__),
-        "device": device.type,
-        "precision": settings["precision"],
-    })  # fmt: skip
+    return settings_key(
+        {
+            "settings": {k: v for k, v in settings.items() if k != "plan"},
+            "data": [fingerprint(tensor) for tensor in data],
+            "code": code_hash(__name__),
+            "device": device.type,
+            "precision": settings["precision"],
+        }
+    )
 
 
 def _finished(folder: Path, key: str) -> bool:
@@ -544,9 +571,7 @@ def _train_one(data: dict[str, Data], name, note, folder, partial, device, repor
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
     with failing(name):
-        train_network(
-            name, note, data[note["images"]], folder, partial, own_device(device), report
-        )
+        train_network(name, note, data[note["images"]], folder, partial, own_device(device), report)
     sweep(folder)
     files = {path.name: _sha256(path) for path in folder.iterdir()}
     text = json.dumps({**note, "files": files}, indent=1, sort_keys=True) + "\n"

@@ -60,9 +60,7 @@ def families(profiles: Mapping[str, Profile], factor: str) -> dict[str, dict]:
         images = [Path(of["images"]).stem] if of["images"] else []
         values = found.setdefault(", ".join([of["architecture"], *images, *own]), {})
         values.setdefault(of[factor], []).append(profile)
-    return {
-        name: dict(sorted(values.items())) for name, values in found.items() if len(values) > 1
-    }
+    return {name: dict(sorted(values.items())) for name, values in found.items() if len(values) > 1}
 
 
 def seed_rows(seeds: Sequence[int], cells: Sequence[Hashable]) -> np.ndarray:
@@ -349,8 +347,12 @@ class SecondStage(NamedTuple):
 
 
 def second_stage(
-    psi: Sequence[ArrayLike], correct: Sequence[ArrayLike], chosen: ArrayLike, score: Callable,
-    n_resamples: int = 400, seed: int = 0,
+    psi: Sequence[ArrayLike],
+    correct: Sequence[ArrayLike],
+    chosen: ArrayLike,
+    score: Callable,
+    n_resamples: int = 400,
+    seed: int = 0,
 ) -> SecondStage:
     """Return how far a score falls, and accuracy rises, from the epoch of its highest value on.
 

@@ -26,7 +26,10 @@ Values = Mapping[str, ArrayLike]
 
 
 def parameter_count(
-    src: ArrayLike, parameters: ArrayLike, families: Families, n_images: int | None = None,
+    src: ArrayLike,
+    parameters: ArrayLike,
+    families: Families,
+    n_images: int | None = None,
     data: str = "",
 ) -> dict:
     """Judge whether the score does not go with the number of parameters, by `within_designs`.
@@ -36,9 +39,7 @@ def parameter_count(
     return within_designs("parameter_count", src, {"": parameters}, families, n_images, data=data)
 
 
-def shufflenet_robust(
-    own: ArrayLike, others: Values, beta: float = 0.75, data: str = ""
-) -> dict:
+def shufflenet_robust(own: ArrayLike, others: Values, beta: float = 0.75, data: str = "") -> dict:
     """Judge whether shufflenet_v2_x0_5 has a higher signed score than the mean of other networks.
 
     own (M, N) of it, others: network -> (M, N).
@@ -94,7 +95,10 @@ def efficientnet_over_older(
 
 
 def transformers_more_robust(
-    transformers: Values, convnets: Values, families: Mapping[str, Hashable], beta: float = 0.75,
+    transformers: Values,
+    convnets: Values,
+    families: Mapping[str, Hashable],
+    beta: float = 0.75,
     data: str = "",
 ) -> dict:
     """Judge whether vision transformers have a higher signed score than ConvNets.
@@ -107,15 +111,17 @@ def transformers_more_robust(
     scores = resampled_scores(sides[0] + sides[1], mean_score(beta, "signed"))
     first, second = (
         family_means(part, [families[name] for name in group])
-        for part, group in zip(np.split(scores, [len(sides[0])]), (transformers, convnets),
-                               strict=True)
-    )  # fmt: skip
+        for part, group in zip(
+            np.split(scores, [len(sides[0])]), (transformers, convnets), strict=True
+        )
+    )
     n = np.shape(sides[0][0])[1]
     return decide(
         "transformers_more_robust",
         lambda level: crossed_difference(first, second, n, level),
-        note=_groups(transformers, convnets, first, second), data=data,
-    )  # fmt: skip
+        note=_groups(transformers, convnets, first, second),
+        data=data,
+    )
 
 
 def transformers_cluster(
@@ -139,8 +145,9 @@ def transformers_cluster(
     return decide(
         "transformers_cluster",
         lambda level: crossed_difference(own_left_out, spread, n, level),
-        note=_groups(transformers, convnets, own_left_out, spread), data=data,
-    )  # fmt: skip
+        note=_groups(transformers, convnets, own_left_out, spread),
+        data=data,
+    )
 
 
 def silhouette(own: ArrayLike, others: ArrayLike) -> np.ndarray:

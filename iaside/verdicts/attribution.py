@@ -266,10 +266,12 @@ def _in_every_reading(
             f"{claim_id!r} needs every reading, and {lacking[0]!r} is not among the scores; "
             "measure it (80_attributions)"
         )
-    return every_reading({
-        ", ".join(reading): decide(claim_id, parts(scores[reading]), note, data)
-        for reading in wanted
-    })
+    return every_reading(
+        {
+            ", ".join(reading): decide(claim_id, parts(scores[reading]), note, data)
+            for reading in wanted
+        }
+    )
 
 
 def _methods(scores: Scores, *names: str) -> list[np.ndarray]:

@@ -137,9 +137,7 @@ def find_scores(psi: ArrayLike, beta: float = 0.75, n_resamples: int = 2000) -> 
     return lambda index, seed: told_scores(psi[:, index], beta, n_resamples, seed)
 
 
-def find_sampled_scores(
-    table: ArrayLike, beta: float = 0.75, n_resamples: int = 2000
-) -> Find:
+def find_sampled_scores(table: ArrayLike, beta: float = 0.75, n_resamples: int = 2000) -> Find:
     """The `scores` of a sample of images of which only some coalitions are measured, as many as the
     estimator first draws (12 passes an image at M = 8).
 

@@ -13,8 +13,10 @@ from iaside.verdicts.rules import decide
 
 def absences_alike(
     psi: Mapping[str, Mapping[str, ArrayLike]],
-    choices: Sequence[str] = ("gaussian", "replacement"), reference: str = "reference",
-    note: str = "", data: str = "",
+    choices: Sequence[str] = ("gaussian", "replacement"),
+    reference: str = "reference",
+    note: str = "",
+    data: str = "",
 ) -> dict:
     """Judge whether SIDs under other absence schemes are alike that under zero absence.
 

@@ -35,7 +35,9 @@ def errors_converge(slopes: Found, n_images: Mapping[str, int], data: str = "") 
 
 
 def error_bound_holds(
-    reached: Mapping[str, ArrayLike], sizes: Mapping[str, ArrayLike], n_images: Mapping[str, int],
+    reached: Mapping[str, ArrayLike],
+    sizes: Mapping[str, ArrayLike],
+    n_images: Mapping[str, int],
     data: str = "",
 ) -> dict:
     """Judge whether the largest error of a value stays below the bound of seed 002.
@@ -80,9 +82,7 @@ def k200_l1(distance: ArrayLike, n_images: int, data: str = "") -> dict:
 # -- what they are made from ----------------------------------------------------------------------
 
 
-def sid_distances(
-    psi: ArrayLike, orders: ArrayLike, sizes: ArrayLike
-) -> np.ndarray:
+def sid_distances(psi: ArrayLike, orders: ArrayLike, sizes: ArrayLike) -> np.ndarray:
     """Return how far SIDs of K photographs lie (a) from those of K + 1, (b) from all others'.
 
     Means over bands and orders, (2, S); (b) times sqrt(1 - K/N), for the noise of the others.

@@ -41,8 +41,12 @@ Families = Sequence[Hashable]
 
 
 def src_mce(
-    printed: ArrayLike, signed: ArrayLike, mce: ArrayLike, families: Families,
-    n_images: int | None = None, data: str = "",
+    printed: ArrayLike,
+    signed: ArrayLike,
+    mce: ArrayLike,
+    families: Families,
+    n_images: int | None = None,
+    data: str = "",
 ) -> dict:
     """Judge whether the score falls with the mean corruption error, by `both_scores`.
 
@@ -54,8 +58,12 @@ def src_mce(
 
 
 def src_adversarial(
-    printed: ArrayLike, signed: ArrayLike, mpe: Mapping[str, ArrayLike], families: Families,
-    n_images: int | None = None, data: str = "",
+    printed: ArrayLike,
+    signed: ArrayLike,
+    mpe: Mapping[str, ArrayLike],
+    families: Families,
+    n_images: int | None = None,
+    data: str = "",
 ) -> dict:
     """Judge whether the score falls with mPE under every attack, by `both_scores`.
 
@@ -65,33 +73,55 @@ def src_adversarial(
 
 
 def src_corruptions(
-    printed: ArrayLike, signed: ArrayLike, mpe: Mapping[str, ArrayLike], families: Families,
-    n_images: int | None = None, data: str = "",
+    printed: ArrayLike,
+    signed: ArrayLike,
+    mpe: Mapping[str, ArrayLike],
+    families: Families,
+    n_images: int | None = None,
+    data: str = "",
 ) -> dict:
     """Judge whether the score falls with mPE under noise and blur, by `both_scores`."""
     return both_scores("src_corruptions", printed, signed, mpe, families, n_images, data)
 
 
 def src_adversarial_t2(
-    printed: ArrayLike, signed: ArrayLike, mpe: Mapping[str, ArrayLike], families: Families,
-    n_images: int | None = None, data: str = "",
+    printed: ArrayLike,
+    signed: ArrayLike,
+    mpe: Mapping[str, ArrayLike],
+    families: Families,
+    n_images: int | None = None,
+    data: str = "",
 ) -> dict:
     """Judge whether the score falls with mPE at softmax temperature 2, by `both_scores`."""
     return both_scores("src_adversarial_t2", printed, signed, mpe, families, n_images, data)
 
 
 def robust_features_robust_models(
-    signed: ArrayLike, mce: ArrayLike, accuracy: ArrayLike, families: Families,
-    n_images: int | None = None, data: str = "",
+    signed: ArrayLike,
+    mce: ArrayLike,
+    accuracy: ArrayLike,
+    families: Families,
+    n_images: int | None = None,
+    data: str = "",
 ) -> dict:
     """Judge whether the signed score falls with mCE given clean accuracy, by `within_designs`."""
-    return within_designs("robust_features_robust_models", signed, {"": mce}, families, n_images,
-                          given=accuracy, data=data)  # fmt: skip
+    return within_designs(
+        "robust_features_robust_models",
+        signed,
+        {"": mce},
+        families,
+        n_images,
+        given=accuracy,
+        data=data,
+    )
 
 
 def beta_075_best(
-    scores: Mapping[float, ArrayLike], mce: ArrayLike, families: Families,
-    n_images: int | None = None, data: str = "",
+    scores: Mapping[float, ArrayLike],
+    mce: ArrayLike,
+    families: Families,
+    n_images: int | None = None,
+    data: str = "",
 ) -> dict:
     """Judge whether the score at beta = 0.75 goes with mCE more than at any other beta.
 
@@ -110,9 +140,13 @@ def beta_075_best(
         )
     mce, groups = _columns(mce), several(families)
     # A network that is alone in its family says nothing of differences within designs.
-    members = np.arange(len(mce)) if groups is None else np.array(
-        [k for k, name in enumerate(families) if list(families).count(name) > 1], dtype=int
-    )  # fmt: skip
+    members = (
+        np.arange(len(mce))
+        if groups is None
+        else np.array(
+            [k for k, name in enumerate(families) if list(families).count(name) > 1], dtype=int
+        )
+    )
     numbers = None if groups is None else [list(dict.fromkeys(families)).index(f) for f in families]
 
     def size(score: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -235,8 +269,12 @@ def needed_words(row: Mapping) -> str:
 
 
 def coefficient_words(
-    x: ArrayLike, y: ArrayLike, families: Families, n_images: int | None = None,
-    trainings: Families | None = None, given: Mapping[str, ArrayLike] | None = None,
+    x: ArrayLike,
+    y: ArrayLike,
+    families: Families,
+    n_images: int | None = None,
+    trainings: Families | None = None,
+    given: Mapping[str, ArrayLike] | None = None,
 ) -> dict[str, str]:
     """What a table says of the coefficient of a score with a measure, column -> words.
 
@@ -318,7 +356,9 @@ def nearly_constant(
 
 
 def selections(
-    families: Mapping[str, Hashable], constant: Sequence[str] = (), ours: Sequence[str] = (),
+    families: Mapping[str, Hashable],
+    constant: Sequence[str] = (),
+    ours: Sequence[str] = (),
     least: int = MIN_MODELS,
 ) -> dict[tuple[Hashable, str], list[str]]:
     """(family, who is left out) -> networks, of every family of so many: all of them, and without.
@@ -344,8 +384,13 @@ def selections(
 
 
 def both_scores(
-    claim_id: str, printed: ArrayLike, signed: ArrayLike, ys: Mapping[str, ArrayLike],
-    families: Families, n_images: int | None = None, data: str = "",
+    claim_id: str,
+    printed: ArrayLike,
+    signed: ArrayLike,
+    ys: Mapping[str, ArrayLike],
+    families: Families,
+    n_images: int | None = None,
+    data: str = "",
 ) -> dict:
     """Judge by the score as printed and by the signed one, each by `within_designs`: both needed.
 
@@ -357,10 +402,12 @@ def both_scores(
     >>> both_scores("src_mce", abs(lean), lean, {"": -lean}, range(13))["verdict"]
     'undecided'
     """
-    return every_reading({
-        how: within_designs(claim_id, score, ys, families, n_images, data=data)
-        for how, score in (("printed", printed), ("signed", signed))
-    })  # fmt: skip
+    return every_reading(
+        {
+            how: within_designs(claim_id, score, ys, families, n_images, data=data)
+            for how, score in (("printed", printed), ("signed", signed))
+        }
+    )
 
 
 def by_other_measures(record: dict, others: Mapping[str, dict]) -> dict:
@@ -383,8 +430,13 @@ def by_other_measures(record: dict, others: Mapping[str, dict]) -> dict:
 
 
 def within_designs(
-    claim_id: str, x: ArrayLike, ys: Mapping[str, ArrayLike], families: Families,
-    n_images: int | None = None, given: ArrayLike | None = None, data: str = "",
+    claim_id: str,
+    x: ArrayLike,
+    ys: Mapping[str, ArrayLike],
+    families: Families,
+    n_images: int | None = None,
+    given: ArrayLike | None = None,
+    data: str = "",
 ) -> dict:
     """Judge Spearman's coefficient of x with each part of ys over networks.
 
@@ -417,8 +469,9 @@ def within_designs(
         said.setdefault(line, []).append(name)
     lines = [
         line if len(names) == len(parts) else f"{', '.join(names)}: {line}"
-        for line, names in said.items() if line
-    ]  # fmt: skip
+        for line, names in said.items()
+        if line
+    ]
     return decide(claim_id, parts, note="; ".join([words, *lines]), data=data, short=short)
 
 

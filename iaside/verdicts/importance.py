@@ -60,9 +60,7 @@ def low_bands_preferred(psi: Networks, data: str = "") -> dict:
         half = len(mean) // 2
         return (mean[:half].mean(0) - mean[-half:].mean(0)) / mean.sum(0)
 
-    return _of_shares(
-        "low_bands_preferred", psi, lambda values: at_levels(values, lean), data
-    )
+    return _of_shares("low_bands_preferred", psi, lambda values: at_levels(values, lean), data)
 
 
 def untrained_uniform(
@@ -84,9 +82,10 @@ def untrained_uniform(
         shares = cache(partial(_shares_of_gain, values, gain))
         for band, row in enumerate(values):
             parts[f"{name}, band {band}"] = (
-                _unsure(len(row), "initialisations") if may_be_zero(gain)
+                _unsure(len(row), "initialisations")
+                if may_be_zero(gain)
                 else lambda level, shares=shares, band=band: shares(level)[band]
-            )  # fmt: skip
+            )
         told += [] if may_be_zero(gain) else [name]
     because: dict[str, list[str]] = {}
     for name, why in (without or {}).items():
@@ -96,9 +95,7 @@ def untrained_uniform(
     return decide("untrained_uniform", parts, "; ".join(notes), data)
 
 
-def low_frequencies_not_enough(
-    correct: Networks, kept: Mapping[str, int], data: str = ""
-) -> dict:
+def low_frequencies_not_enough(correct: Networks, kept: Mapping[str, int], data: str = "") -> dict:
     """Judge whether networks lose accuracy when only the bands that hold most energy are kept.
 
     Shapes: correct (2**M, N), whether each network answers a photograph right on each coalition;
@@ -116,9 +113,7 @@ def low_frequencies_not_enough(
     return decide("low_frequencies_not_enough", parts, f"bands kept: {same}", data)
 
 
-def value_is_information(
-    empty: Networks, classes: Mapping[str, int], data: str = ""
-) -> dict:
+def value_is_information(empty: Networks, classes: Mapping[str, int], data: str = "") -> dict:
     """Judge whether networks answer the empty image with the prior of equally frequent classes.
 
     Shapes: empty (N,), the log-likelihood of each photograph's label on the empty image.
@@ -163,8 +158,10 @@ def least_squares_additive(tables: Networks, data: str = "") -> dict:
     for name, table in tables.items():
         game = _gains(table)
         n = game.shape[1]
-        rows = [non_additivity(game.mean(1, keepdims=True)),
-                non_additivity(game @ draws(n, N_RESAMPLES))]  # fmt: skip
+        rows = [
+            non_additivity(game.mean(1, keepdims=True)),
+            non_additivity(game @ draws(n, N_RESAMPLES)),
+        ]
         limits = of_resamples(np.concatenate(rows), n)
         parts[name] = lambda level, limits=limits: limits(level).within(0, 1)
     return decide("least_squares_additive", parts, "percentiles of resamples", data)
@@ -182,12 +179,14 @@ def least_squares_efficient(tables: Networks, data: str = "") -> dict:
     """
     games = {name: _gains(table) for name, table in tables.items()}
     parts = {
-        name: _unsure(game.shape[1]) if may_be_zero(game[-1]) else at_levels(
+        name: _unsure(game.shape[1])
+        if may_be_zero(game[-1])
+        else at_levels(
             np.stack([least_squares_values(game).sum(0), game[-1]]),
             lambda mean: (mean[0] - mean[1]) / mean[1],
         )
         for name, game in games.items()
-    }  # fmt: skip
+    }
     told = [name for name, game in games.items() if not may_be_zero(game[-1])]
     note = "; ".join(_untold(games, told))
     return decide("least_squares_efficient", parts, note, data)
@@ -200,8 +199,9 @@ def sid_linear(psi: Networks, data: str = "") -> dict:
     >>> sid_linear(psi)["verdict"]
     'supported'
     """
-    return decide("sid_linear", {name: _linearity(values) for name, values in psi.items()},
-                  data=data)  # fmt: skip
+    return decide(
+        "sid_linear", {name: _linearity(values) for name, values in psi.items()}, data=data
+    )
 
 
 def src_range(n_bands: int, beta: float = 0.75) -> dict:

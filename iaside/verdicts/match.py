@@ -28,7 +28,11 @@ from iaside.verdicts.rules import decide
 
 
 def profile_predicts_loss(
-    predicted: ArrayLike, measured: ArrayLike, families: Families, n_images: int, note: str = "",
+    predicted: ArrayLike,
+    measured: ArrayLike,
+    families: Families,
+    n_images: int,
+    note: str = "",
     data: str = "",
 ) -> dict:
     """Judge whether predicted losses order the measured ones, over networks and corruptions.
@@ -38,21 +42,28 @@ def profile_predicts_loss(
     """
     predicted, measured = _losses(predicted, measured)
     alone = several(families) is None
-    over = _permuted(predicted[..., 0], measured[..., 0]) if alone else _counted(
-        over_networks(
-            lambda index: pooled(predicted[index], measured[index]), families, n_images
-        ),
-        families,
-    )  # fmt: skip
+    over = (
+        _permuted(predicted[..., 0], measured[..., 0])
+        if alone
+        else _counted(
+            over_networks(
+                lambda index: pooled(predicted[index], measured[index]), families, n_images
+            ),
+            families,
+        )
+    )
 
     def whole(index: np.ndarray) -> np.ndarray:
         return pooled(predicted[:, index], measured[:, index])
 
     parts = in_quadrature(over, _of_corruptions(whole, predicted.shape[1], n_images, np.inf))
     return decide(
-        "profile_predicts_loss", parts if alone else _at_least_of(len(set(families)), parts),
-        note=_joined(_words(families), note), data=data, short=_short(families),
-    )  # fmt: skip
+        "profile_predicts_loss",
+        parts if alone else _at_least_of(len(set(families)), parts),
+        note=_joined(_words(families), note),
+        data=data,
+        short=_short(families),
+    )
 
 
 def _permuted(predicted: np.ndarray, measured: np.ndarray) -> Levels:
@@ -89,6 +100,7 @@ def _at_least_of(n: int, found: Levels) -> Levels:
     all: leaving out one of 5 to 7 networks then tells a coefficient of 0 from 0 in 10 to 13 % of
     cases.
     """
+
     def limits(level: float) -> Estimate:
         e = found(level)
         if n < MIN_MODELS or not np.isfinite(e.value):
@@ -103,27 +115,43 @@ def _at_least_of(n: int, found: Levels) -> Levels:
 
 
 def profile_beats_score(
-    predicted: ArrayLike, measured: ArrayLike, score: ArrayLike, families: Families, n_images: int,
+    predicted: ArrayLike,
+    measured: ArrayLike,
+    score: ArrayLike,
+    families: Families,
+    n_images: int,
     data: str = "",
 ) -> dict:
     """Judge whether the profile orders networks by their losses better than the signed score does.
 
     score (K, 1 + R): a high one promises a small loss. Limits as in `profile_predicts_loss`.
     """
-    return _over_rival("profile_beats_score", predicted, measured, -np.asarray(score), families,
-                       n_images, data)  # fmt: skip
+    return _over_rival(
+        "profile_beats_score", predicted, measured, -np.asarray(score), families, n_images, data
+    )
 
 
 def profile_over_accuracy(
-    predicted: ArrayLike, measured: ArrayLike, clean_error: ArrayLike, families: Families,
-    n_images: int, data: str = "",
+    predicted: ArrayLike,
+    measured: ArrayLike,
+    clean_error: ArrayLike,
+    families: Families,
+    n_images: int,
+    data: str = "",
 ) -> dict:
     """Judge whether the profile orders networks by their losses better than clean error does.
 
     clean_error (K, 1 + R): a high one promises a large loss. Limits as in `profile_predicts_loss`.
     """
-    return _over_rival("profile_over_accuracy", predicted, measured, np.asarray(clean_error),
-                       families, n_images, data)  # fmt: skip
+    return _over_rival(
+        "profile_over_accuracy",
+        predicted,
+        measured,
+        np.asarray(clean_error),
+        families,
+        n_images,
+        data,
+    )
 
 
 def pooled(predicted: ArrayLike, measured: ArrayLike) -> np.ndarray:
@@ -201,8 +229,9 @@ def in_quadrature(first: Levels, second: Levels) -> Levels:
 
     def both(level: float) -> Estimate:
         a, b = first(level), second(level)
-        low, high = np.hypot(a.value - a.low, b.value - b.low), np.hypot(
-            a.high - a.value, b.high - b.value
+        low, high = (
+            np.hypot(a.value - a.low, b.value - b.low),
+            np.hypot(a.high - a.value, b.high - b.value),
         )
         return replace(a, se=np.hypot(a.se, b.se), low=a.value - low, high=a.value + high)
 
@@ -218,12 +247,15 @@ def _over_rival(claim_id, predicted, measured, rival, families, n_images, data) 
         return own - other
 
     whole = each(np.arange(len(predicted)))
-    over = _counted(
-        over_networks(lambda index: _mean(each(index)), families, n_images), families
-    )
+    over = _counted(over_networks(lambda index: _mean(each(index)), families, n_images), families)
     other = _of_corruptions(lambda index: _mean(whole[index]), len(whole), n_images, np.inf)
-    return decide(claim_id, in_quadrature(over, other), note=_words(families), data=data,
-                  short=_short(families))  # fmt: skip
+    return decide(
+        claim_id,
+        in_quadrature(over, other),
+        note=_words(families),
+        data=data,
+        short=_short(families),
+    )
 
 
 def _counted(limits: Levels, families: Families) -> Levels:

@@ -43,8 +43,13 @@ def unmet(claim: rules.Claim, study: Mapping) -> list[str]:
     >>> unmet(rules.find("low_energy_majority"), {"bands": {"n_images": 3}})
     ['bands.n_images is 3, below 5 (photographs)']
     """
-    kinds = {"independent": _independent, "groups": _groups, "trainings": _trainings,
-             "wins": partial(_trainings, least=OF_SIGNS), "levels": _levels}  # fmt: skip
+    kinds = {
+        "independent": _independent,
+        "groups": _groups,
+        "trainings": _trainings,
+        "wins": partial(_trainings, least=OF_SIGNS),
+        "levels": _levels,
+    }
     found = []
     for what, wanted in claim.requires.items():
         try:
@@ -107,14 +112,17 @@ def _groups(path: str, study: Mapping) -> list[str]:
     section, setting = path.split(".")
     listed = study.get(section, {}).get(setting, [])
     models = study.get("models", {})
-    groups = {setting: [m for m in models if m in listed],
-              "others": [m for m in models if m not in listed]}  # fmt: skip
+    groups = {
+        setting: [m for m in models if m in listed],
+        "others": [m for m in models if m not in listed],
+    }
     sizes = {name: len(set(_designs(study, *some))) if some else 0 for name, some in groups.items()}
     least = LEAST["networks"]
     return [
         f"{size} families of {name} in models, below {least}"
-        for name, size in sizes.items() if size < least
-    ]  # fmt: skip
+        for name, size in sizes.items()
+        if size < least
+    ]
 
 
 FREE = ("architecture", "images", "augment", "seed")  # of all others a comparison has the default
@@ -136,9 +144,7 @@ def _alike(trained: Iterable[dict], apart: Iterable[str]) -> list[list[dict]]:
     return list(found.values())
 
 
-def _trainings(
-    cells: list[Mapping], study: Mapping, least: int = LEAST["trainings"]
-) -> list[str]:
+def _trainings(cells: list[Mapping], study: Mapping, least: int = LEAST["trainings"]) -> list[str]:
     """How many seeds all cells have, of the trainings alike but for them that come closest."""
     apart = {name for cell in cells for name in cell}
     lambdas = study.get("jafr", {}).get("recommended", [])

@@ -94,14 +94,30 @@ def table_of_tested(rows: Iterable[Mapping]) -> pd.DataFrame:
             notes.append("not after Holm's correction over the page")
         if row["verdict"] == UNDECIDED and (missing := _missing(row)):
             notes.append(missing)
-        lines.append({
-            "verdict": row["verdict"], "claim": row["statement"], "measured": measured(row),
-            "note": "; ".join(notes), "claimed": row["claimed"], "data": data_of(row),
-            "claimed for": row["claimed_on"], "source": row["source"],
-            "what was measured": row["statistic"],
-        })  # fmt: skip
-    columns = ["verdict", "claim", "measured", "note", "claimed", "data", "claimed for", "source",
-               "what was measured"]  # fmt: skip
+        lines.append(
+            {
+                "verdict": row["verdict"],
+                "claim": row["statement"],
+                "measured": measured(row),
+                "note": "; ".join(notes),
+                "claimed": row["claimed"],
+                "data": data_of(row),
+                "claimed for": row["claimed_on"],
+                "source": row["source"],
+                "what was measured": row["statistic"],
+            }
+        )
+    columns = [
+        "verdict",
+        "claim",
+        "measured",
+        "note",
+        "claimed",
+        "data",
+        "claimed for",
+        "source",
+        "what was measured",
+    ]
     return pd.DataFrame(lines, columns=columns)
 
 
@@ -112,10 +128,18 @@ def table_of_recorded(runs: Mapping[str, Mapping], rows: Iterable[Mapping]) -> p
     """
     here = {row["id"]: row["verdict"].partition(":")[0] for row in rows}
     lines = [
-        {"run": name, "claim": row["statement"], "verdict": row["verdict"], "here": here[row["id"]],
-         "measured": measured(row), "claimed": row["claimed"], "data": data_of(row)}
-        for name, run in runs.items() for row in run["rows"]
-    ]  # fmt: skip
+        {
+            "run": name,
+            "claim": row["statement"],
+            "verdict": row["verdict"],
+            "here": here[row["id"]],
+            "measured": measured(row),
+            "claimed": row["claimed"],
+            "data": data_of(row),
+        }
+        for name, run in runs.items()
+        for row in run["rows"]
+    ]
     columns = ["run", "claim", "verdict", "here", "measured", "claimed", "data"]
     return pd.DataFrame(lines, columns=columns)
 
@@ -132,10 +156,16 @@ def table_of_untested(
     """
     studies = studies or {}
     lines = [
-        {"claim": row["statement"], "claimed": row["claimed"], "needs": row["needs"],
-         "for want of": _missing(row) or _deciding(row["id"], studies), "source": row["source"]}
-        for row in rows if not is_tested(row)
-    ]  # fmt: skip
+        {
+            "claim": row["statement"],
+            "claimed": row["claimed"],
+            "needs": row["needs"],
+            "for want of": _missing(row) or _deciding(row["id"], studies),
+            "source": row["source"],
+        }
+        for row in rows
+        if not is_tested(row)
+    ]
     return pd.DataFrame(lines, columns=["claim", "claimed", "needs", "for want of", "source"])
 
 

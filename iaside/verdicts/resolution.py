@@ -34,9 +34,7 @@ def m8_suffices(
     return decide("m8_suffices", parts, data=data)
 
 
-def sampling_inaccurate(
-    errors: Mapping[str, ArrayLike], n_images: int, data: str = ""
-) -> dict:
+def sampling_inaccurate(errors: Mapping[str, ArrayLike], n_images: int, data: str = "") -> dict:
     """Judge whether the SID from sampled coalitions lies far from the exact one, on average over
     draws of coalitions, which are the unit.
 

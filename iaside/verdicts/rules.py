@@ -32,8 +32,28 @@ CLOSE = 0.1  # half-widths from the threshold: said beside a verdict
 RISK = 0.05  # of a false verdict, for a claim exactly at its threshold
 # Risks at which a contradiction is tried again, for its p value: finest where Holm's correction
 # over a page of 50 to 100 claims asks.
-RISKS = (0.05, 0.03, 0.02, 0.01, 5e-3, 3e-3, 2e-3, 1.5e-3, 1.2e-3, 1e-3, 9e-4, 8e-4, 7e-4, 6e-4,
-         5e-4, 3e-4, 2e-4, 1e-4, 1e-5, 1e-6)  # fmt: skip
+RISKS = (
+    0.05,
+    0.03,
+    0.02,
+    0.01,
+    5e-3,
+    3e-3,
+    2e-3,
+    1.5e-3,
+    1.2e-3,
+    1e-3,
+    9e-4,
+    8e-4,
+    7e-4,
+    6e-4,
+    5e-4,
+    3e-4,
+    2e-4,
+    1e-4,
+    1e-5,
+    1e-6,
+)
 NEAR = "close to the threshold"
 NUMBERS = ("value", "se", "low", "high", "n")  # of a part, in its record
 
@@ -126,8 +146,12 @@ def find(claim_id: str) -> Claim:
 
 
 def decide(
-    claim_id: str, parts: Levels | Mapping[str, Levels], note: str = "", data: str = "",
-    short: str = "", exact: bool = False,
+    claim_id: str,
+    parts: Levels | Mapping[str, Levels],
+    note: str = "",
+    data: str = "",
+    short: str = "",
+    exact: bool = False,
 ) -> dict:
     """Judge a claim by its parts (models, attacks, bands, ...), and put it on record for JSON.
 
@@ -158,8 +182,9 @@ def decide(
         raise ValueError(f"claim {claim_id!r} has no parts to combine; pass at least one")
     risk = RISK / len(parts)
     shown = {name: part(1 - RISK) for name, part in parts.items()}
-    joint = {name: part(1 - risk) if len(parts) > 1 else shown[name]
-             for name, part in parts.items()}  # fmt: skip
+    joint = {
+        name: part(1 - risk) if len(parts) > 1 else shown[name] for name, part in parts.items()
+    }
     judged, reasons = {}, {}
     for name, e in shown.items():
         if e.unit != claim.unit:
@@ -168,13 +193,15 @@ def decide(
                 f"{e.unit}; give one over {claim.unit}"
             )
         few = 0 if exact else LEAST.get(e.unit, 2)
-        reasons[name] = short or (
-            f"n = {e.n} {e.unit}, {few} are needed" if e.n < few else ""
-        )
+        reasons[name] = short or (f"n = {e.n} {e.unit}, {few} are needed" if e.n < few else "")
         against = claim.side(joint[name]) == CONTRADICTED
         own = claim.side(e)
-        judged[name] = UNDECIDED if reasons[name] else CONTRADICTED if against else (
-            SUPPORTED if own == SUPPORTED else UNDECIDED
+        judged[name] = (
+            UNDECIDED
+            if reasons[name]
+            else CONTRADICTED
+            if against
+            else (SUPPORTED if own == SUPPORTED else UNDECIDED)
         )
     verdict = _of_all(judged.values())
     worst = min(parts, key=lambda name: _strength(claim, judged[name], shown[name]))
@@ -201,8 +228,10 @@ def decide(
         "note": "; ".join([*said, *([note] if note else [])]),
         "parts": [
             {"part": name, "verdict": judged[name], **_numbers(e)} for name, e in shown.items()
-        ] if len(parts) > 1 else [],
-    }  # fmt: skip
+        ]
+        if len(parts) > 1
+        else [],
+    }
 
 
 def withheld(part: Levels, why: str) -> Levels:
@@ -213,6 +242,7 @@ def withheld(part: Levels, why: str) -> Levels:
     >>> decide("src_mce", withheld(lambda level: one, "a tie"))["verdict"]
     'undecided'
     """
+
     def bare(level: float) -> Estimate:
         e = part(level)
         return Estimate.unsure(e.value, e.n, e.unit, e.se)
@@ -237,9 +267,11 @@ def every_reading(records: Mapping[str, dict]) -> dict:
     for name, record in records.items():
         found.setdefault(record["verdict"], []).append(name)
     agreed = first["verdict"] if len(found) == 1 else UNDECIDED
-    said = [f"{agreed} in all {len(records)} readings"] if len(found) == 1 else [
-        f"{verdict} in {' / '.join(names)}" for verdict, names in found.items()
-    ]
+    said = (
+        [f"{agreed} in all {len(records)} readings"]
+        if len(found) == 1
+        else [f"{verdict} in {' / '.join(names)}" for verdict, names in found.items()]
+    )
     said.append(f"shown: {shown}")
     near = [name for name, record in records.items() if record["close"]]
     close = _may_turn(agreed, records.values())
@@ -286,14 +318,24 @@ def gather(documents: Iterable[dict]) -> list[dict]:
     ['not tested: needs a labelled image set with at least 2,200 images']
     """
     recorded = _recorded(documents)
-    untested = {"data": "", **dict.fromkeys((*NUMBERS, "p")), "close": False, "note": "",
-                "parts": []}  # fmt: skip
+    untested = {
+        "data": "",
+        **dict.fromkeys((*NUMBERS, "p")),
+        "close": False,
+        "note": "",
+        "parts": [],
+    }
     later = _joint(None)  # of which older records have none
     rows = []
     for claim in claims().values():
-        row = {**asdict(claim), "claimed": claim.claimed,
-               "verdict": f"{NOT_TESTED}: needs {claim.needs}", **untested, **later,
-               "exact": False}  # fmt: skip
+        row = {
+            **asdict(claim),
+            "claimed": claim.claimed,
+            "verdict": f"{NOT_TESTED}: needs {claim.needs}",
+            **untested,
+            **later,
+            "exact": False,
+        }
         if claim.id in recorded:
             stage, found = recorded[claim.id]
             row |= {key: found[key] for key in ("verdict", "unit", *untested)} | {"stage": stage}

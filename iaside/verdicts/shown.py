@@ -13,11 +13,18 @@ from iaside.verdicts.rules import NUMBERS
 
 COLUMNS = ["verdict", "statement", "measured", "note", "claimed", "data", "source"]
 DATA_SETS = {  # stem of `images` -> the data set in words
-    "photographs": "ImageNet photographs", "imagenet": "ImageNet photographs",
-    "mnist_5k": "MNIST digits", "mnist": "MNIST digits", "fashion_mnist": "Fashion-MNIST",
-    "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "stl10": "STL-10",
-    "tiny_imagenet": "Tiny ImageNet", "caltech101": "Caltech-101",
-}  # fmt: skip
+    "photographs": "ImageNet photographs",
+    "imagenet": "ImageNet photographs",
+    "mnist_5k": "MNIST digits",
+    "mnist": "MNIST digits",
+    "fashion_mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "svhn": "SVHN",
+    "stl10": "STL-10",
+    "tiny_imagenet": "Tiny ImageNet",
+    "caltech101": "Caltech-101",
+}
 
 
 def verdict_table(records: Iterable[Mapping]) -> pd.DataFrame:
@@ -28,9 +35,7 @@ def verdict_table(records: Iterable[Mapping]) -> pd.DataFrame:
     >>> verdict_table([decide("src_mce", lambda level: one)]).at[0, "measured"]
     '-0.6 [-0.8, -0.3], n = 19 networks'
     """
-    rows = [
-        {**record, "measured": measured(record), "data": data_of(record)} for record in records
-    ]
+    rows = [{**record, "measured": measured(record), "data": data_of(record)} for record in records]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -44,10 +49,14 @@ def parts_table(records: Iterable[Mapping]) -> pd.DataFrame | None:
     ['a', 'b']
     """
     rows = [
-        {"claim": record["id"], **part,
-         "measured": measured({"exact": is_exact(record), **part}, record["unit"])}
-        for record in records for part in record["parts"]
-    ]  # fmt: skip
+        {
+            "claim": record["id"],
+            **part,
+            "measured": measured({"exact": is_exact(record), **part}, record["unit"]),
+        }
+        for record in records
+        for part in record["parts"]
+    ]
     columns = ["claim", "part", "verdict", "measured"]
     return pd.DataFrame(rows, columns=columns) if rows else None
 

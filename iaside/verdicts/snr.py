@@ -94,8 +94,10 @@ def adversarial_high_frequency(
     'contradicted'
     """
     white = np.asarray(white, dtype=float)[:, None]
-    parts = {name: over_photographs(mean_of_networks(np.asarray(values) - white))
-             for name, values in shares.items()}  # fmt: skip
+    parts = {
+        name: over_photographs(mean_of_networks(np.asarray(values) - white))
+        for name, values in shares.items()
+    }
     return decide("adversarial_high_frequency", parts, note, data)
 
 

@@ -30,9 +30,14 @@ def attempt(part: str, k: int, seed: int, place: Path) -> dict:
     code = SCHEDULER.format(moment) if k == 0 else PLAY.format(draw.randrange(2**30))
     found = nothing("the scheduler" if k == 0 else "all workers")
     paths = os.pathsep.join(str(path) for path in (ROOT, ROOT / "tests"))
-    started = subprocess.Popen([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, start_new_session=True,
-                               env=os.environ | {"PYTHONPATH": paths, MARK: mark})  # fmt: skip
+    started = subprocess.Popen(
+        [sys.executable, "-c", code],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": paths, MARK: mark},
+    )
     try:
         out, said = started.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:

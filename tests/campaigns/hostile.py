@@ -29,10 +29,43 @@ from iaside.study import check
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 30  # seconds
 VALUES = (
-    None, math.nan, math.inf, -1, 0, 1.5, 10**30, 1e308, True, "", " ", "x" * 5000, "../../etc",
-    "nul\0", "[1]", [], {}, [[]], [None], ["a", 1], {"a": {"b": []}}, [1] * 3000, -0.0, "1e9",
-    "data", "/", "~", ".", "ä ö", "\u202e", {1: 2}, [math.nan], [-1], [10**9], "auto", "null",
-)  # fmt: skip
+    None,
+    math.nan,
+    math.inf,
+    -1,
+    0,
+    1.5,
+    10**30,
+    1e308,
+    True,
+    "",
+    " ",
+    "x" * 5000,
+    "../../etc",
+    "nul\0",
+    "[1]",
+    [],
+    {},
+    [[]],
+    [None],
+    ["a", 1],
+    {"a": {"b": []}},
+    [1] * 3000,
+    -0.0,
+    "1e9",
+    "data",
+    "/",
+    "~",
+    ".",
+    "ä ö",
+    "\u202e",
+    {1: 2},
+    [math.nan],
+    [-1],
+    [10**9],
+    "auto",
+    "null",
+)
 
 
 # -- how they are made -----------------------------------------------------------------------------
@@ -40,8 +73,11 @@ VALUES = (
 
 def places(tree: object, path: tuple = ()) -> Iterator[tuple]:
     """The way to everything in nested dictionaries and lists."""
-    items = tree.items() if isinstance(tree, dict) else (
-        enumerate(tree) if isinstance(tree, list) else ())  # fmt: skip
+    items = (
+        tree.items()
+        if isinstance(tree, dict)
+        else (enumerate(tree) if isinstance(tree, list) else ())
+    )
     for key, value in items:
         yield (*path, key)
         yield from places(value, (*path, key))
@@ -56,8 +92,8 @@ def mutated(tree: object, draw: random.Random) -> object:
     if kind == "replace":
         parent[last] = draw.choice(VALUES)
     elif kind == "rename" and isinstance(parent, dict):
-        parent[draw.choice(("x", "", str(last) + "s", str(last)[:-1], "a.b", "../x"))] = (
-            parent.pop(last)
+        parent[draw.choice(("x", "", str(last) + "s", str(last)[:-1], "a.b", "../x"))] = parent.pop(
+            last
         )
     else:
         del parent[last]
@@ -94,12 +130,26 @@ def studies(draw: random.Random, folder: Path) -> Callable[[], object]:
         bomb = "a0: &a0 [x, x]\n" + "".join(
             f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]\n" for k in range(1, 30)
         )
-        path.write_bytes(draw.choice((
-            b"", b"[]", b"3", b"- 1\n- 2\n", text.encode("utf-16"), b"\xff" + text.encode(),
-            text.replace(" ", "\t").encode(), b"[" * 20_000, b"{a: " * 20_000, bomb.encode(),
-            b"a: &a [*a]\n" + text.encode(), (text + text).encode(), b"\0" * 1000,
-            b"!!python/object/apply:os.system ['touch hostile']\n",
-        )))  # fmt: skip
+        path.write_bytes(
+            draw.choice(
+                (
+                    b"",
+                    b"[]",
+                    b"3",
+                    b"- 1\n- 2\n",
+                    text.encode("utf-16"),
+                    b"\xff" + text.encode(),
+                    text.replace(" ", "\t").encode(),
+                    b"[" * 20_000,
+                    b"{a: " * 20_000,
+                    bomb.encode(),
+                    b"a: &a [*a]\n" + text.encode(),
+                    (text + text).encode(),
+                    b"\0" * 1000,
+                    b"!!python/object/apply:os.system ['touch hostile']\n",
+                )
+            )
+        )
     return lambda: check.main([str(path)])
 
 
@@ -147,23 +197,46 @@ def folders(draw: random.Random, folder: Path) -> Callable[[], object]:
     for k in range(draw.randrange(5)):
         inside = top / draw.choice(("a", "b", "n01440764", "c/d", ".hidden", "ä", "0", "x" * 200))
         inside.mkdir(parents=True, exist_ok=True)
-        for name in draw.sample(("1.png", "2.JPEG", "3.jpg", "4.txt", "5.png", "6.webp", ".7.png"),
-                                draw.randrange(4)):  # fmt: skip
+        for name in draw.sample(
+            ("1.png", "2.JPEG", "3.jpg", "4.txt", "5.png", "6.webp", ".7.png"), draw.randrange(4)
+        ):
             one_file(draw, inside / f"{k}{name}", top)
     top.mkdir(exist_ok=True)
     if draw.random() < 0.3:
-        (top / "labels.csv").write_bytes(draw.choice((
-            b"", b"file,label\n", b"file,label\na/01.png,0\n", b"\xff\xfe", b"file,label\nx,-1\n",
-            b"a,b,c\n1,2,3\n", b"file,label\n../../etc/passwd,0\n",
-        )))  # fmt: skip
+        (top / "labels.csv").write_bytes(
+            draw.choice(
+                (
+                    b"",
+                    b"file,label\n",
+                    b"file,label\na/01.png,0\n",
+                    b"\xff\xfe",
+                    b"file,label\nx,-1\n",
+                    b"a,b,c\n1,2,3\n",
+                    b"file,label\n../../etc/passwd,0\n",
+                )
+            )
+        )
     n = draw.choice((1, 4, 0, -1, 10**9, 1.5))
     return lambda: load_images(top, n) and 0
 
 
 def one_file(draw: random.Random, path: Path, top: Path) -> None:
     """A picture, or what only has the name of one."""
-    kind = draw.choice(("picture", "picture", "damaged", "empty", "text", "loop", "broken", "pipe",
-                        "tiny", "deep", "endless"))  # fmt: skip
+    kind = draw.choice(
+        (
+            "picture",
+            "picture",
+            "damaged",
+            "empty",
+            "text",
+            "loop",
+            "broken",
+            "pipe",
+            "tiny",
+            "deep",
+            "endless",
+        )
+    )
     if kind in ("picture", "damaged"):
         size = draw.choice((8, 32)), draw.choice((8, 40))
         Image.new("RGB", size, tuple(draw.randbytes(3))).save(path, format="PNG")

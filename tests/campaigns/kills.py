@@ -71,8 +71,9 @@ def attempt(part: str, k: int, seed: int, place: Path) -> dict:
         text, _ = again.communicate()
     if again.returncode:
         what = f"{found['what']}: {text[-500:]}"
-        return renewed(place, found | {"lost": 1, "unclear": int("Traceback" in text),
-                                       "what": what})  # fmt: skip
+        return renewed(
+            place, found | {"lost": 1, "unclear": int("Traceback" in text), "what": what}
+        )
     now = contents(project, NOT_OURS)
     wanted = {n: h for n, h in wanted.items() if n in now or not n.startswith(KEPT)}
     broken = {c: n for c, n in differences(now, wanted).items() if n}
@@ -135,9 +136,15 @@ def stages_take(project: Path, stage: str, place: Path) -> float:
 
 def start(command: list[str], project: Path, mark: str, text: bool = False) -> subprocess.Popen:
     out = subprocess.PIPE if text else subprocess.DEVNULL
-    return subprocess.Popen(command, cwd=project, env=smoke.environment(project) | {MARK: mark},
-                            stdout=out, stderr=subprocess.STDOUT, text=text,
-                            start_new_session=True)  # fmt: skip
+    return subprocess.Popen(
+        command,
+        cwd=project,
+        env=smoke.environment(project) | {MARK: mark},
+        stdout=out,
+        stderr=subprocess.STDOUT,
+        text=text,
+        start_new_session=True,
+    )
 
 
 def processes(mark: str) -> dict[int, str]:

@@ -44,9 +44,15 @@ SIDE = 32
 MASKS = band_masks(3, (SIDE, SIDE))
 PARTIAL = Path(".partial")
 OPERATIONS = {  # event -> which of its arguments is the path that is written
-    "os.rename": 1, "os.remove": 0, "os.rmdir": 0, "os.mkdir": 0, "os.chmod": 0, "os.truncate": 0,
-    "os.link": 1, "os.symlink": 1,
-}  # fmt: skip
+    "os.rename": 1,
+    "os.remove": 0,
+    "os.rmdir": 0,
+    "os.mkdir": 0,
+    "os.chmod": 0,
+    "os.truncate": 0,
+    "os.link": 1,
+    "os.symlink": 1,
+}
 FREEING = ("os.remove", "os.rmdir", "os.truncate")
 
 
@@ -54,8 +60,9 @@ def game():
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                            nn.Linear(4, 3)).eval()  # fmt: skip
+        net = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+        ).eval()
     return net, torch.rand(4, 3, SIDE, SIDE, generator=generator), torch.tensor([0, 1, 2, 0])
 
 
@@ -67,22 +74,29 @@ def exact(folder: Path) -> None:
 
 def sampled(folder: Path) -> None:
     masks = band_masks(6, (SIDE, SIDE))
-    found = sampled_worths(*game(), masks, budget=200, batch_size=4, resume=PARTIAL,
-                           progress=False)  # fmt: skip
+    found = sampled_worths(*game(), masks, budget=200, batch_size=4, resume=PARTIAL, progress=False)
     found.save(folder / "sampled.npz")
 
 
 def answers(folder: Path) -> None:
     conditions = [Condition("white_noise", 0.1), Condition("fog", 1.0), Condition("contrast", 2.0)]
-    found = responses(*game(), conditions, MASKS, resume=PARTIAL, workers=1,
-                      cache=PARTIAL / "corrupted", progress=False)  # fmt: skip
+    found = responses(
+        *game(),
+        conditions,
+        MASKS,
+        resume=PARTIAL,
+        workers=1,
+        cache=PARTIAL / "corrupted",
+        progress=False,
+    )
     found.save(folder / "responses.npz")
 
 
 def maps(folder: Path) -> None:
     variants = {"a": {"method": "saliency"}, "b": {"method": "fast_ig"}}
-    found = examine(*game(), variants, steps=4, n_shown=1, infidelity_samples=2,
-                    resume=PARTIAL, progress=False)  # fmt: skip
+    found = examine(
+        *game(), variants, steps=4, n_shown=1, infidelity_samples=2, resume=PARTIAL, progress=False
+    )
     found.save(folder / "maps.npz")
 
 
@@ -93,13 +107,32 @@ def training(folder: Path) -> None:
         pixels = rng.integers(0, 255, (24, SIDE, SIDE, 3), dtype=np.uint8)
         np.savez(images, images=pixels, labels=np.arange(24) % 3)
     shared = dict(
-        images=str(images), classes=None, side=SIDE, held_out=0.25, epochs=2, batch=8, lr=0.05,
-        momentum=0.9, weight_decay=5e-4, schedule="cosine", flip=False, eps=8, steps=2, warm_up=0,
+        images=str(images),
+        classes=None,
+        side=SIDE,
+        held_out=0.25,
+        epochs=2,
+        batch=8,
+        lr=0.05,
+        momentum=0.9,
+        weight_decay=5e-4,
+        schedule="cosine",
+        flip=False,
+        eps=8,
+        steps=2,
+        warm_up=0,
         precision="float32",
-    )  # fmt: skip
+    )
     plans = {"p": {"architecture": "small_cnn", "seed": [0, 1], "every": 1}}
-    train_plan(networks(plans), shared, folder / "networks", PARTIAL, device="cpu",
-               workers=1, progress=False)  # fmt: skip
+    train_plan(
+        networks(plans),
+        shared,
+        folder / "networks",
+        PARTIAL,
+        device="cpu",
+        workers=1,
+        progress=False,
+    )
 
 
 def chores(folder: Path) -> None:
@@ -133,8 +166,10 @@ def attempt(part: str, k: int, seed: int, place: Path) -> dict:
         if again.code:
             return found | {"lost": 1, "what": f"{found['what']}: {again.text[-300:]}"}
         broken = {c: names for c, names in differences(contents(folder), wanted).items() if names}
-    return found | {c: len(names) for c, names in broken.items()} | (
-        {"what": f"{found['what']}: {broken}"} if broken else {}
+    return (
+        found
+        | {c: len(names) for c, names in broken.items()}
+        | ({"what": f"{found['what']}: {broken}"} if broken else {})
     )
 
 
