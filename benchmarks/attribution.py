@@ -18,8 +18,8 @@ import time
 import torch
 
 from iaside.attribution.explorers import METHODS, attribute
+from iaside.backend.device import pick_device
 from iaside.backend.gradients import predictions
-from iaside.backend.machine import pick_device
 from iaside.inputs.folding import folded
 from iaside.inputs.models import load_model
 

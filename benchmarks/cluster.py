@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from iaside.backend.parallel import Processes
+from iaside.backend.processes import Processes
 from iaside.game.sampling import sampled_worths
 from iaside.game.surrogate import passes_per_image
 from iaside.game.worths import coalition_worths

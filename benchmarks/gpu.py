@@ -30,7 +30,8 @@ import torchvision
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package need not be installed
 
 from iaside.attribution.explorers import attribute
-from iaside.backend.machine import arithmetic, kept_memory, remembered_batch_size
+from iaside.backend.batch import remembered_batch_size
+from iaside.backend.precision import arithmetic
 from iaside.game.controls import calibrated
 from iaside.game.sampling import sampled_worths
 from iaside.game.worths import coalition_worths
@@ -147,7 +148,6 @@ def check_numbers(check: Checks, name: str, net, device: torch.device, bands: in
     check(f"{name} fast_ig", alike, alike >= ALIKE, f"(like the CPU's, {ALIKE} wanted)")
 
 
-@kept_memory()
 @torch.no_grad()
 def bare(net, batch: torch.Tensor, passes: int, precision: str) -> float:
     """Images a second of the network alone, on a batch that is there already."""

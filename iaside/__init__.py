@@ -49,7 +49,7 @@ _HOME = {  # public name -> its module
     "Comparison": "explanation",
     "published_worths": "game.published",
     "perturb": "robustness.perturb",
-    "match_energy": "robustness.perturb",
+    "match_energy": "robustness.energy",
     "responses": "robustness.responses",
     "Responses": "tables",
     "Condition": "tables",

@@ -273,7 +273,7 @@ def explain(
     >>> print(e.psi.n, "photographs; strongest: band", e.psi.value.argmax())
     9 photographs; strongest: band 0
     """
-    from iaside.backend.machine import undisturbed  # here: a table is read without torch
+    from iaside.backend.precision import undisturbed
 
     partition = (n_bands, metric, spacing, masks)
     judged = (normalise, beta, score_kind, level, bias)
@@ -335,7 +335,8 @@ def _worth_sharing(model, images, labels, masks, level, **game) -> Asked:
     """The model as it is to be asked, once two passes an image say that there is something to
     divide by."""
 
-    from iaside.backend.machine import check_precision, device_of
+    from iaside.backend.device import device_of
+    from iaside.backend.precision import check_precision
     from iaside.game.worths import OF_CLASSES, coalition_worths
     from iaside.inputs.labels import places
     from iaside.inputs.probe import probe, widened

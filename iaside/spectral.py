@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside.backend.machine import not_finite, undisturbed
+from iaside.backend.checks import not_finite
+from iaside.backend.precision import undisturbed
 
 METRICS = ("linf", "l2", "l2_corner")
 SPACINGS = ("linear", "log2", "equal_cells", "equal_energy")

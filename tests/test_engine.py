@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from iaside.backend import engine
+from iaside.backend.device import channels_last
 from iaside.backend.engine import BRIGHTEST, Engine, check_engine, converted, named, outside
-from iaside.backend.machine import arithmetic, channels_last
+from iaside.backend.precision import arithmetic
 from iaside.game.sampling import sampled_worths
 from iaside.game.worths import coalition_worths
 from iaside.inputs.architectures import ARCHITECTURES

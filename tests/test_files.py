@@ -18,7 +18,7 @@ from smoke import ROOT
 import iaside as ia
 from iaside import tables
 from iaside.attribution.faithfulness import QUANTITIES, Examination, examine
-from iaside.backend import files, machine
+from iaside.backend import batch, files
 from iaside.backend.files import DamagedError, read_json, replacing, write_text
 from iaside.game.published import published_worths
 from iaside.game.surrogate import SampledWorths
@@ -558,16 +558,16 @@ def test_damaged_corrupted_images_are_made_again(tmp_path):
 def test_a_damaged_memory_of_batch_sizes_is_measured_anew(text, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     model, x = Line().eval(), X[:1]
-    path, _, key = machine._batch_sizes(model, x, "float32")
+    path, _, key = batch._batch_sizes(model, x, "float32")
     write_text(path, text.replace("%", key))
     if text.startswith('{"'):
-        assert machine.remembered_batch_size(model, x, "float32") is None
+        assert batch.remembered_batch_size(model, x, "float32") is None
     else:
         with pytest.warns(RuntimeWarning, match=r"fastest_batch\.json holds no batch sizes"):
-            assert machine.remembered_batch_size(model, x, "float32") is None
+            assert batch.remembered_batch_size(model, x, "float32") is None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        size = machine.fastest_batch_size(lambda batch: 1e-2 * len(batch), model, x, "float32")
+        size = batch.fastest_batch_size(lambda batch: 1e-2 * len(batch), model, x, "float32")
     assert size == 1 and json.loads(path.read_text()) == {key: 1}
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from iaside.backend.machine import arithmetic, channels_last
+from iaside.backend.device import channels_last
+from iaside.backend.precision import arithmetic
 from iaside.inputs.architectures import ARCHITECTURES
 from iaside.inputs.convolutions import LAYOUTS, Packed, _native
 from iaside.inputs.folding import folded

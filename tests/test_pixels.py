@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 import iaside as ia
-from iaside.backend.machine import fingerprint, told_apart
+from iaside.backend.checks import told_apart
+from iaside.backend.fingerprints import fingerprint
 from iaside.game.published import published_worths
 from iaside.game.sampling import _known
 from iaside.inputs import images

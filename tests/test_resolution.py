@@ -11,7 +11,7 @@ import pytest
 import torch
 from made_up import report
 
-from iaside.backend.machine import fingerprint
+from iaside.backend.fingerprints import fingerprint
 from iaside.game.resolution import check_same_game, pooled_values
 from iaside.game.surrogate import SampledWorths, draw_pairs, members, whole
 from iaside.game.worths import coalition_worths

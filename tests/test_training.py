@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from iaside.backend.parallel import one_thread
+from iaside.backend.executors import one_thread
 from iaside.inputs.architectures import small_cnn
 from iaside.inputs.images import stratified_order
 from iaside.inputs.models import load_model, untrained

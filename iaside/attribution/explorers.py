@@ -25,11 +25,13 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from iaside.attribution import baselines
+from iaside.backend.checks import not_finite
 from iaside.backend.content import by_content
-from iaside.backend.gradients import cross_entropy, drawn, gradients, predictions
-from iaside.backend.machine import not_finite, undisturbed
+from iaside.backend.gradients import cross_entropy, gradients, predictions
+from iaside.backend.precision import undisturbed
+from iaside.backend.seeds import generators, random_like, seeds_of
+from iaside.inputs.differentiable import differentiable, probed_with_labels
 from iaside.inputs.probe import PROBE, Asked, check_images, probe
-from iaside.robustness.perturb import _attackable, _generators, _seeds, asked_about
 
 PRODUCTS = ("gradient", "update")  # what the moves of FAMPE and AttEXplore are multiplied with
 AT_ONCE = {"cpu": 10}  # images (copies, points of a path) per pass of the model
@@ -121,7 +123,7 @@ def attribute(
         model, images, targets, options, seed, first, batch_size, progress, outputs
     )
     maps = []
-    with _attackable(model, method, images.device) as model:
+    with differentiable(model, method, images.device) as model:
         for piece in pieces:
             try:
                 found = function(model, *piece, **options)
@@ -192,7 +194,7 @@ def explore(
         model, images, targets, options, seed, first, batch_size, progress, outputs
     )
     done = []
-    with _attackable(model, method, images.device) as model:
+    with differentiable(model, method, images.device) as model:
         for piece in pieces:
             done.append(function(model, *piece, **options))
             _check_finite([found.attribution for found in done], method, first)
@@ -296,13 +298,13 @@ def frequency_samples(
     """
     draws = generators
     channels, (height, width) = x.shape[1], x.shape[-2:]
-    noise = drawn(torch.randn, draws, (samples, channels, height, width), x)
+    noise = random_like(torch.randn, draws, (samples, channels, height, width), x)
     spectrum = torch.fft.rfft2(x + sigma * noise)
     if mode == "multiplicative":
-        u = drawn(torch.rand, draws, (samples, channels, height, width // 2 + 1), x)
+        u = random_like(torch.rand, draws, (samples, channels, height, width // 2 + 1), x)
         spectrum = spectrum * (1 + 2 * rho * (u - 0.5) * weights)
     else:
-        white = drawn(torch.randn, draws, (samples, channels, height, width), x)
+        white = random_like(torch.randn, draws, (samples, channels, height, width), x)
         spectrum = spectrum + rho * weights * _band_rms(x, weights) * torch.fft.rfft2(
             white, norm="ortho"
         )
@@ -355,8 +357,8 @@ def _attexplore(
     rows, columns = (_dct_matrix(side).to(x) for side in x.shape[-2:])
 
     def sample(at: Tensor) -> Tensor:
-        noise = drawn(torch.randn, draws, (samples, *at.shape[1:]), at)
-        u = drawn(torch.rand, draws, (samples, *at.shape[1:]), at)
+        noise = random_like(torch.randn, draws, (samples, *at.shape[1:]), at)
+        u = random_like(torch.rand, draws, (samples, *at.shape[1:]), at)
         coefficients = rows @ (at + sigma * noise) @ columns.T
         return rows.T @ (coefficients * (1 + 2 * rho * (u - 0.5))) @ columns
 
@@ -453,7 +455,7 @@ def _places(draws, n: int, probability: float, x: Tensor) -> list[tuple[int, int
         return [None] * (n * len(x))
     (height, width), frame = x.shape[-2:], _frame(x)
     found = []
-    for coin, size, down, right in drawn(torch.rand, draws, (n, 4), x).flatten(0, 1).tolist():
+    for coin, size, down, right in random_like(torch.rand, draws, (n, 4), x).flatten(0, 1).tolist():
         h, w = height + int(size * (frame[0] - height)), width + int(size * (frame[1] - width))
         place = h, w, int(down * (frame[0] - h)), int(right * (frame[1] - w))
         found.append(place if coin < probability else None)
@@ -609,14 +611,14 @@ def _pieces(
     Everything is checked before the first of them.
     """
     images = check_images(images, wide=True)
-    seeds = _seeds(seed, first, len(images))
+    seeds = seeds_of(seed, first, len(images))
     if batch_size is not None and not _count(batch_size):
         raise ValueError(f"batch_size={batch_size!r} must be at least 1, or None")
     at_once = batch_size or AT_ONCE.get(images.device.type, ELSEWHERE)
     if targets is None:
         model = probe(model, images, outputs=outputs)
         targets = predictions(model, images, at_once)
-    model, targets = asked_about(model, images, targets, outputs)
+    model, targets = probed_with_labels(model, images, targets, outputs)
     copies = max(options.get("samples", 1), options.get("classes", 1))
     together = _together(images.device, at_once, copies)
     images = images.detach().clone()  # autograd refuses tensors made in inference mode
@@ -624,7 +626,7 @@ def _pieces(
     def pieces():
         for k in tqdm(range(0, len(images), together), disable=not progress, unit="batch"):
             here = slice(k, k + together)
-            yield images[here], targets[here], list(_generators(seeds[here])), at_once
+            yield images[here], targets[here], list(generators(seeds[here])), at_once
 
     return model, pieces()
 

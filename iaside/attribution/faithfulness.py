@@ -26,32 +26,20 @@ from tqdm import tqdm
 
 from iaside.attribution.baselines import captum_attr, image_by_image, probabilities
 from iaside.attribution.explorers import EXPLORERS, _check_options, attribute, explore, map_passes
+from iaside.backend.checks import check_values
+from iaside.backend.device import device_of, own_device
 from iaside.backend.files import reading
+from iaside.backend.fingerprints import fingerprint, fingerprint_model
 from iaside.backend.gradients import predictions
-from iaside.backend.machine import (
-    arithmetic,
-    check_precision,
-    device_of,
-    fingerprint,
-    fingerprint_model,
-    kept_memory,
-    undisturbed,
-)
-from iaside.backend.parallel import executor, own_device
+from iaside.backend.parallel import executor
+from iaside.backend.precision import arithmetic, check_precision, undisturbed
+from iaside.backend.seeds import descending, generators, seeds_of
 from iaside.estimate.clean import clean_summary, warn_of_chance
 from iaside.estimate.rounding import flat
+from iaside.inputs.differentiable import differentiable, probed_with_labels
 from iaside.inputs.labels import class_labels, plain
 from iaside.inputs.probe import PROBE, Asked, check_images, probe
-from iaside.robustness.perturb import (
-    _attackable,
-    _falling,
-    _generators,
-    _seeds,
-    asked_about,
-    attack_passes,
-    check_values,
-    perturb_noting,
-)
+from iaside.robustness.perturb import attack_passes, perturb_noting
 from iaside.tables import Table, checked, load_table, save_table, unfinished
 
 SUBSTRATES = ("zero", "blur", "mean")
@@ -218,7 +206,7 @@ def infidelity(
 
     images = check_images(images)
     model, targets, attribution = _check_maps(model, images, targets, attribution, outputs)
-    seeds = _seeds(seed, first, len(images))
+    seeds = seeds_of(seed, first, len(images))
 
     def noise(x: Tensor) -> tuple[Tensor, Tensor]:
         change = sigma * torch.randn(x.shape).to(x)
@@ -226,9 +214,9 @@ def infidelity(
 
     maps = iter(attribution.split(1))
     how = {"n_perturb_samples": samples, "normalize": True}
-    with _attackable(model, "infidelity", images.device) as model, torch.no_grad():
+    with differentiable(model, "infidelity", images.device) as model, torch.no_grad():
         found = image_by_image(
-            list(_generators(seeds)),
+            list(generators(seeds)),
             images,
             targets,
             lambda x, y: measure(probabilities(model), noise, x, next(maps), target=y, **how),
@@ -309,7 +297,7 @@ def _curves(
 ) -> np.ndarray:
     images = check_images(images, wide=True)
     check_values({"steps": steps, "batch_size": batch_size})
-    without, seeds = _substrate(images, substrate), _seeds(seed, first, len(images))
+    without, seeds = _substrate(images, substrate), seeds_of(seed, first, len(images))
     model, targets, attribution = _check_maps(model, images, targets, attribution, outputs)
     start, end = (without, images) if put_in else (images, without)
     pixels = attribution.shape[-2] * attribution.shape[-1]
@@ -334,8 +322,8 @@ def _places(attribution: Tensor, rank: str, seeds: list[int]) -> Tensor:
     values = _ranked(attribution, rank)
     order = torch.stack(
         [
-            torch.stack([_falling(row, generator) for row in rows])
-            for rows, generator in zip(values, _generators(seeds), strict=True)
+            torch.stack([descending(row, generator) for row in rows])
+            for rows, generator in zip(values, generators(seeds), strict=True)
         ]
     )
     return order.argsort(dim=2).view(*values.shape[:2], *attribution.shape[-2:])
@@ -378,7 +366,7 @@ def _check_maps(
             f"attributions are {tuple(attribution.shape)} and images {tuple(images.shape)}; "
             "give one value per pixel and channel of each image"
         )
-    return *asked_about(model, images, targets, outputs), attribution
+    return *probed_with_labels(model, images, targets, outputs), attribution
 
 
 def _map(attribution: Tensor) -> Tensor:
@@ -472,7 +460,6 @@ class Examination:
 
 
 @undisturbed
-@kept_memory()
 def examine(
     model: Callable[[Tensor], Tensor],
     images: Tensor,

@@ -24,18 +24,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from iaside.backend.answers import logits_of
-from iaside.backend.machine import (
-    arithmetic,
-    check_precision,
-    device_of,
-    fastest_batch_size,
-    fingerprint,
-    fingerprint_model,
-    kept_memory,
-    look,
-    undisturbed,
-)
-from iaside.backend.parallel import Executor, Here, executor, own_device
+from iaside.backend.batch import fastest_batch_size
+from iaside.backend.device import device_of, own_device
+from iaside.backend.executors import Executor, Here
+from iaside.backend.fingerprints import fingerprint, fingerprint_model, look
+from iaside.backend.parallel import executor
+from iaside.backend.precision import arithmetic, check_precision, undisturbed
 from iaside.estimate.clean import at_floor, clean_summary, warn_of_chance
 from iaside.inputs.labels import class_labels, places
 from iaside.inputs.probe import PROBE, Asked, check_images, probe, widened
@@ -55,7 +49,6 @@ Job = tuple[slice, np.ndarray]  # some images, some rows of the table
 
 
 @undisturbed
-@kept_memory()
 def coalition_worths(
     model: Callable[[Tensor], Tensor],
     images: Tensor,

@@ -14,7 +14,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 
 from iaside.backend.answers import place_of, taken
-from iaside.backend.machine import arithmetic, undisturbed
+from iaside.backend.precision import arithmetic, undisturbed
 from iaside.inputs.convolutions import Packed, Same, packable
 from iaside.inputs.models import Classifier, check_classifier
 

@@ -18,8 +18,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from iaside.backend.checks import ROUNDED, told_apart
 from iaside.backend.files import move, read_npz, reading, temporary_folder
-from iaside.backend.machine import ROUNDED, told_apart, undisturbed
+from iaside.backend.precision import undisturbed
 from iaside.inputs.folders import (
     Labelled,
     Numbering,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside.backend.machine import told_apart
+from iaside.backend.checks import told_apart
 
 
 def class_labels(labels, n: int, soft: bool = False) -> Tensor:

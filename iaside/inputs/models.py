@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from iaside.backend.answers import OUTPUTS, logits_of, not_as_said, place_of, taken
 from iaside.backend.files import replacing, write_text
-from iaside.backend.machine import undisturbed
+from iaside.backend.precision import undisturbed
 from iaside.inputs import factories
 from iaside.inputs.architectures import ARCHITECTURES
 from iaside.inputs.probe import check_weights

@@ -33,16 +33,10 @@ from iaside.backend.answers import (
     said,
     taken,
 )
+from iaside.backend.checks import ROUNDED, not_finite, told_apart
 from iaside.backend.engine import Engine, check_engine, converted, named, outside
 from iaside.backend.inside import in_training, networks
-from iaside.backend.machine import (
-    ROUNDED,
-    arithmetic,
-    as_outside,
-    not_finite,
-    told_apart,
-    undisturbed,
-)
+from iaside.backend.precision import arithmetic, as_outside, undisturbed
 from iaside.inputs.photographs import Photographs
 
 PROBE = 6  # pictures that a probe shows a model

@@ -20,24 +20,20 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from iaside.backend.checks import check_values
+from iaside.backend.device import device_of, own_device
+from iaside.backend.executors import in_one_thread
 from iaside.backend.files import alone, held, read_npz, remove_unused, replacing
+from iaside.backend.fingerprints import fingerprint, fingerprint_model, look
 from iaside.backend.keys import code_hash
-from iaside.backend.machine import (
-    arithmetic,
-    check_precision,
-    device_of,
-    fingerprint,
-    fingerprint_model,
-    kept_memory,
-    look,
-    undisturbed,
-)
-from iaside.backend.parallel import executor, in_one_thread, own_device
+from iaside.backend.parallel import executor
+from iaside.backend.precision import arithmetic, check_precision, undisturbed
 from iaside.estimate.clean import at_floor, clean_summary, warn_of_chance
 from iaside.inputs.labels import class_labels, places
 from iaside.inputs.probe import PROBE, Asked, check_images, probe, recipe_of, widened
+from iaside.robustness.attacks import ATTACKS
 from iaside.robustness.corruptions import SETS, VERSION, strengths_for
-from iaside.robustness.perturb import ATTACKS, attack_passes, check_values, perturb, perturb_noting
+from iaside.robustness.perturb import attack_passes, perturb, perturb_noting
 from iaside.spectral import band_energy, check_partition
 from iaside.tables import (
     CLEAN,
@@ -64,7 +60,6 @@ ATTACK_BATCH = 4  # images attacked at a time on a CPU: more are no faster
 
 
 @undisturbed
-@kept_memory()
 def responses(
     model: Callable[[Tensor], Tensor],
     images: Tensor,

@@ -16,22 +16,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from iaside.backend.checks import check_values
+from iaside.backend.device import device_of, own_device
+from iaside.backend.fingerprints import fingerprint, fingerprint_model, look
 from iaside.backend.gradients import cross_entropy, gradients
-from iaside.backend.machine import (
-    arithmetic,
-    check_precision,
-    device_of,
-    fingerprint,
-    fingerprint_model,
-    kept_memory,
-    look,
-    undisturbed,
-)
-from iaside.backend.parallel import executor, own_device
+from iaside.backend.parallel import executor
+from iaside.backend.precision import arithmetic, check_precision, undisturbed
+from iaside.backend.seeds import generators, seeds_of
 from iaside.estimate.clean import clean_summary, warn_of_chance
+from iaside.inputs.differentiable import differentiable
 from iaside.inputs.labels import class_labels
 from iaside.inputs.probe import PROBE, Asked, check_images, probe, widened
-from iaside.robustness.perturb import _attackable, _generators, _seeds, check_values
 from iaside.spectral import band_energy, check_partition
 from iaside.tables import Rivals, Table, unfinished
 
@@ -43,7 +38,6 @@ GRADIENTS = 4  # pictures a pass with gradients on a CPU: more are no faster
 
 
 @undisturbed
-@kept_memory()
 def rivals(
     model: Callable[[Tensor], Tensor],
     images: Tensor,
@@ -216,7 +210,7 @@ def octave_noise(
     _, masks = octaves(height, width)
     if not 0 <= octave < len(masks):
         raise ValueError(f"octave={octave!r}: {height}x{width} pixels hold 0 to {len(masks) - 1}")
-    draws = _generators(_seeds(seed, first, n))
+    draws = generators(seeds_of(seed, first, n))
     white = torch.stack([torch.randn((1, height, width), generator=g) for g in draws])
     noise = torch.fft.irfft2(torch.fft.rfft2(white.double()) * masks[octave], s=(height, width))
     return (noise / noise.square().mean((2, 3), keepdim=True).sqrt()).float()
@@ -255,7 +249,7 @@ def _slopes(of: _Questions, here: slice) -> np.ndarray:
     """Log-likelihood, whether right, and the share of the gradient in each band, (2 + M, n)."""
     device = own_device(of.device)
     x, y = of.images[here].to(device), of.labels[here].to(device)
-    with _attackable(of.asked, "the input gradient", device) as model:
+    with differentiable(of.asked, "the input gradient", device) as model:
         (slope,), logits = gradients(model, x, [(cross_entropy, y)], len(x))
     return np.concatenate([_judged(logits, y), gradient_shares(slope, of.masks)])
 

@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from iaside.backend.machine import arithmetic
-from iaside.backend.parallel import executor, own_device
+from iaside.backend.device import own_device
+from iaside.backend.parallel import executor
+from iaside.backend.precision import arithmetic
 from iaside.inputs.probe import Asked
-from iaside.robustness.perturb import ATTACKS, match_energy, perturb_noting
+from iaside.robustness.attacks import ATTACKS
+from iaside.robustness.energy import match_energy
+from iaside.robustness.perturb import perturb_noting
 from iaside.spectral import band_energy, esd
 from iaside.tables import Table, unfinished
 

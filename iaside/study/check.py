@@ -389,8 +389,8 @@ def _rules() -> dict[str, Rule]:
     """Name of a parameter -> what it may be. Most names mean the same in all notebooks."""
     from iaside.attribution import baselines, explorers
     from iaside.attribution.faithfulness import SUBSTRATES
+    from iaside.backend.device import pick_device
     from iaside.backend.engine import ENGINES, installed
-    from iaside.backend.machine import pick_device
     from iaside.game.worths import ABSENCES, MAX_BANDS, VALUES
     from iaside.inputs.models import LARGEST_SIDE
     from iaside.score import spectral_importance

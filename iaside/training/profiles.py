@@ -12,15 +12,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from iaside.backend.device import channels_last, own_device, pick_device
+from iaside.backend.executors import failing, in_one_thread
 from iaside.backend.files import as_object, reading
-from iaside.backend.machine import (
-    arithmetic,
-    channels_last,
-    fingerprint,
-    fingerprint_model,
-    pick_device,
-)
-from iaside.backend.parallel import executor, failing, in_one_thread, own_device
+from iaside.backend.fingerprints import fingerprint, fingerprint_model
+from iaside.backend.parallel import executor
+from iaside.backend.precision import arithmetic
 from iaside.game.worths import coalition_passes, coalition_worths
 from iaside.inputs.folding import FOLD, folded
 from iaside.inputs.images import stratified_order

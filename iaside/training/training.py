@@ -31,16 +31,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from iaside.backend.content import by_content
+from iaside.backend.device import channels_last, own_device, pick_device
+from iaside.backend.executors import failing, in_one_thread
 from iaside.backend.files import as_object, replacing, sweep, write_text
+from iaside.backend.fingerprints import fingerprint
 from iaside.backend.keys import code_hash
-from iaside.backend.machine import (
-    arithmetic,
-    channels_last,
-    check_precision,
-    fingerprint,
-    pick_device,
-)
-from iaside.backend.parallel import executor, failing, in_one_thread, own_device
+from iaside.backend.parallel import executor
+from iaside.backend.precision import arithmetic, check_precision
 from iaside.inputs.images import load_split, stratified_order
 from iaside.inputs.models import Classifier, save_weights, untrained
 from iaside.spectral import band_masks
