@@ -10,9 +10,9 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {  # public name -> its module
-    "load_model": "inputs.models",
-    "Classifier": "inputs.models",
-    "save_weights": "inputs.models",
+    "load_model": "inputs.classifier",
+    "Classifier": "inputs.classifier",
+    "save_weights": "inputs.classifier",
     "folded": "inputs.folding",
     "calibrated": "game.controls",
     "untrained_control": "game.controls",
@@ -53,8 +53,8 @@ _HOME = {  # public name -> its module
     "responses": "robustness.responses",
     "Responses": "tables",
     "Condition": "tables",
-    "attribute": "attribution.explorers",
-    "explore": "attribution.explorers",
+    "attribute": "attribution.maps",
+    "explore": "attribution.maps",
     "insertion": "attribution.faithfulness",
     "deletion": "attribution.faithfulness",
     "mean_prediction_error": "robustness.measures",

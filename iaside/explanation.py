@@ -37,7 +37,7 @@ from iaside.tables import Worths, check_same_pictures
 if TYPE_CHECKING:  # reports read explanations without torch, which takes seconds to import
     from torch import Tensor
 
-    from iaside.inputs.probe import Asked
+    from iaside.inputs.asked import Asked
     from iaside.spectral import Masks
 
 MIN_IMAGES_PER_CLASS = 5
@@ -338,8 +338,9 @@ def _worth_sharing(model, images, labels, masks, level, **game) -> Asked:
     from iaside.backend.device import device_of
     from iaside.backend.precision import check_precision
     from iaside.game.worths import OF_CLASSES, coalition_worths
+    from iaside.inputs.checks import widened
     from iaside.inputs.labels import places
-    from iaside.inputs.probe import probe, widened
+    from iaside.inputs.probe import probe
     from iaside.spectral import band_masks, check_masks
 
     value, subset = game.get("value", "log_likelihood"), game.get("subset")

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from numbers import Integral
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from iaside.backend.checks import not_finite
+from iaside.backend.checks import is_whole, not_finite
 from iaside.backend.precision import undisturbed
 
 METRICS = ("linf", "l2", "l2_corner")
@@ -57,10 +56,10 @@ def band_masks(
         raise ValueError(f"metric={metric!r} is not known; choose one of {', '.join(METRICS)}")
     if spacing not in SPACINGS:
         raise ValueError(f"spacing={spacing!r} is not known; choose one of {', '.join(SPACINGS)}")
-    if len(size) != 2 or not all(_is_whole(side) for side in size):
+    if len(size) != 2 or not all(is_whole(side) for side in size):
         raise ValueError(f"size={size!r} must be (H, W), two whole numbers of pixels")
     height, width = size
-    if not _is_whole(n_bands) or n_bands < 1:
+    if not is_whole(n_bands) or n_bands < 1:
         raise ValueError(f"n_bands={n_bands!r} must be a whole number, at least 1")
     if min(height, width) < 2 * n_bands:
         raise ValueError(
@@ -96,10 +95,6 @@ def band_masks(
             "take fewer bands or larger images"
         )
     return masks
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _shell_key(height: int, width: int, metric: str) -> Tensor:

@@ -16,9 +16,10 @@ from iaside.backend.precision import arithmetic
 from iaside.game.sampling import sampled_worths
 from iaside.game.worths import coalition_worths
 from iaside.inputs.architectures import ARCHITECTURES
+from iaside.inputs.asked import Asked
+from iaside.inputs.classifier import load_model, untrained
 from iaside.inputs.folding import folded
-from iaside.inputs.models import load_model, untrained
-from iaside.inputs.probe import Asked, _say_once, probe
+from iaside.inputs.probe import _say_once, probe
 from iaside.robustness.responses import responses
 from iaside.spectral import band_masks
 from iaside.tables import Condition

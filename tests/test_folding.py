@@ -10,9 +10,9 @@ from torch.overrides import TorchFunctionMode
 from iaside.backend.device import channels_last
 from iaside.backend.precision import arithmetic
 from iaside.inputs.architectures import ARCHITECTURES
+from iaside.inputs.classifier import Classifier, load_model, untrained
 from iaside.inputs.convolutions import LAYOUTS, Packed, _native
 from iaside.inputs.folding import folded
-from iaside.inputs.models import Classifier, load_model, untrained
 
 
 def norms(net):

@@ -27,11 +27,12 @@ from PIL import Image
 from torch import nn
 
 import iaside as ia
-from iaside.attribution.faithfulness import examine, infidelity, map_similarity
+from iaside.attribution.examine import examine
+from iaside.attribution.faithfulness import infidelity, map_similarity
 from iaside.backend import batch
 from iaside.backend.precision import as_outside, undisturbed
 from iaside.backend.seeds import numpy_seeded
-from iaside.robustness.responses import fourier_noise
+from iaside.robustness.conditions import fourier_noise
 from iaside.tables import CORRUPTIONS
 
 SIDE, BACKENDS = 16, torch.backends
@@ -640,7 +641,7 @@ print(sorted(os.listdir(".")))
 
 
 def test_a_user_without_home_or_name(tmp_path):
-    from iaside.inputs.models import save_weights, untrained
+    from iaside.inputs.classifier import save_weights, untrained
 
     save_weights(untrained("squeezenet1_0", 2, 32, 0), tmp_path / "net.safetensors")
     (tmp_path / "here").mkdir()

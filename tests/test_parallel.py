@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from iaside.attribution.faithfulness import examine
+from iaside.attribution.examine import examine
 from iaside.backend import cluster, executors, parallel, sending
 from iaside.backend.cluster import connect
 from iaside.backend.device import own_device
@@ -585,7 +585,7 @@ def test_another_torch_or_another_loop_on_a_worker_is_refused(monkeypatch):
 
 def test_every_worker_of_a_machine_has_a_gpu_of_its_own(monkeypatch):
     """Without a GPU: on two pretended ones, by turns."""
-    monkeypatch.setattr("iaside.inputs.probe.check_shown", lambda x: None)  # looks at values
+    monkeypatch.setattr("iaside.inputs.asked.check_shown", lambda x: None)  # looks at values
     with monkeypatch.context() as two:
         gpu = torch.device("cuda")
         two.setattr("torch.accelerator.current_accelerator", lambda check_available=False: gpu)

@@ -15,10 +15,10 @@ from iaside.backend.fingerprints import fingerprint, look
 from iaside.game.controls import calibrated
 from iaside.game.sampling import sampled_worths
 from iaside.game.worths import coalition_worths
+from iaside.inputs.checks import check_images
+from iaside.inputs.classifier import load_model
 from iaside.inputs.images import load_images
-from iaside.inputs.models import load_model
 from iaside.inputs.photographs import Photographs
-from iaside.inputs.probe import check_images
 from iaside.spectral import band_energy, band_masks
 
 SIDE = 16

@@ -6,11 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from iaside.inputs.models import load_model
+from iaside.inputs.classifier import load_model
 from iaside.tables import CORRUPTIONS, Condition
 from iaside.training import plans, profiles
+from iaside.training.data import Data, complete
 from iaside.training.profiles import answers, bias_of, checkpoints, conditions_of, gradient_spectra
-from iaside.training.training import Data, complete, train_network
+from iaside.training.training import train_network
 
 NETWORKS = "results/training/networks/p"
 SETTINGS = dict(

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
+from iaside.estimate.accuracy import accuracy_interval
 from iaside.estimate.correlation import correlation, correlation_row
-from iaside.estimate.intervals import accuracy_interval
-from iaside.inputs.models import INTERPOLATIONS
+from iaside.inputs.recipes import INTERPOLATIONS
 from iaside.robustness import measures
+from iaside.robustness.conditions import fourier_noise, heat_cells
+from iaside.robustness.corrupted import resize
 from iaside.robustness.measures import (
     ALEXNET,
     MEASURES,
@@ -26,14 +28,7 @@ from iaside.robustness.measures import (
     predicted_loss,
     trivial_predictors,
 )
-from iaside.robustness.responses import (
-    _answerer,
-    _resized,
-    fourier_noise,
-    heat_cells,
-    response_passes,
-    responses,
-)
+from iaside.robustness.responses import _answerer, response_passes, responses
 from iaside.spectral import band_energy, band_masks, split_bands
 from iaside.tables import (
     CLEAN,
@@ -723,7 +718,7 @@ def test_pictures_are_resized_by_every_interpolation_of_a_recipe(how):
     """Constants stay; a ramp is kept by all that average what is under a pixel, in any dtype."""
     x = torch.linspace(0, 1, 60, dtype=torch.float64).repeat(2, 3, 40, 1)
     x[1] = 0
-    small = _resized(x, (20, 30), how)
+    small = resize(x, (20, 30), how)
     assert small.shape == (2, 3, 20, 30) and small.dtype == x.dtype and not small[1].any()
     if "nearest" not in how:
         middles = (x[0, 0, 0, ::2] + x[0, 0, 0, 1::2])[3:-3] / 2

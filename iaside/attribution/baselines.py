@@ -19,7 +19,8 @@ from iaside.backend.device import channels_last
 from iaside.backend.gradients import cross_entropy, gradients, probability
 from iaside.backend.inside import is_scripted
 from iaside.backend.seeds import numpy_seeded
-from iaside.inputs.probe import Asked, check_images
+from iaside.inputs.asked import Asked
+from iaside.inputs.checks import check_images
 
 
 class DoesNotAddUp(ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from numbers import Integral, Real
 
+import torch
 from torch import Tensor
 
 ROUNDED = 1e-5  # outside [0, 1]: as far as resizing takes pixels by rounding alone
@@ -27,6 +28,10 @@ def not_finite(x: Tensor) -> list[int]:
     [1]
     """
     return (~x.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+
+
+def is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def is_number(kind: type, value: object) -> bool:
@@ -55,13 +60,24 @@ ALLOWED = {  # option -> (what is allowed, in words and as a test)
 }
 
 
-def check_values(given: dict) -> None:
-    """Refuse strengths and seeds, by their option, that are no number or out of range.
+def check_values(given: dict, allowed: dict = ALLOWED) -> None:
+    """Refuse values that are not allowed, by their option: by default strengths and seeds.
 
     >>> check_values({"sigma": float("nan")})
     Traceback (most recent call last):
     ValueError: sigma=nan is not possible; it must be a number from 0
     """
-    for option, (words, allowed) in ALLOWED.items():
-        if option in given and not allowed(given[option]):
+    for option, (words, holds) in allowed.items():
+        if option in given and not holds(given[option]):
             raise ValueError(f"{option}={given[option]!r} is not possible; it must be {words}")
+
+
+def in_a_line(error: Exception) -> str:
+    """The kind of an error and the line that says most.
+
+    >>> in_a_line(OSError("disk full\\nand more"))
+    'OSError: disk full'
+    """
+    text = str(error).strip()
+    line = text.splitlines()[-1 if isinstance(error, torch.jit.Error) else 0] if text else ""
+    return f"{type(error).__name__}: {line[:200]}"

@@ -30,12 +30,15 @@ from iaside.backend.executors import Executor, Here
 from iaside.backend.fingerprints import fingerprint, fingerprint_model, look
 from iaside.backend.parallel import executor
 from iaside.backend.precision import arithmetic, check_precision, undisturbed
+from iaside.backend.resume import Table, unfinished
 from iaside.estimate.clean import at_floor, clean_summary, warn_of_chance
+from iaside.inputs.asked import Asked
+from iaside.inputs.checks import check_images, widened
 from iaside.inputs.labels import class_labels, places
-from iaside.inputs.probe import PROBE, Asked, check_images, probe, widened
+from iaside.inputs.probe import PROBE, probe
 from iaside.shapley import coalitions
 from iaside.spectral import Masks, bands_of, check_masks
-from iaside.tables import Table, Worths, unfinished
+from iaside.tables import Worths
 
 ABSENCES = ("zero", "gaussian", "replacement", "mean")
 VALUES = ("log_likelihood", "probability", "accuracy", "margin", "embedding")

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from iaside.backend.checks import in_a_line
 from iaside.backend.precision import arithmetic
+from iaside.inputs.asked import Asked
 from iaside.inputs.labels import class_labels
-from iaside.inputs.probe import Asked, in_a_line, probe
+from iaside.inputs.probe import probe
 
 _NO_GRADIENT = (  # what autograd says of a model whose outputs do not depend on the pixels for it
     "does not require grad",

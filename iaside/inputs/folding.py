@@ -15,8 +15,8 @@ from torch.overrides import TorchFunctionMode
 
 from iaside.backend.answers import place_of, taken
 from iaside.backend.precision import arithmetic, undisturbed
+from iaside.inputs.classifier import Classifier, check_classifier
 from iaside.inputs.convolutions import Packed, Same, packable
-from iaside.inputs.models import Classifier, check_classifier
 
 FOLD = 2  # passes of one image by which `folded` looks and checks itself
 
@@ -36,7 +36,7 @@ def folded(model: Classifier) -> Classifier:
 
     Errors: ValueError for weights that hold nan, or infinite parameters.
 
-    >>> from iaside.inputs.models import load_model
+    >>> from iaside.inputs.classifier import load_model
     >>> model = load_model("tf_efficientnet_lite0", pretrained=False)
     >>> x = torch.rand(1, 3, 224, 224)
     >>> torch.allclose(folded(model)(x), model(x), rtol=1e-3, atol=1e-3)

@@ -7,13 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from iaside.estimate.accuracy import accuracy_difference, accuracy_interval
+from iaside.estimate.crossed import resampled_scores
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import (
-    accuracy_difference,
-    accuracy_interval,
-    interval,
-    resampled_scores,
-)
+from iaside.estimate.intervals import interval
 from iaside.tables import CLEAN, CLEAN_CUT, CORRUPTIONS, FOURIER, Condition, Responses
 
 # Mean top-1 error of AlexNet over the five severities, in the order of CORRUPTIONS.

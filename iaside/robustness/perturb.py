@@ -19,8 +19,9 @@ from torch import Tensor
 from iaside.backend.checks import check_values, not_finite
 from iaside.backend.precision import undisturbed
 from iaside.backend.seeds import generators, seeds_of
+from iaside.inputs.checks import check_images
 from iaside.inputs.differentiable import differentiable, probed_with_labels
-from iaside.inputs.probe import PROBE, check_images
+from iaside.inputs.probe import PROBE
 from iaside.robustness.attacks import (
     ATTACKS,
     DEEPFOOL_STEPS,

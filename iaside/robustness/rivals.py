@@ -22,13 +22,16 @@ from iaside.backend.fingerprints import fingerprint, fingerprint_model, look
 from iaside.backend.gradients import cross_entropy, gradients
 from iaside.backend.parallel import executor
 from iaside.backend.precision import arithmetic, check_precision, undisturbed
+from iaside.backend.resume import Table, unfinished
 from iaside.backend.seeds import generators, seeds_of
 from iaside.estimate.clean import clean_summary, warn_of_chance
+from iaside.inputs.asked import Asked
+from iaside.inputs.checks import check_images, widened
 from iaside.inputs.differentiable import differentiable
 from iaside.inputs.labels import class_labels
-from iaside.inputs.probe import PROBE, Asked, check_images, probe, widened
+from iaside.inputs.probe import PROBE, probe
 from iaside.spectral import band_energy, check_partition
-from iaside.tables import Rivals, Table, unfinished
+from iaside.tables import Rivals
 
 LOWEST = 1.75  # cycles an image: the centre of the lowest octave
 CONTRAST = 0.2

@@ -13,12 +13,12 @@ from tqdm import tqdm
 from iaside.backend.device import own_device
 from iaside.backend.parallel import executor
 from iaside.backend.precision import arithmetic
-from iaside.inputs.probe import Asked
+from iaside.backend.resume import Table, unfinished
+from iaside.inputs.asked import Asked
 from iaside.robustness.attacks import ATTACKS
 from iaside.robustness.energy import match_energy
 from iaside.robustness.perturb import perturb_noting
 from iaside.spectral import band_energy, esd
-from iaside.tables import Table, unfinished
 
 
 def spectra(x: Tensor, masks: Tensor) -> np.ndarray:

@@ -17,8 +17,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from iaside.backend.files import reading
-from iaside.estimate.correlation import coefficient, correlation, several
+from iaside.estimate.coefficients import coefficient
+from iaside.estimate.correlation import correlation
 from iaside.estimate.estimate import Estimate
+from iaside.estimate.families import several
 from iaside.estimate.intervals import standard_errors
 from iaside.score import centroid, robustness_score, spectral_importance
 

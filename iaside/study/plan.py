@@ -31,8 +31,8 @@ from iaside.backend.files import temporary_folder
 from iaside.backend.parallel import places
 from iaside.backend.precision import arithmetic
 from iaside.game.worths import PIECE
+from iaside.inputs.classifier import Classifier, load_model, untrained
 from iaside.inputs.folding import folded
-from iaside.inputs.models import Classifier, load_model, untrained
 from iaside.robustness.perturb import perturb
 from iaside.study.check import check
 from iaside.study.costs import AT_MOST, BATCH, COSTS, Network, Part, Study

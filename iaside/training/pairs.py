@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from iaside.estimate.crossed import resampled_scores
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import interval, resampled_scores
+from iaside.estimate.intervals import interval
 from iaside.score import centroid, mean_score, score_range, spectral_importance
 from iaside.tables import CLEAN, CORRUPTIONS, Condition, Responses
 from iaside.training.plans import FACTORS, Profile, select

@@ -17,15 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from iaside.backend.content import by_content
-from iaside.estimate.correlation import coefficient
+from iaside.estimate.coefficients import coefficient
+from iaside.estimate.crossed import crossed_mean, resampled_scores
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import (
-    Levels,
-    crossed_mean,
-    interval,
-    mean_interval,
-    resampled_scores,
-)
+from iaside.estimate.intervals import interval, mean_interval
+from iaside.estimate.resampling import Levels
 from iaside.score import entropy, mean_score, no_sid, spectral_importance
 from iaside.shapley import shapley_values
 from iaside.training.plans import FACTORS, SHARED, Profile

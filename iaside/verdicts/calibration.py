@@ -12,9 +12,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike
 
+from iaside.estimate.accuracy import accuracy_interval
 from iaside.estimate.clean import may_be_zero
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import accuracy_interval, interval, paired_interval
+from iaside.estimate.intervals import interval, paired_interval
 from iaside.estimate.rounding import total_worth
 from iaside.explanation import SCORES
 from iaside.game.surrogate import pairs_per_image, resampled_table

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from iaside.estimate.intervals import of_resamples
+from iaside.estimate.resampling import of_resamples
 from iaside.score import (
     consecutive_differences,
     random_orders,

@@ -14,19 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
+from iaside.estimate.accuracy import accuracy_difference
 from iaside.estimate.clean import may_be_zero
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import (
-    Levels,
-    accuracy_difference,
-    at_levels,
-    distance_at_levels,
-    draws,
-    mean_interval,
-    nonuniformity,
-    of_resamples,
-    per_image,
-)
+from iaside.estimate.intervals import at_levels, distance_at_levels, mean_interval, nonuniformity
+from iaside.estimate.resampling import Levels, draws, of_resamples, per_image
 from iaside.estimate.rounding import ROUNDING, total_worth
 from iaside.score import robustness_score, spectral_importance
 from iaside.shapley import least_squares_values, non_additivity

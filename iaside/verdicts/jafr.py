@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import Levels
+from iaside.estimate.resampling import Levels
 from iaside.training.pairs import (
     KINDS,
     Couples,

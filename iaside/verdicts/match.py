@@ -13,16 +13,12 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.special import stdtrit
 
-from iaside.estimate.correlation import (
-    MIN_MODELS,
-    coefficient,
-    jackknifed,
-    orders,
-    over_networks,
-    several,
-)
+from iaside.estimate.coefficients import coefficient, orders
+from iaside.estimate.correlation import MIN_MODELS, jackknifed, over_networks
+from iaside.estimate.crossed import crossed_mean
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import Levels, crossed_mean
+from iaside.estimate.families import several
+from iaside.estimate.resampling import Levels
 from iaside.verdicts.correlation import Families
 from iaside.verdicts.rules import decide
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import Levels, at_levels
+from iaside.estimate.intervals import at_levels
+from iaside.estimate.resampling import Levels
 
 
 def over_photographs(rows: ArrayLike, statistic: Callable | None = None) -> Levels:

@@ -25,7 +25,7 @@ import torch
 from child import contents, differences, drawn, in_child, nothing
 from torch import nn
 
-from iaside.attribution.faithfulness import examine
+from iaside.attribution.examine import examine
 from iaside.backend.executors import one_thread
 from iaside.explanation import Explanation
 from iaside.game.sampling import sampled_worths
