@@ -17,7 +17,7 @@ from iaside.inputs import factories, project
 from iaside.inputs.architectures import ARCHITECTURES
 from iaside.inputs.checks import check_weights
 from iaside.inputs.project import find_file
-from iaside.inputs.recipes import checked_recipe, read_recipe, recipe_beside, recipe_of_library
+from iaside.inputs.recipes import checked_recipe, read_recipe, recipe_beside
 from iaside.inputs.weights import load_state, read_state
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -150,7 +150,7 @@ def load_model(
     else:
         path = None
         recipe = checked_recipe(
-            recipe or recipe_of_library(name, stored), f"the recipe of {name}", own
+            recipe or _recipe_of_library(name, stored), f"the recipe of {name}", own
         )
 
     # On the CPU whatever the default device is: the seed then means the same network everywhere.
@@ -244,6 +244,13 @@ def _build(recipe: dict) -> nn.Module:
     if name not in ARCHITECTURES:
         raise ValueError(f"iaside has no architecture {name!r}; it has {', '.join(ARCHITECTURES)}.")
     return ARCHITECTURES[name](recipe["num_classes"])
+
+
+def _recipe_of_library(name: str, stored: Path) -> dict:
+    try:
+        return _libraries().recipe_of(name)
+    except ValueError as error:
+        raise ValueError(f"there is no weights file {stored}, and {error}") from error
 
 
 def _libraries():

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from iaside.backend.answers import OUTPUTS
 from iaside.backend.checks import is_whole
-from iaside.inputs.classifier import _libraries
 
 INTERPOLATIONS = ("nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos")
 LARGEST_SIDE = 8192  # pixels: a picture of so many a side takes 800 MB
@@ -43,13 +42,6 @@ def recipe_beside(path: Path, given: bool = False) -> dict:
             "knows how to size and normalise the images."
         )
     return read_recipe(beside, given)
-
-
-def recipe_of_library(name: str, stored: Path) -> dict:
-    try:
-        return _libraries().recipe_of(name)
-    except ValueError as error:
-        raise ValueError(f"there is no weights file {stored}, and {error}") from error
 
 
 def read_recipe(path: Path, given: bool = False) -> dict:
