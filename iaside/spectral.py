@@ -71,13 +71,9 @@ def band_masks(
 
     shell = _shell_key(height, width, metric)
     if spacing in ("linear", "log2"):
-        band = sum(
-            (
-                _reaches(shell, p, q, height * width, metric).long()
-                for p, q in _inner_edges(n_bands, spacing)
-            ),
-            torch.zeros_like(shell),
-        )
+        band = torch.zeros_like(shell)
+        for p, q in _inner_edges(n_bands, spacing):
+            band += _reaches(shell, p, q, height * width, metric)
     else:
         weight = _multiplicity(height, width)
         if spacing == "equal_energy":
@@ -88,8 +84,7 @@ def band_masks(
             weight[0, 0] = 0  # DC would outweigh all the rest together
         band = _equal_shares(shell, weight, n_bands)
     masks = torch.nn.functional.one_hot(band, int(n_bands)).movedim(-1, 0).float()
-    empty = [i for i in range(n_bands) if not masks[i].any()]
-    if empty:
+    if empty := [i for i in range(n_bands) if not masks[i].any()]:
         raise ValueError(
             f"{n_bands} {spacing} bands of a {height}x{width} image leave band {empty[0]} empty; "
             "take fewer bands or larger images"
@@ -109,9 +104,8 @@ def _shell_key(height: int, width: int, metric: str) -> Tensor:
 
 def _inner_edges(n_bands: int, spacing: str) -> list[tuple[int, int]]:
     """The M - 1 radii p/q at which a new band begins."""
-    if spacing == "linear":
-        return [(i, n_bands) for i in range(1, n_bands)]
-    return [(1, 2 ** (n_bands - i)) for i in range(1, n_bands)]
+    linear = spacing == "linear"
+    return [(i, n_bands) if linear else (1, 2 ** (n_bands - i)) for i in range(1, n_bands)]
 
 
 def _reaches(key: Tensor, p: int, q: int, area: int, metric: str) -> Tensor:
@@ -266,9 +260,7 @@ def _called(masks: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         )
     bands = bands.to(x)
     if broken := not_finite(bands):
-        raise ValueError(
-            f"the callable given as masks returned nan or infinity in bands {broken}; {wanted}"
-        )
+        raise ValueError(f"the callable given as masks made nan or inf in bands {broken}; {wanted}")
     off = (bands.sum(0) - x).abs()
     if (off > WHOLE * x.abs().amax() + 1e-6).any():
         at = int(off.argmax())
