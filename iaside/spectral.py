@@ -260,7 +260,7 @@ def _called(masks: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         )
     bands = bands.to(x)
     if broken := not_finite(bands):
-        raise ValueError(f"the callable given as masks made nan or inf in bands {broken}; {wanted}")
+        raise ValueError(f"the callable masks made nan or infinity in bands {broken}; {wanted}")
     off = (bands.sum(0) - x).abs()
     if (off > WHOLE * x.abs().amax() + 1e-6).any():
         at = int(off.argmax())
