@@ -326,7 +326,7 @@ def over_networks(
 
     Over networks the limits are the jackknife's with Student's quantile: all networks of one draw
     (a family, or a network that stands alone) are left out at a time. Over photographs they are
-    the resamples'; both add up as in `intervals.crossed_mean`. n is the number of draws.
+    the resamples'; both add up as in `crossed.crossed_mean`. n is the number of draws.
 
     draws: what each network is of, (K,); statistic: indices of networks (k,) -> (1 + R,), on the
     photographs as they are and on resamples of them; n_images: how many photographs, None where

@@ -26,7 +26,7 @@ def reliability(
     the share of errors when networks are drawn again, and the variance over photographs is as
     uncertain as that of normal numbers; none of a score without errors.
 
-    Shapes: x (K, 1 + R) as `intervals.resampled_scores` gives it of n_images photographs; groups
+    Shapes: x (K, 1 + R) as `crossed.resampled_scores` gives it of n_images photographs; groups
     (K,).
     Source: methods 9.2, zoo/README (precision).
 
@@ -60,7 +60,7 @@ def without_error(
     uncertain as photographs leave them; a draw in which an error explains all may be anything, and
     counts at both ends.
 
-    Shapes: x, y (K, 1 + R) as `intervals.resampled_scores` gives them of n_images photographs;
+    Shapes: x, y (K, 1 + R) as `crossed.resampled_scores` gives them of n_images photographs;
     groups (K,).
     Source: Spearman 1904; methods 9.2 (shown, never decides).
 

@@ -182,7 +182,7 @@ def on_resamples(
 ) -> tuple[np.ndarray, int]:
     """Return a measure of K networks on the photographs and on resamples of them, and their number.
 
-    As `intervals.resampled_scores`, but an image may be missing (NaN) for some networks: each mean
+    As `crossed.resampled_scores`, but an image may be missing (NaN) for some networks: each mean
     is that of the images that a resample has of it. The number is that of the fewest images.
 
     Shapes: rows K arrays (k, N) of the same N photographs (`image_rows`); statistic maps means

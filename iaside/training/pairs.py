@@ -1,7 +1,7 @@
 """Trainings side by side: networks that differ in one thing only, and what the thing did.
 
 Every limit allows for other trainings and other images, which all networks share: the reach of
-`intervals.crossed_mean`, with Student's degrees of freedom of the trainings (pairs of them, in a
+`crossed.crossed_mean`, with Student's degrees of freedom of the trainings (pairs of them, in a
 difference). One training says nothing of others, and with fewer than three there are no limits.
 """
 

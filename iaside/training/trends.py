@@ -86,7 +86,7 @@ def seed_rows(seeds: Sequence[int], cells: Sequence[Hashable]) -> np.ndarray:
 
 
 def over_seeds(scores: ArrayLike, n_images: int) -> Levels:
-    """`intervals.crossed_mean` of scores (S, 1 + R), one row per seed, as a function of the level.
+    """`crossed.crossed_mean` of scores (S, 1 + R), one row per seed, as a function of the level.
 
     No seed has no mean: NaN.
 
@@ -114,7 +114,7 @@ class Score:
 
     values: a profile -> (M, N);  statistic: mean values (M, R) -> (R,). What its methods return
     are functions of the level, with limits over trainings (Student's with one degree of freedom
-    less than there are) and over photographs (`intervals.crossed_mean`).
+    less than there are) and over photographs (`crossed.crossed_mean`).
 
     >>> correct = [np.eye(1, 9), np.ones((1, 9)), np.ones((1, 9))]
     >>> networks = [Profile(str(k), {"seed": k}, answers={"correct": c}) for k, c in

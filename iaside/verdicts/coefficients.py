@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,7 +18,8 @@ from iaside.estimate.estimate import Estimate
 from iaside.estimate.families import several
 from iaside.estimate.reliability import without_error
 from iaside.estimate.resampling import LEAST
-from iaside.verdicts.correlation import Families, _columns
+
+Families = Sequence[Hashable]
 
 
 def why_no_limits(row: Mapping) -> str:
@@ -106,7 +107,7 @@ def coefficient_words(
     """
     groups = several(families)
     how = {"groups": groups, "n_images": n_images}
-    row, y = correlation_row(x, y, **how), _columns(y)
+    row, y = correlation_row(x, y, **how), columns(y)
     of_trainings = several(trainings or [""] * len(families))
     if len(set(trainings or "")) < 2:  # all alike: the same as over all networks
         of_trainings = None
@@ -165,3 +166,8 @@ def nearly_constant(
             said = f"{accuracies[name]:.0%} accurate, where guessing is {guessing:.2g}"
             found[name] = said.replace("%", " %")
     return found
+
+
+def columns(scores: ArrayLike) -> np.ndarray:
+    scores = np.asarray(scores, dtype=float)
+    return scores.reshape(len(scores), -1)

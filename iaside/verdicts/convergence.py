@@ -17,7 +17,7 @@ from iaside.score import (
 )
 from iaside.verdicts.rules import decide
 
-Found = Mapping[str, ArrayLike]  # part -> (1 + resamples,), as `intervals.bootstrap` gives them
+Found = Mapping[str, ArrayLike]  # part -> (1 + resamples,), as `resampling.bootstrap` gives them
 
 
 def errors_converge(slopes: Found, n_images: Mapping[str, int], data: str = "") -> dict:

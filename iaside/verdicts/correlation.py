@@ -27,9 +27,8 @@ from iaside.estimate.estimate import Estimate
 from iaside.estimate.families import several
 from iaside.estimate.intervals import at_levels
 from iaside.estimate.resampling import Levels
+from iaside.verdicts.coefficients import Families, columns
 from iaside.verdicts.rules import CONTRADICTED, SUPPORTED, decide, every_reading, find
-
-Families = Sequence[Hashable]
 
 
 def src_mce(
@@ -125,12 +124,12 @@ def beta_075_best(
     Errors: ValueError without 0.75 or any other beta.
     Source: seed 002 Assumption 3.8; methods 9.2.
     """
-    scores = {round(float(beta), 6): _columns(score) for beta, score in scores.items()}
+    scores = {round(float(beta), 6): columns(score) for beta, score in scores.items()}
     if 0.75 not in scores or len(scores) < 2:
         raise ValueError(
             f"beta = 0.75 is compared with others, got {sorted(scores)}; give it and another"
         )
-    mce, groups = _columns(mce), several(families)
+    mce, groups = columns(mce), several(families)
     # A network that is alone in its family says nothing of differences within designs.
     members = (
         np.arange(len(mce))
@@ -356,8 +355,3 @@ def _in_general(rows: Mapping[str, np.ndarray]) -> str:
     scores = resampled_scores(list(rows.values()), lambda mean: mean[0])
     n = next(iter(rows.values())).shape[-1]
     return f"mean over networks: {crossed_mean(scores, n, unit='networks'):.2f}"
-
-
-def _columns(scores: ArrayLike) -> np.ndarray:
-    scores = np.asarray(scores, dtype=float)
-    return scores.reshape(len(scores), -1)
