@@ -228,7 +228,7 @@ class Responses:
             words += f", then resized to {height} x {width} ({made['interpolation']})"
         return words
 
-    def asked(self, rows: int | Sequence[int]) -> np.ndarray:
+    def measured_images(self, rows: int | Sequence[int]) -> np.ndarray:
         """The images that were measured under all these conditions, and attacked by attacks."""
         correct = self.tables["correct"][np.atleast_1d(rows)]
         return np.flatnonzero(~np.isnan(correct).any(0))
@@ -308,10 +308,10 @@ class Rivals:
             return cls(octaves, noise_sd, tables, share, provenance)
 
 
-def called(condition: Condition) -> str:
+def describe(condition: Condition) -> str:
     """A condition in words.
 
-    >>> called(Condition("pgd", 0.1, 2))
+    >>> describe(Condition("pgd", 0.1, 2))
     'pgd 0.1, band 2'
     """
     band = f", band {condition.place}" if condition.place >= 0 else ""
@@ -332,7 +332,7 @@ def without_gradient(r: Responses) -> list[str]:
         if none.any():
             lines.append(
                 f"{none.sum():.0f} of {len(none)} images gave no usable gradient under "
-                f"{called(condition)}: left out, not robust"
+                f"{describe(condition)}: left out, not robust"
             )
     return lines
 

@@ -11,7 +11,7 @@ import torch
 import torchvision
 from PIL import ExifTags, Image, ImageOps
 
-from iaside.inputs import folders, image_files, labels_csv, numbering
+from iaside.inputs import image_files, labels_csv, numbering
 from iaside.inputs.images import check_labels, count_images, load_images, load_pairs
 from iaside.inputs.splits import load_split, split_size
 
@@ -363,7 +363,7 @@ def test_what_fails_in_turning_does_no_harm(tmp_path, monkeypatch):
         raise ZeroDivisionError
 
     put(tmp_path / "a/x.png", 30)
-    monkeypatch.setattr(folders.ImageOps, "exif_transpose", fail)
+    monkeypatch.setattr(image_files.ImageOps, "exif_transpose", fail)
     assert by_grey(tmp_path) == {30: 0}
 
 

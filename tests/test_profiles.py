@@ -95,7 +95,7 @@ def test_every_checkpoint_is_measured_and_the_last_is_the_final_one(trained, mea
         assert measured.worths[epoch].table[-1] == pytest.approx(shown, abs=1e-3)
     clean = measured.responses.tables["correct"][0]
     assert (clean == measured.answers["correct"][-1, measured.answers["chosen"]]).all()
-    assert len(measured.responses.asked(measured.responses.rows("pgd"))) == 4
+    assert len(measured.responses.measured_images(measured.responses.rows("pgd"))) == 4
 
 
 def test_what_is_attacked_is_stratified(measured, data):

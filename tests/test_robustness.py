@@ -159,7 +159,7 @@ def test_neither_batch_size_nor_the_other_conditions_matter():
 @pytest.mark.parametrize("c", [SOME[0], SOME[3], SOME[5], SOME[6]], ids=str)
 def test_an_image_is_perturbed_alike_in_a_subset(c):
     whole, subset = ask(Curved()), ask(Curved(), subset={c.source: [1, 3]})
-    assert subset.asked(subset.row(c)).tolist() == [1, 3]
+    assert subset.measured_images(subset.row(c)).tolist() == [1, 3]
     assert np.allclose(
         subset.tables["log_likelihood"][subset.row(c)][[1, 3]],
         whole.tables["log_likelihood"][whole.row(c)][[1, 3]],
@@ -172,7 +172,7 @@ def test_a_mask_of_images_is_no_list_of_the_places_0_and_1():
     whole = ask(Curved())
     mask = np.arange(len(whole.tables["correct"][0])) % 3 == 2
     some = ask(Curved(), subset={c.source: mask.tolist()}, batch_size=np.int64(3))
-    assert some.asked(some.row(c)).tolist() == np.flatnonzero(mask).tolist()
+    assert some.measured_images(some.row(c)).tolist() == np.flatnonzero(mask).tolist()
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_an_image_without_a_usable_gradient_is_not_counted_as_robust(attack_batc
         expected = [0, 1, 0, *[np.nan] * 3] if few else [0, 1, 0, 0, 1, 0]
         assert np.array_equal(none[r.row(c)], expected, equal_nan=True)
         left = [0, 2] if few else [0, 2, 3, 5]
-        assert r.asked(r.row(c)).tolist() == left
+        assert r.measured_images(r.row(c)).tolist() == left
         for t in TABLES[:-1]:
             assert np.flatnonzero(~np.isnan(r.tables[t][r.row(c)])).tolist() == left
         assert np.isnan(r.change_energy[r.row(c)][:, [1, 4]]).all()

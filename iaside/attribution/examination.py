@@ -1,4 +1,4 @@
-"""What an examination of attribution methods leaves, and what it costs."""
+"""The table that an examination of attribution methods fills, and its number of passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many attribution methods on the same images: every map, and every number on it."""
+"""Examine attribution methods on the same images: every map, and every metric of it."""
 
 from __future__ import annotations
 

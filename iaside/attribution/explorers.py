@@ -1,4 +1,4 @@
-"""FAMPE and AttEXplore: gradients of perturbed copies, summed along an attack."""
+"""FAMPE and AttEXplore: gradients of perturbed copies, accumulated along an attack."""
 
 from __future__ import annotations
 

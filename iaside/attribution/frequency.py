@@ -1,4 +1,4 @@
-"""Frequency-aware sampling around images: the cutoff, band weights, samples."""
+"""Frequency-aware sampling around images: energy cutoff, band weights, samples."""
 
 from __future__ import annotations
 

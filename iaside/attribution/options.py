@@ -1,4 +1,4 @@
-"""Options of attribution methods: what each may be."""
+"""Options of attribution methods and their allowed values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many images a pass takes: the fastest size, measured once for each machine."""
+"""Batch size: the fastest one, measured once for each machine and remembered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of options, and words for numbers that have passed a limit."""
+"""Checks of options and numbers, and the wording of their errors."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The workers of a Dask scheduler, for `backend.parallel`: on other machines, and their GPUs.
+"""Workers of a Dask scheduler, for `backend.parallel`: on other machines, and their GPUs.
 
-What all jobs need goes to every worker once, also to one that joins later or takes a dead one's
-place. The results stay here, so that a worker that dies loses only what it was at.
+The data that all jobs share go to every worker once, also to one that joins later or replaces a
+dead one. The results stay here, so that a worker that dies loses only its current job.
 """
 
 from __future__ import annotations

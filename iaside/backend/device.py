@@ -1,4 +1,4 @@
-"""Where a model runs, and the layout of images that is fastest there."""
+"""Devices: where a model runs, a worker's own accelerator, the fastest layout of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all who do jobs have in common: how jobs are handed out, lost and given again."""
+"""Executors: hand jobs to workers, collect results, and hand out again what was lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Content hashes of images and models: what a measurement was made of."""
+"""Content hashes of images and models, which identify what was measured."""
 
 from __future__ import annotations
 

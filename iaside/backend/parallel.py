@@ -1,8 +1,8 @@
-"""Who does the independent jobs of a loop: this process, others of this machine, or a cluster.
+"""The executor of a loop: this process, worker processes of this machine, or a cluster.
 
-A loop gives a function, what all its jobs need, and the jobs, cut in a way that does not depend on
-who does them; results come back in any order, each with its job, and the loop writes them down. So
-the same bytes come from any number of workers, and a worker that is killed costs its job again.
+A loop gives a function, the data that all its jobs share, and the jobs, cut in a way that does not
+depend on the workers; results come back in any order, each with its job, and the loop stores them.
+Hence any number of workers gives the same bytes, and a worker that is killed costs one job.
 """
 
 from __future__ import annotations

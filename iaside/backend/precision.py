@@ -1,4 +1,4 @@
-"""In which arithmetic numbers are computed, whatever the caller has set."""
+"""Numerical precision: float32 or bfloat16, independent of the settings of the caller."""
 
 from __future__ import annotations
 

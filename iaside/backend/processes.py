@@ -1,10 +1,10 @@
 """Worker processes of this machine, of one thread each.
 
-Two threads of one process wait for each other in every layer, and collapse when anything else runs;
-two processes of one thread do not. A local worker is a fresh interpreter that is sent its jobs, not
-one that runs the caller's script again: a script, a cell of a notebook and `python -c` need no
-`if __name__ == "__main__"`. It ends when nobody can send it anything any more, so with its parent,
-however that ends. What all jobs need lies in a file that all local workers map: in memory once.
+Two threads of one process synchronise in every layer, and slow down badly when anything else runs;
+two processes of one thread do not. A local worker is a fresh interpreter that receives its jobs and
+does not run the caller's script again: a script, a cell of a notebook and `python -c` need no
+`if __name__ == "__main__"`. It ends with its parent, however that ends. The data that all jobs
+share lie in a file that all local workers map: in memory once.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def read():
         os._exit(1)
 threading.Thread(target=read, daemon=True).start()
 sys.path[:], number = pickle.loads(inbox.get())
-from iaside.backend.parallel import serve
+from iaside.backend.worker import serve
 serve(inbox, said, number)
 """
 

@@ -1,4 +1,4 @@
-"""Unfinished measurements: found again by what they are of, resumed after a kill."""
+"""Unfinished measurements: found again by their settings and code, and resumed after a kill."""
 
 from __future__ import annotations
 

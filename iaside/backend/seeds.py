@@ -1,4 +1,4 @@
-"""Random numbers of each image, from a seed and its place in the set."""
+"""Random numbers for each image, derived from a seed and its index in the set."""
 
 from __future__ import annotations
 

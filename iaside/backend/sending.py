@@ -1,4 +1,4 @@
-"""What all jobs of a loop need, as bytes that another process can read."""
+"""Serialisation of the data that all jobs share: arrays beside the pickle, networks by content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker: does job after job, on the device that is its own."""
+"""The loop of a worker process, and what a job returns: results, warnings, errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shares of correct answers and their differences, with exact limits."""
+"""Accuracies and differences of accuracies, with exact or Wilson intervals."""
 
 from __future__ import annotations
 

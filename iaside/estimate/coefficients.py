@@ -1,4 +1,4 @@
-"""Coefficients over networks, plain, partial or within groups, and their permutations."""
+"""Coefficients over networks: plain, partial or within groups, with permutation tests."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What goes with what over networks: coefficients within and between designs, with limits.
+"""Correlation over networks: coefficients within and between families, with intervals.
 
-Networks of one design (a family) are no independent draws. Where families have several members the
+Networks of one design (a family) are no independent samples. With several members a family the
 coefficient within families is the one to decide by, and that of the family means stands beside it
 (methods 9.2). Scores of K networks are (K,), or (K, 1 + R) as `crossed.resampled_scores` gives
 them: then the limits allow for other photographs too.

@@ -1,4 +1,4 @@
-"""Networks or trainings that all saw the same photographs: limits over both."""
+"""Intervals over networks (or trainings) and photographs that all of them share."""
 
 from __future__ import annotations
 

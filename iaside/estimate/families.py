@@ -1,4 +1,4 @@
-"""Which networks are of one design, or trainings of one network."""
+"""Families: which networks share a design, and which are trainings of one network."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Intervals of means, statistics and differences over what was drawn.
+"""Intervals of means, of statistics of means, and of paired differences.
 
-Means of values lie on the first axis, photographs (or what else was drawn) on the last. Every limit
+Means of values lie on the first axis, photographs (or other sampled units) on the last. Every limit
 is a function of its level: `interval` gives one, `at_levels` the function, as verdicts on several
 parts at once need it.
 """

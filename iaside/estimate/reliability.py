@@ -1,4 +1,4 @@
-"""How much of a coefficient the scatter of photographs hides."""
+"""Attenuation: how much the scatter over photographs lowers a coefficient over networks."""
 
 from __future__ import annotations
 

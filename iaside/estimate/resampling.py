@@ -1,4 +1,4 @@
-"""Resamples of photographs, and what is read off them: the one core of all limits."""
+"""The resampling core of all intervals: bootstrap weights, quantiles, minimum sample sizes."""
 
 from __future__ import annotations
 

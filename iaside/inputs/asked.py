@@ -1,4 +1,4 @@
-"""The one way in which loops ask a model: a copy of the pixels in, logits out."""
+"""A model as every loop calls it: a copy of the pixels in, logits out."""
 
 from __future__ import annotations
 

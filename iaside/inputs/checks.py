@@ -1,4 +1,4 @@
-"""Checks of images, of what a model is shown, and of its weights."""
+"""Checks of images, of pixels shown to a model, and of its weights."""
 
 from __future__ import annotations
 

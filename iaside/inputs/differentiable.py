@@ -1,4 +1,4 @@
-"""Gradients of a model with respect to pixels, or the reason why it gives none."""
+"""Gradients of a model with respect to pixels, or the reason why there are none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets that are downloaded, and what is known of them beforehand."""
+"""Data sets that can be downloaded, and their sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files are images, and how one is read."""
+"""Image files of a folder: which files are images, and how one is read."""
 
 from __future__ import annotations
 

@@ -200,6 +200,8 @@ def load_pairs(
     same photograph. Raises ValueError for a name that is in one folder only, or twice, and for any
     file that cannot be read.
 
+    >>> from PIL import Image
+    >>> from iaside.backend.files import temporary_folder
     >>> with temporary_folder() as folder:
     ...     for kind, grey in (("clean", 100), ("degraded", 90)):
     ...         (folder / kind).mkdir()

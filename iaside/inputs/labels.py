@@ -1,6 +1,4 @@
-"""Numbers as people have them -> plain tensors; labels -> one class index per image, or
-probabilities.
-"""
+"""Labels and arrays in any common format -> plain tensors of class indices or probabilities."""
 
 from __future__ import annotations
 

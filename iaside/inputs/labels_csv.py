@@ -1,4 +1,4 @@
-"""Images and a labels.csv, as whatever program writes it."""
+"""Folders with a labels.csv, as written by spreadsheets and pandas."""
 
 from __future__ import annotations
 

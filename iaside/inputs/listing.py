@@ -1,4 +1,4 @@
-"""What a source holds: a reader of the k-th image, all labels, a name for the k-th."""
+"""Sources of images: a reader for the k-th image, all labels, and a name for errors."""
 
 from __future__ import annotations
 

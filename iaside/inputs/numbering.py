@@ -1,4 +1,4 @@
-"""Which index each class name has: as given, as ImageNet has it, or by its place."""
+"""Class names -> class indices: as given, as ImageNet numbers them, or in sorted order."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The clone that the package lies in: its data are found from any working folder.
+"""The root of the clone that holds the package, where data/ is looked for from any folder.
 
-Installed as a wheel the package has no such neighbours: what is looked for there is then not found.
+A wheel has no data/ beside it: what is looked for there is then not found.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From what was read to pixels of the right size."""
+"""Decoded images -> float32 pixels of the right size: resize, crop, RGB."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Both halves of a data set, for training: its own, or drawn stratified by label."""
+"""Training and held-out halves of a data set: its own split, or one stratified by label."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _halves(source, held_out: float, seed: int, classes) -> list[tuple]:
 
 
 def stratified_order(labels: Sequence[int], seed: int) -> list[int]:
-    """All indices in a seeded order whose every beginning has each label in proportion.
+    """All indices in a seeded order of which every prefix is stratified by label.
 
     >>> labels = [0] * 80 + [1] * 20
     >>> sum(labels[k] for k in stratified_order(labels, seed=0)[:10])

@@ -1,4 +1,4 @@
-"""The conditions there can be, and the images under one of them."""
+"""Conditions of a table of responses: which there are, and how images are perturbed for one."""
 
 from __future__ import annotations
 

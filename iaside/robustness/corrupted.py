@@ -1,4 +1,4 @@
-"""Pictures under corruptions, made once for all networks, and sized for each."""
+"""Corrupted photographs: made once for all networks, stored, and resized for each."""
 
 from __future__ import annotations
 

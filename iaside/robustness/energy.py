@@ -1,4 +1,4 @@
-"""How large a perturbation is, and in which band: norms, energies, confinement."""
+"""Energy of a perturbation: norms, scaling to a given energy, confinement to a band."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The filter of critical-band masking: where noise disturbs a network most."""
+"""Critical-band masking: the filter through which a network sees, from noise thresholds."""
 
 from __future__ import annotations
 

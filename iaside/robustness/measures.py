@@ -1,4 +1,4 @@
-"""How a network holds up, from its answers: mPE and mCE, losses with intervals, matching."""
+"""Measures of robustness from responses: mPE, mCE, losses with intervals, matching."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noise, blur and ImageNet-C corruptions, given the seed of each image."""
+"""Noise, blur and ImageNet-C corruptions, with one seed for each image."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Predictors and measures of robustness over networks: scores of the game and what is cheaper.
 
 Each is a mean over photographs and a function of it, so that all are put to the same test on the
-same networks (`estimate.correlation`). A measure here is turned so that more is better: a positive
-coefficient says that what is predicted to hold up does.
+same networks (`estimate.correlation`). Measures are oriented so that higher is better: a
+positive coefficient means that networks predicted to be robust are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from iaside.robustness.masking import filters, seen
 from iaside.robustness.measures import corruption_rows, image_rows, on_resamples, ratio
 from iaside.score import mean_score
 from iaside.shapley import leave_one_out
-from iaside.tables import CLEAN, CORRUPTIONS, Condition, Responses, Rivals, called
+from iaside.tables import CLEAN, CORRUPTIONS, Condition, Responses, Rivals, describe
 
 CHEAP = "clean error"  # what the score has to add to; chosen before any number was seen
 SECOND = "mean confidence"
@@ -103,10 +103,10 @@ def conditions_asked(r: Responses) -> dict[str, list[Condition]]:
     for source in ("white_noise", "gaussian_blur", "pgd", "pgd_restarts"):
         if found := [c for c in plain if c.source == source]:
             strongest = max(found, key=lambda c: c.strength)
-            asked[called(strongest)] = [strongest]
+            asked[describe(strongest)] = [strongest]
             same = Condition("pgd", strongest.strength)
             if source == "pgd_restarts" and same in plain:
-                asked[called(same)] = [same]
+                asked[describe(same)] = [same]
     return {name: those for name, those in asked.items() if those}
 
 

@@ -1,8 +1,8 @@
-"""What else may tell how robust a network is, measured: critical-band masking, input gradients.
+"""Cheaper predictors of robustness, measured: critical-band masking and input gradients.
 
-Rivals of the spectral score that are cheaper than its game. Other rivals need no pass of their own:
-confidence and clean error are in every table of answers, and leaving one band out is in that of
-all coalitions. Nothing here judges: `predictors` reads the tables.
+Other alternatives to the spectral score need no pass of their own: confidence and clean error are
+in every table of responses, and leaving one band out is in that of all coalitions. Verdicts are
+drawn elsewhere: `predictors` reads the tables.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What perturbations of one energy do to the spectrum of photographs and to a network's answers."""
+"""The spectral effect of perturbations of equal energy, and a network's responses to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training is shown: images, labels that are wrong on purpose, batches."""
+"""Training data: images, noisy labels, batches, augmentation."""
 
 from __future__ import annotations
 

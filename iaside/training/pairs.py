@@ -1,8 +1,8 @@
-"""Trainings side by side: networks that differ in one thing only, and what the thing did.
+"""Matched pairs of trainings: networks that differ in one intervention only, and its effect.
 
-Every limit allows for other trainings and other images, which all networks share: the reach of
+Intervals account for other trainings and other images, which all networks share: as
 `crossed.crossed_mean`, with Student's degrees of freedom of the trainings (pairs of them, in a
-difference). One training says nothing of others, and with fewer than three there are no limits.
+difference). With fewer than three trainings there are no limits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from iaside.training.trends import game, over_seeds, seed_rows
 # -- which networks --------------------------------------------------------------------------------
 
 
-def twins(
+def matched_pairs(
     profiles: Mapping[str, Profile], first: Mapping, second: Mapping
 ) -> list[tuple[Profile, Profile]]:
     """Pairs of networks that differ in some factors only: one has those of first, one of second.
@@ -39,12 +39,13 @@ def twins(
     >>> from iaside.training.plans import networks
     >>> made = networks({"a": {"architecture": "small_cnn", "adversary": ["none", "pgd"]}})
     >>> profiles = {name: Profile(name, settings) for name, settings in made.items()}
-    >>> [(a.name, b.name) for a, b in twins(profiles, {"adversary": "pgd"}, {"adversary": "none"})]
+    >>> pairs = matched_pairs(profiles, {"adversary": "pgd"}, {"adversary": "none"})
+    >>> [(a.name, b.name) for a, b in pairs]
     [('small_cnn-pgd-seed0', 'small_cnn-seed0')]
     """
     if set(first) != set(second):
         raise ValueError(
-            f"twins differ in the same factors, but first names {sorted(first)} and second "
+            f"matched pairs differ in the same factors, but first names {sorted(first)} and second "
             f"{sorted(second)}"
         )
     shared = [name for name in FACTORS if name not in first]
@@ -54,13 +55,13 @@ def twins(
     }
     found = []
     for profile in select(profiles, **first).values():
-        twin = others.get(tuple(profile.settings[name] for name in shared))
-        if twin is not None:
-            found.append((profile, twin))
+        partner = others.get(tuple(profile.settings[name] for name in shared))
+        if partner is not None:
+            found.append((profile, partner))
     return found
 
 
-CAUSES = {  # in words, for factors that act on the training itself
+INTERVENTIONS = {  # in words, for factors that act on the training itself
     "noise": "label noise",
     "fraction": "less data",
     "adversary": "adversarial training",
@@ -69,17 +70,17 @@ CAUSES = {  # in words, for factors that act on the training itself
 }
 
 
-def cause(settings: Mapping) -> str:
+def intervention(settings: Mapping) -> str:
     """What was done to a network in its training, in words: its factors that are not at default.
 
     Neither amounts nor kinds count, nor architecture, images and seed.
 
-    >>> cause(FACTORS | {"adversary": "pgd", "penalty": "jafr", "strength": -0.1})
+    >>> intervention(FACTORS | {"adversary": "pgd", "penalty": "jafr", "strength": -0.1})
     'adversarial training + spectral penalty'
-    >>> cause(FACTORS)
+    >>> intervention(FACTORS)
     'nothing'
     """
-    done = [words for name, words in CAUSES.items() if settings[name] != FACTORS[name]]
+    done = [words for name, words in INTERVENTIONS.items() if settings[name] != FACTORS[name]]
     return " + ".join(done) or "nothing"
 
 
@@ -284,7 +285,7 @@ def change_centroid(r: Responses, source: str) -> Estimate:
     rows = [k for k in r.rows(source) if r.conditions[k].place < 0]
     if not rows:
         raise ValueError(f"{source} was not measured")
-    energy = r.change_energy[rows][:, :, r.asked(rows)].sum(0)
+    energy = r.change_energy[rows][:, :, r.measured_images(rows)].sum(0)
     if not energy.sum() > 0:
         raise ValueError(f"{source} changed no image, so that it has no place in the spectrum")
     return interval(energy, lambda mean: centroid(mean / mean.sum(0))).within(0, 1)
@@ -370,7 +371,8 @@ class Treatments:
 
     def couples(self, data_set: str | None, one: tuple, other: tuple) -> Couples:
         """Twins of two ways of training, each (kind, strength) or (kind, strength, augment)."""
-        return twins(self.profiles, self._factors(data_set, *one), self._factors(data_set, *other))
+        first, second = (self._factors(data_set, *how) for how in (one, other))
+        return matched_pairs(self.profiles, first, second)
 
     def best(self, data_set: str | None, recommended: Sequence[float]) -> dict[str, float]:
         """Kind of training -> the recommended strength that it was trained with."""

@@ -1,4 +1,4 @@
-"""Measure trained networks on held-out images: the game of each checkpoint, answers, gradients."""
+"""Measure trained networks on held-out images: game, responses and gradients of checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train the networks of a plan: label noise, less data, attacks, penalties; resumed after a kill.
+"""Train the networks of a plan: label noise, less data, attacks, penalties; resumable.
 
 Everything that is drawn at an update is drawn from (seed of the network, number of the update), so
 that no random state has to be kept. A network is trained in one thread on a CPU: its bytes do not

@@ -1,7 +1,7 @@
-"""What changes along a factor of training and along its epochs, with limits for few networks.
+"""Trends along a factor of training or along its epochs, with intervals for few networks.
 
-A number about trained networks is uncertain twice over: other seeds would have given other
-networks, and other photographs other numbers of the same networks. The limits here hold both, and
+A number about trained networks has two sources of uncertainty: other seeds would have given other
+networks, and other photographs other numbers for the same networks. The intervals here cover both;
 with fewer than three trainings there are none.
 """
 

@@ -1,4 +1,4 @@
-"""One update: its learning rate, its attack, its loss."""
+"""One training update: learning rate, adversarial examples, loss."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What limits promise, put to the test: samples of a population of images whose truth is known.
+"""Coverage of intervals: samples from a population of images whose true value is known.
 
 The images at hand are the population, samples are drawn from them with replacement, and each sample
-gets the estimates and limits that a user gets from such images.
+gets the estimates and intervals that a user gets from such images.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Coefficients over networks in words: limits, ranges, what was taken out."""
+"""Coefficients over networks in words: intervals, ranges, covariates."""
 
 from __future__ import annotations
 

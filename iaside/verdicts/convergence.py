@@ -1,4 +1,4 @@
-"""Verdicts on how estimates converge with the number of photographs, and what they rest on."""
+"""Verdicts on the convergence of estimates with the number of photographs."""
 
 from __future__ import annotations
 

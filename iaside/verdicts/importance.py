@@ -1,4 +1,4 @@
-"""Verdicts on what bands are worth to networks, and on how that is turned into shares and scores.
+"""Verdicts on Shapley values of bands, and on their normalisation to shares and scores.
 
 psi maps networks to their Shapley values (M, N), tables to their worths (2**M, N), a column per
 photograph. Networks are the parts: a statement about each network of the study.

@@ -1,6 +1,6 @@
-"""Verdicts on what JaFR, adversarial training and augmentation buy, from pairs of twins.
+"""Verdicts on the effects of JaFR, adversarial training and augmentation, from matched pairs.
 
-study: the networks, as `twins.Treatments` sorts them; recommended: the strengths of JaFR above 0
+study: the networks, as `pairs.Treatments` sorts them; recommended: the strengths of JaFR above 0
 that decide, one for each kind of training. Every part is a mean over pairs of trainings. None where
 the study has no such networks, or did not ask them that.
 """

@@ -1,4 +1,4 @@
-"""Verdicts on whether band profiles tell what a perturbation costs, and which network to choose.
+"""Verdicts on whether band profiles predict the loss under a perturbation, and rank networks.
 
 Losses of K networks under C corruptions are (K, C, 1 + R): on the photographs as they are, and on
 R resamples of them. `families` says of what design each network is.

@@ -1,4 +1,4 @@
-"""What a study lacks for a claim to be decided: the `requires:` of claims.yaml, put to the test.
+"""What a study lacks for a claim to be decided: checks of `requires:` in claims.yaml.
 
 An entry of `requires:` is one of
 

@@ -1,4 +1,4 @@
-"""Statements on means over photographs: what the verdicts of several reports stand on."""
+"""Statements about means over photographs, on which verdicts of several reports rest."""
 
 from __future__ import annotations
 

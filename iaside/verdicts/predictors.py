@@ -1,4 +1,4 @@
-"""Whether the score tells more of robustness than what is cheaper, in one paragraph."""
+"""Whether the score predicts robustness beyond cheaper predictors, in one paragraph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verdicts on eight bands against more, and on sampling coalitions against enumerating them."""
+"""Verdicts on the number of bands, and on sampled against enumerated coalitions."""
 
 from __future__ import annotations
 
