@@ -8,12 +8,13 @@ import functools
 import operator
 import threading
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+F = TypeVar("F", bound=Callable)
 _KINDS = ("cpu", "cuda", "xpu", "mps")  # of devices that autocast may be on for
 
 
@@ -130,7 +131,7 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
         yield
 
 
-def undisturbed(function: Callable) -> Callable:
+def undisturbed(function: F) -> F:
     """A function whose numbers do not depend on what its caller has set.
 
     Inside there is no autocast, inference mode, anomaly mode, other default device or dtype, no
@@ -150,7 +151,7 @@ def undisturbed(function: Callable) -> Callable:
         with _on_our_own():
             return function(*map(_ordinary, args), **{k: _ordinary(v) for k, v in kwargs.items()})
 
-    return inside
+    return cast(F, inside)
 
 
 @contextlib.contextmanager
