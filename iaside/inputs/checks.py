@@ -90,6 +90,21 @@ def check_range(labels: Tensor | None, classes: int | None) -> None:
         )
 
 
+def finite_logits(logits: Tensor) -> Tensor:
+    """Logits in float32. Errors: ValueError for nan or infinity.
+
+    >>> finite_logits(torch.ones(1, 2, dtype=torch.bfloat16))
+    tensor([[1., 1.]])
+    """
+    logits = logits.float()
+    if not logits.isfinite().all():
+        raise ValueError(
+            "the model returned nan or infinite logits; check its weights, and try "
+            "precision='float32'"
+        )
+    return logits
+
+
 def check_here(tensor: Tensor, what: str) -> None:
     """Refuse a tensor that has no values."""
     if tensor.is_meta:

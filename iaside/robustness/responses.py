@@ -25,7 +25,7 @@ from iaside.backend.precision import arithmetic, check_precision, undisturbed
 from iaside.backend.resume import keep_array, kept_array, unfinished
 from iaside.estimate.clean import at_floor, clean_summary, warn_of_chance
 from iaside.inputs.asked import Asked
-from iaside.inputs.checks import check_images, widened
+from iaside.inputs.checks import check_images, finite_logits, widened
 from iaside.inputs.labels import class_labels, places
 from iaside.inputs.probe import PROBE, probe
 from iaside.robustness.attacks import ATTACKS
@@ -291,12 +291,7 @@ def _answerer(model: Asked, precision: str, device, batch_size: int) -> Callable
         for part, label in zip(x.split(batch_size), y.split(batch_size), strict=True):
             with arithmetic(precision, device):
                 logits = model(part.to(device))
-            logits, label = logits.float(), label.to(device)[:, None]
-            if not logits.isfinite().all():
-                raise ValueError(
-                    "the model returned nan or infinite logits; check its weights, and try "
-                    "precision='float32'"
-                )
+            logits, label = finite_logits(logits), label.to(device)[:, None]
             log_p = logits.log_softmax(-1)
             rows.append(
                 torch.stack(

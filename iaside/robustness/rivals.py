@@ -26,7 +26,7 @@ from iaside.backend.resume import Table, unfinished
 from iaside.backend.seeds import generators, seeds_of
 from iaside.estimate.clean import clean_summary, warn_of_chance
 from iaside.inputs.asked import Asked
-from iaside.inputs.checks import check_images, widened
+from iaside.inputs.checks import check_images, finite_logits, widened
 from iaside.inputs.differentiable import differentiable
 from iaside.inputs.labels import class_labels
 from iaside.inputs.probe import PROBE, probe
@@ -281,12 +281,7 @@ def gradient_shares(slope: Tensor, masks: Tensor) -> np.ndarray:
 
 def _judged(logits: Tensor, labels: Tensor) -> np.ndarray:
     """Log-likelihood of the label and whether it is the answer, (2, n) float64."""
-    logits = logits.float()
-    if not logits.isfinite().all():
-        raise ValueError(
-            "the model returned nan or infinite logits; check its weights, and try "
-            "precision='float32'"
-        )
+    logits = finite_logits(logits)
     log_p = logits.log_softmax(-1).gather(1, labels[:, None])[:, 0]
     right = logits.argmax(1) == labels
     return torch.stack([log_p, right.to(log_p)]).cpu().double().numpy()

@@ -7,7 +7,6 @@ Also the chores around notebooks: --strip, --code-hashes, --index, --prune, --re
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import json
 import os
 import re
@@ -19,7 +18,14 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from iaside.backend.files import DamagedError, read_json, replacing, temporary_folder, write_text
+from iaside.backend.files import (
+    DamagedError,
+    content_hash,
+    read_json,
+    replacing,
+    temporary_folder,
+    write_text,
+)
 from iaside.backend.memory import GLIBC_TUNABLES
 from iaside.study import recorded, report, warm
 from iaside.study.notebook import RUNNER, git, project_root, tidy
@@ -310,10 +316,7 @@ def use(study: str) -> str:
 
 def digest(out: Path, *files: Path) -> None:
     """Write the sha256 of some files, which changes with them and with nothing beside them."""
-    found = {}
-    for path in files:
-        with path.open("rb") as file:
-            found[path.as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    found = {path.as_posix(): content_hash(path) for path in files}
     write_text(out, json.dumps(found, indent=1) + "\n")
 
 

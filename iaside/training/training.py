@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import csv
-import hashlib
 import io
 import json
 import os
@@ -28,7 +27,7 @@ from tqdm import tqdm
 
 from iaside.backend.device import own_device, pick_device
 from iaside.backend.executors import failing, in_one_thread
-from iaside.backend.files import as_object, replacing, sweep, write_text
+from iaside.backend.files import as_object, content_hash, replacing, sweep, write_text
 from iaside.backend.fingerprints import fingerprint
 from iaside.backend.keys import code_hash
 from iaside.backend.parallel import executor
@@ -359,17 +358,12 @@ def _finished(folder: Path, key: str) -> bool:
             return False
         for name, expected in dict(note["files"]).items():
             path = folder / name
-            if _sha256(path) != expected:
+            if content_hash(path) != expected:
                 raise ValueError("it is not what training wrote")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         measure_again(path, f"cannot be believed ({error})")
         return False
     return True
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _train_one(data: dict[str, Data], name, note, folder, partial, device, report: Report) -> None:
@@ -380,7 +374,7 @@ def _train_one(data: dict[str, Data], name, note, folder, partial, device, repor
     with failing(name):
         train_network(name, note, data[note["images"]], folder, partial, own_device(device), report)
     sweep(folder)
-    files = {path.name: _sha256(path) for path in folder.iterdir()}
+    files = {path.name: content_hash(path) for path in folder.iterdir()}
     text = json.dumps({**note, "files": files}, indent=1, sort_keys=True) + "\n"
     write_text(folder / "settings.json", text)
     shutil.rmtree(partial)
