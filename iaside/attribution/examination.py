@@ -36,18 +36,17 @@ QUANTITIES = (
 
 @dataclass(eq=False)
 class Examination:
-    """What became of each variant of a method on each image: a row per variant, a column per image.
+    """Metrics of each variant of a method on each image: a row per variant, a column per image.
 
     tables (K, N) float64, nan where it was not asked or means nothing: ``insertion``, ``deletion``
-    areas; ``ties`` the share of the pixels whose order there is drawn, as another one has the same
+    areas; ``ties`` the share of the pixels whose order there is random, as another one has the same
     attribution; ``insertion_channel`` and ``ties_channel``, where every channel is ordered for
     itself; ``infidelity``; ``total`` the sum of the attribution and ``change`` what it
-    promises to sum to; ``success`` whether the attack along the way changed the prediction;
-    ``passes`` images that the model saw with gradients; ``similarity`` to the map of the untrained
-    twin; ``radius`` the cutoff; ``correct <judge>`` whether that network classifies what the attack
-    made of it. The last and ``success`` are nan too where no usable gradient showed the attack a
-    way, and so is everything but ``passes`` and ``radius`` where a map is zero everywhere, which is
-    no map.
+    should sum to; ``success`` whether the attack along the way changed the prediction;
+    ``passes`` images that the model saw with gradients; ``similarity`` to the map of the randomly
+    initialised control; ``radius`` the cutoff; ``correct <judge>`` whether that network classifies
+    the attacked image correctly. The last and ``success`` are nan too where the attack had no usable
+    gradient, and so is everything but ``passes`` and ``radius`` where a map is zero everywhere.
     maps (K, S, H, W) float16, heat maps of the first S images, scaled to a largest absolute value
     of 1; variants: name -> method and options.
 
@@ -99,7 +98,7 @@ def examination_passes(
     steps: int = 224,
     infidelity_samples: int = 10,
 ) -> np.ndarray:
-    """Images that ``examine`` shows the model, its twin and its judges, and gradients, (2,) int64.
+    """Images that ``examine`` shows the model, its control and its judges, and gradients, (2,) int64.
 
     An upper bound where a method of the variants has one (``map_passes``).
 

@@ -120,7 +120,7 @@ def profile_beats_score(
 ) -> dict:
     """Judge whether the profile orders networks by their losses better than the signed score does.
 
-    score (K, 1 + R): a high one promises a small loss. Limits as in `profile_predicts_loss`.
+    score (K, 1 + R): a high one predicts a small loss. Limits as in `profile_predicts_loss`.
     """
     return _over_rival(
         "profile_beats_score", predicted, measured, -np.asarray(score), families, n_images, data
@@ -137,7 +137,7 @@ def profile_over_accuracy(
 ) -> dict:
     """Judge whether the profile orders networks by their losses better than clean error does.
 
-    clean_error (K, 1 + R): a high one promises a large loss. Limits as in `profile_predicts_loss`.
+    clean_error (K, 1 + R): a high one predicts a large loss. Limits as in `profile_predicts_loss`.
     """
     return _over_rival(
         "profile_over_accuracy",
