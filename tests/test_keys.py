@@ -139,7 +139,7 @@ def test_no_word_of_a_module_can_be_another_without_a_trace():
     for node in random.Random(0).sample(nodes, 60):
         name = {ast.Name: "id", ast.Attribute: "attr", ast.Constant: "value"}[type(node)]
         value = getattr(node, name)
-        setattr(node, name, "other" if isinstance(value, str) else 12345)
+        setattr(node, name, "changed" if isinstance(value, str) else 12345)
         said = []
         keys._say(tree, said.append)
         changed += " ".join(said) != whole

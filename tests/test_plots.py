@@ -106,9 +106,14 @@ def figure_of(axes):
 
 
 def test_every_function_that_draws_is_tried():
-    functions = dict(inspect.getmembers(plots, inspect.isfunction))
-    own = {n for n, f in functions.items() if f.__module__ == plots.__name__ and n[0] != "_"}
-    assert own == DRAWINGS.keys() | {"use_style", "subplots"}
+    own = {
+        name
+        for module in (plots, figures)
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and name[0] != "_"
+    }
+    tools = {"one_panel", "legend_beside", "whiskers", "plain_ticks", "spread"}
+    assert own == DRAWINGS.keys() | {"use_style", "subplots"} | tools
 
 
 @pytest.fixture

@@ -45,8 +45,8 @@ class Examination:
     should sum to; ``success`` whether the attack along the way changed the prediction;
     ``passes`` images that the model saw with gradients; ``similarity`` to the map of the randomly
     initialised control; ``radius`` the cutoff; ``correct <judge>`` whether that network classifies
-    the attacked image correctly. The last and ``success`` are nan too where the attack had no usable
-    gradient, and so is everything but ``passes`` and ``radius`` where a map is zero everywhere.
+    the attacked image correctly. The last and ``success`` are nan too where the attack had no
+    usable gradient, and so is everything but ``passes`` and ``radius`` where a map is all zero.
     maps (K, S, H, W) float16, heat maps of the first S images, scaled to a largest absolute value
     of 1; variants: name -> method and options.
 
@@ -98,7 +98,7 @@ def examination_passes(
     steps: int = 224,
     infidelity_samples: int = 10,
 ) -> np.ndarray:
-    """Images that ``examine`` shows the model, its control and its judges, and gradients, (2,) int64.
+    """Images that ``examine`` shows model, control and judges, and gradients it asks, (2,) int64.
 
     An upper bound where a method of the variants has one (``map_passes``).
 

@@ -73,13 +73,13 @@ def examine(
     share an attack, and cost no more than their curves. only: name -> that variant on so many
     images only, the first ones, with insertion curves, ties and nothing else. judges: networks
     (with .input_size) that classify the attacked images, resized to fit. twin: the
-    randomly initialised control, whose maps of the first n_twin images are compared. n_shown: heat maps that are
-    kept.
+    randomly initialised control, whose maps of the first n_twin images are compared. n_shown:
+    heat maps that are kept.
     steps, substrate: of ``insertion``, which is measured with either rank, as AttEXplore's code and
     its descriptions differ, and of ``deletion``, by pixels. infidelity_samples: 0 leaves it out.
     resume: a folder for the measurement in progress. workers: who examines, as in
-    ``backend.parallel.executor``: by default this process. outputs: what model and control give, as
-    in ``inputs.probe``; ``clean`` in the provenance says how many images the model classifies right.
+    ``backend.parallel.executor``: by default this process. outputs: of model and control, as in
+    ``inputs.probe``; ``clean`` in the provenance says how many images the model classifies right.
     precision: float32, or bfloat16 (autocast): of every pass of every network, gradients included.
 
     Errors: those of ``attribute`` and ``insertion``; ValueError for a name of a variant in ``only``

@@ -188,7 +188,7 @@ def _biases(networks: Sequence[Profile]) -> np.ndarray:
     return np.stack([p.answers["bias"] for p in networks])
 
 
-# -- differences in pairs ----------------------------------------------------------------------------
+# -- differences in pairs --------------------------------------------------------------------------
 
 # Each is a mean over pairs of trainings, paired over images; n counts the pairs.
 Couples = Sequence[tuple[Profile, Profile]]
@@ -213,7 +213,7 @@ def accuracy_gain(couples: Couples, *groups: Sequence[Condition], level: float =
 def share_of_wins(
     couples: Couples, groups: Sequence[Sequence[Condition]], level: float = 0.95
 ) -> Estimate:
-    """The share of groups of conditions (corruptions, say) under which the first network is the more
+    """The share of groups of conditions (corruptions, say) under which the first is the more
     accurate; a draw counts half.
 
     One quality of a training may decide all its groups: three that win everything are then three
@@ -251,7 +251,7 @@ def share_of_wins(
 def score_difference(couples: Couples, beta: float = 0.75, level: float = 0.95) -> Estimate:
     """Signed SRC of the first minus that of the second network, final networks, on the same images.
 
-    Errors: ValueError when the two were not measured on equally many images, and those of ``score``.
+    Errors: ValueError when the two have different numbers of images, and those of ``score``.
     """
     both = [np.concatenate([game(first), game(second)]) for first, second in couples]
 
@@ -370,7 +370,7 @@ class Treatments:
         }
 
     def couples(self, data_set: str | None, one: tuple, other: tuple) -> Couples:
-        """Matched pairs of two ways of training, each (kind, strength) or (kind, strength, augment)."""
+        """Matched pairs of two trainings, each (kind, strength) or (kind, strength, augment)."""
         first, second = (self._factors(data_set, *how) for how in (one, other))
         return matched_pairs(self.profiles, first, second)
 
@@ -391,7 +391,7 @@ def _conditions(r: Responses, groups: Mapping[str, str]) -> dict[str, list[Condi
     return {"clean": [CLEAN]} | asked | {name: some for name, some in attacks.items() if some}
 
 
-# -- what they rely on ------------------------------------------------------------------------------
+# -- what they rely on -----------------------------------------------------------------------------
 
 
 def radial_profile(spectrum: ArrayLike) -> np.ndarray:

@@ -61,7 +61,7 @@ def untrained_uniform(
     """Judge whether no band is worth anything to untrained networks, one part for every band.
 
     Shapes: untrained (M, K), mean values over the photographs of each of K initialisations, which
-    are the unit; trained (M, N), values of the trained networks on these photographs, whose v(all) -
+    are the unit; trained (M, N), values of trained networks on these photographs, whose v(all) -
     v(none) is the measure. without: networks that have no usable control, and why.
 
     >>> trained = {"net": np.full((2, 9), 5.0)}
