@@ -132,8 +132,8 @@ class Elsewhere(Executor):
                 seen = time.monotonic() if self.workers else seen
                 if time.monotonic() - seen > NO_WORKER_TIMEOUT:
                     raise RuntimeError(
-                        f"for {NO_WORKER_TIMEOUT} s there has been no worker; what was measured is kept "
-                        "where resume= was given: start workers and run this again"
+                        f"for {NO_WORKER_TIMEOUT} s there has been no worker; what was measured is "
+                        "kept where resume= was given: start workers and run this again"
                     )
                 try:
                     future = done.get(timeout=TIMEOUT)

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from iaside.backend.batch import LARGEST, remembered_batch_size
+from iaside.backend.batch import MAX_BATCH, remembered_batch_size
 from iaside.backend.device import pick_device
 from iaside.backend.executors import one_thread
 from iaside.backend.files import temporary_folder
@@ -296,7 +296,7 @@ def rated(part: Part, gpu: Gpu) -> Speed:
     flops, weights, image, largest, activations = _operations(part.network)
     forward = flops / getattr(gpu, part.precision)
     both = (1 + BACKWARD) * flops / getattr(gpu, part.gradients)
-    return Speed(forward, both, weights, image, largest, activations, part.batch or LARGEST)
+    return Speed(forward, both, weights, image, largest, activations, part.batch or MAX_BATCH)
 
 
 @functools.lru_cache(None)
