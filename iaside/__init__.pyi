@@ -57,3 +57,4 @@ from .robustness.measures import (
     mean_corruption_error as mean_corruption_error,
 )
 from .estimate.correlation import correlation as correlation
+from .card.measure import report as report, Card as Card
