@@ -82,8 +82,8 @@ def _noise(card: Card) -> str:
     if not lead.low > 0:
         return ""
     return (
-        f"Noise of one energy costs most in band {band} ({where(card, band)}): {lead.limits()} nats "
-        "more than in the others on average."
+        f"Noise of one energy costs most in band {band} ({where(card, band)}): {lead.limits()} "
+        "nats more than in the others on average."
     )
 
 
