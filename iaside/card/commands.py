@@ -12,7 +12,9 @@ from pathlib import Path
 import iaside as ia
 from iaside.backend.engine import installed
 from iaside.card.measure import MINUTES, predicted
+from iaside.inputs.images import count_images
 
+PICTURES = 50
 EPILOG = """CKPT: weights (.safetensors, .pt, .pth, ...) with a recipe beside them (x.json) or in
 --recipe, or a network's name (timm or torchvision). FOLDER: one folder per class, a folder with
 labels.csv, or any pictures with --unlabelled."""
@@ -29,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("folder", metavar="FOLDER")
         one.add_argument("--recipe", help="JSON file that says what the network is")
         one.add_argument("--factory", help="who builds an architecture of one's own: nets.py:build")
-        one.add_argument("-n", type=int, default=50, help="pictures (50)")
+        one.add_argument("-n", type=int, help=f"pictures (up to {PICTURES})")
         one.add_argument("--bands", type=int, default=8, help="bands (8)")
         one.add_argument("--seed", type=int, default=0, help="draws the pictures (0)")
         one.add_argument("--unlabelled", action="store_true", help="take the model's own classes")
@@ -68,8 +70,9 @@ def _model(ckpt: str, recipe: str | None, factory: str | None) -> ia.Classifier:
 
 def _loaded(asked: argparse.Namespace) -> tuple:
     model = _model(asked.ckpt, asked.recipe, asked.factory)
+    n = asked.n or min(PICTURES, count_images(asked.folder))
     loaded = ia.load_images(
-        asked.folder, like=model, n=asked.n, seed=asked.seed, labels=not asked.unlabelled
+        asked.folder, like=model, n=n, seed=asked.seed, labels=not asked.unlabelled
     )
     return model, *((loaded, None) if asked.unlabelled else loaded)
 

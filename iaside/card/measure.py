@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from iaside.backend.content import by_content
+from iaside.backend.device import device_of
 from iaside.backend.files import write_text
-from iaside.backend.machine import device_of, undisturbed
+from iaside.backend.precision import undisturbed
 from iaside.card.advice import advise
 from iaside.estimate.clean import clean_line
 from iaside.estimate.estimate import Estimate
@@ -24,8 +25,10 @@ from iaside.estimate.intervals import interval
 from iaside.explanation import Explanation, explain
 from iaside.game.surrogate import passes_per_image
 from iaside.game.worths import coalition_images
+from iaside.inputs.asked import Asked
+from iaside.inputs.checks import check_images
 from iaside.inputs.images import load_pairs
-from iaside.inputs.probe import Asked, check_images, probe
+from iaside.inputs.probe import probe
 from iaside.robustness.measures import image_rows, measure, predicted_losses, survival_per_image
 from iaside.robustness.responses import responses
 from iaside.spectral import band_energy, band_masks
