@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from smoke import ROOT
 
 import iaside as ia
 from iaside.card import advice, record
@@ -140,6 +141,20 @@ def test_the_page_stands_alone_is_escaped_and_says_what_its_figures_show(card, t
 def test_a_score_is_put_beside_networks_of_like_image_size():
     sides = {int(row["side"]) for row in record.rows()}
     assert 32 in sides and all(-1 <= float(row["score"]) <= 1 for row in record.rows())
+
+
+def test_what_is_on_record_is_what_the_runs_on_record_say():
+    for row in record.rows():
+        run = ROOT / "results/recorded" / row["run"] / "importance.metrics.json"
+        score = json.loads(run.read_text())[row["network"]]["score"]["signed"]["value"]
+        assert float(row["score"]) == score
+
+
+def test_a_run_takes_the_place_of_what_it_had_on_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "TABLE", tmp_path / "record.csv")
+    record.TABLE.write_text("run,network,side,score\na,x,32,0.5\nb,y,224,0.25\n")
+    record.put_on_record("a", [{"network": "z", "side": 64, "score": 0.125}])
+    assert [row["network"] for row in record.rows()] == ["y", "z"]
 
 
 @pytest.fixture

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from iaside.backend.files import write_text
 
 if TYPE_CHECKING:
     from iaside.card.measure import Card
@@ -17,6 +20,16 @@ def rows() -> list[dict]:
     """One row a network: run, network, side of its images (pixels), score (signed)."""
     with TABLE.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def put_on_record(run: str, networks: list[dict]) -> None:
+    """Put the networks of a run (network, side, score) in the place of those it had before."""
+    kept = [row for row in rows() if row["run"] != run]
+    file = io.StringIO()
+    table = csv.DictWriter(file, ["run", "network", "side", "score"], lineterminator="\n")
+    table.writeheader()
+    table.writerows([*kept, *({"run": run} | row for row in networks)])
+    write_text(TABLE, file.getvalue())
 
 
 def placed(card: Card) -> str:
