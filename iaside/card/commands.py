@@ -13,6 +13,9 @@ import iaside as ia
 from iaside.backend.engine import installed
 from iaside.card.measure import MINUTES, predicted
 from iaside.inputs.images import count_images
+from iaside.inputs.libraries import recipe_of
+from iaside.inputs.recipes import saved_by_timm
+from iaside.inputs.weights import read_state
 
 PICTURES = 50
 EPILOG = """CKPT: weights (.safetensors, .pt, .pth, ...) with a recipe beside them (x.json) or in
@@ -29,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
         one = commands.add_parser(name, help=what, epilog=EPILOG)
         one.add_argument("ckpt", metavar="CKPT")
         one.add_argument("folder", metavar="FOLDER")
+        one.add_argument("--architecture", help="of timm or torchvision; its recipe is taken")
         one.add_argument("--recipe", help="JSON file that says what the network is")
         one.add_argument("--factory", help="who builds an architecture of one's own: nets.py:build")
         one.add_argument("-n", type=int, help=f"pictures (up to {PICTURES})")
@@ -61,15 +65,29 @@ def _engine() -> str:
     return "openvino" if "openvino" in installed() else "torch"
 
 
-def _model(ckpt: str, recipe: str | None, factory: str | None) -> ia.Classifier:
+def _model(ckpt: str, asked: argparse.Namespace | None = None) -> ia.Classifier:
+    """What CKPT and the options beside it name; without these a file with its recipe, or a name."""
+    recipe, factory, architecture = (
+        getattr(asked, option, None) for option in ("recipe", "factory", "architecture")
+    )
     path = Path(ckpt)
-    if not path.suffix or not path.exists():
+    if path.is_dir():
+        path, recipe = saved_by_timm(path)
+    if not path.is_file():
         return ia.load_model(ckpt, recipe=recipe, factory=factory)
+    if architecture is not None:
+        recipe = recipe_of(architecture) | {"num_classes": _classes(read_state(path))}
     return ia.load_model(path.stem, weights=path, recipe=recipe, factory=factory)
 
 
+def _classes(state: dict) -> int:
+    """How many classes weights are for: as many as their last vector has entries."""
+    vectors = [len(tensor) for tensor in state.values() if tensor.ndim == 1]
+    return vectors[-1] if vectors else 0
+
+
 def _loaded(asked: argparse.Namespace) -> tuple:
-    model = _model(asked.ckpt, asked.recipe, asked.factory)
+    model = _model(asked.ckpt, asked)
     n = asked.n or min(PICTURES, count_images(asked.folder))
     loaded = ia.load_images(
         asked.folder, like=model, n=n, seed=asked.seed, labels=not asked.unlabelled
@@ -96,7 +114,7 @@ def _measured(asked: argparse.Namespace, **more) -> ia.Card:
 def _report(asked: argparse.Namespace) -> int:
     if Path(asked.out).suffix not in (".html", ".json"):
         raise ValueError(f"-o {asked.out}: a card is saved as .html or .json")
-    reference = asked.reference and _model(asked.reference, None, None)
+    reference = asked.reference and _model(asked.reference)
     card = _measured(asked, reference=reference, deployment=asked.deployment)
     card.save(asked.out)
     print("\n".join([card.what_was_tested, *card.advice, asked.out]))
