@@ -30,8 +30,10 @@ def as_pairs(source):
         source = source.dataset
     if isinstance(source, tuple) and len(source) == 2 and _are_labels(source[1]):
         return Zipped(*source)
-    if hasattr(source, "__getitem__") and hasattr(source, "__len__") and len(source):
-        if not isinstance(source, Mapping) and isinstance(row := _first(source), Mapping):
+    # Not of other data sets, whose first item would be decoded for it
+    if isinstance(source, list) or hasattr(source, "column_names"):
+        row = source[0] if len(source) else None
+        if isinstance(row, Mapping):
             image, label = (_named(row, names) for names in (IMAGE, LABEL))
             if image is not None and label is not None:
                 return Rows(source, image, label)
@@ -85,13 +87,6 @@ def _are_labels(values) -> bool:
     plain = isinstance(values, list | tuple) and len(values) > 0
     kinds = (str, (int, np.integer))
     return plain and any(all(isinstance(v, kind) for v in values) for kind in kinds)
-
-
-def _first(source):
-    try:
-        return source[0]
-    except (KeyError, IndexError, TypeError):
-        return None
 
 
 def _named(row: Mapping, names: Sequence[str]) -> str | None:
