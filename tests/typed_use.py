@@ -19,6 +19,13 @@ def a_model_and_images(images: Tensor, labels: Tensor) -> None:
     ia.untrained_control("small_cnn", images)
     ia.save_weights(model, Path("x.safetensors"))
     ia.load_images("folder", like=model, n=24)
+    assert_type(ia.recipe_of(model.net), dict)
+
+
+def a_card(model: ia.Classifier, images: Tensor, labels: Tensor) -> None:
+    card = ia.report(model, images, labels)
+    assert_type(card, ia.Card)
+    assert_type(card.advice, list[str])
 
 
 def the_spectrum(x: Tensor, labels: Tensor) -> None:
