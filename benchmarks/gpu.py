@@ -32,8 +32,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package need
 from iaside.attribution.explorers import attribute
 from iaside.backend.machine import arithmetic, kept_memory, remembered_batch_size
 from iaside.game.controls import calibrated
+from iaside.game.exact import coalition_worths
 from iaside.game.sampling import sampled_worths
-from iaside.game.worths import coalition_worths
 from iaside.inputs.folding import folded
 from iaside.inputs.models import load_model, untrained
 from iaside.shapley import shapley_values

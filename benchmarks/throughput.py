@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from iaside.backend.engine import _openvino
 from iaside.backend.machine import arithmetic, kept_memory
-from iaside.game.worths import coalition_worths
+from iaside.game.exact import coalition_worths
 from iaside.inputs.folding import folded
 from iaside.inputs.models import load_model
 from iaside.spectral import band_masks

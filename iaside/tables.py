@@ -2,7 +2,7 @@
 where a kill left it.
 
 Reports read these and compute the rest with NumPy: nothing here needs torch, which takes seconds
-to import. (Samples of a game are in `game.surrogate`, attribution maps in `faithfulness`.)
+to import. (Samples of a game are in `game.samples`, attribution maps in `faithfulness`.)
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def unfinished(
     measuring module's ``__name__``, and what folds networks, with all that they import
     (``backend.keys``). What a network is known by, its weights and an answer, is not all it does.
 
-    >>> module = "game.worths"
+    >>> module = "game.exact"
     >>> unfinished("x", "worths", {"seed": 0}, module) == unfinished("x", "worths", {}, module)
     False
     """

@@ -12,8 +12,8 @@ from torch import nn
 from iaside.backend import engine
 from iaside.backend.engine import BRIGHTEST, Engine, check_engine, converted, named, outside
 from iaside.backend.machine import arithmetic, channels_last
+from iaside.game.exact import coalition_worths
 from iaside.game.sampling import sampled_worths
-from iaside.game.worths import coalition_worths
 from iaside.inputs.architectures import ARCHITECTURES
 from iaside.inputs.folding import folded
 from iaside.inputs.models import load_model, untrained

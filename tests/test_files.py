@@ -21,7 +21,7 @@ from iaside.attribution.faithfulness import QUANTITIES, Examination, examine
 from iaside.backend import files, machine
 from iaside.backend.files import DamagedError, read_json, replacing, write_text
 from iaside.game.published import published_worths
-from iaside.game.surrogate import SampledWorths
+from iaside.game.samples import SampledWorths
 from iaside.inputs.images import load_images
 from iaside.inputs.models import _read_state, save_weights, untrained
 from iaside.inputs.probe import probe

@@ -39,10 +39,10 @@ MACHINERY = {"__init__", "backend.cluster", "backend.files", "backend.keys", "ba
 def code_hash(*modules: str) -> str:
     """A hash of some modules of iaside and all that they import, but the ``MACHINERY``.
 
-    modules: names, as ``worths`` or ``game.worths`` (``__name__``). The same on every version of
+    modules: names, as ``shapley`` or ``game.exact`` (``__name__``). The same on every version of
     Python, wherever iaside is installed. Errors: ValueError for a module that there is none of.
 
-    >>> code_hash("shapley") == code_hash("iaside.shapley") != code_hash("game.worths")
+    >>> code_hash("shapley") == code_hash("iaside.shapley") != code_hash("game.exact")
     True
     """
     names = [module.removeprefix("iaside.") for module in modules]

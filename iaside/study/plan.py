@@ -27,7 +27,7 @@ import torch
 from iaside.backend.files import temporary_folder
 from iaside.backend.machine import LARGEST, arithmetic, pick_device, remembered_batch_size
 from iaside.backend.parallel import one_thread, places
-from iaside.game.worths import PIECE
+from iaside.game.game import PIECE
 from iaside.inputs.folding import folded
 from iaside.inputs.models import Classifier, load_model, untrained
 from iaside.robustness.perturb import perturb

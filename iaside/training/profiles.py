@@ -21,7 +21,7 @@ from iaside.backend.machine import (
     pick_device,
 )
 from iaside.backend.parallel import executor, failing, in_one_thread, own_device
-from iaside.game.worths import coalition_passes, coalition_worths
+from iaside.game.exact import coalition_passes, coalition_worths
 from iaside.inputs.folding import FOLD, folded
 from iaside.inputs.images import stratified_order
 from iaside.inputs.models import Classifier, load_model
