@@ -308,7 +308,7 @@ def explain(
 
 def _partition(images: Tensor, n_bands: int, metric: str, spacing: str) -> Tensor:
     """The bands of images that were not looked at yet."""
-    from iaside.inputs.probe import check_images
+    from iaside.inputs.checks import check_images
     from iaside.spectral import band_masks
 
     images = check_images(images, on_disk=True)

@@ -3,7 +3,7 @@
 import torch
 
 from iaside.game.game import Game
-from iaside.inputs.probe import Asked
+from iaside.inputs.asked import Asked
 
 
 def pretended_game(monkeypatch, model, images, labels, masks, **settings):
@@ -20,7 +20,7 @@ def pretended_game(monkeypatch, model, images, labels, masks, **settings):
         "look": lambda images: "",
     }.items():
         monkeypatch.setattr(f"iaside.game.game.{name}", instead)
-    monkeypatch.setattr("iaside.inputs.probe.check_shown", lambda x: None)
+    monkeypatch.setattr("iaside.inputs.asked.check_shown", lambda x: None)
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *args: True)
     return Game(model, images, labels, masks, batch_size=16, **settings)

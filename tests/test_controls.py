@@ -18,8 +18,8 @@ from iaside.game.controls import (
 )
 from iaside.game.samples import Controls, SampledWorths
 from iaside.game.surrogate import draw_pairs, members
+from iaside.inputs.classifier import Classifier, load_model
 from iaside.inputs.images import load_images
-from iaside.inputs.models import Classifier, load_model
 from iaside.shapley import coalitions
 from iaside.tables import Worths
 

@@ -12,24 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from iaside.backend.parallel import one_thread
+from iaside.backend.executors import one_thread
 from iaside.inputs.architectures import small_cnn
-from iaside.inputs.images import stratified_order
-from iaside.inputs.models import load_model, untrained
+from iaside.inputs.classifier import load_model, untrained
+from iaside.inputs.splits import stratified_order
 from iaside.spectral import band_masks
-from iaside.training import penalties, plans, training
-from iaside.training.training import (
-    attacked,
-    augmented,
-    batch_of,
-    complete,
-    learning_rate,
-    load_data,
-    loss_of,
-    reassign,
-    train_network,
-    train_plan,
-)
+from iaside.training import penalties, plans, training, updates
+from iaside.training.data import augmented, batch_of, complete, load_data, reassign
+from iaside.training.training import train_network, train_plan
+from iaside.training.updates import attacked, learning_rate, loss_of
 
 N, CLASSES, SIDE = 60, 3, 16
 
@@ -112,7 +103,7 @@ def test_what_was_relabelled_is_stored(shared, data, tmp_path):
 def test_a_training_is_in_its_precision_and_its_weights_in_float32(
     shared, data, tmp_path, monkeypatch, precision
 ):
-    seen, real = [], training.loss_of
+    seen, real = [], updates.loss_of
 
     def noted(*args):
         seen.append(real(*args))
@@ -216,7 +207,7 @@ def test_an_adversary_warms_up_over_its_epochs(shared, data, tmp_path, monkeypat
         seen.append(given[-1])
         return attacked(*given)
 
-    monkeypatch.setattr(training, "attacked", watched)
+    monkeypatch.setattr(updates, "attacked", watched)
     trained(shared, data, tmp_path, adversary="fgsm", warm_up=2)
     each = len(seen) // 3  # epochs
     assert seen == pytest.approx([min(1, (k + 1) / (2 * each)) for k in range(3 * each)])
@@ -306,12 +297,12 @@ def test_our_own_networks_and_arrays_of_digits_load_without_torchvision_and_timm
     how = {"images": str(path), "held_out": 0.2, "side": 32, "classes": None}
     code = f"""
 import sys
-from iaside.inputs import models
-from iaside.training import profiles, training
-training.load_data({how}, 0)
+from iaside.inputs import classifier
+from iaside.training import data, profiles, training
+data.load_data({how}, 0)
 net = training.untrained("small_cnn", 2, 32, 0)
-models.save_weights(net, {str(tmp_path / "net.safetensors")!r})
-models.load_model("mine", {str(tmp_path / "net.safetensors")!r})
+classifier.save_weights(net, {str(tmp_path / "net.safetensors")!r})
+classifier.load_model("mine", {str(tmp_path / "net.safetensors")!r})
 print(sorted({{"timm", "torchvision"}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -457,9 +448,9 @@ def test_a_step_computes_where_the_network_is(shared, monkeypatch, factors):
     monkeypatch.setattr(torch.autograd, "grad", lambda loss, x, create_graph: [torch.rand_like(x)])
     monkeypatch.setattr(penalties, "_refuse_non_finite", lambda gradient: None)
     monkeypatch.setattr(penalties, "check_masks", lambda masks, x: (masks, len(masks)))
-    monkeypatch.setattr(training, "_warn_of_no_slope", lambda kind, change: None)
+    monkeypatch.setattr(updates, "_warn_of_no_slope", lambda kind, change: None)
     masks = band_masks(8, (32, 32))
-    monkeypatch.setattr(training, "band_masks", lambda *args: masks)
+    monkeypatch.setattr(updates, "band_masks", lambda *args: masks)
     _, settings = one(shared, **factors)
     with FakeTensorMode(allow_non_fake_inputs=True):
         with torch.device("cuda"):

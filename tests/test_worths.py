@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from iaside.backend.machine import fingerprint
+from iaside.backend.fingerprints import fingerprint
 from iaside.game.exact import coalition_images, coalition_worths
 from iaside.shapley import coalitions, least_squares_values, non_additivity, shapley_values
 from iaside.spectral import band_masks, split_bands

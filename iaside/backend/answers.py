@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from iaside.backend.machine import told_apart
+from iaside.backend.checks import told_apart
 
 OUTPUTS = ("logits", "probabilities", "binary")
 FLOOR = 1e-12  # of probabilities: the logarithm of 0 is no number to average

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from iaside.backend.answers import Place, logits_of, taken
+from iaside.backend.fingerprints import fingerprint_model
 from iaside.backend.inside import is_sealed
-from iaside.backend.machine import as_outside, fingerprint_model
+from iaside.backend.precision import as_outside
 
 ENGINES = ("torch", "openvino")
 TOLERANCE = 1e-4  # of log-probabilities, or of as much of what they are

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 # As they are when a process begins: what is edited later, it does not run.
-# By name, as `worths` or `verdicts.rules`.
+# By name, as `shapley` or `verdicts.rules`.
 HERE = Path(__file__).parents[1]
 SOURCES = {
     ".".join(path.relative_to(HERE).with_suffix("").parts): path.read_bytes()
@@ -35,8 +35,10 @@ PUBLIC = {
 DATA = {"verdicts.rules": (HERE / "verdicts/claims.yaml").read_bytes()}
 # How a notebook is run, where it is, what it costs, how files are read, written and named, and how
 # its report looks; no number depends on these, and no stage of dvc.yaml.
-MACHINERY = {"__init__", "backend.cluster", "backend.files", "backend.keys", "backend.parallel"} | {
-    name for name in SOURCES if name.startswith("study.") or name.endswith(".__init__")
+MACHINERY = {"__init__", "backend.files", "backend.keys"} | {
+    *(f"backend.{name}" for name in ("parallel", "executors", "processes", "sending", "worker")),
+    *("backend.cluster", "backend.memory"),
+    *(name for name in SOURCES if name.startswith("study.") or name.endswith(".__init__")),
 }
 
 

@@ -1,4 +1,4 @@
-"""How well a model knows the clean images: what a provenance keeps of it, and says."""
+"""Accuracy on clean images: what a provenance stores of it, and the warning near chance."""
 
 import warnings
 from collections.abc import Mapping, Sequence

@@ -12,22 +12,23 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from iaside.backend.machine import kept_memory, undisturbed
-from iaside.backend.parallel import Here
+from iaside.backend.executors import Here
+from iaside.backend.precision import undisturbed
+from iaside.backend.resume import Table
 from iaside.estimate.clean import at_floor, warn_of_chance
 from iaside.game.absence import fill_images
 from iaside.game.game import Bands, Game, Settings
 from iaside.game.values import Value
-from iaside.inputs.probe import PROBE, check_images
+from iaside.inputs.checks import check_images
+from iaside.inputs.probe import PROBE
 from iaside.shapley import check_coalitions, coalitions
 from iaside.spectral import Masks, check_masks
-from iaside.tables import Table, Worths
+from iaside.tables import Worths
 
 MAX_BANDS = 14
 
 
 @undisturbed
-@kept_memory()
 def exact(game: Game, resume: str | os.PathLike | None = None, progress: bool = True) -> Worths:
     """Measure all coalitions of a game: ``Worths`` with tables (2**M, N).
 

@@ -20,18 +20,12 @@ import torch
 from torch import Tensor
 
 from iaside.backend.answers import logits_of
-from iaside.backend.machine import (
-    arithmetic,
-    check_precision,
-    device_of,
-    fastest_batch_size,
-    fingerprint,
-    fingerprint_model,
-    kept_memory,
-    look,
-    undisturbed,
-)
-from iaside.backend.parallel import executor, own_device
+from iaside.backend.batch import fastest_batch_size
+from iaside.backend.device import device_of, own_device
+from iaside.backend.fingerprints import fingerprint, fingerprint_model, look
+from iaside.backend.parallel import executor
+from iaside.backend.precision import arithmetic, check_precision, undisturbed
+from iaside.backend.resume import Table, unfinished
 from iaside.estimate.clean import clean_summary
 from iaside.game.absence import fill_images
 from iaside.game.values import (
@@ -44,11 +38,11 @@ from iaside.game.values import (
     scores_of,
     value_functions,
 )
+from iaside.inputs.checks import check_images, widened
 from iaside.inputs.labels import places
-from iaside.inputs.probe import check_images, probe, widened
+from iaside.inputs.probe import probe
 from iaside.shapley import check_coalitions
 from iaside.spectral import Masks, bands_of, check_masks
-from iaside.tables import Table, unfinished
 
 JOB = 256  # coalitions of some images that are one job
 PIECE = 16  # coalitions put together at a time: of one alone nearly all bands are read, too
@@ -220,7 +214,6 @@ class Game:
         return self.per_image(coalitions).mean(1)
 
     @undisturbed
-    @kept_memory()
     def per_image(self, coalitions: np.ndarray) -> np.ndarray:
         """The worths of coalitions (K, M) bool for every image, (K, N) float64.
 
@@ -258,7 +251,7 @@ class Game:
         return fastest_batch_size(self._seconds, self.asked.model, one, used, padded)
 
     def unfinished(self, resume: str | os.PathLike | None, kind: str, about: dict, module: str):
-        """Where a measurement in progress is kept (`tables.unfinished`).
+        """Where a measurement in progress is kept (`backend.resume`).
 
         Errors: ValueError for a function as value, of which no version is known.
         """

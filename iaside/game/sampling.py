@@ -19,9 +19,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from iaside.backend.machine import kept_memory, told_apart, undisturbed
+from iaside.backend.checks import told_apart
+from iaside.backend.device import own_device
 from iaside.backend.outside import outside
-from iaside.backend.parallel import own_device
+from iaside.backend.precision import undisturbed
+from iaside.backend.resume import Table
 from iaside.estimate.clean import at_floor, clean_summary, warn_of_chance
 from iaside.game.game import Bands, Game, Settings
 from iaside.game.samples import SampledWorths
@@ -36,7 +38,6 @@ from iaside.game.surrogate import (
 from iaside.game.values import finite, scores_of
 from iaside.inputs.probe import PROBE
 from iaside.spectral import Masks
-from iaside.tables import Table
 
 LEAST = 5  # images for an interval
 FIRST = 16  # images before the first look at the error: fewer do not know it
@@ -44,7 +45,6 @@ MIN_BANDS, MAX_BANDS = 3, 64  # fewer have no more coalitions than a sample; a c
 
 
 @undisturbed
-@kept_memory()
 def sample(
     game: Game,
     tolerance: float | None = None,

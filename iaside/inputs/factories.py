@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iaside.backend.keys import said
+from iaside.inputs import project
 
 if TYPE_CHECKING:  # the pipeline hashes code, without a second for torch
     from torch import nn
 
-PROJECT = Path(__file__).resolve().parents[2]
 FOLDER = "architectures"  # the pipeline watches it
 FORM = "'nets.py:build', a file of that folder and a function build(recipe) -> torch.nn.Module"
 
@@ -41,7 +41,7 @@ def build(factory: str | Callable[[dict], nn.Module], recipe: dict) -> nn.Module
 
     function, name = factory, getattr(factory, "__name__", repr(factory))
     if isinstance(factory, str):
-        path, name = find(factory, Path.cwd(), PROJECT / FOLDER)
+        path, name = find(factory, Path.cwd(), project.PROJECT / FOLDER)
         function = getattr(_module(path), name, None)
     if not callable(function):
         raise ValueError(f"factory={factory!r}: there is no function {name!r}; write {FORM}")

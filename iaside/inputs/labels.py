@@ -1,6 +1,4 @@
-"""Numbers as people have them -> plain tensors; labels -> one class index per image, or
-probabilities.
-"""
+"""Labels and arrays in any common format -> plain tensors of class indices or probabilities."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside.backend.machine import told_apart
+from iaside.backend.checks import told_apart
 
 
 def class_labels(labels, n: int, soft: bool = False) -> Tensor:

@@ -1,4 +1,4 @@
-"""How a network holds up, from its answers: mPE and mCE, losses with intervals, matching."""
+"""Measures of robustness from responses: mPE, mCE, losses with intervals, matching."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from iaside.estimate.accuracy import accuracy_difference, accuracy_interval
+from iaside.estimate.crossed import resampled_scores
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import (
-    accuracy_difference,
-    accuracy_interval,
-    interval,
-    resampled_scores,
-)
+from iaside.estimate.intervals import interval
 from iaside.tables import CLEAN, CLEAN_CUT, CORRUPTIONS, FOURIER, Condition, Responses
 
 # Mean top-1 error of AlexNet over the five severities, in the order of CORRUPTIONS.
@@ -185,7 +182,7 @@ def on_resamples(
 ) -> tuple[np.ndarray, int]:
     """Return a measure of K networks on the photographs and on resamples of them, and their number.
 
-    As `intervals.resampled_scores`, but an image may be missing (NaN) for some networks: each mean
+    As `crossed.resampled_scores`, but an image may be missing (NaN) for some networks: each mean
     is that of the images that a resample has of it. The number is that of the fewest images.
 
     Shapes: rows K arrays (k, N) of the same N photographs (`image_rows`); statistic maps means

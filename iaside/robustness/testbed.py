@@ -1,8 +1,8 @@
-"""The robustness of published ImageNet models, as others have measured it; no network is run.
+"""The robustness of published ImageNet models, from published measurements; no network is run.
 
-The table is that of the ImageNet testbed (Taori et al. 2020), its file in data/published says of
-what and how. mCE is computed from it alone, AlexNet's errors included: it is no number to put
-beside the mCE of another table in one coefficient.
+The table is that of the ImageNet testbed (Taori et al. 2020), documented in its file in
+data/published. mCE is computed from this table alone, AlexNet's errors included: it must not be
+mixed with the mCE of another table in one coefficient.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The page of claims: what was tried, how far it can be trusted, and the tables of it."""
+"""The page of claims: what was tested, with which power, and the tables of results."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import LEAST, Levels
+from iaside.estimate.resampling import LEAST, Levels
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 NOT_TESTED = "not tested"

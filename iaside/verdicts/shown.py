@@ -1,4 +1,4 @@
-"""How verdicts are shown in the report that makes them, and what their data are called."""
+"""The presentation of verdicts in the report that makes them, and names of data sets."""
 
 from __future__ import annotations
 
