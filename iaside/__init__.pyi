@@ -39,12 +39,8 @@ from .shapley import (
 )
 from .score import spectral_importance as spectral_importance, robustness_score as robustness_score
 from .estimate.estimate import Estimate as Estimate
-from .score import (
-    score_estimate as score_estimate,
-    sid_estimate as sid_estimate,
-    centroid as centroid,
-    entropy as entropy,
-)
+from .score import score_estimate as score_estimate, sid_estimate as sid_estimate
+from .estimate.shares import centroid as centroid, entropy as entropy
 from .explanation import (
     explain as explain,
     Explanation as Explanation,

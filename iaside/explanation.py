@@ -17,13 +17,13 @@ from iaside.estimate.clean import clean_line, may_be_zero
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import interval, mean_interval, paired_interval
 from iaside.estimate.rounding import total_worth
+from iaside.estimate.shares import normalisation_noise
 from iaside.game.samples import SampledWorths
 from iaside.score import (
     SCORES,
     check_bias,
     no_score,
     no_sid,
-    normalisation_noise,
     robustness_score,
     score_difference,
     score_estimate,
