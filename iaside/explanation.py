@@ -283,8 +283,7 @@ def explain(
     from iaside.game.game import Game
     from iaside.game.sampling import check_request, sample
 
-    judged = (normalise, beta, score_kind, level, bias)
-    _check_settings(*judged)
+    _check_settings(normalise, beta, score_kind, level, bias)
     sampled = tolerance is not None or budget is not None
     if sampled:
         check_request(tolerance, budget)
@@ -303,7 +302,7 @@ def explain(
     hard = None if game.labels is None or game.labels.ndim == 2 else game.labels.cpu().numpy()
     if hard is not None and sampled:
         hard = hard[worths.images]
-    return Explanation(worths, *judged[:-1], hard, bias)
+    return Explanation(worths, normalise, beta, score_kind, level, hard, bias)
 
 
 def _partition(images: Tensor, n_bands: int, metric: str, spacing: str) -> Tensor:
