@@ -485,7 +485,7 @@ def test_without_labels_no_mapping_is_shown(tmp_path, capsys):
 
 def test_labels_are_checked_without_decoding(tmp_path, monkeypatch):
     class_folders(tmp_path, ["1", "2", "3"])
-    monkeypatch.setattr("iaside.inputs.images.read_image", None)
+    monkeypatch.setattr("iaside.inputs.listing.read_image", None)
     check_labels(tmp_path, 3)
     with pytest.raises(ValueError, match="named by numbers .*the network knows 1000"):
         check_labels(tmp_path, 1000)

@@ -266,7 +266,7 @@ def test_sparsefool_fools_with_few_pixels_and_leaves_misclassified_images_alone(
 
 
 def test_sparsefool_sees_ten_classes_and_fools_all(monkeypatch):
-    module = sys.modules["iaside.robustness.perturb"]
+    module = sys.modules["iaside.robustness.attacks"]
     seen, inner = [], module._deepfool
     monkeypatch.setattr(
         module, "_deepfool", lambda *args: seen.append(len(args[-1])) or inner(*args)

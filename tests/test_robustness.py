@@ -338,7 +338,7 @@ def test_corrupted_images_are_made_once_for_all_models(tmp_path, monkeypatch):
     def never(*_, **__):
         raise AssertionError("made a second time")
 
-    monkeypatch.setattr(sys.modules["iaside.robustness.responses"], "perturb", never)
+    monkeypatch.setattr(sys.modules["iaside.robustness.corrupted"], "perturb", never)
     other = Linear()
     other.weight.data *= 2
     r = ask(other, wanted, n=2, cache=tmp_path)

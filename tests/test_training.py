@@ -17,6 +17,7 @@ from iaside.inputs.architectures import small_cnn
 from iaside.inputs.classifier import load_model, untrained
 from iaside.inputs.splits import stratified_order
 from iaside.spectral import band_masks
+from iaside.training import data as training_data
 from iaside.training import penalties, plans, training, updates
 from iaside.training.data import augmented, batch_of, complete, load_data, reassign
 from iaside.training.training import train_network, train_plan
@@ -333,32 +334,32 @@ def test_a_damaged_checkpoint_is_trained_anew_with_a_word(shared, data, tmp_path
 
 
 def test_a_plan_that_grew_trains_only_what_is_new(shared, tmp_path, monkeypatch):
-    plans = {"p": {"architecture": "small_cnn", "seed": [0], "epochs": 1}}
+    plan = {"architecture": "small_cnn", "seed": [0], "epochs": 1}
     places = tmp_path / "results", tmp_path / "partial"
 
     def run(plan, **more):
         found = plans.networks({"p": plan})
         return train_plan(found, shared | more, *places, device="cpu", workers=1, progress=False)
 
-    assert run(plans["p"]) == ["small_cnn-seed0"]
+    assert run(plan) == ["small_cnn-seed0"]
     before = (places[0] / "small_cnn-seed0/final.safetensors").stat().st_mtime_ns
     spied = []
     real = training.train_network
     monkeypatch.setattr(
         training, "train_network", lambda name, *a: (spied.append(name), real(name, *a))[1]
     )
-    grown = plans["p"] | {"seed": [0, 1]}
+    grown = plan | {"seed": [0, 1]}
     assert run(grown) == spied == ["small_cnn-seed1"]
     assert (places[0] / "small_cnn-seed0/final.safetensors").stat().st_mtime_ns == before
-    assert run(plans["p"] | {"seed": 1}) == []
+    assert run(plan | {"seed": 1}) == []
     assert [p.name for p in places[0].iterdir()] == ["small_cnn-seed1"], "no stale network stays"
-    assert run(plans["p"] | {"seed": 1}, lr=0.01) == ["small_cnn-seed1"], "other settings"
+    assert run(plan | {"seed": 1}, lr=0.01) == ["small_cnn-seed1"], "other settings"
     assert json.loads((places[0] / "small_cnn-seed1/settings.json").read_text())["lr"] == 0.01
     assert not list(places[1].iterdir()), "nothing unfinished is left"
     other = tmp_path / "other.npz"
     with np.load(shared["images"]) as arrays:
         np.savez(other, images=arrays["images"] // 2, labels=arrays["labels"])
-    assert run(plans["p"] | {"seed": 1}, images=str(other)) == ["small_cnn-seed1"], "other images"
+    assert run(plan | {"seed": 1}, images=str(other)) == ["small_cnn-seed1"], "other images"
 
 
 def test_what_a_kill_left_in_a_folder_is_swept_and_what_is_damaged_is_trained_again(
@@ -424,7 +425,7 @@ def test_what_cannot_be_trained_is_said_before(shared, tmp_path, change, message
 def test_names_of_penalties_and_shared_settings_agree():
     named = {"none", "coalition_dropout", *penalties.PENALTIES}
     assert set(plans.PENALTIES) == named
-    used = inspect.getsource(training)
+    used = "".join(map(inspect.getsource, (training, training_data, updates)))
     assert all(f'"{name}"' in used for name in plans.SHARED if name != "every")
 
 

@@ -133,5 +133,5 @@ def examination_passes(
 
 
 def attack_of(variant: Mapping) -> tuple:
-    """What the attack depends on that a map of FAMPE or AttEXplore is made along."""
+    """The options that determine the attack behind a map of FAMPE or AttEXplore."""
     return tuple(sorted((name, repr(v)) for name, v in variant.items() if name != "product"))

@@ -269,7 +269,7 @@ def _examined(model, x, y, variant, references, i, seed, how, whole, samples, tw
 
 
 class _Common(NamedTuple):
-    """What all maps have in common."""
+    """Data shared by all maps."""
 
     asked: dict[str, Asked]
     images: Tensor
@@ -364,7 +364,7 @@ def _fitted(x: Tensor, net) -> Tensor:
 
 @torch.no_grad()
 def _clean(model: Asked, images: Tensor, labels: Tensor, device) -> tuple[Tensor, dict]:
-    """What the model predicts, and what a provenance keeps of that."""
+    """The predictions of the model, and their entry in the provenance."""
     with arithmetic("float32", device):
         answers = torch.cat([model(x.to(device)).cpu().double() for x in images.split(1)])
     known = {

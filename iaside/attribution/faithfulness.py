@@ -310,7 +310,7 @@ def _places(attribution: Tensor, rank: str, seeds: list[int]) -> Tensor:
 
 
 def _ranked(attribution: Tensor, rank: str) -> Tensor:
-    """What pixels are ordered by: sums over channels, or each channel, (B, 1 or C, H * W).
+    """The order criterion: sums over channels, or each channel, (B, 1 or C, H * W).
 
     On the CPU, with at least the precision of float32, and one channel after the other: a sum over
     a dimension adds in an order of its own, for which pixels of equal channels can differ.

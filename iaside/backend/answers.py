@@ -76,7 +76,7 @@ def said(place: Place) -> str:
 
 
 def place_of(answer: object, rows: int, outputs: str, class_outputs: bool) -> Place:
-    """Where in an answer to so many pictures the tensor is that it is asked for.
+    """The place of the logits in an answer to so many pictures.
 
     Of several: what is called logits, then what has another name of ``NAMES``, then the first.
     One row of numbers a picture comes before one number, unless ``outputs`` says binary; where no

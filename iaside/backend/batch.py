@@ -17,7 +17,7 @@ from torch import Tensor
 from iaside.backend.files import alone, as_object, sweep, write_text
 
 SPAN = 0.1  # seconds in which a size is tried up to five times: one short pass is luck
-MAX_PASS_SECONDS = 0.25  # what a pass costs besides its images is nothing beside that
+MAX_PASS_SECONDS = 0.25  # the fixed cost of a pass is negligible beside that
 LARGEST = 1024  # images a batch
 MOST_ON_CPU = 256  # there
 
@@ -56,7 +56,7 @@ def fastest_batch_size(
 
 
 def remembered_batch_size(model: torch.nn.Module, x: Tensor, precision: str) -> int | None:
-    """What ``fastest_batch_size`` has found on this machine, None where it has not been asked."""
+    """The result of ``fastest_batch_size`` on this machine, None before its first call."""
     _, known, key = _batch_sizes(model, x, precision)
     return known.get(key)
 
@@ -90,7 +90,7 @@ def _batch_sizes(
 
 
 def _cache_folder() -> Path | None:
-    """Where this machine remembers what it has measured; None for a user without a home."""
+    """The folder of measured batch sizes; None for a user without a home."""
     if folder := os.environ.get("XDG_CACHE_HOME"):
         return Path(folder) / "iaside"
     try:

@@ -172,7 +172,7 @@ class Dask(Elsewhere):
                 self.client.unregister_worker_plugin(name)
 
     def result(self, future):
-        """What a job gave. Errors: those of the job; Lost with its worker; Gone."""
+        """The results of a job. Errors: those of the job; Lost with its worker; Gone."""
         from distributed import CancelledError, KilledWorker
 
         try:
@@ -202,7 +202,7 @@ class Dask(Elsewhere):
             raise RuntimeError(GONE)
 
     def _asked(self, question: Callable):
-        """What the scheduler answers. Errors: RuntimeError where there is none any more."""
+        """The scheduler's answer. Errors: RuntimeError if it is gone."""
         self._check()
         try:
             return question()

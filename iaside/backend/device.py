@@ -30,7 +30,7 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def device_of(model: object, device: str | torch.device | None) -> torch.device:
-    """Where the model's parameters are, unless a device is named (which must be the same)."""
+    """The device of the model's parameters; a device that is named must be the same."""
     at = next(iter(model.parameters()), None) if isinstance(model, torch.nn.Module) else None
     if device is None:
         return at.device if at is not None else torch.device("cpu")
@@ -41,7 +41,7 @@ def device_of(model: object, device: str | torch.device | None) -> torch.device:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """The same images, stored pixel by pixel: the layout in which convolutions are fastest.
+    """The images in channels-last layout, in which convolutions are fastest.
 
     >>> channels_last(torch.rand(2, 3, 4, 4)).stride()
     (48, 1, 12, 3)

@@ -202,7 +202,7 @@ _lock = threading.Lock()
 
 
 def _ready(engine: Engine) -> _Compiled:
-    """What answers for a network in this process."""
+    """The compiled network of this process."""
     key = engine.content, engine.place, engine.shape, torch.get_num_threads(), os.getpid()
     with _lock:
         found = _compiled.pop(key, None) or _Compiled(engine, torch.get_num_threads())

@@ -34,7 +34,7 @@ def one_thread() -> Iterator[None]:
 
 
 class Executor:
-    """Who does jobs: ``workers`` of them at a time."""
+    """Runs jobs, ``workers`` at a time."""
 
     workers: int
 
@@ -79,7 +79,7 @@ class Here(Executor):
 
 
 def in_one_thread(pool: Executor) -> Executor:
-    """The same, for jobs of which no byte is to depend on the threads that there are here."""
+    """The executor, in one thread if it is this process: no byte may depend on threads."""
     return Here(1) if isinstance(pool, Here) else pool
 
 
@@ -93,11 +93,11 @@ def failing(name: str) -> Iterator[None]:
 
 
 class Lost(Exception):
-    """A job is gone with its worker; with as many as are named, where that is too often."""
+    """A job was lost with its worker; the argument counts workers where those are too many."""
 
 
 class Gone(Exception):
-    """There is nobody any more who could do a job."""
+    """No worker is left that could run a job."""
 
 
 class Elsewhere(Executor):
@@ -188,7 +188,7 @@ class Elsewhere(Executor):
 
 
 def died(job: str, n: int) -> str:
-    """What is said of a job that no worker survives."""
+    """The error message for a job that no worker survives."""
     return (
         f"every worker that was given {job} died ({n} of them). The usual cause is too little "
         "memory: lower `batch_size` or `workers` under `runtime:`, or give workers more; their "

@@ -23,7 +23,7 @@ def fingerprint(tensor: Tensor) -> str:
 
 
 def look(images: Tensor) -> str:
-    """What pictures look like from afar, whatever a network's recipe made of them.
+    """A coarse thumbnail of each picture, nearly independent of a network's recipe.
 
     The grey of a 4 x 4 grid of each, as bytes in hexadecimal (32 digits a picture), for
     ``tables.check_same_pictures``: crops for two networks have different fingerprints.

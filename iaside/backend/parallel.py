@@ -20,7 +20,7 @@ from iaside.backend.processes import Processes
 
 
 def executor(workers: object = None, device: str | torch.device = "cpu") -> Executor:
-    """Who does the jobs of a loop.
+    """The executor that runs the jobs of a loop.
 
     workers: 1, this process in one thread; a number of processes of this machine, of one thread
     each; ``local``, one per core, or one per accelerator where the loop computes on these; the

@@ -111,7 +111,7 @@ _TRUE_FLOAT32, _PLAIN_TORCH = Held(_true_float32), Held(_plain_torch)
 
 
 class Modes(NamedTuple):
-    """Of a caller, what its model may rest on."""
+    """Settings of a caller that its model may depend on."""
 
     dtype: torch.dtype
     device: torch.device
@@ -132,7 +132,7 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
 
 
 def undisturbed(function: F) -> F:
-    """A function whose numbers do not depend on what its caller has set.
+    """A function whose numbers do not depend on the settings of its caller.
 
     Inside there is no autocast, inference mode, anomaly mode, other default device or dtype, no
     TF32 or bfloat16 in the place of float32, and NumPy raises no floating-point errors. Tensors
@@ -219,13 +219,13 @@ def _ordinary(value: object) -> object:
 
 
 def caller() -> Modes | None:
-    """What the caller of ``undisturbed`` has set, for ``as_caller``; None outside of it."""
+    """The settings of the caller of ``undisturbed``, for ``as_caller``; None outside of it."""
     return _outside.get()
 
 
 @contextlib.contextmanager
 def as_caller(modes: Modes) -> Iterator[None]:
-    """In another process: what the caller had set in this one, to which the model is used."""
+    """In another process: the settings that the caller had in the first one."""
     with contextlib.ExitStack() as stack:
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(modes.dtype)

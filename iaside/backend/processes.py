@@ -86,7 +86,7 @@ class Processes(Elsewhere):
         return future
 
     def share(self, common: object, kind: str) -> Mapped:
-        """What a process needs to know to have what all jobs need."""
+        """A handle with which a worker finds the shared data."""
         head, models = packed(common)
         with self._lock:
             for token, content in models.items():

@@ -30,7 +30,7 @@ def settings_key(provenance: Mapping) -> str:
 def unfinished(
     resume: str | os.PathLike | None, kind: str, about: Mapping, module: str
 ) -> Path | None:
-    """Where a measurement in progress is kept, in a folder ``resume``; None without one.
+    """The path of a measurement in progress in the folder ``resume``; None without one.
 
     It is found again by what it is of and by the code that makes its numbers: ``module``, a
     measuring module's ``__name__``, and what folds networks, with all that they import
@@ -47,7 +47,7 @@ def unfinished(
 
 
 def measure_again(path: str | os.PathLike, why: str) -> None:
-    """Warn that something in a file is not believed, and made anew."""
+    """Warn that part of a file is damaged, and measured again."""
     warnings.warn(
         f"{path} {' '.join(why.split())}: what is missing is made again",
         RuntimeWarning,
@@ -108,7 +108,7 @@ class Table:
             file.write((b"" if file.tell() else self.first) + head + body)
 
     def _places(self, index) -> np.ndarray:
-        """Where the numbers of an index are in the flat table."""
+        """Flat positions of the entries of an index."""
         place = 0
         for axis, n in enumerate(self.shape):
             steps = np.arange(n).reshape([-1 if k == axis else 1 for k in range(len(self.shape))])
@@ -148,7 +148,7 @@ def keep_array(path: Path, array: np.ndarray) -> None:
 
 
 def kept_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray | None:
-    """What ``keep_array`` wrote; None where there is nothing, and, with a warning, for the rest."""
+    """Read what ``keep_array`` wrote; None if absent, or, with a warning, if damaged."""
     if not path.exists():
         return None
     try:

@@ -16,12 +16,12 @@ _GLOBAL_NUMPY = threading.Lock()  # pixle of torchattacks draws from numpy's glo
 
 
 def generators(seeds: list[int]) -> Iterator[torch.Generator]:
-    """On the CPU, so that every device sees the same numbers."""
+    """Random generators on the CPU, so that every device sees the same numbers."""
     return (torch.Generator().manual_seed(seed) for seed in seeds)
 
 
 def seeds_of(seed: int, first: int, n: int) -> list[int]:
-    """Those of n images: image i draws from (seed, first + i)."""
+    """Seeds of n images: image i draws from (seed, first + i)."""
     check_values({"seed": seed, "first": first})
     return [int(np.random.SeedSequence((seed, first + i)).generate_state(1)[0]) for i in range(n)]
 

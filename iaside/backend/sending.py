@@ -25,18 +25,18 @@ _models: dict[tuple[str, str], nn.Module] = {}  # the last ones
 
 
 class Unsendable(Exception):
-    """Something that no other process can be sent."""
+    """An object that cannot be sent to another process."""
 
 
 class Packed(NamedTuple):
-    """Something pickled, and large arrays of it beside."""
+    """A pickled object with its large arrays beside it."""
 
     head: bytes
     beside: list[memoryview]
 
 
 def packed(content: object) -> tuple[Packed, dict[str, Packed]]:
-    """Something to send, functions of a notebook too, and the networks in it by what they are.
+    """Pickle an object, functions of a notebook too, and its networks separately by content.
 
     Tensors are on the CPU afterwards. Errors: Unsendable.
     """
@@ -100,7 +100,7 @@ def _tensor(flat: np.ndarray, dtype: torch.dtype, shape: torch.Size, stride: tup
 
 
 class Shared:
-    """What all jobs of a loop need, as a worker finds it.
+    """The data that all jobs of a loop share, as a worker reads them.
 
     token: of that;  kind: of the device to compute on.
     """
@@ -134,7 +134,7 @@ class Shared:
 
 
 class Mapped(Shared):
-    """In files, which all processes that read them have in memory once."""
+    """Shared data in files that all processes map: in memory once."""
 
     def __init__(self, token: str, kind: str, files: dict[str, Path]) -> None:
         self.token, self.kind, self.files = token, kind, files
@@ -167,6 +167,6 @@ def write_packed(path: Path, content: Packed) -> Path:
 
 
 def remove(path: Path) -> None:
-    """Who maps a file has it still; where that keeps it, it goes with its folder."""
+    """Remove a file; processes that map it keep it, and a locked one goes with its folder."""
     with contextlib.suppress(OSError):
         path.unlink()

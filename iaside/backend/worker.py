@@ -22,7 +22,7 @@ def send(file: BinaryIO, message: object) -> None:
 
 
 def do(shared: Shared, work: Callable, job: tuple, modes, report: Callable | None) -> tuple:
-    """The results of a job, and what it warned of."""
+    """The results and the warnings of a job."""
     more = () if report is None else (report,)
 
     def results() -> list:
@@ -43,7 +43,7 @@ def results_of(found: object) -> Iterable:
 
 
 def serve(inbox: queue.SimpleQueue, said: BinaryIO, number: int) -> None:
-    """What a process of this machine does: job after job."""
+    """The loop of a worker process: receive a job, run it, send its results."""
     become_worker(number)
     torch.set_num_threads(1)
     while True:

@@ -35,7 +35,7 @@ class Estimate:
 
     @classmethod
     def exact(cls, value: ArrayLike, n: int, unit: str) -> Estimate:
-        """What is known without an error: its limits are the value itself."""
+        """An estimate without error: its limits are the value itself."""
         value = np.asarray(value, dtype=float)[()]
         return cls(value, 0.0 * value, value, value, n, unit)
 

@@ -132,7 +132,7 @@ def tail_of(level: float) -> float:
 
 
 def widened(tail: float, n: int) -> float:
-    """Resamples spread less than samples do: the normal tail that matches Student's t."""
+    """The normal tail that matches Student's t: resamples scatter less than samples."""
     return ndtr(np.sqrt(n / (n - 1)) * stdtrit(n - 1, tail))
 
 

@@ -25,7 +25,7 @@ TRIED = np.sinh(np.linspace(-8, 8, 801))
 
 @dataclass(frozen=True)
 class Shown:
-    """What a sample shows: rows @ means >= least, for rows (K, M) and least (K,)."""
+    """The selection event: rows @ means >= least, for rows (K, M) and least (K,)."""
 
     rows: np.ndarray
     least: np.ndarray

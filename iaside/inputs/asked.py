@@ -131,13 +131,13 @@ def joined(answers: list, way: Way) -> Tensor:
 
 
 def answers_of(model: Callable[[Tensor], object], x: Tensor, way: Way) -> list:
-    """What a model answers to a copy of the pixels, once or for each picture."""
+    """The answers of a model to a copy of the pixels, once or for each picture."""
     shown, model = copied(x, way), as_outside(model)
     return [model(part) for part in (shown.split(1) if way.singly else [shown])]
 
 
 def copied(x: Tensor, way: Way) -> Tensor:
-    """The same pixels in memory of their own, in the layout that the model takes."""
+    """A copy of the pixels in the layout that the model takes."""
     layout = torch.channels_last if way.channels_last else torch.contiguous_format
     return x.to(way.dtype or x.dtype, copy=True, memory_format=layout)
 

@@ -109,7 +109,7 @@ def packable(conv: nn.Module) -> bool:
 
 
 def _dtype(x: Tensor) -> torch.dtype | None:
-    """What a packed convolution of x computes in; None where there is to be none."""
+    """The dtype of a prepacked convolution of x; None where it must not be prepacked."""
     if torch.is_grad_enabled() or x.device.type != "cpu":
         return None
     if not torch.is_autocast_enabled("cpu"):
@@ -119,7 +119,7 @@ def _dtype(x: Tensor) -> torch.dtype | None:
 
 
 def _state(tensor: Tensor | None) -> tuple[int, int] | None:
-    """What changes when a tensor is written to, or replaced."""
+    """A key that changes when a tensor is written to or replaced."""
     if tensor is None or tensor.is_inference():  # these cannot be written to
         return None
     return tensor.data_ptr(), tensor._version

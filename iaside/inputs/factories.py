@@ -95,7 +95,7 @@ def _files(first: Path) -> Iterator[tuple[Path, ast.Module]]:
 
 
 def _names(tree: ast.Module) -> Iterator[str]:
-    """What a file defines or imports at its top."""
+    """The names that a file defines or imports at its top level."""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name

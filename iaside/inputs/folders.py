@@ -86,7 +86,7 @@ def _refuse_parts(folder: Path, members: Mapping[str, list[Path]]) -> None:
 
 
 def _branches(folder: Path, files: Sequence[Path]) -> tuple[Path, set[str]]:
-    """Where the pictures of a folder part into several folders, and those; none if they do not."""
+    """The first folder below that splits into several folders, and their names, or none."""
     while True:
         below = {path.relative_to(folder).parts for path in files}
         names = {parts[0] for parts in below if len(parts) > 1}

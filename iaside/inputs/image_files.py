@@ -103,7 +103,7 @@ def find_images(
 
 
 def _below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
-    """All that is no folder in a folder and its sub-folders, linked ones too, as ImageFolder does.
+    """All files in a folder and its sub-folders, linked ones too, as ImageFolder does.
 
     Each link is followed, but for one to a folder that it lies in: that leads in a circle.
     """

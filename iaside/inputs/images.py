@@ -156,7 +156,7 @@ def load_images(
 
 
 def _labelled(source, n_classes: int | None, classes=None) -> Listing:
-    """What a source holds, with labels that a network of so many classes may have."""
+    """The listing of a source, with labels that fit a network of so many classes."""
     if hasattr(classes, "tolist"):  # an array or a column of names
         classes = classes.tolist()
     found = listed(source, Numbering(classes, n_classes))

@@ -119,7 +119,7 @@ def _numbers(labels) -> Tensor:
 
 
 def _of_rows(labels: Tensor, soft: bool) -> Tensor:
-    """What rows (n, classes) say: the classes of one-hot ones, or probabilities where soft."""
+    """Class indices of one-hot rows (n, classes), or probabilities if they are soft."""
     rows = labels if labels.is_floating_point() else labels.float()
     whole = (rows == rows.round()).all()
     if whole and (one_hot := ((rows == 1).sum(1) == 1) & ((rows != 0).sum(1) == 1)).all():

@@ -119,7 +119,7 @@ def probe(
 def _engine(
     engine: str, model: Callable, pair: Tensor, answer: Tensor, outputs: str, place: Place, why: str
 ) -> tuple[Engine | None, str]:
-    """Who answers where no gradient is wanted, and what a provenance says of that."""
+    """The engine that answers without gradients, and its entry in the provenance."""
     found = None
     if not why:
         found, why = converted(model, pair, answer, outputs, place)
@@ -277,7 +277,7 @@ def _check_rows(answer: Tensor, n: int) -> None:
 
 
 def _failing(model: Callable, x: Tensor, error: Exception) -> ValueError:
-    """What a model that takes no pictures raises, in one line."""
+    """The error for a model that fails on pictures, in one line."""
     for network in networks(model):
         check_weights(network)
     return ValueError(

@@ -23,7 +23,7 @@ RESTARTS, STRONG_STEPS = 3, 50  # of pgd_restarts
 
 
 def attack(name: str, x: Tensor, seeds, model, labels, eps, steps) -> Tensor:
-    """One of the attacks of torchattacks."""
+    """FGSM, PGD or Pixle as torchattacks implements them."""
     try:
         import torchattacks
     except ImportError as error:

@@ -47,7 +47,7 @@ def norm(d: Tensor) -> Tensor:
 
 
 def confined(d: Tensor, band: int, masks: Masks) -> Tensor:
-    """What of each image lies in one band."""
+    """The component of each image in one band."""
     if callable(masks):
         return bands_of(d, masks)[band].detach()  # it may hold weights
     return bands_of(d, masks[band : band + 1])[0]

@@ -92,7 +92,7 @@ MEASURES = ("accuracy drop", "mPE", "mPE at T = 2", "relative mPE", "loss in nat
 
 
 def measure(r: Responses, kind: str, conditions: Condition | Sequence[Condition]) -> Estimate:
-    """What some conditions do to a network, averaged over them, with its interval over images.
+    """The effect of some conditions on a network, averaged, with its interval over images.
 
     kind: ``accuracy left`` share of correct answers under the perturbation, clean accuracy
     included; ``relative accuracy`` the same over clean accuracy; ``accuracy drop`` share of correct
@@ -126,7 +126,7 @@ def measure(r: Responses, kind: str, conditions: Condition | Sequence[Condition]
 
 
 def image_rows(r: Responses, kind: str, conditions: Condition | Sequence[Condition]) -> np.ndarray:
-    """What `measure` averages, of every image: (1, N), or (2, N) where the measure is a ratio.
+    """The terms that `measure` averages: (1, N), or (2, N) where the measure is a ratio.
 
     NaN where an image was not asked or not attacked. `ratio` of the means is the measure. Errors
     as in `measure`.
@@ -206,7 +206,7 @@ def on_resamples(
 
 
 def _tables(r: Responses, kind: str, conditions) -> tuple[np.ndarray, np.ndarray]:
-    """What a measure compares, of every image: clean and changed, each (conditions, N)."""
+    """The tables that a measure compares: clean and changed, each (conditions, N)."""
     if kind not in MEASURES:
         raise ValueError(f"kind={kind!r} is not known; choose one of {', '.join(MEASURES)}")
     conditions = [conditions] if isinstance(conditions, Condition) else conditions
@@ -239,7 +239,7 @@ def corruption_rows(r: Responses, names: Sequence[str] = CORRUPTIONS) -> np.ndar
 
 
 def trivial_predictors(r: Responses, accuracies: ArrayLike) -> dict[str, float]:
-    """What a network says about its robustness without a game: the predictors to beat.
+    """Predictors of robustness that need no game: the baselines.
 
     Clean error, mean confidence on the clean images, and accuracy with the lowest quarter of the
     bands (one at least) only.

@@ -57,7 +57,7 @@ def predictors(
     classes: int,
     beta: float = 0.75,
 ) -> dict[str, Predictor]:
-    """What may predict, of each network, dearest first.
+    """The predictors of robustness of each network, the most expensive first.
 
     values: Shapley values (M, N); games: tables of worths (2**M, N), with ``log_likelihood`` and
     ``accuracy``; answers: under perturbations; rivals: as `rivals` measures them; classes:
@@ -111,7 +111,7 @@ def conditions_asked(r: Responses) -> dict[str, list[Condition]]:
 
 
 def robustness_rows(r: Responses, kind: str, conditions: Sequence[Condition]) -> np.ndarray:
-    """What a kind of measure averages, of every image, turned so that more is better.
+    """The terms that a kind of measure averages, oriented so that higher is better.
 
     Shapes: (1, N), or (2, N) of ``accuracy left, relative``, the ratio of whose means it is; nan
     where an image was not asked or not attacked.

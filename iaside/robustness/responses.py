@@ -234,7 +234,7 @@ def response_passes(
 
 
 class _Questions(NamedTuple):
-    """What all conditions have in common.  cut: whether there are pictures besides the images."""
+    """Data shared by all conditions.  cut: whether there are pictures besides the images."""
 
     asked: Asked
     images: Tensor
@@ -254,7 +254,7 @@ class _Questions(NamedTuple):
 
 
 def _row(of: _Questions, condition: Condition) -> np.ndarray:
-    """What a condition gives in all tables and bands, for each image."""
+    """One row: a condition in all tables and bands, for each image."""
     device, masks = own_device(of.device), of.masks
     chosen = of.subset.get(condition.source, np.arange(len(of.images)))
     x, y = of.images[chosen], of.labels[chosen]
@@ -340,7 +340,7 @@ class _Rows:
 
 @undisturbed
 def pictures_of(images: Tensor) -> Tensor:
-    """What of some images is corrupted, where there are no other pictures of them.
+    """The pictures to corrupt where only the images are given.
 
     The images themselves, where their size is nearest to that of CIFAR-10-C or Tiny ImageNet-C or
     their shorter side is 224; else they are resized to that, bilinear.

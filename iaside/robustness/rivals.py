@@ -220,7 +220,7 @@ def octave_noise(
 
 
 class _Questions(NamedTuple):
-    """What all jobs have in common."""
+    """Data shared by all jobs."""
 
     asked: Asked
     images: Tensor

@@ -84,7 +84,7 @@ def perturbation_spectra(
 
 
 def _row(common: tuple, s: int, k: int) -> list:
-    """What a source does to an image, and whether the network still answers correctly."""
+    """The spectral change of an image by a source, and whether the network is still correct."""
     asked, images, labels, sources, energy, masks, seed = common
     device = own_device(images.device)
     one, label = images[k : k + 1].to(device), labels[k : k + 1].to(device)

@@ -56,7 +56,7 @@ def network_row(key: str, values: ArrayLike, about: Mapping[str, object]) -> dic
 
 @dataclass(frozen=True)
 class Zoo:
-    """What a recorded run says of its networks.
+    """The networks of a recorded run with their profiles and robustness.
 
     psi (K, M) mean values of bands; families (K,); outcomes: name -> (K,).
     """
@@ -145,7 +145,7 @@ def ridge(x: np.ndarray, y: np.ndarray, penalty: ArrayLike) -> np.ndarray:
 
 
 def left_out(x: np.ndarray, y: np.ndarray, groups: np.ndarray, penalty: ArrayLike) -> np.ndarray:
-    """What a ridge says of each network that it was not fitted to, within its group: (..., K).
+    """Leave-one-out predictions of a ridge regression within each group: (..., K).
 
     x (K, M), y (K,) as they are, groups (K,) whole numbers: means of groups are taken out, of the
     networks that are left; penalty (...). NaN of a network that is alone in its group.

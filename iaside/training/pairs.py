@@ -72,7 +72,7 @@ INTERVENTIONS = {  # in words, for factors that act on the training itself
 
 
 def intervention(settings: Mapping) -> str:
-    """What was done to a network in its training, in words: its factors that are not at default.
+    """The intervention on a training in words: its factors that are not at default.
 
     Neither amounts nor kinds count, nor architecture, images and seed.
 
@@ -358,7 +358,7 @@ class Treatments:
         return next(found[0].responses for key, found in self.cells.items() if key[0] == data_set)
 
     def title(self, data_set: str | None) -> str:
-        """What a data set is called in figures and tables."""
+        """The name of a data set in figures and tables."""
         return Path(data_set or self.images).stem
 
     def _factors(self, data_set, kind: str, strength: float, augment: bool | None = None) -> dict:

@@ -46,7 +46,7 @@ def checkpoints(folder: str | os.PathLike) -> dict[int, Path]:
 
 
 def _settings(folder: Path) -> dict:
-    """What a network was trained with. Errors: ValueError for a damaged file, naming it."""
+    """The settings of a training. Errors: ValueError for a damaged file, naming it."""
     path, remedy = folder / "settings.json", "delete it and train again (68_training)"
     with reading(path, "settings of a training", remedy):
         settings = as_object(path.read_text(encoding="utf-8"))
@@ -54,7 +54,7 @@ def _settings(folder: Path) -> dict:
 
 
 def conditions_of(settings: Mapping) -> list[Condition]:
-    """What the final networks are asked about besides clean images.
+    """The conditions that final networks are measured under besides clean images.
 
     settings: attack_eps, noise_sigma, severities (lists), band_noise, band_eps, n_bands.
     """

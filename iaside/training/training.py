@@ -217,7 +217,7 @@ def _repeatable(device: torch.device) -> Iterator[None]:
 
 
 def _keep(path: Path, net: nn.Module, optimizer: torch.optim.SGD, log: list[dict]) -> None:
-    """What goes on after a kill: weights, momentum and log, whole or not at all."""
+    """Write the state to resume from: weights, momentum and log, atomically."""
     tensors = {f"net.{k}": v for k, v in net.state_dict().items()}
     for k, parameter in enumerate(net.parameters()):
         momentum = optimizer.state[parameter].get("momentum_buffer")

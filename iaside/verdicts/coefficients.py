@@ -92,7 +92,7 @@ def coefficient_words(
     trainings: Families | None = None,
     given: Mapping[str, ArrayLike] | None = None,
 ) -> dict[str, str]:
-    """What a table says of the coefficient of a score with a measure, column -> words.
+    """A table row about the coefficient of a score with a measure, column -> words.
 
     The one that decides (`within_designs`) with limits, p, the family means and the coefficient
     within trainings, ranges without a network and without a family, the partial coefficients, the

@@ -35,7 +35,7 @@ OF_SIGNS = 6  # trainings: five that all win are 1 in 16, which a sign test does
 
 
 def unmet(claim: rules.Claim, study: Mapping) -> list[str]:
-    """What a study lacks for a claim, by the rules' own minima, a line for each; none: nothing.
+    """What a study lacks for a claim by the minima of the rules, a line for each; none: nothing.
 
     study: a parsed params.yaml. Which of its settings count is the claim's `requires`.
     Errors: ValueError for a requirement that is none of those above, naming the claim.

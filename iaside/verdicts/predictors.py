@@ -52,7 +52,7 @@ def increments(
     measures: Mapping[tuple[str, str], tuple[np.ndarray, int]],
     families: Sequence[Hashable],
 ) -> list[dict]:
-    """What the signed score adds to each other predictor: its coefficient given that one.
+    """The signed score beyond each other predictor: its coefficient given that one.
 
     Rows as those of `side_by_side`; ``level_low`` and ``level_high`` are limits that hold for all
     measures together (Bonferroni).
@@ -103,7 +103,7 @@ def _row(x: np.ndarray, y: np.ndarray, families: Sequence[Hashable], how: Mappin
 
 
 def verdict(rows: Sequence[Mapping]) -> str:
-    """What the increments over one predictor come to: yes, in part, no, or cannot be told.
+    """The verdict on the increments over one predictor: yes, in part, no, or cannot be told.
 
     yes: every interval lies above 0; in part: some do, with limits that hold for all together; no:
     none does, and every interval ends below `LEAST_GAIN`. Pairs without a coefficient do not count.
