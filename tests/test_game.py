@@ -48,6 +48,8 @@ def test_exact_and_coalition_worths_are_one_thing():
     settings = dict(masks=MASKS, batch_size=8, absence="mean", subset=[2, 0], progress=False)
     other = ia.coalition_worths(Net().eval(), some_images(), some_labels(), **settings)
     assert np.array_equal(worths.table, other.table)
+    whole = ia.exact(a_game(absence="mean"), progress=False).table
+    assert np.array_equal(worths.table, whole[:, [2, 0]])
     assert worths.provenance == other.provenance and worths.forwards == other.forwards
     one = ia.sample(a_game(masks=FIVE, n=9), budget=72, progress=False)
     settings = dict(masks=FIVE, batch_size=8, budget=72, progress=False)
