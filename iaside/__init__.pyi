@@ -20,10 +20,15 @@ from .spectral import (
     spectral_snr as spectral_snr,
 )
 from .shapley import coalitions as coalitions
-from .game.worths import coalition_worths as coalition_worths, coalition_images as coalition_images
+from .game.game import Game as Game
+from .game.exact import (
+    exact as exact,
+    coalition_worths as coalition_worths,
+    coalition_images as coalition_images,
+)
 from .tables import Worths as Worths
-from .game.sampling import sampled_worths as sampled_worths
-from .game.surrogate import SampledWorths as SampledWorths
+from .game.sampling import sample as sample, sampled_worths as sampled_worths
+from .game.samples import SampledWorths as SampledWorths
 from .shapley import (
     shapley_values as shapley_values,
     owen_values as owen_values,
@@ -35,12 +40,8 @@ from .shapley import (
 )
 from .score import spectral_importance as spectral_importance, robustness_score as robustness_score
 from .estimate.estimate import Estimate as Estimate
-from .score import (
-    score_estimate as score_estimate,
-    sid_estimate as sid_estimate,
-    centroid as centroid,
-    entropy as entropy,
-)
+from .score import score_estimate as score_estimate, sid_estimate as sid_estimate
+from .estimate.shares import centroid as centroid, entropy as entropy
 from .explanation import (
     explain as explain,
     Explanation as Explanation,
