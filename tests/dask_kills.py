@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from iaside.backend import cluster, executors
-from iaside.game.worths import coalition_worths
+from iaside.game.exact import coalition_worths
 from iaside.spectral import band_masks
 
 SIDE, N, M = 33, 8, 3

@@ -14,6 +14,7 @@ import dask_kills
 import numpy as np
 import pytest
 import torch
+from pretended import pretended_game
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
@@ -21,9 +22,9 @@ from iaside.attribution.examine import examine
 from iaside.backend import cluster, executors, parallel, sending
 from iaside.backend.cluster import connect
 from iaside.backend.device import own_device
+from iaside.game.exact import coalition_worths
 from iaside.game.published import published_worths
 from iaside.game.sampling import sampled_worths
-from iaside.game.worths import Setup, _Scorer, coalition_worths
 from iaside.inputs.probe import probe
 from iaside.robustness.responses import responses
 from iaside.robustness.snr import perturbation_spectra
@@ -585,7 +586,6 @@ def test_another_torch_or_another_loop_on_a_worker_is_refused(monkeypatch):
 
 def test_every_worker_of_a_machine_has_a_gpu_of_its_own(monkeypatch):
     """Without a GPU: on two pretended ones, by turns."""
-    monkeypatch.setattr("iaside.inputs.asked.check_shown", lambda x: None)  # looks at values
     with monkeypatch.context() as two:
         gpu = torch.device("cuda")
         two.setattr("torch.accelerator.current_accelerator", lambda check_available=False: gpu)
@@ -604,13 +604,11 @@ def test_every_worker_of_a_machine_has_a_gpu_of_its_own(monkeypatch):
         two.setattr("iaside.backend.device._number", 1)
         with pytest.raises(RuntimeError, match="on mps .* worker 1 has no such device"):
             own_device("mps")
-    monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     with FakeTensorMode(allow_non_fake_inputs=True):
         x, index = torch.rand(2, 3, SIDE, SIDE), torch.arange(2)
         for device in devices[:2]:
             net = nn.BatchNorm2d(3, affine=False).eval().to(device)
-            scorer = _Scorer(net, {}, device, "float32")
-            setup = Setup(x, index, MASKS, index, x.__getitem__, scorer, 4, {"n_bands": M})
-            batch = setup.game(slice(0, 2)).coalitions(torch.ones(4, M))
-            assert batch.device == setup.targets(slice(0, 2)).device == device
-            assert net.running_mean.device == scorer.outputs(batch).device == device
+            game = pretended_game(monkeypatch, net, x, index, MASKS, absence="mean", device=device)
+            batch = game.bands(slice(0, 2)).coalitions(torch.ones(4, M))
+            assert batch.device == game.targets(slice(0, 2)).device == device
+            assert net.running_mean.device == game.outputs(batch).device == device

@@ -30,7 +30,7 @@ from iaside.backend.executors import one_thread
 from iaside.backend.files import temporary_folder
 from iaside.backend.parallel import places
 from iaside.backend.precision import arithmetic
-from iaside.game.worths import PIECE
+from iaside.game.game import PIECE
 from iaside.inputs.classifier import Classifier, load_model, untrained
 from iaside.inputs.folding import folded
 from iaside.robustness.perturb import perturb
