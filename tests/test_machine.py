@@ -17,7 +17,7 @@ import iaside as ia
 from iaside.attribution.faithfulness import examine
 from iaside.backend import machine
 from iaside.backend.machine import _measure_batch_size, arithmetic, check_precision, pick_device
-from iaside.study.parameters import read_yaml
+from iaside.study.overlays import read_study
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_no_number_depends_on_what_a_processor_can_do():
     for public in (ia.coalition_worths, ia.sampled_worths, ia.responses, ia.published_worths):
         assert inspect.signature(public).parameters["precision"].default == "float32"
     for study in sorted((Path(__file__).parents[1] / "studies").glob("*.yaml")):
-        sections = read_yaml(study.read_text(), study.name).items()
+        sections = read_study(study).items()
         named = {n: s["precision"] for n, s in sections if isinstance(s, dict) and "precision" in s}
         trained = named.pop("training")  # what a network is, not a number that is measured of it
         assert set(named.values()) == {"float32"}, study

@@ -13,6 +13,7 @@ from torchvision.models import list_models
 
 from iaside.backend.keys import code_hash, imported
 from iaside.inputs.architectures import ARCHITECTURES
+from iaside.study.overlays import read_study, written_out
 from iaside.study.parameters import read_parameters, read_yaml, resolve_parameters
 from iaside.study.report import write_code_hashes
 from iaside.training.plans import networks
@@ -105,7 +106,7 @@ def test_reports_never_read_an_executed_notebook():
 @pytest.mark.parametrize("study", STUDIES, ids=lambda p: p.stem)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_every_study_sets_every_parameter_of_every_notebook(path, study):
-    params = read_yaml(study.read_text(), "params")
+    params = read_study(study)
     nouns = [p.stem.partition("_")[2] for p in NOTEBOOKS]
     defaults = read_parameters(load(path), path.stem)
     cmd = next(body["cmd"] for _, notebook, body in notebook_stages() if notebook == path.stem)
@@ -121,7 +122,7 @@ def test_every_study_sets_every_parameter_of_every_notebook(path, study):
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda p: p.stem)
 def test_every_model_of_a_study_names_its_weights(study):
-    params = read_yaml(study.read_text(), "params")
+    params = read_study(study)
     for key, model in params["models"].items():
         assert re.fullmatch(r"[A-Za-z0-9_-]+", key), "keys are names of files and stages"
         assert set(model) - {"factory"} == {"name", "weights", "recipe"}
@@ -130,8 +131,8 @@ def test_every_model_of_a_study_names_its_weights(study):
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda p: p.stem)
 def test_networks_of_a_section_are_entries_of_models_or_trained(study):
-    """By YAML anchors: a network is described once, and data/fetch.py gets those of `models`."""
-    params = read_yaml(study.read_text(), "params")
+    """So that data/fetch.py gets them, with `models`."""
+    params = read_study(study)
     sections = [section for section in params.values() if isinstance(section, dict)]
     for key, network in (item for s in sections for item in s.get("networks", {}).items()):
         model = network.get("model", network)
@@ -139,12 +140,12 @@ def test_networks_of_a_section_are_entries_of_models_or_trained(study):
             f"results/training/networks/{settings['plan']}/{name}/final.safetensors"
             for name, settings in networks(params["training"]["plans"]).items()
         ]
-        assert model is params["models"].get(key) or model["weights"] in trained, key
+        assert model == params["models"].get(key) or model["weights"] in trained, key
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda p: p.stem)
 def test_plans_of_a_study_can_be_trained(study):
-    section = read_yaml(study.read_text(), "params")["training"]
+    section = read_study(study)["training"]
     found = networks(section.pop("plans"))
     every = {name: complete(settings, section) for name, settings in found.items()}
     with pytest.MonkeyPatch.context() as patch:  # building the large ones takes seconds
@@ -155,7 +156,7 @@ def test_plans_of_a_study_can_be_trained(study):
 
 
 def test_params_is_the_default_study():
-    assert (ROOT / "params.yaml").read_bytes() == (ROOT / "studies/default.yaml").read_bytes()
+    assert (ROOT / "params.yaml").read_text() == written_out(ROOT / "studies/default.yaml")
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

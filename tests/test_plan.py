@@ -23,6 +23,7 @@ from iaside.robustness.perturb import attack_passes, perturb
 from iaside.spectral import band_masks
 from iaside.study import plan
 from iaside.study.costs import AT_MOST, COSTS, Network, Part, Study
+from iaside.study.overlays import read_study
 from iaside.study.parameters import UsageError, read_parameters, read_yaml, runs
 from iaside.tables import CORRUPTIONS
 from iaside.training.penalties import PENALTIES
@@ -487,7 +488,7 @@ SPEED = plan.Speed(0.1, 0.3, 10**6, 4 * 3 * SIDE**2, 10**5, 10**6, 4)
 @pytest.mark.parametrize("name", ["default", "paper-iaside", "paper-noise", "paper-fampe"])
 def test_every_stage_of_a_study_can_be_foreseen(name, monkeypatch, capsys):
     """Without its weights and data, and without a look at what DVC has of it."""
-    params = read_yaml((ROOT / f"studies/{name}.yaml").read_text(), name)
+    params = read_study(ROOT / f"studies/{name}.yaml")
     stages = []
     for stage, body in STAGES.items():
         if isinstance(body.get("foreach"), dict):  # asks no network
