@@ -123,7 +123,7 @@ def test_comments_come_with_the_values(project):
     section = lines[lines.index(next(line for line in lines if line.startswith("rivals:"))) :]
     assert "# 42_rivals: masking by octaves" in section[0]
     assert section[1] == "  images: data/images/photographs   # a packaged set, or your folder"
-    assert "  n_images: 5   # drawn by `seed`, the same for every network" in section
+    assert "  n_images: 5          # drawn by `seed`, the same for every network" in section
 
 
 WRONG = [

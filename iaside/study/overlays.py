@@ -152,7 +152,7 @@ def _comments(text: str) -> dict[tuple, str]:
     """(section, name, ...) -> the comment at the end of its line."""
     found, path = {}, []
     for line in text.splitlines():
-        if match := re.match(r"( *)([\w-]+):(?:.*?( +# .*))?", line):
+        if match := re.match(r"( *)([\w-]+):(?:.*? +(# .*))?", line):
             depth = len(match[1]) // 2
             path = [*path[:depth], match[2]]
             if match[3]:
@@ -169,7 +169,8 @@ def _lines(values: Mapping, comments: Mapping, path: tuple = ()) -> Iterator[str
         block = parts if not path else len(here) == 2 and any(isinstance(v, dict) for v in parts)
         if not path:
             yield ""
-        yield f"{_flow(name)}:{'' if block else f' {_flow(value)}'}{comment or ''}"
+        line = f"{_flow(name)}:" if block else f"{_flow(name)}: {_flow(value)}"
+        yield f"{line:<{18 if len(here) == 2 else 0}}   {comment}" if comment else line
         if block:
             yield from (f"  {line}" for line in _lines(value, comments, here))
 
@@ -206,7 +207,11 @@ def use(study: str) -> str:
     it was made of one of the studies.
     """
     root = Path.cwd() if Path(FOLDER).is_dir() else project_root()
-    params, text = root / "params.yaml", written_out(study_file(study, root)).encode()
+    params, file = root / "params.yaml", study_file(study, root)
+    try:
+        text = written_out(file).encode()
+    except UsageError as error:
+        raise UsageError(told(error, file)) from error
     if params.exists():
         if params.read_bytes() == text:
             return f"params.yaml is already the study {study!r}."
@@ -219,8 +224,8 @@ def use(study: str) -> str:
                 "lost. Keep them as a study of their own (cp params.yaml studies/mine.yaml), or "
                 "commit them, or drop them (git checkout params.yaml); then try again"
             )
-    with replacing(params) as file:
-        file.write(text)
+    with replacing(params) as new:
+        new.write(text)
     return f"params.yaml is now the study {study!r}."
 
 
