@@ -85,8 +85,9 @@ def check(study: Mapping, root: Path) -> None:
 
 def _check_training(section: Mapping) -> None:
     """Refuse plans that stand for no networks, and settings that none can be trained with."""
+    from iaside.training.data import complete
     from iaside.training.plans import networks
-    from iaside.training.training import check_settings, complete
+    from iaside.training.training import check_settings
 
     shared = {name: value for name, value in section.items() if name != "plans"}
     try:
@@ -187,7 +188,7 @@ def _check_files(where: str, weights: Path, recipe: Path, own: bool) -> None:
     """
     from safetensors import SafetensorError, safe_open
 
-    from iaside.inputs.models import _read_recipe
+    from iaside.inputs.recipes import read_recipe
 
     try:
         if weights.suffix not in (".safetensors", ".pt", ".pth"):
@@ -203,7 +204,7 @@ def _check_files(where: str, weights: Path, recipe: Path, own: bool) -> None:
             "again, or correct `weights`"
         ) from error
     try:
-        if recipe.is_file() and not _read_recipe(recipe, own)["num_classes"]:
+        if recipe.is_file() and not read_recipe(recipe, own)["num_classes"]:
             raise ValueError(f"the recipe {recipe} has num_classes 0: a study scores classes")
     except (ValueError, TypeError) as error:
         raise UsageError(f"`{where}`: {error}") from error
@@ -348,9 +349,9 @@ def _check_labels(images: str, recipe: Path, root: Path) -> None:
 
 def _fewest_held_out(plan: Mapping, item: str, section: Mapping) -> int | None:
     """Held-out images of the networks of a plan, the fewest; None for images still to come."""
-    from iaside.inputs.images import split_size
+    from iaside.inputs.splits import split_size
+    from iaside.training.data import complete
     from iaside.training.plans import networks
-    from iaside.training.training import complete
 
     shared = {name: value for name, value in section.items() if name != "plans"}
     found = [complete(s, shared) for s in networks({item: plan}).values()]

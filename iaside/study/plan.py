@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from iaside.backend.machine import pick_device
+from iaside.backend.device import pick_device
 from iaside.backend.parallel import places
 from iaside.game.worths import PIECE
 from iaside.study.check import check

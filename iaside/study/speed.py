@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from iaside.backend.machine import LARGEST, arithmetic, remembered_batch_size
-from iaside.backend.parallel import one_thread
+from iaside.backend.batch import LARGEST, remembered_batch_size
+from iaside.backend.executors import one_thread
+from iaside.backend.precision import arithmetic
+from iaside.inputs.classifier import Classifier, load_model, untrained
 from iaside.inputs.folding import folded
-from iaside.inputs.models import Classifier, load_model, untrained
 from iaside.robustness.perturb import perturb
 from iaside.study.costs import BATCH, Network, Part
 from iaside.study.parameters import UsageError, closest

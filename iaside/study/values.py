@@ -42,12 +42,12 @@ def check_value(where: str, value: Any, rule: Rule | None) -> None:
 
 def rules() -> dict[str, Rule]:
     """Name of a parameter -> what it may be. Most names mean the same in all notebooks."""
-    from iaside.attribution import baselines, explorers
+    from iaside.attribution import baselines, maps
     from iaside.attribution.faithfulness import SUBSTRATES
+    from iaside.backend.device import pick_device
     from iaside.backend.engine import ENGINES, installed
-    from iaside.backend.machine import pick_device
     from iaside.game.worths import ABSENCES, MAX_BANDS, VALUES
-    from iaside.inputs.models import LARGEST_SIDE
+    from iaside.inputs.recipes import LARGEST_SIDE
     from iaside.score import spectral_importance
     from iaside.spectral import METRICS, SPACINGS
 
@@ -69,7 +69,7 @@ def rules() -> dict[str, Rule]:
     positive = between(0, 1e6 + 1e-9, "a number above 0 and up to 1,000,000")
     odd = "an odd whole number from 1", lambda v: type(v) is int and v > 0 and v % 2 == 1
     own = [f.__name__ for f in baselines.METHODS]
-    methods = [*(name for name in explorers.METHODS if name not in own), *own]
+    methods = [*(name for name in maps.METHODS if name not in own), *own]
     return {
         "metric": one_of(*METRICS),
         "spacing": one_of(*SPACINGS),
