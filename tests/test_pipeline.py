@@ -14,7 +14,7 @@ from torchvision.models import list_models
 from iaside.backend.keys import code_hash, imported
 from iaside.inputs.architectures import ARCHITECTURES
 from iaside.study.overlays import read_study, written_out
-from iaside.study.parameters import read_parameters, read_yaml, resolve_parameters
+from iaside.study.parameters import read_parameters, read_sections, read_yaml, resolve_parameters
 from iaside.study.report import write_code_hashes
 from iaside.training.data import complete
 from iaside.training.plans import networks
@@ -207,7 +207,7 @@ def test_the_readmes_own_study_gives_own_photographs_to_own_networks_alone():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```yaml\n(models:.*?)```", text, re.S)
     study = read_yaml(block, "README.md")
-    default = read_yaml((ROOT / "params.yaml").read_text(), "params")
+    default = read_sections(ROOT / "studies/default.yaml")
     assert set(study) <= set(default) and len(study["models"]) >= 2
     for name, section in study.items():
         entries = section if name == "models" else section.get("networks", {})

@@ -396,12 +396,12 @@ def small_project(tmp_path, monkeypatch):
     from dvc.repo import Repo
 
     root = tmp_path / "small"
-    (root / "studies").mkdir(parents=True)
+    (root / "others").mkdir(parents=True)
     (root / "results/training").mkdir(parents=True)
     for name, models in (("one", "a: {w: 1}"), ("two", "a: {w: 1}, b: {w: 2}")):
         text = f"models: {{{models}}}\nn: 1\n"
-        (root / "studies" / f"{name}.yaml").write_text(text)
-    (root / "params.yaml").write_text((root / "studies/one.yaml").read_text())
+        (root / "others" / f"{name}.yaml").write_text(text)
+    (root / "params.yaml").write_text((root / "others/one.yaml").read_text())
     (root / "dvc.yaml").write_text(
         "stages:\n"
         "  m:\n    foreach: ${models}\n    do:\n      cmd: echo ${n} > ${key}.txt\n"
@@ -432,7 +432,7 @@ def test_dvc_says_which_stages_there_are_and_how_they_stand(small_project):
         repo.reproduce("m@a")
     assert states(params)["m@a"] == "up to date"
     before = content(root)
-    two = states(root / "studies/two.yaml")
+    two = states(root / "others/two.yaml")
     assert states(params)["m@a"] == "up to date"
     assert content(root) == before, "a plan changes nothing"
     assert two == {"m@a": "up to date", "m@b": "to run", "late": "to run, after training"}
@@ -445,8 +445,8 @@ def test_dvc_says_which_stages_there_are_and_how_they_stand(small_project):
     shutil.move(root / ".dvc/cache", root.parent / "elsewhere")
     (root / ".dvc/config.local").write_text(f"[cache]\ndir = {root.parent / 'elsewhere'}\n")
     params.write_text(one.replace("n: 1", "n: 3"))
-    (root / "studies/one.yaml").write_text(one)
-    assert states(root / "studies/one.yaml")["m@a"] == "cached", "wherever the cache is"
+    (root / "others/one.yaml").write_text(one)
+    assert states(root / "others/one.yaml")["m@a"] == "cached", "wherever the cache is"
     params.write_text(one)
     (root / "results/training/x").write_text("x")
     assert states(params)["late"] == "to run"

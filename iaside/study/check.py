@@ -269,10 +269,11 @@ def _check_together(
             refuse(name, f"{of_worths!r}, as in `worths`: their tables are compared")
     if section == "resolution_report" and section in study["claims"]["reports"]:
         for name, needed in COARSE.items():
-            if (found := study["worths"][name]) != needed and found[0] != needed:
+            found = study["worths"][name]
+            if (found[0] if isinstance(found, list) else found) != needed:
                 raise UsageError(
-                    f"worths.{name} is {found!r}, but must be {needed} (of several the first), in "
-                    "whose bands finer ones nest; or leave resolution_report out of claims.reports"
+                    f"worths.{name} is {found!r}, but must be {needed} (of several the first), "
+                    "where bands nest: correct it, or leave resolution_report out of claims.reports"
                 )
     if section == "convergence_report":
         for key, network in study["convergence"]["networks"].items():
