@@ -25,6 +25,7 @@ from iaside.study import plan
 from iaside.study.costs import AT_MOST, COSTS, Network, Part, Study
 from iaside.study.overlays import read_study
 from iaside.study.parameters import UsageError, read_parameters, read_yaml, runs
+from iaside.study.speed import build
 from iaside.tables import CORRUPTIONS
 from iaside.training.data import Data
 from iaside.training.penalties import PENALTIES
@@ -235,7 +236,7 @@ def workplace(monkeypatch, tmp_path, net):
     monkeypatch.setattr("iaside.inputs.images.load_images", load_images)
     module = importlib.import_module("iaside.robustness.corrupted")
     monkeypatch.setattr(module, "perturb", harmless)
-    monkeypatch.setattr("iaside.game.worths.Setup.seconds", lambda self, passes: 0.0)
+    monkeypatch.setattr("iaside.game.game.Game.seconds", lambda self, passes: 0.0)
     return tmp_path
 
 
@@ -676,7 +677,7 @@ def test_penalties_are_in_float32_whatever_the_training_is_in(workplace):
 
 
 def test_a_network_is_timed_at_the_size_it_will_have(monkeypatch):
-    monkeypatch.setattr(plan, "SECONDS", 0.2)
+    monkeypatch.setattr("iaside.study.speed.SECONDS", 0.2)
     network = Network("counting", None, CLASSES, SIDE)
     seen = []
     for trains in (False, True):
@@ -695,18 +696,20 @@ def test_a_network_is_timed_at_the_size_it_will_have(monkeypatch):
 def test_a_network_is_timed_where_it_will_run(monkeypatch):
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *args, **how: True)
-    monkeypatch.setattr(plan, "SECONDS", 0.02)
+    monkeypatch.setattr("iaside.study.speed.SECONDS", 0.02)
     placed = []
     counted = Counting.forward
     monkeypatch.setattr(Counting, "forward", lambda net, x: placed.append(x) or counted(net, x))
     part = Part(Network("counting", None, CLASSES, SIDE), np.array([1, 1]), "float32", 4)
-    recipe, sent = plan.build(part.network).recipe, []
+    recipe, sent = build(part.network).recipe, []
     monkeypatch.setattr(Classifier, "to", lambda net, device: sent.append(device) or net)
     with FakeTensorMode(allow_non_fake_inputs=True):
         with torch.device("cuda"):  # a fake network cannot be moved
             model = Classifier(Counting(CLASSES), recipe, "there")
-        monkeypatch.setattr(plan, "build", lambda network: model)
-        monkeypatch.setattr(plan, "folded", lambda model: model)  # compares: fakes have no numbers
+        monkeypatch.setattr("iaside.study.speed.build", lambda network: model)
+        monkeypatch.setattr(
+            "iaside.study.speed.folded", lambda model: model
+        )  # compares: fakes have no numbers
         plan.calibrate(part, torch.device("cuda"), False)  # no gradients: they need a real one
     assert sent == [torch.device("cuda")] and {x.device.type for x in placed} == {"cuda"}
 
@@ -716,7 +719,7 @@ def test_an_unknown_study_is_said_in_one_line(capsys, monkeypatch):
     assert plan.main(["smok"]) == 2
     assert "did you mean 'smoke'?" in capsys.readouterr().err
     with pytest.raises(UsageError, match="no model"):
-        plan.build(Network("resnet1808"))
+        build(Network("resnet1808"))
 
 
 def test_sizes_of_data_sets_that_are_not_there(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ import torch
 
 from iaside.backend.device import pick_device
 from iaside.backend.parallel import places
-from iaside.game.worths import PIECE
+from iaside.game.game import PIECE
 from iaside.study.check import check
 from iaside.study.costs import AT_MOST, COSTS, Network, Part, Study
 from iaside.study.notebook import project_root

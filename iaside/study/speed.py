@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from iaside.backend.batch import LARGEST, remembered_batch_size
+from iaside.backend.batch import MAX_BATCH, remembered_batch_size
 from iaside.backend.executors import one_thread
 from iaside.backend.precision import arithmetic
 from iaside.inputs.classifier import Classifier, load_model, untrained
@@ -156,7 +156,7 @@ def rated(part: Part, gpu: Gpu) -> Speed:
     flops, weights, image, largest, activations = _operations(part.network)
     forward = flops / getattr(gpu, part.precision)
     both = (1 + BACKWARD) * flops / getattr(gpu, part.gradients)
-    return Speed(forward, both, weights, image, largest, activations, part.batch or LARGEST)
+    return Speed(forward, both, weights, image, largest, activations, part.batch or MAX_BATCH)
 
 
 @functools.lru_cache(None)
