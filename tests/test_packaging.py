@@ -74,7 +74,7 @@ def test_pip_conda_and_make_install_the_same():
 
 def test_torchattacks_comes_second_and_without_its_pins_everywhere():
     line = TORCHATTACKS + pins()["torchattacks"]
-    for name in ("environment.yml", "Makefile", "README.md"):
+    for name in ("environment.yml", "Makefile", "README.md", "docs/running.md"):
         if (ROOT / name).exists():
             assert line in read(name), f"{name} lacks `{line}`"
     assert "torchattacks" not in {requirement.name for requirement in wanted()}
