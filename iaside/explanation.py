@@ -35,6 +35,8 @@ from iaside.shapley import shapley_values
 from iaside.tables import Worths, check_same_pictures
 
 if TYPE_CHECKING:  # reports read explanations without torch, which takes seconds to import
+    import pandas as pd
+    from matplotlib.axes import Axes
     from torch import Tensor
 
     from iaside.inputs.probe import Asked
@@ -158,7 +160,7 @@ class Explanation:
         reach = stats.t.ppf((1 + self.level) / 2, len(self.worths.image) // 2 - 2 * n) * se
         return Estimate(mean, se, mean - reach, mean + reach, n, "photographs")
 
-    def to_frame(self):
+    def to_frame(self) -> pd.DataFrame:
         """A tidy table with one row per band and its values, SID and intervals.
 
         Where the SID is not given, its columns are NaN.
@@ -204,7 +206,7 @@ class Explanation:
 
     __repr__ = __str__
 
-    def plot(self, value: str | None = None, ax=None):
+    def plot(self, value: str | None = None, ax: Axes | None = None) -> Axes:
         """Draw the SID or the mean values with their intervals; returns the Axes, (1,).
 
         value: "sid", "psi", or None for the SID where it is given and else psi. ax: where to draw,

@@ -17,7 +17,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from iaside.backend.files import alone, as_object, sweep, write_text
 
+F = TypeVar("F", bound=Callable)
 SPAN = 0.1  # seconds in which a size is tried up to five times: one short pass is luck
 LONG = 0.25  # seconds a pass: what a pass costs besides its images is nothing beside that
 LARGEST = 1024  # images a batch
@@ -188,7 +189,7 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
         yield
 
 
-def undisturbed(function: Callable) -> Callable:
+def undisturbed(function: F) -> F:
     """A function whose numbers do not depend on what its caller has set.
 
     Inside there is no autocast, inference mode, anomaly mode, other default device or dtype, no
@@ -208,7 +209,7 @@ def undisturbed(function: Callable) -> Callable:
         with _on_our_own():
             return function(*map(_ordinary, args), **{k: _ordinary(v) for k, v in kwargs.items()})
 
-    return inside
+    return cast(F, inside)
 
 
 @contextlib.contextmanager
