@@ -19,7 +19,7 @@ help:
 	@echo "make repro STUDY=x  the same for studies/x.yaml (default, smoke, paper-jafr, ...)"
 	@echo "make plan           what that will cost: passes, time, memory, disk; also with STUDY=x,"
 	@echo "                    on a GPU with GPU=A100 or GPU=name:TFLOPs, on several with WORKERS=8"
-	@echo "make test           the quick tests; with ALL=1 also those marked slow or sweep"
+	@echo "make test           the quick tests, and every notebook at smoke size; all with ALL=1"
 	@echo "make docs           the documentation as a site, in .build/docs; needs no network"
 	@echo "make campaign       an hour of kills, full disks and hostile input; 10 minutes with QUICK=1"
 	@echo "make lab            JupyterLab on the notebooks"
@@ -71,7 +71,7 @@ plan: $(READY)
 
 test: $(READY)
 	@# Two processes, and no threads to get in their way.
-	@OMP_NUM_THREADS=1 python -m pytest -q -n 2 $(if $(ALL),,-m "not slow and not sweep")
+	@OMP_NUM_THREADS=1 python -m pytest -q -n 2 $(if $(ALL),,-m "not slow or smoke")
 
 docs: $(READY)
 	@python -m sphinx -q -W -b html docs .build/docs

@@ -40,7 +40,8 @@ def write(folder: Path) -> None:
 def reference() -> str:
     """Every public name, by the part of the package that it is from."""
     by_part = {part: [] for part in PARTS}
-    for name in iaside.__all__:
+    stub = Path(iaside.__file__).with_suffix(".pyi").read_text()  # in the order of the story
+    for name in sorted(iaside.__all__, key=lambda name: re.search(rf"\b{name}\b", stub).start()):
         obj = getattr(iaside, name)
         part = getattr(obj, "__module__", "iaside.other").split(".")[1]
         kind = "autoclass" if isinstance(obj, type) else "autofunction"

@@ -38,7 +38,7 @@ def somewhere(tmp_path_factory):
         "    return Net()\n"
     )
     save_file({"scale": torch.ones(1)}, folder / "mine.safetensors")
-    recipe = dict(num_classes=2, input_size=[3, 128, 128], mean=[0.5] * 3, std=[0.5] * 3)
+    recipe = dict(num_classes=2, input_size=[3, 32, 32], mean=[0.5] * 3, std=[0.5] * 3)
     recipe |= dict(crop_pct=1.0, interpolation="bilinear")
     (folder / "mine.json").write_text(json.dumps(recipe))
     draw = np.random.default_rng(0)
@@ -46,7 +46,7 @@ def somewhere(tmp_path_factory):
         where = folder / "my/photographs" / f"class {label}"
         where.mkdir(parents=True)
         for k in range(3):
-            pixels = draw.normal(light, 20, (130, 140, 3)).clip(0, 255).astype("uint8")
+            pixels = draw.normal(light, 20, (40, 50, 3)).clip(0, 255).astype("uint8")
             Image.fromarray(pixels).save(where / f"{k}.png")
     return folder
 

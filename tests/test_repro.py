@@ -4,11 +4,13 @@ import json
 import resource
 import shutil
 
+import pytest
 from smoke import ROOT, dvc, edit
 
 FINISHED = True
 
 
+@pytest.mark.smoke
 def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project, finished):
     for noun in (
         "bands",
