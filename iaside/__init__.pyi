@@ -2,7 +2,7 @@
 # ruff: noqa: I001
 __version__: str
 
-from .inputs.models import (
+from .inputs.classifier import (
     load_model as load_model,
     Classifier as Classifier,
     save_weights as save_weights,
@@ -47,10 +47,11 @@ from .explanation import (
     Comparison as Comparison,
 )
 from .game.published import published_worths as published_worths
-from .robustness.perturb import perturb as perturb, match_energy as match_energy
+from .robustness.perturb import perturb as perturb
+from .robustness.energy import match_energy as match_energy
 from .robustness.responses import responses as responses
 from .tables import Responses as Responses, Condition as Condition
-from .attribution.explorers import attribute as attribute, explore as explore
+from .attribution.maps import attribute as attribute, explore as explore
 from .attribution.faithfulness import insertion as insertion, deletion as deletion
 from .robustness.measures import (
     mean_prediction_error as mean_prediction_error,

@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # reports read explanations without torch, which takes second
     from matplotlib.axes import Axes
     from torch import Tensor
 
-    from iaside.inputs.probe import Asked
+    from iaside.inputs.asked import Asked
     from iaside.spectral import Masks
 
 MIN_IMAGES_PER_CLASS = 5
@@ -275,7 +275,7 @@ def explain(
     >>> print(e.psi.n, "photographs; strongest: band", e.psi.value.argmax())
     9 photographs; strongest: band 0
     """
-    from iaside.backend.machine import undisturbed  # here: a table is read without torch
+    from iaside.backend.precision import undisturbed
 
     partition = (n_bands, metric, spacing, masks)
     judged = (normalise, beta, score_kind, level, bias)
@@ -337,10 +337,12 @@ def _worth_sharing(model, images, labels, masks, level, **game) -> Asked:
     """The model as it is to be asked, once two passes an image say that there is something to
     divide by."""
 
-    from iaside.backend.machine import check_precision, device_of
+    from iaside.backend.device import device_of
+    from iaside.backend.precision import check_precision
     from iaside.game.worths import OF_CLASSES, coalition_worths
+    from iaside.inputs.checks import widened
     from iaside.inputs.labels import places
-    from iaside.inputs.probe import probe, widened
+    from iaside.inputs.probe import probe
     from iaside.spectral import band_masks, check_masks
 
     value, subset = game.get("value", "log_likelihood"), game.get("subset")

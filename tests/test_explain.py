@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import iaside as ia
-from iaside.backend.machine import fingerprint, look
+from iaside.backend.fingerprints import fingerprint, look
 from iaside.explanation import Explanation
 from iaside.shapley import coalitions
 from iaside.tables import Worths

@@ -35,8 +35,10 @@ PUBLIC = {
 DATA = {"verdicts.rules": (HERE / "verdicts/claims.yaml").read_bytes()}
 # How a notebook is run, where it is, what it costs, how files are read, written and named, and how
 # its report looks; no number depends on these, and no stage of dvc.yaml.
-MACHINERY = {"__init__", "backend.cluster", "backend.files", "backend.keys", "backend.parallel"} | {
-    name for name in SOURCES if name.startswith("study.") or name.endswith(".__init__")
+MACHINERY = {"__init__", "backend.files", "backend.keys"} | {
+    *(f"backend.{name}" for name in ("parallel", "executors", "processes", "sending", "worker")),
+    *("backend.cluster", "backend.memory"),
+    *(name for name in SOURCES if name.startswith("study.") or name.endswith(".__init__")),
 }
 
 

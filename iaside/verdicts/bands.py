@@ -1,4 +1,4 @@
-"""Verdicts on natural images in the spectrum, and on how it is cut into bands."""
+"""Verdicts on the spectra of natural images, and on the partition into bands."""
 
 from __future__ import annotations
 
