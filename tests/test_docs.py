@@ -111,6 +111,14 @@ def test_every_notebook_and_every_public_name_is_on_the_site(monkeypatch):
     assert set(re.findall(r"^## (.*)", reference, re.M)) <= set(generated.PARTS.values())
 
 
+def test_files_that_are_named_are_there():
+    named = re.compile(r"`((?:iaside|notebooks|tests|benchmarks|studies|data|docs)/[\w./-]+\.\w+)`")
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    found = {name for page in pages for name in named.findall(page.read_text(encoding="utf-8"))}
+    assert len(found) > 10
+    assert not [name for name in sorted(found) if not (ROOT / name).exists()]
+
+
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path):
     pytest.importorskip("furo")
