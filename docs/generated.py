@@ -83,7 +83,8 @@ def _head(path: Path) -> tuple[str, str]:
     cell = "".join(json.loads(path.read_text())["cells"][0]["source"])
     title, _, rest = cell.lstrip("# ").partition("\n")
     question = next((p for p in rest.split("\n\n") if p.strip().startswith("**Question")), "")
-    return title.strip().rstrip(".") + ".", question.replace("**Question.**", "").strip()
+    title = title.strip()
+    return title if title.endswith("?") else f"{title}.", question.replace("**Question.**", "").strip()
 
 
 def _plain(path: str) -> str:
