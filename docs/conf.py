@@ -74,7 +74,8 @@ def _escaped(text: str) -> str:
 
 
 def _math(self, node, display):
-    self.body.append(convert(node.astext(), display=display))
+    formula = convert(node.astext(), display=display)
+    self.body.append(f'<div class="formula">{formula}</div>' if display == "block" else formula)
     raise nodes.SkipNode
 
 
