@@ -83,8 +83,8 @@ def _head(path: Path) -> tuple[str, str]:
     cell = "".join(json.loads(path.read_text())["cells"][0]["source"])
     title, _, rest = cell.lstrip("# ").partition("\n")
     question = next((p for p in rest.split("\n\n") if p.strip().startswith("**Question")), "")
-    title = title.strip()
-    return title if title.endswith("?") else f"{title}.", question.replace("**Question.**", "").strip()
+    title = title.strip() if title.rstrip().endswith("?") else f"{title.strip()}."
+    return title, question.replace("**Question.**", "").strip()
 
 
 def _plain(path: str) -> str:
