@@ -47,7 +47,7 @@ def as_rst(app, what, name, obj, options, lines):
     except (TypeError, ValueError):
         names = set()
     made, under, listed, example = [], False, False, False
-    for line in lines:
+    for before, line in zip(["", *lines], lines, strict=False):
         text = line.strip()
         example = text.startswith(">>>") or (example and bool(text))
         argument = re.match(r"(\w+(?:, \w+)*)(?: \([^)]*\))?:(?: |$)", text)
@@ -60,6 +60,9 @@ def as_rst(app, what, name, obj, options, lines):
         elif item:
             made += ["", f"* ``{item[1]}`` " + _escaped(item[2])]
             listed = True
+        elif under and line[:1] == " " and before.endswith((";", " one of")):
+            made += ["", f"* {_escaped(text)}"]
+            listed = True
         else:
             under = under and bool(text)
             listed = listed and under
@@ -71,6 +74,11 @@ def _escaped(text: str) -> str:
     parts = re.split(r"(``[^`]+``|`[^`]+`)", text)
     markup = re.compile(r"[\\*|]|(?<=\w)_(?!\w)")
     return "".join(p if p[:1] == "`" else markup.sub(r"\\\g<0>", p) for p in parts)
+
+
+def no_alias(app, what, name, obj, skip, options):
+    """Fields of a named tuple are in its signature."""
+    return str(getattr(obj, "__doc__", "")).startswith("Alias for field") or None
 
 
 def _math(self, node, display):
@@ -87,3 +95,4 @@ def setup(app):
         (lambda self, node: _math(self, node, "block"), None),
     )
     app.connect("autodoc-process-docstring", as_rst)
+    app.connect("autodoc-skip-member", no_alias)
