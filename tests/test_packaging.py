@@ -129,6 +129,7 @@ def test_the_search_below_finds_what_it_should(text, is_found):
     assert bool(re.search(f"{HERE}|{INDEX}", text, re.MULTILINE | re.IGNORECASE)) == is_found
 
 
+@pytest.mark.slow
 def test_nothing_tracked_names_a_machine_or_a_package_index():
     found = []
     for path in tracked():

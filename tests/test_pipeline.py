@@ -63,6 +63,7 @@ def test_a_stage_depends_on_its_notebook_and_on_the_hash_of_what_that_imports(na
     assert not [d for d in body["deps"] if d.startswith(("notebooks", "iaside"))]
 
 
+@pytest.mark.slow
 def test_each_notebook_has_the_hash_of_the_code_that_it_imports(tmp_path):
     write_code_hashes(ROOT / "notebooks", tmp_path / "code")
     found = {path.name: path.read_text().strip() for path in (tmp_path / "code").iterdir()}

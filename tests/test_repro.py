@@ -11,6 +11,7 @@ FINISHED = True
 
 
 @pytest.mark.smoke
+@pytest.mark.slow
 def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project, finished):
     for noun in (
         "bands",
@@ -51,6 +52,7 @@ def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project, fi
         assert str(finished) not in path.read_text() and "https://" not in path.read_text()
 
 
+@pytest.mark.slow
 def test_a_colour_measures_nothing_and_a_band_measures_again(project):
     with (project / "iaside/plots.py").open("a") as file:
         file.write("\n# another colour\n")
