@@ -7,6 +7,7 @@ from .inputs.classifier import (
     Classifier as Classifier,
     save_weights as save_weights,
 )
+from .inputs.transforms import recipe_of as recipe_of
 from .inputs.folding import folded as folded
 from .game.controls import calibrated as calibrated, untrained_control as untrained_control
 from .inputs.images import load_images as load_images
@@ -59,3 +60,4 @@ from .robustness.measures import (
     mean_corruption_error as mean_corruption_error,
 )
 from .estimate.correlation import correlation as correlation
+from .card.measure import report as report, Card as Card

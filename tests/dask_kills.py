@@ -89,7 +89,7 @@ def kill_scheduler(moment: float) -> str:
 
 
 def _play_at(address: str, scheduler: int, moment: float) -> None:
-    executors.PATIENCE = 60  # until the scheduler is there
+    executors.TIMEOUT = 60  # until the scheduler is there
     with cluster.connect(address) as workers:
         while workers.workers < 2:
             time.sleep(0.2)

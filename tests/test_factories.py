@@ -14,7 +14,8 @@ import iaside as ia
 from iaside.inputs import classifier, factories
 from iaside.study import check
 from iaside.study.costs import Study
-from iaside.study.parameters import UsageError, read_study, read_yaml
+from iaside.study.overlays import read_study
+from iaside.study.parameters import UsageError, read_yaml
 
 NETS = """
 import torch
@@ -51,7 +52,7 @@ def project(tmp_path, monkeypatch):
     net = factories.build(str(folder / "nets.py:build"), RECIPE)
     save_file(net.state_dict(), tmp_path / "mine.safetensors")
     (tmp_path / "mine.json").write_text(json.dumps(RECIPE))
-    monkeypatch.setattr(factories, "PROJECT", tmp_path)
+    monkeypatch.setattr("iaside.inputs.project.PROJECT", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

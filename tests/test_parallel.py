@@ -151,7 +151,7 @@ def test_a_worker_killed_in_the_middle_changes_no_byte(workers, log, tmp_path):
 
 
 def test_images_that_kill_every_worker_are_named(workers, log, monkeypatch):
-    monkeypatch.setattr(executors, "TRIES", 1)
+    monkeypatch.setattr(executors, "MAX_TRIES", 1)
     if hasattr(workers, "client"):
         monkeypatch.setattr(workers.client.cluster.scheduler, "allowed_failures", 0)
     with pytest.raises(RuntimeError, match=r"images \d to \d died \(1 of them\).* too little mem"):
@@ -205,10 +205,10 @@ def test_workers_that_die_while_they_are_sent_something_are_sent_it_again(dask, 
 
 def test_workers_that_are_gone_for_good_are_not_waited_for_for_ever(log, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(executors, "ALONE", 1)
+    monkeypatch.setattr(executors, "NO_WORKER_TIMEOUT", 1)
     with distributed.LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as nobody:
         with connect(nobody) as alone:
-            monkeypatch.setattr(executors, "PATIENCE", 0.5)
+            monkeypatch.setattr(executors, "TIMEOUT", 0.5)
             with pytest.raises(RuntimeError, match="there has been no worker; .* start workers"):
                 measure(Net(log.path), workers=alone)
 
@@ -559,7 +559,7 @@ def test_who_cannot_be_asked_is_said(monkeypatch):
     with pytest.raises(ValueError, match="IASIDE_WORKERS=two must be a number"):
         parallel.executor()
     pytest.importorskip("distributed")
-    monkeypatch.setattr(executors, "PATIENCE", 0.2)
+    monkeypatch.setattr(executors, "TIMEOUT", 0.2)
     with pytest.raises(ValueError, match="must be a number, 'local' .* or the address of a Dask"):
         with connect("lokal"):
             pass

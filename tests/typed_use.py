@@ -5,7 +5,6 @@ from typing import assert_type
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from torch import Tensor
 
 import iaside as ia
@@ -19,6 +18,13 @@ def a_model_and_images(images: Tensor, labels: Tensor) -> None:
     ia.untrained_control("small_cnn", images)
     ia.save_weights(model, Path("x.safetensors"))
     ia.load_images("folder", like=model, n=24)
+    assert_type(ia.recipe_of(model.net), dict)
+
+
+def a_card(model: ia.Classifier, images: Tensor, labels: Tensor) -> None:
+    card = ia.report(model, images, labels)
+    assert_type(card, ia.Card)
+    assert_type(card.advice, list[str])
 
 
 def the_spectrum(x: Tensor, labels: Tensor) -> None:
@@ -69,7 +75,9 @@ def one_call(model: ia.Classifier, images: Tensor, labels: Tensor) -> None:
     assert_type(first.psi, ia.Estimate)
     assert_type(first.score, ia.Estimate | None)
     assert_type(first.to_frame(), pd.DataFrame)
-    assert_type(first.plot(), Axes)
+    assert_type(first.plot(), np.ndarray)
+    assert_type(ia.Explanation.load("mine.npz"), ia.Explanation)
+    assert_type(first.to_dict(), dict)
     second = ia.compare(first, first)
     assert_type(second, ia.Comparison)
     assert_type(second.score, ia.Estimate | None)
