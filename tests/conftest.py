@@ -25,7 +25,12 @@ def pytest_collection_modifyitems(items):
 
     Last what starts from the run that the first of them makes. A process takes the next file
     before it is done with one of a few tests, so quick files keep long ones apart.
+
+    Slow are also sweeps, and what runs the pipeline in a copy of the project.
     """
+    for item in items:
+        if item.get_closest_marker("sweep") or "smoke_project" in item.fixturenames:
+            item.add_marker("slow")
     first = ["test_repro.py", "test_resume.py", "test_zoo_reports.py", "test_clones.py"]
     last = ["test_twice.py", "test_zoo.py", "test_switching.py"]
     order = [*first, None, *last]

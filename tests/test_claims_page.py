@@ -246,6 +246,7 @@ def test_the_page_states_the_minima_that_the_rules_have():
     assert [int(n) for n in said.groups()] == [*(LEAST[unit] for unit in units), MIN_MODELS]
 
 
+@pytest.mark.slow
 def test_false_verdicts_are_no_more_than_the_page_says():
     # Worlds in which every claim of the page lies exactly at its threshold: all verdicts are false.
     rng = np.random.default_rng(0)

@@ -156,6 +156,7 @@ def faults(**more):
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's setting")
+@pytest.mark.slow
 def test_memory_of_a_pass_is_kept_for_the_next():
     assert faults(GLIBC_TUNABLES=GLIBC_TUNABLES) < faults() / 10
 

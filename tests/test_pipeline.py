@@ -64,6 +64,7 @@ def test_a_stage_depends_on_its_notebook_and_on_the_hash_of_what_that_imports(na
     assert not [d for d in body["deps"] if d.startswith(("notebooks", "iaside"))]
 
 
+@pytest.mark.slow
 def test_each_notebook_has_the_hash_of_the_code_that_it_imports(tmp_path):
     write_code_hashes(ROOT / "notebooks", tmp_path / "code")
     found = {path.name: path.read_text().strip() for path in (tmp_path / "code").iterdir()}
@@ -202,11 +203,11 @@ def test_reports_that_only_read_tables_do_without_torch():
     run(ROOT, sys.executable, "-c", "; ".join(dict.fromkeys(lines)) + check)
 
 
-def test_the_readmes_own_study_gives_own_photographs_to_own_networks_alone():
+def test_the_documented_own_study_gives_own_photographs_to_own_networks_alone():
     """Labels 0, 1, ... of one's own folders are other classes to a packaged ImageNet network."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```yaml\n(models:.*?)```", text, re.S)
-    study = read_yaml(block, "README.md")
+    study = read_yaml(block, "studies.md")
     default = read_sections(ROOT / "studies/default.yaml")
     assert set(study) <= set(default) and len(study["models"]) >= 2
     for name, section in study.items():

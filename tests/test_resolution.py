@@ -98,6 +98,7 @@ def write(root, name, game, n_bands=16, strength=None):
     return table
 
 
+@pytest.mark.slow
 def test_planted_games_are_judged(tmp_path):
     """Bands that add up: alike at every M. Three that only work together, two of them in one of
     eight bands: 2/3 and 1/3 by finer bands, halves by the eight, an L1 distance of 1/3."""
@@ -139,6 +140,7 @@ def test_planted_games_are_judged(tmp_path):
     ) in page
 
 
+@pytest.mark.slow
 def test_no_share_is_told_of_what_may_be_worth_nothing(tmp_path, monkeypatch):
     """Of a network whose photographs cancel, beside two that rank alike, whose last band is clearly
     the weakest: where it is not, no min-max score is told either."""

@@ -201,6 +201,7 @@ def two_runs(tmp_path_factory):
     return folders
 
 
+@pytest.mark.slow
 def test_equal_runs_are_equal_bytes(two_runs):
     for name in ("report.ipynb", "report.html"):
         first, second = (f / "results/importance" / name for f in two_runs)
@@ -623,6 +624,7 @@ def test_index_lists_the_present_study_and_nothing_stale(tmp_path, monkeypatch):
     assert (tmp_path / "results/index.html").read_text() == page
 
 
+@pytest.mark.slow
 def test_every_figure_of_a_notebook_is_in_its_page(tmp_path, monkeypatch):
     """Each cell that draws shows its figure below itself, whichever drew first."""
     setup = (

@@ -363,6 +363,7 @@ EACH = [("check", bad) for bad in BAD] + [("plan", bad) for bad in BAD[::9]]
 
 
 @pytest.mark.parametrize(("how", "bad"), EACH, ids=called)
+@pytest.mark.slow
 def test_a_bad_study_is_refused_in_one_line(how, bad, data, tmp_path, monkeypatch, capsys):
     start, old, new, value, rule = bad
     said = refused(changed(start, old, new), tmp_path, monkeypatch, capsys, how)
@@ -410,6 +411,7 @@ def test_a_params_yaml_that_is_a_folder_is_said_to_be_one(tmp_path, monkeypatch,
         assert "params.yaml is a folder: `make repro STUDY=default`" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_long_value_is_not_printed_whole(tmp_path, monkeypatch, capsys):
     many = "&a [" + ", ".join(["what"] * 9000) + "]"
     said = refused(f"{TEXT}\nmine: {many}\nmodels2: *a\n", tmp_path, monkeypatch, capsys, "check")
