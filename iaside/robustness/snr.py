@@ -30,61 +30,6 @@ def spectra(x: Tensor, masks: Tensor) -> np.ndarray:
     return torch.cat([esd(x), band_energy(x, masks).T], 1).cpu().double().numpy()
 
 
-def equal_energy_sources(
-    chosen: Mapping[str, Sequence[int]], masks: Tensor, energy: float, strengths: Mapping
-) -> dict[str, tuple[Sequence[int], dict]]:
-    """The perturbations of Luo et al. (2024, Fig. 2), and noise and PGD confined to band 0.
-
-    chosen: the photographs of `noise`, `attacks` and `searches` (SparseFool and Pixle, which take
-    most of the time);  strengths: photons, amount, kernel, eps and steps, before the energy is
-    matched. Returns name -> the photographs, and what ``perturb`` is given.
-
-    >>> few = dict.fromkeys(("noise", "attacks", "searches"), [0])
-    >>> own = {"photons": 20, "amount": 0.1, "kernel": 7, "eps": 4 / 255, "steps": 10}
-    >>> list(equal_energy_sources(few, torch.ones(1, 4, 3), 0.1, own))[-1]
-    'PGD in band 0'
-    """
-    everyone, attacked, searched = (chosen[of] for of in ("noise", "attacks", "searches"))
-    confined = {"band": 0, "masks": masks, "energy": energy}
-    photons, amount, kernel, eps, steps = (
-        {name: strengths[name]} for name in ("photons", "amount", "kernel", "eps", "steps")
-    )
-    return {
-        "white noise": (everyone, {"name": "white_noise", "energy": energy}),
-        "Poisson": (everyone, {"name": "poisson"} | photons),
-        "salt and pepper": (everyone, {"name": "salt_and_pepper"} | amount),
-        "Gaussian blur": (everyone, {"name": "gaussian_blur"} | kernel),
-        "FGSM": (attacked, {"name": "fgsm"} | eps),
-        "PGD": (attacked, {"name": "pgd"} | eps | steps),
-        "SparseFool": (searched, {"name": "sparsefool"} | steps),
-        "Pixle": (searched, {"name": "pixle"}),
-        "white noise in band 0": (everyone, {"name": "white_noise"} | confined),
-        "PGD in band 0": (attacked, {"name": "pgd"} | steps | confined),
-    }
-
-
-def left_of(
-    energy: np.ndarray, correct: np.ndarray, sources: Mapping[str, tuple[Sequence[int], Mapping]]
-) -> dict[str, dict]:
-    """What each source did: counts of photographs, and its energy in the highest band.
-
-    Shapes: energy (sources, N, M), correct (sources, N). What an attack left alone has withstood
-    nothing and is counted apart. Sources of no photograph are left out.
-    """
-    changed = energy.sum(2) > 0
-    summary = {}
-    for s, (name, (who, _)) in enumerate(sources.items()):
-        if len(who):
-            shares = [e[-1] / e.sum() for e in energy[s, list(who)] if e.any()]
-            summary[name] = {
-                "photographs": len(who),
-                "left unchanged": int((energy[s, list(who)].sum(1) == 0).sum()),
-                "energy in the highest band": np.mean(shares),
-                "still classified correctly": int(correct[s, changed[s]].sum()),
-            }
-    return summary
-
-
 @torch.no_grad()
 def answers_correctly(model, image: Tensor, label: Tensor) -> bool:
     """Whether a network gives an image (1, C, H, W) its label, in true float32."""
