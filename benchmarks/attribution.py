@@ -17,11 +17,11 @@ import time
 
 import torch
 
-from iaside.attribution.explorers import METHODS, attribute
+from iaside.attribution.maps import METHODS, attribute
+from iaside.backend.device import pick_device
 from iaside.backend.gradients import predictions
-from iaside.backend.machine import pick_device
+from iaside.inputs.classifier import load_model
 from iaside.inputs.folding import folded
-from iaside.inputs.models import load_model
 
 PACKAGED = ["squeezenet1_1", "tf_efficientnet_lite0"]
 

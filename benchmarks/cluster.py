@@ -25,12 +25,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from iaside.backend.parallel import Processes
+from iaside.backend.processes import Processes
 from iaside.game.sampling import sampled_worths
 from iaside.game.surrogate import passes_per_image
 from iaside.game.worths import coalition_worths
+from iaside.inputs.classifier import load_model
 from iaside.inputs.folding import folded
-from iaside.inputs.models import load_model
 from iaside.robustness.responses import responses
 from iaside.spectral import band_masks
 from iaside.tables import Condition

@@ -66,7 +66,8 @@ import numpy as np
 import torch
 from shapiq.approximator import SVARM, KernelSHAP, PermutationSamplingSV
 
-from iaside.estimate.intervals import draws, interval
+from iaside.estimate.intervals import interval
+from iaside.estimate.resampling import draws
 from iaside.explanation import Explanation
 from iaside.game.sampling import sampled_worths
 from iaside.game.surrogate import (

@@ -29,16 +29,19 @@ import torchvision
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package need not be installed
 
-from iaside.attribution.explorers import attribute
-from iaside.backend.machine import arithmetic, kept_memory, remembered_batch_size
+from iaside.attribution.maps import attribute
+from iaside.backend.batch import remembered_batch_size
+from iaside.backend.precision import arithmetic
 from iaside.game.controls import calibrated
 from iaside.game.sampling import sampled_worths
 from iaside.game.worths import coalition_worths
+from iaside.inputs.classifier import load_model, untrained
 from iaside.inputs.folding import folded
-from iaside.inputs.models import load_model, untrained
 from iaside.shapley import shapley_values
 from iaside.spectral import band_masks
-from iaside.training.training import Data, attacked, train_network
+from iaside.training.data import Data
+from iaside.training.training import train_network
+from iaside.training.updates import attacked
 
 NATS = 1e-3  # the game on the GPU against the CPU's, in float32
 SPEED = 0.9  # the game against the bare network
@@ -147,7 +150,6 @@ def check_numbers(check: Checks, name: str, net, device: torch.device, bands: in
     check(f"{name} fast_ig", alike, alike >= ALIKE, f"(like the CPU's, {ALIKE} wanted)")
 
 
-@kept_memory()
 @torch.no_grad()
 def bare(net, batch: torch.Tensor, passes: int, precision: str) -> float:
     """Images a second of the network alone, on a batch that is there already."""

@@ -18,7 +18,7 @@ import torch
 import torchvision
 from torch import nn
 
-from iaside.backend.machine import pick_device
+from iaside.backend.device import pick_device
 from iaside.spectral import band_masks
 from iaside.training.penalties import PENALTIES, coalition_dropout
 

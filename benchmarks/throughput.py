@@ -27,10 +27,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from iaside.backend.engine import _openvino
-from iaside.backend.machine import arithmetic, kept_memory
+from iaside.backend.precision import arithmetic
 from iaside.game.worths import coalition_worths
+from iaside.inputs.classifier import load_model
 from iaside.inputs.folding import folded
-from iaside.inputs.models import load_model
 from iaside.spectral import band_masks
 
 PACKAGED = [
@@ -69,7 +69,7 @@ def kit_at(folder: str) -> tuple[Callable, Callable, Callable]:
 def bare_torch(net, batch) -> Callable:
     @torch.no_grad()
     def run():
-        with arithmetic("float32", batch.device), kept_memory():
+        with arithmetic("float32", batch.device):
             net(batch)
 
     return run

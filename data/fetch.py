@@ -682,7 +682,7 @@ def fetch_section(study: dict, section: str) -> None:
         if name := ours.get(in_data(PROJECT / source, PROJECT)):
             fetch_packaged(PROJECT / "data", [name])
             continue
-        from iaside.inputs.images import fetch_images
+        from iaside.inputs.downloads import fetch_images
 
         try:
             fetch_images(source)
@@ -734,7 +734,7 @@ def fetch_pretrained(study: dict) -> None:
                 f"{entry['recipe']!r}, and those of an architecture of one's own are not fetched: "
                 "put them there"
             )
-        from iaside.inputs.models import load_model, save_weights
+        from iaside.inputs.classifier import load_model, save_weights
 
         try:
             model = load_model(entry["name"], packaged=False)

@@ -35,9 +35,11 @@ from iaside.shapley import shapley_values
 from iaside.tables import Worths, check_same_pictures
 
 if TYPE_CHECKING:  # reports read explanations without torch, which takes seconds to import
+    import pandas as pd
+    from matplotlib.axes import Axes
     from torch import Tensor
 
-    from iaside.inputs.probe import Asked
+    from iaside.inputs.asked import Asked
     from iaside.spectral import Masks
 
 MIN_IMAGES_PER_CLASS = 5
@@ -158,7 +160,7 @@ class Explanation:
         reach = stats.t.ppf((1 + self.level) / 2, len(self.worths.image) // 2 - 2 * n) * se
         return Estimate(mean, se, mean - reach, mean + reach, n, "photographs")
 
-    def to_frame(self):
+    def to_frame(self) -> pd.DataFrame:
         """A tidy table with one row per band and its values, SID and intervals.
 
         Where the SID is not given, its columns are NaN.
@@ -204,7 +206,7 @@ class Explanation:
 
     __repr__ = __str__
 
-    def plot(self, value: str | None = None, ax=None):
+    def plot(self, value: str | None = None, ax: Axes | None = None) -> Axes:
         """Draw the SID or the mean values with their intervals; returns the Axes, (1,).
 
         value: "sid", "psi", or None for the SID where it is given and else psi. ax: where to draw,
@@ -273,7 +275,7 @@ def explain(
     >>> print(e.psi.n, "photographs; strongest: band", e.psi.value.argmax())
     9 photographs; strongest: band 0
     """
-    from iaside.backend.machine import undisturbed  # here: a table is read without torch
+    from iaside.backend.precision import undisturbed
 
     partition = (n_bands, metric, spacing, masks)
     judged = (normalise, beta, score_kind, level, bias)
@@ -335,10 +337,12 @@ def _worth_sharing(model, images, labels, masks, level, **game) -> Asked:
     """The model as it is to be asked, once two passes an image say that there is something to
     divide by."""
 
-    from iaside.backend.machine import check_precision, device_of
+    from iaside.backend.device import device_of
+    from iaside.backend.precision import check_precision
     from iaside.game.worths import OF_CLASSES, coalition_worths
+    from iaside.inputs.checks import widened
     from iaside.inputs.labels import places
-    from iaside.inputs.probe import probe, widened
+    from iaside.inputs.probe import probe
     from iaside.spectral import band_masks, check_masks
 
     value, subset = game.get("value", "log_likelihood"), game.get("subset")

@@ -18,15 +18,8 @@ from scipy import stats
 from iaside.backend.outside import outside
 from iaside.estimate.clean import may_be_zero
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import (
-    check_level,
-    evaluate,
-    finite,
-    interval,
-    least,
-    paired_interval,
-    per_image,
-)
+from iaside.estimate.intervals import interval, paired_interval
+from iaside.estimate.resampling import check_level, evaluate, finite, least, per_image
 from iaside.estimate.rounding import ROUNDING, total_worth
 from iaside.estimate.selective import (
     Shown,

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from numbers import Integral
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from iaside.backend.machine import not_finite, undisturbed
+from iaside.backend.checks import is_whole, not_finite
+from iaside.backend.precision import undisturbed
 
 METRICS = ("linf", "l2", "l2_corner")
 SPACINGS = ("linear", "log2", "equal_cells", "equal_energy")
@@ -56,10 +56,10 @@ def band_masks(
         raise ValueError(f"metric={metric!r} is not known; choose one of {', '.join(METRICS)}")
     if spacing not in SPACINGS:
         raise ValueError(f"spacing={spacing!r} is not known; choose one of {', '.join(SPACINGS)}")
-    if len(size) != 2 or not all(_is_whole(side) for side in size):
+    if len(size) != 2 or not all(is_whole(side) for side in size):
         raise ValueError(f"size={size!r} must be (H, W), two whole numbers of pixels")
     height, width = size
-    if not _is_whole(n_bands) or n_bands < 1:
+    if not is_whole(n_bands) or n_bands < 1:
         raise ValueError(f"n_bands={n_bands!r} must be a whole number, at least 1")
     if min(height, width) < 2 * n_bands:
         raise ValueError(
@@ -71,13 +71,9 @@ def band_masks(
 
     shell = _shell_key(height, width, metric)
     if spacing in ("linear", "log2"):
-        band = sum(
-            (
-                _reaches(shell, p, q, height * width, metric).long()
-                for p, q in _inner_edges(n_bands, spacing)
-            ),
-            torch.zeros_like(shell),
-        )
+        band = torch.zeros_like(shell)
+        for p, q in _inner_edges(n_bands, spacing):
+            band += _reaches(shell, p, q, height * width, metric)
     else:
         weight = _multiplicity(height, width)
         if spacing == "equal_energy":
@@ -88,17 +84,12 @@ def band_masks(
             weight[0, 0] = 0  # DC would outweigh all the rest together
         band = _equal_shares(shell, weight, n_bands)
     masks = torch.nn.functional.one_hot(band, int(n_bands)).movedim(-1, 0).float()
-    empty = [i for i in range(n_bands) if not masks[i].any()]
-    if empty:
+    if empty := [i for i in range(n_bands) if not masks[i].any()]:
         raise ValueError(
             f"{n_bands} {spacing} bands of a {height}x{width} image leave band {empty[0]} empty; "
             "take fewer bands or larger images"
         )
     return masks
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _shell_key(height: int, width: int, metric: str) -> Tensor:
@@ -113,9 +104,8 @@ def _shell_key(height: int, width: int, metric: str) -> Tensor:
 
 def _inner_edges(n_bands: int, spacing: str) -> list[tuple[int, int]]:
     """The M - 1 radii p/q at which a new band begins."""
-    if spacing == "linear":
-        return [(i, n_bands) for i in range(1, n_bands)]
-    return [(1, 2 ** (n_bands - i)) for i in range(1, n_bands)]
+    linear = spacing == "linear"
+    return [(i, n_bands) if linear else (1, 2 ** (n_bands - i)) for i in range(1, n_bands)]
 
 
 def _reaches(key: Tensor, p: int, q: int, area: int, metric: str) -> Tensor:
@@ -270,9 +260,7 @@ def _called(masks: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         )
     bands = bands.to(x)
     if broken := not_finite(bands):
-        raise ValueError(
-            f"the callable given as masks returned nan or infinity in bands {broken}; {wanted}"
-        )
+        raise ValueError(f"the callable masks made nan or infinity in bands {broken}; {wanted}")
     off = (bands.sum(0) - x).abs()
     if (off > WHOLE * x.abs().amax() + 1e-6).any():
         at = int(off.argmax())

@@ -1,28 +1,20 @@
-"""What was measured, as tables on disk: known by the content of what it was measured on, resumed
-where a kill left it.
+"""Results as tables on disk, known by the content of what they were measured on.
 
 Reports read these and compute the rest with NumPy: nothing here needs torch, which takes seconds
-to import. (Samples of a game are in `game.surrogate`, attribution maps in `faithfulness`.)
+to import. (Samples of a game are in `game.surrogate`, attribution maps in `attribution`.)
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import struct
-import uuid
-import warnings
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from iaside.backend.files import as_object, move, read_npz, reading, replacing
-from iaside.backend.keys import code_hash
+from iaside.backend.files import as_object, read_npz, reading, replacing
 
 CORRUPTIONS = (  # the 15 of ImageNet-C, in the order of its papers
     "gaussian_noise",
@@ -44,129 +36,6 @@ CORRUPTIONS = (  # the 15 of ImageNet-C, in the order of its papers
 FOURIER = "fourier"
 ALIKE = 0.8  # correlation of two looks from which on they are of the same pictures
 TABLES = ("log_likelihood", "probability_t2", "correct", "confidence", "no_gradient")
-
-
-def settings_key(provenance: Mapping) -> str:
-    """A name for a measurement, the same for the same content hashes and settings.
-
-    >>> settings_key({"seed": 0, "n": 2}) == settings_key({"n": 2, "seed": 0})
-    True
-    """
-    return hashlib.sha256(json.dumps(provenance, sort_keys=True).encode()).hexdigest()[:20]
-
-
-def unfinished(
-    resume: str | os.PathLike | None, kind: str, about: Mapping, module: str
-) -> Path | None:
-    """Where a measurement in progress is kept, in a folder ``resume``; None without one.
-
-    It is found again by what it is of and by the code that makes its numbers: ``module``, a
-    measuring module's ``__name__``, and what folds networks, with all that they import
-    (``backend.keys``). What a network is known by, its weights and an answer, is not all it does.
-
-    >>> module = "game.worths"
-    >>> unfinished("x", "worths", {"seed": 0}, module) == unfinished("x", "worths", {}, module)
-    False
-    """
-    if resume is None:
-        return None
-    code = code_hash(module, "inputs.folding")
-    return Path(resume) / f"{kind}-{settings_key({**about, 'code': code})}"
-
-
-def measure_again(path: str | os.PathLike, why: str) -> None:
-    """Warn that something in a file is not believed, and made anew."""
-    warnings.warn(
-        f"{path} {' '.join(why.split())}: what is missing is made again",
-        RuntimeWarning,
-        stacklevel=3,
-    )
-
-
-class Table:
-    """Numbers as they are measured, nan where not yet; in a folder, so that a kill loses nothing.
-
-    What is assigned is appended to a file of this process alone, with a checksum: a kill can only
-    tear the last record, and two processes at one measurement do not disturb each other. Opened
-    again it is as it was left, without records that are not as they were written: a file with such
-    is put aside (*.damaged) when the rest of it has been taken over.
-
-    >>> table = Table(None, (2, 3))
-    >>> table[:, 1] = 7
-    >>> np.isnan(table[0])
-    array([ True, False,  True])
-    """
-
-    HEAD = struct.Struct("<4sIQ")  # of a record: mark, checksum of the rest, numbers
-    MARK = b"row\n"
-
-    def __init__(self, folder: str | os.PathLike | None, shape: tuple[int, ...]) -> None:
-        self.shape, self.values = tuple(shape), np.full(shape, np.nan)
-        self.file = folder and Path(folder) / f"{uuid.uuid4().hex}.rows"
-        self.first = json.dumps({"shape": self.shape}).encode() + b"\n"
-        damaged = []
-        for path in sorted(Path(folder).glob("*.rows")) if folder else ():
-            found, wrong = self._records(path)
-            for place, numbers in found:
-                self.values.ravel()[place] = numbers
-            if wrong:
-                measure_again(path, wrong)
-                damaged.append((path, found))
-        for path, found in damaged:  # what is good of it is kept elsewhere: the next time is silent
-            for place, numbers in found:
-                self._append(place, numbers)
-            move(path, path.with_suffix(".damaged"))
-
-    def __getitem__(self, index) -> np.ndarray:
-        return self.values[index]
-
-    def __setitem__(self, index, values) -> None:
-        self.values[index] = values
-        if self.file is not None:
-            self._append(self._places(index), self.values[index])
-
-    def _append(self, place: np.ndarray, numbers: np.ndarray) -> None:
-        """Write a record of numbers and their places in the flat table."""
-        numbers = np.ascontiguousarray(numbers, "<f8")
-        body = place.astype("<i8").tobytes() + numbers.tobytes()
-        count = struct.pack("<Q", numbers.size)
-        head = self.HEAD.pack(self.MARK, zlib.crc32(body, zlib.crc32(count)), numbers.size)
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.file, "ab") as file:
-            file.write((b"" if file.tell() else self.first) + head + body)
-
-    def _places(self, index) -> np.ndarray:
-        """Where the numbers of an index are in the flat table."""
-        place = 0
-        for axis, n in enumerate(self.shape):
-            steps = np.arange(n).reshape([-1 if k == axis else 1 for k in range(len(self.shape))])
-            place = place * n + np.broadcast_to(steps, self.shape)[index]  # no copy of the whole
-        return np.asarray(place)
-
-    def _records(self, path: Path) -> tuple[list[tuple[np.ndarray, np.ndarray]], str]:
-        """Places and numbers of the records that are as they were written, and what is wrong."""
-        if path.is_dir():
-            return [], "is a folder"
-        data, found = path.read_bytes(), []
-        if not data.startswith(self.first):
-            return [], f"holds no rows of a table {self.shape}"
-        at, broken = len(self.first), False
-        while at < len(data):
-            end = at + self.HEAD.size
-            mark, checksum, n = self.HEAD.unpack(data[at:end].ljust(self.HEAD.size, b"\0"))
-            if mark != self.MARK or end + 16 * n > len(data):
-                broken = True  # where the next one begins is not known
-                break
-            body = memoryview(data)[end : end + 16 * n]
-            if zlib.crc32(body, zlib.crc32(struct.pack("<Q", n))) == checksum:
-                found.append(
-                    (np.frombuffer(body[: 8 * n], "<i8"), np.frombuffer(body[8 * n :], "<f8"))
-                )
-            else:
-                broken = True
-            at = end + 16 * n
-        rest = f" from byte {at:,} on" if at < len(data) else ""
-        return found, f"is damaged, or was not written to its end{rest}" if broken else ""
 
 
 def save_table(
@@ -239,9 +108,6 @@ def check_same_pictures(first: Mapping, second: Mapping) -> None:
         )
 
 
-# -- of the game of bands --------------------------------------------------------------------------
-
-
 @dataclass(eq=False)
 class Worths:
     """The game of every image: one row per coalition, one column per image.
@@ -285,9 +151,6 @@ class Worths:
             if empty := [name for name, table in tables.items() if np.isnan(table).all()]:
                 raise ValueError(f"{empty[0]} holds no number")
             return cls(tables, provenance)
-
-
-# -- of perturbed images ---------------------------------------------------------------------------
 
 
 class Condition(NamedTuple):
@@ -365,7 +228,7 @@ class Responses:
             words += f", then resized to {height} x {width} ({made['interpolation']})"
         return words
 
-    def asked(self, rows: int | Sequence[int]) -> np.ndarray:
+    def measured_images(self, rows: int | Sequence[int]) -> np.ndarray:
         """The images that were measured under all these conditions, and attacked by attacks."""
         correct = self.tables["correct"][np.atleast_1d(rows)]
         return np.flatnonzero(~np.isnan(correct).any(0))
@@ -401,9 +264,6 @@ class Responses:
                 arrays["change_energy"],
                 provenance,
             )
-
-
-# -- of the rivals of the score --------------------------------------------------------------------
 
 
 @dataclass(eq=False)
@@ -448,10 +308,10 @@ class Rivals:
             return cls(octaves, noise_sd, tables, share, provenance)
 
 
-def called(condition: Condition) -> str:
+def describe(condition: Condition) -> str:
     """A condition in words.
 
-    >>> called(Condition("pgd", 0.1, 2))
+    >>> describe(Condition("pgd", 0.1, 2))
     'pgd 0.1, band 2'
     """
     band = f", band {condition.place}" if condition.place >= 0 else ""
@@ -472,7 +332,7 @@ def without_gradient(r: Responses) -> list[str]:
         if none.any():
             lines.append(
                 f"{none.sum():.0f} of {len(none)} images gave no usable gradient under "
-                f"{called(condition)}: left out, not robust"
+                f"{describe(condition)}: left out, not robust"
             )
     return lines
 

@@ -8,7 +8,7 @@ import numpy as np
 from smoke import ROOT
 
 from iaside.backend.files import write_text
-from iaside.robustness.responses import heat_cells
+from iaside.robustness.conditions import heat_cells
 from iaside.shapley import coalitions
 from iaside.tables import CLEAN, CORRUPTIONS, FOURIER, Condition, Responses, Rivals, Worths
 

@@ -13,9 +13,10 @@ from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
 import iaside as ia
-from iaside.attribution.explorers import METHODS
-from iaside.attribution.faithfulness import examine, infidelity
-from iaside.inputs.models import Classifier
+from iaside.attribution.examine import examine
+from iaside.attribution.faithfulness import infidelity
+from iaside.attribution.maps import METHODS
+from iaside.inputs.classifier import Classifier
 from iaside.inputs.probe import probe
 from iaside.tables import Condition
 

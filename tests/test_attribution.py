@@ -8,21 +8,14 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.nn import functional as F
 
-from iaside.attribution import baselines, explorers
-from iaside.attribution.explorers import (
-    EXPLORERS,
-    METHODS,
-    attribute,
-    band_weights,
-    energy_cutoff,
-    explore,
-    frequency_samples,
-)
+from iaside.attribution import baselines, explorers, frequency, maps, options
 from iaside.attribution.faithfulness import completeness_gap
+from iaside.attribution.frequency import band_weights, energy_cutoff, frequency_samples
+from iaside.attribution.maps import EXPLORERS, METHODS, attribute, explore
 from iaside.backend.gradients import predictions
+from iaside.inputs.classifier import load_model
 from iaside.inputs.folding import folded
 from iaside.inputs.images import load_images
-from iaside.inputs.models import load_model
 
 SIDE = 16
 FEW = {  # small settings that exercise everything
@@ -46,7 +39,7 @@ def some_images(n=3, side=SIDE, seed=0, dtype=torch.float64):
 def natural(n=8, side=128):
     """Images with the 1/f amplitudes of photographs."""
     noise = torch.randn(n, 1, side, side, generator=torch.Generator().manual_seed(0)).double()
-    k = explorers._radii(noise).clamp(min=1)
+    k = frequency._radii(noise).clamp(min=1)
     x = torch.fft.irfft2(torch.fft.rfft2(noise) / k, s=(side, side))
     low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
     return (x - low) / (high - low)
@@ -97,7 +90,7 @@ def test_the_cutoff_holds_the_share_of_the_energy_and_no_shell_less():
     x = natural()
     power = torch.fft.fft2(x).abs().square().sum(1)
     power[:, 0, 0] = 0
-    radius = explorers._radii(x, full=True)
+    radius = frequency._radii(x, full=True)
     found = []
     for kappa in (0.5, 0.8, 0.9, 0.95):
         cutoff = energy_cutoff(x, kappa)
@@ -128,7 +121,7 @@ def band_change(x, alpha, kappa=0.8, **how):
     assert y.dtype == x.dtype and y.shape == (20, *x.shape)
     change, clean = torch.fft.fft2(y - x).abs().square(), torch.fft.fft2(x).abs().square()
     clean[..., 0, 0] = 0
-    low = explorers._radii(x, full=True) <= energy_cutoff(x, kappa)[:, None, None, None]
+    low = frequency._radii(x, full=True) <= energy_cutoff(x, kappa)[:, None, None, None]
     return [
         (change * m).sum((-3, -2, -1)).mean(0) / (clean * m).sum((-3, -2, -1)) for m in (low, ~low)
     ]
@@ -198,7 +191,7 @@ def test_attexplore_ascends_and_its_published_code_descends():
 def test_an_attack_has_the_maps_of_both_products(method):
     """It is the same for both: what moves are multiplied with does not move anything."""
     x, few = some_images(), {"steps": 3, "samples": 2}
-    found = {p: explore(Net(), x, method=method, product=p, **few) for p in explorers.PRODUCTS}
+    found = {p: explore(Net(), x, method=method, product=p, **few) for p in options.PRODUCTS}
     gradient, update = found["gradient"], found["update"]
     assert gradient.path.equal(update.path)
     for e in (gradient, update, explore(Net(), x, method=method, **few)):
@@ -486,7 +479,7 @@ def test_images_of_one_pass_do_not_mix(method, monkeypatch):
     """As on an accelerator, where a pass holds several images: equal but for rounding."""
     net, x = Net(), some_images()
     alone = made(net, x, method)
-    monkeypatch.setattr(explorers, "_together", lambda device, at_once, copies: 3)
+    monkeypatch.setattr(maps, "_together", lambda device, at_once, copies: 3)
     for batch_size in (2, 64):
         assert torch.allclose(made(net, x, method, batch_size=batch_size), alone, rtol=1e-6)
 
@@ -528,7 +521,7 @@ def test_everything_runs_where_the_images_are(monkeypatch):
         net = Core()
         x, y = torch.rand(2, 3, SIDE, SIDE), torch.zeros(2, dtype=torch.long)
         draws = [torch.Generator().manual_seed(i) for i in range(2)]
-        for function in (explorers._fampe, explorers._attexplore):
+        for function in (explorers.fampe, explorers.attexplore):
             e = function(net, x, y, draws, 3, steps=2, samples=3)
             assert {t.device.type for t in e} == {"cuda"} and e.attribution.shape == x.shape
         for function in (baselines.fast_ig, baselines.la):

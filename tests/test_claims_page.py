@@ -12,7 +12,7 @@ from smoke import ROOT
 
 from iaside.estimate.correlation import MIN_MODELS
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import LEAST
+from iaside.estimate.resampling import LEAST
 from iaside.study.parameters import read_yaml
 from iaside.verdicts import page, rules
 from iaside.verdicts.needs import unmet

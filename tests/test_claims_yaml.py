@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from iaside.estimate.correlation import MIN_MODELS
-from iaside.estimate.intervals import LEAST
+from iaside.estimate.resampling import LEAST
 from iaside.score import robustness_score
 from iaside.spectral import band_masks
 from iaside.study.parameters import read_yaml

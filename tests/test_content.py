@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import iaside
+from iaside.attribution.examination import Examination
 from iaside.attribution.explorers import Exploration
-from iaside.attribution.faithfulness import Examination
 from iaside.estimate.estimate import Estimate
 from iaside.explanation import Explanation, compare
 from iaside.game.surrogate import Controls, Estimates, SampledWorths

@@ -17,8 +17,8 @@ from iaside.game.controls import (
     untrained_control,
 )
 from iaside.game.surrogate import Controls, SampledWorths, draw_pairs, members
+from iaside.inputs.classifier import Classifier, load_model
 from iaside.inputs.images import load_images
-from iaside.inputs.models import Classifier, load_model
 from iaside.shapley import coalitions
 from iaside.tables import Worths
 

@@ -9,27 +9,23 @@ import pytest
 import torch
 from scipy import stats
 
+from iaside.estimate.coefficients import METHODS, coefficient
 from iaside.estimate.correlation import (
-    METHODS,
     between_families,
-    coefficient,
     coefficients,
     correlation,
     correlation_at_levels,
     correlation_row,
-    family,
-    family_means,
     independent,
     jackknifed,
     networks_needed,
     no_correlation,
     over_networks,
-    reliability,
-    several,
     without_a_family,
-    without_error,
 )
-from iaside.estimate.intervals import crossed_mean, resampled_scores
+from iaside.estimate.crossed import crossed_mean, resampled_scores
+from iaside.estimate.families import family, family_means, several
+from iaside.estimate.reliability import reliability, without_error
 
 
 def pair(n=12, seed=0, rho=0.6):

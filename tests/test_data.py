@@ -375,7 +375,7 @@ def test_a_wrong_path_is_said_without_any_library(tmp_path):
 
 
 def test_library_weights_are_saved_once(project, monkeypatch, fetch):
-    from iaside.inputs import libraries, models
+    from iaside.inputs import classifier, libraries, recipes
 
     asked = []
 
@@ -384,7 +384,7 @@ def test_library_weights_are_saved_once(project, monkeypatch, fetch):
         asked.append(name)
         if name == "resnet18":
             raise FileNotFoundError("no weights from https://download.pytorch.org.")
-        return models.Classifier(libraries.build(RECIPE), RECIPE, name)
+        return classifier.Classifier(libraries.build(RECIPE), RECIPE, name)
 
     RECIPE = {
         "library": "torchvision",
@@ -396,7 +396,7 @@ def test_library_weights_are_saved_once(project, monkeypatch, fetch):
         "crop_pct": 1.0,
         "interpolation": "bilinear",
     }
-    monkeypatch.setattr(models, "load_model", load)
+    monkeypatch.setattr(classifier, "load_model", load)
     study = {"models": {"a": entry("data/weights/a.safetensors", name="squeezenet1_1")}}
     fetch.fetch_pretrained(study)
     fetch.fetch_pretrained(study)
@@ -404,7 +404,7 @@ def test_library_weights_are_saved_once(project, monkeypatch, fetch):
     assert listing(project / "data") == ["weights", "weights/a.json", "weights/a.safetensors"]
     recipe = json.loads((project / "data/weights/a.json").read_text())
     assert recipe["weights"] == "torchvision:squeezenet1_1.IMAGENET1K_V1"
-    assert models._read_recipe(project / "data/weights/a.json") == recipe, "a note it may have"
+    assert recipes.read_recipe(project / "data/weights/a.json") == recipe, "a note it may have"
     assert fetch.whose({"library": "timm", "architecture": "x.in1k"}) == "timm:x.in1k"
     study["models"]["b"] = entry("data/weights/b.safetensors")
     with pytest.raises(fetch.FetchError, match="model `b`: .*download.pytorch.org.*remove it from"):
@@ -436,9 +436,9 @@ def test_the_command_fails_with_one_paragraph(tmp_path, arguments, said):
 def test_a_set_that_torchvision_has_is_fetched_for_the_section_that_names_it(
     monkeypatch, project, check, fetch
 ):
-    from iaside.inputs import images
+    from iaside.inputs import downloads
 
-    assert set(DOWNLOADABLE) == set(images.DOWNLOADS)
+    assert set(DOWNLOADABLE) == set(downloads.DOWNLOADS)
     plan = {"architecture": "small_cnn", "images": "data/images/cifar10"}
     network = {"images": "data/images/stl10"}
     study = {
@@ -456,7 +456,7 @@ def test_a_set_that_torchvision_has_is_fetched_for_the_section_that_names_it(
         if "svhn" in source:
             raise FileNotFoundError("no server")
 
-    monkeypatch.setattr(images, "fetch_images", fetch_images)
+    monkeypatch.setattr(downloads, "fetch_images", fetch_images)
     for section in ("worths", "convergence"):
         fetch.fetch_section(study, section)
     assert asked == ["data/images/stl10"], "plans fetch theirs when they are trained"
@@ -467,7 +467,7 @@ def test_a_set_that_torchvision_has_is_fetched_for_the_section_that_names_it(
 
 
 def test_a_set_that_was_deleted_is_fetched_again(monkeypatch, project, fetch, tmp_path):
-    from iaside.inputs import images
+    from iaside.inputs import downloads
 
     study = {
         "worths": {"images": "data/images/stl10"},
@@ -479,7 +479,7 @@ def test_a_set_that_was_deleted_is_fetched_again(monkeypatch, project, fetch, tm
     def fetch_images(source):
         (project / source).mkdir(parents=True)
 
-    monkeypatch.setattr(images, "fetch_images", fetch_images)
+    monkeypatch.setattr(downloads, "fetch_images", fetch_images)
     for section in ("worths", "snr", "bands"):
         fetch.fetch_section(study, section)
     notes = project / ".build/images"
@@ -506,7 +506,7 @@ def test_a_training_set_whose_server_is_gone_leaves_the_headline_alone(
     said = dvc(smoke_project, "dag", "--dot", "importance")
     assert '"images@worths"' in said and '"data"' in said
     assert "training" not in said and "tiny_imagenet" not in said
-    monkeypatch.setattr("iaside.inputs.images.fetch_images", lambda s: pytest.fail(f"asks {s}"))
+    monkeypatch.setattr("iaside.inputs.downloads.fetch_images", lambda s: pytest.fail(f"asks {s}"))
     assert fetch.main(["--study", str(smoke_project / "params.yaml")]) == 0
     said = dvc(smoke_project, "dag", "--dot", "training@clean")
     assert '"images@training"' in said and '"images@worths"' not in said

@@ -10,14 +10,16 @@ import torch
 from torch import nn
 
 from iaside.backend import engine
+from iaside.backend.device import channels_last
 from iaside.backend.engine import BRIGHTEST, Engine, check_engine, converted, named, outside
-from iaside.backend.machine import arithmetic, channels_last
+from iaside.backend.precision import arithmetic
 from iaside.game.sampling import sampled_worths
 from iaside.game.worths import coalition_worths
 from iaside.inputs.architectures import ARCHITECTURES
+from iaside.inputs.asked import Asked
+from iaside.inputs.classifier import load_model, untrained
 from iaside.inputs.folding import folded
-from iaside.inputs.models import load_model, untrained
-from iaside.inputs.probe import Asked, _say_once, probe
+from iaside.inputs.probe import _say_once, probe
 from iaside.robustness.responses import responses
 from iaside.spectral import band_masks
 from iaside.tables import Condition

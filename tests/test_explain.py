@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import iaside as ia
-from iaside.backend.machine import fingerprint, look
+from iaside.backend.fingerprints import fingerprint, look
 from iaside.explanation import Explanation
 from iaside.shapley import coalitions
 from iaside.tables import Worths
@@ -382,5 +382,5 @@ def test_importing_the_package_is_cheap_and_explain_stays_a_function():
         "from iaside.explanation import Explanation; assert callable(ia.explain)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
-    with pytest.raises(AttributeError, match="iaside has no 'explian'"):
+    with pytest.raises(AttributeError, match="No iaside attribute explian"):
         ia.explian  # noqa: B018

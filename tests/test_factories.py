@@ -11,7 +11,7 @@ from smoke import ROOT, run
 from torch import nn
 
 import iaside as ia
-from iaside.inputs import factories, models
+from iaside.inputs import classifier, factories
 from iaside.study import check
 from iaside.study.costs import Study
 from iaside.study.parameters import UsageError, read_study, read_yaml
@@ -64,7 +64,7 @@ def test_a_network_of_ones_own_is_that_network(project):
     assert torch.equal(model(x), net((x - 0.5) / 0.25))
     assert model.recipe == RECIPE and model.name == "mine"
     # a function does as well, and a saved network is loaded as it was
-    models.save_weights(model, project / "again.safetensors")
+    classifier.save_weights(model, project / "again.safetensors")
     again = ia.load_model("a", weights="again.safetensors", factory=lambda recipe: net)
     assert torch.equal(again(x), model(x))
 

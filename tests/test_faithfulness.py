@@ -1,25 +1,26 @@
 """Insertion and deletion in closed form, sanity measures, and examinations that survive a kill."""
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from iaside.attribution import faithfulness
-from iaside.attribution.explorers import attribute
+from iaside.attribution import examination, faithfulness
+from iaside.attribution.examination import Examination
+from iaside.attribution.examine import examine
 from iaside.attribution.faithfulness import (
-    Examination,
     completeness_gap,
     curve_area,
     deletion,
-    examine,
     infidelity,
     insertion,
     map_similarity,
     ties,
 )
+from iaside.attribution.maps import attribute
 from iaside.backend.gradients import predictions
 
 SIDE = 8
@@ -545,7 +546,8 @@ def test_deeplift_is_held_to_the_change_of_the_logit():
 
 def test_a_kill_loses_one_map_and_changes_no_byte(tmp_path, monkeypatch):
     whole = examined()
-    made, once = [], faithfulness._examined
+    module = sys.modules["iaside.attribution.examine"]
+    made, once = [], module._examined
 
     def dying(*args):
         made.append(args)
@@ -553,7 +555,7 @@ def test_a_kill_loses_one_map_and_changes_no_byte(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return once(*args)
 
-    monkeypatch.setattr(faithfulness, "_examined", dying)
+    monkeypatch.setattr(module, "_examined", dying)
     with pytest.raises(KeyboardInterrupt):
         examined(resume=tmp_path)
     again = examined(resume=tmp_path)
@@ -667,10 +669,10 @@ def test_impossible_examinations_and_tables_are_refused(tmp_path):
         Examination.load(tmp_path / "other.npz")
 
 
-@pytest.mark.parametrize("lacking", faithfulness.QUANTITIES)
+@pytest.mark.parametrize("lacking", examination.QUANTITIES)
 def test_a_table_without_a_quantity_is_refused(tmp_path, lacking):
     """One of an older version, which knew nothing of it."""
-    known = [q for q in faithfulness.QUANTITIES if q != lacking]
+    known = [q for q in examination.QUANTITIES if q != lacking]
     about = {"quantities": known, "variants": {"a": {}}, "rows": ["a"]}
     Examination(
         about["variants"], {q: np.ones((1, 2)) for q in known}, about, np.ones((1, 0, 2, 2))

@@ -16,15 +16,16 @@ import torch
 from smoke import ROOT
 
 import iaside as ia
-from iaside import tables
-from iaside.attribution.faithfulness import QUANTITIES, Examination, examine
-from iaside.backend import files, machine
+from iaside.attribution.examination import QUANTITIES, Examination
+from iaside.attribution.examine import examine
+from iaside.backend import batch, files, resume
 from iaside.backend.files import DamagedError, read_json, replacing, write_text
 from iaside.game.published import published_worths
 from iaside.game.surrogate import SampledWorths
+from iaside.inputs.classifier import save_weights, untrained
 from iaside.inputs.images import load_images
-from iaside.inputs.models import _read_state, save_weights, untrained
 from iaside.inputs.probe import probe
+from iaside.inputs.weights import read_state
 from iaside.robustness.responses import corrupt_all, responses
 from iaside.robustness.snr import perturbation_spectra
 from iaside.study import recorded, report
@@ -99,9 +100,9 @@ def test_no_module_writes_files_of_its_own():
     way = r"os\.(?:replace|rename)\(|TemporaryFile|mkstemp|\.write_(?:text|bytes)\(|save_file\("
     way += r"|copyfile|\.to_csv\([^)]*path|open\([^)]*[\"']w"
     found = {
-        path.stem for path in (ROOT / "iaside").glob("*.py") if re.search(way, path.read_text())
+        path.stem for path in (ROOT / "iaside").rglob("*.py") if re.search(way, path.read_text())
     }
-    assert found == {"files", "plan", "notebook", "parallel", "photographs"}
+    assert found == {"files", "plan", "notebook", "sending", "photographs"}
     source = (ROOT / "iaside/study/notebook.py").read_text()
     assert re.findall(way, source) == [".write_text("], "only its doctest"
     # what is fetched is built in a temporary folder: it is its way from there that must be the one
@@ -356,11 +357,11 @@ def test_weights_cut_at_any_byte_are_one_line(ending, tmp_path):
     else:
         path.write_bytes(safetensors.torch.save(weights))
     data = path.read_bytes()
-    assert set(_read_state(path)) == {"a", "b"}
+    assert set(read_state(path)) == {"a", "b"}
     for n in range(0, len(data), 5):
         path.write_bytes(data[:n])
         with pytest.raises(ValueError, match=rf"mine\.{ending} .*(damaged|incomplete)"):
-            _read_state(path)
+            read_state(path)
 
 
 def test_what_is_fetched_is_on_the_disk_before_it_has_its_place(fetch, tmp_path, monkeypatch):
@@ -467,7 +468,14 @@ class Wide(Line):
         self.weight = torch.nn.Parameter(weight)
 
 
-MEASURED_BY = {"attributions": "faithfulness", "sampled": "sampling"}
+MEASURED_BY = {
+    "worths": "game.worths",
+    "sampled": "game.sampling",
+    "published": "game.published",
+    "snr": "robustness.snr",
+    "responses": "robustness.responses",
+    "attributions": "attribution.examine",
+}
 
 
 @pytest.mark.parametrize("what", RESUMED)
@@ -475,10 +483,10 @@ def test_what_other_code_has_kept_is_not_gone_on_with(what, tmp_path, monkeypatc
     fresh = Wide if what == "published" else Line
     first, again, other = (fresh().eval() for _ in range(3))
     whole = RESUMED[what](first, tmp_path)
-    module = f"iaside.{MEASURED_BY.get(what, what)}"
-    before = tables.code_hash
+    module = f"iaside.{MEASURED_BY[what]}"
+    before = resume.code_hash
     monkeypatch.setattr(
-        tables, "code_hash", lambda *names: before(*names) + "x" * (module in names)
+        resume, "code_hash", lambda *names: before(*names) + "x" * (module in names)
     )
     assert np.array_equal(RESUMED[what](other, tmp_path), whole, equal_nan=True)
     assert other.seen == first.seen, "all of it is measured by this code"
@@ -558,16 +566,16 @@ def test_damaged_corrupted_images_are_made_again(tmp_path):
 def test_a_damaged_memory_of_batch_sizes_is_measured_anew(text, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     model, x = Line().eval(), X[:1]
-    path, _, key = machine._batch_sizes(model, x, "float32")
+    path, _, key = batch._batch_sizes(model, x, "float32")
     write_text(path, text.replace("%", key))
     if text.startswith('{"'):
-        assert machine.remembered_batch_size(model, x, "float32") is None
+        assert batch.remembered_batch_size(model, x, "float32") is None
     else:
         with pytest.warns(RuntimeWarning, match=r"fastest_batch\.json holds no batch sizes"):
-            assert machine.remembered_batch_size(model, x, "float32") is None
+            assert batch.remembered_batch_size(model, x, "float32") is None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        size = machine.fastest_batch_size(lambda batch: 1e-2 * len(batch), model, x, "float32")
+        size = batch.fastest_batch_size(lambda batch: 1e-2 * len(batch), model, x, "float32")
     assert size == 1 and json.loads(path.read_text()) == {key: 1}
 
 
@@ -592,8 +600,8 @@ def a_training(tmp_path_factory):
     for name in ("final", "epoch-001"):
         save_weights(net(), folder / f"{name}.safetensors")
     write_text(folder / "log.csv", "epoch\n1\n")
-    files = {path.name: training._sha256(path) for path in folder.iterdir()}
-    write_text(folder / "settings.json", json.dumps({"key": "k", "files": files}))
+    hashes = {path.name: files.content_hash(path) for path in folder.iterdir()}
+    write_text(folder / "settings.json", json.dumps({"key": "k", "files": hashes}))
     return folder
 
 

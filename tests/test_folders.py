@@ -11,15 +11,9 @@ import torch
 import torchvision
 from PIL import ExifTags, Image, ImageOps
 
-from iaside.inputs import folders
-from iaside.inputs.images import (
-    check_labels,
-    count_images,
-    load_images,
-    load_pairs,
-    load_split,
-    split_size,
-)
+from iaside.inputs import image_files, labels_csv, numbering
+from iaside.inputs.images import check_labels, count_images, load_images, load_pairs
+from iaside.inputs.splits import load_split, split_size
 
 
 @pytest.fixture(autouse=True)
@@ -310,7 +304,7 @@ def test_pillow_heif_is_taken_where_it_is_installed(monkeypatch):
     asked = []
     stand_in = types.SimpleNamespace(register_heif_opener=lambda: asked.append(1))
     monkeypatch.setitem(sys.modules, "pillow_heif", stand_in)
-    folders.image_endings.__wrapped__()
+    image_files.image_endings.__wrapped__()
     assert asked == [1]
 
 
@@ -369,7 +363,7 @@ def test_what_fails_in_turning_does_no_harm(tmp_path, monkeypatch):
         raise ZeroDivisionError
 
     put(tmp_path / "a/x.png", 30)
-    monkeypatch.setattr(folders.ImageOps, "exif_transpose", fail)
+    monkeypatch.setattr(image_files.ImageOps, "exif_transpose", fail)
     assert by_grey(tmp_path) == {30: 0}
 
 
@@ -406,13 +400,13 @@ def test_a_file_without_an_ending_that_no_decoder_takes_is_no_image(tmp_path, mo
 
 
 def test_packaged_photographs_are_upright_as_they_are(data):
-    files = folders.labelled_files(data / "images/photographs", folders.Numbering()).files
+    files = labels_csv.labelled_files(data / "images/photographs", numbering.Numbering()).files
     assert len(files) == 70
     for path in files:
         with Image.open(path) as image:
             assert image.getexif().get(ExifTags.Base.Orientation, 1) == 1
     with Image.open(files[0]) as image:
-        assert folders.read_image(files[0]) == ImageOps.exif_transpose(image).convert("RGB")
+        assert image_files.read_image(files[0]) == ImageOps.exif_transpose(image).convert("RGB")
 
 
 # --- names -> labels ------------------------------------------------------------------------------
@@ -438,7 +432,7 @@ def test_complete_numbers_are_numbers(tmp_path):
 
 
 def test_a_thousand_numbers_are_imagenets(tmp_path):
-    index = folders.Numbering(n_classes=1000).index([str(k) for k in range(1000)], tmp_path)
+    index = numbering.Numbering(n_classes=1000).index([str(k) for k in range(1000)], tmp_path)
     assert all(int(name) == label for name, label in index.items())
 
 
@@ -491,7 +485,7 @@ def test_without_labels_no_mapping_is_shown(tmp_path, capsys):
 
 def test_labels_are_checked_without_decoding(tmp_path, monkeypatch):
     class_folders(tmp_path, ["1", "2", "3"])
-    monkeypatch.setattr("iaside.inputs.images.read_image", None)
+    monkeypatch.setattr("iaside.inputs.listing.read_image", None)
     check_labels(tmp_path, 3)
     with pytest.raises(ValueError, match="named by numbers .*the network knows 1000"):
         check_labels(tmp_path, 1000)
@@ -516,7 +510,7 @@ def test_one_name_that_is_no_imagenet_id_makes_no_other_labels(tmp_path):
 
     ids = ImageNetInfo().label_names()
     with pytest.raises(ValueError, match="but not 'other'"):
-        folders.Numbering(n_classes=1000).index([*ids[:-1], "other"], tmp_path)
+        numbering.Numbering(n_classes=1000).index([*ids[:-1], "other"], tmp_path)
 
 
 @pytest.mark.parametrize("classes", [{"ant", "bee"}, 3, iter(["ant", "bee"])])

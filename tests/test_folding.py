@@ -7,11 +7,12 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from iaside.backend.machine import arithmetic, channels_last
+from iaside.backend.device import channels_last
+from iaside.backend.precision import arithmetic
 from iaside.inputs.architectures import ARCHITECTURES
-from iaside.inputs.convolutions import LAYOUTS, Packed, _native
+from iaside.inputs.classifier import Classifier, load_model, untrained
+from iaside.inputs.convolutions import LAYOUTS, PrepackedConv2d, _native
 from iaside.inputs.folding import folded
-from iaside.inputs.models import Classifier, load_model, untrained
 
 
 def norms(net):
@@ -162,7 +163,7 @@ x86 = pytest.mark.skipif(
 
 
 def packed(net):
-    return [module for module in net.modules() if isinstance(module, Packed)]
+    return [module for module in net.modules() if isinstance(module, PrepackedConv2d)]
 
 
 @x86

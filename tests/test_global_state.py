@@ -27,11 +27,12 @@ from PIL import Image
 from torch import nn
 
 import iaside as ia
-from iaside.attribution.faithfulness import examine, infidelity, map_similarity
-from iaside.backend import machine
-from iaside.backend.machine import as_outside, undisturbed
-from iaside.robustness.perturb import _numpy_seeded
-from iaside.robustness.responses import fourier_noise
+from iaside.attribution.examine import examine
+from iaside.attribution.faithfulness import infidelity, map_similarity
+from iaside.backend import batch
+from iaside.backend.precision import as_outside, undisturbed
+from iaside.backend.seeds import numpy_seeded
+from iaside.robustness.conditions import fourier_noise
 from iaside.tables import CORRUPTIONS
 
 SIDE, BACKENDS = 16, torch.backends
@@ -411,7 +412,7 @@ def test_no_public_name_is_left_out():
 
 INHERITED = """
 import torch
-from iaside.backend.machine import arithmetic
+from iaside.backend.precision import arithmetic
 from own_processes import SWITCHES, precisions, switch
 bottom, start = [s for s in SWITCHES if "." in s], precisions()
 if {name!r} is not None:
@@ -467,7 +468,7 @@ def test_the_older_switches_are_not_mixed_with_the_newer():
     code = (
         "import torch; torch.backends.cuda.matmul.allow_tf32 = True; "
         "torch.backends.cudnn.allow_tf32 = False\n"
-        "from iaside.backend.machine import arithmetic\n"
+        "from iaside.backend.precision import arithmetic\n"
         "with arithmetic('float32', torch.device('cpu')): pass\n"
         "print(torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)"
     )
@@ -575,7 +576,7 @@ def test_a_generator_of_another_kind_is_the_callers_again():
     try:
         own = np.random.get_bit_generator()
         held = own.state
-        with _numpy_seeded(5):
+        with numpy_seeded(5):
             drawn = np.random.rand(3)
         assert np.random.get_bit_generator() is own and own.state == held
     finally:
@@ -612,13 +613,13 @@ def test_a_cache_that_cannot_be_had_is_done_without_and_that_is_said_once(
     home, tmp_path, monkeypatch
 ):
     home(monkeypatch, tmp_path)
-    machine._do_without_cache.cache_clear()
-    monkeypatch.setattr(machine, "_measure_batch_size", lambda seconds, x, least: 2)
+    batch._do_without_cache.cache_clear()
+    monkeypatch.setattr(batch, "_measure_batch_size", lambda seconds, x, least: 2)
     with pytest.warns(RuntimeWarning, match="batch sizes are not remembered.*batch_size=") as told:
         for _ in range(3):
             ia.explain(NET, X, Y, n_bands=2, progress=False)
     assert sum("not remembered" in str(w.message) for w in told) == 1
-    assert machine.remembered_batch_size(NET, X[:1], "float32") is None
+    assert batch.remembered_batch_size(NET, X[:1], "float32") is None
 
 
 BARE = """
@@ -640,7 +641,7 @@ print(sorted(os.listdir(".")))
 
 
 def test_a_user_without_home_or_name(tmp_path):
-    from iaside.inputs.models import save_weights, untrained
+    from iaside.inputs.classifier import save_weights, untrained
 
     save_weights(untrained("squeezenet1_0", 2, 32, 0), tmp_path / "net.safetensors")
     (tmp_path / "here").mkdir()

@@ -40,7 +40,7 @@ def test_numbers_that_differ_from_the_cpus_are_wrong(gpu, monkeypatch):
     """A device that is off by 2e-3 nats in one place, and not the same twice."""
     import torch
 
-    from iaside.inputs.models import untrained
+    from iaside.inputs.classifier import untrained
 
     real, calls = gpu.coalition_worths, []
 

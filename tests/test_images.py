@@ -12,9 +12,10 @@ import torchvision
 from PIL import Image
 from torch.utils.data import Dataset
 
+from iaside.inputs import downloads, libraries, project
 from iaside.inputs import images as module
-from iaside.inputs import libraries
-from iaside.inputs.images import count_images, load_images, load_pairs, load_split
+from iaside.inputs.images import count_images, load_images, load_pairs
+from iaside.inputs.splits import load_split
 
 
 def square(value, side=40):
@@ -368,7 +369,7 @@ def test_a_damaged_torchvision_set_is_reported(tmp_path):
 def test_missing_sources_are_named(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="no images at 'nowhere'.*photographs, mnist_5k"):
         load_images("nowhere")
-    monkeypatch.setattr(module, "PROJECT", tmp_path)
+    monkeypatch.setattr(project, "PROJECT", tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
         FileNotFoundError, match="'photographs' are not there yet.*python data/fetch.py"
@@ -541,8 +542,8 @@ def test_a_set_that_cannot_be_downloaded_says_where_to_put_it(tmp_path, monkeypa
     def refuse(root):
         raise OSError("no route to host")
 
-    monkeypatch.setattr(module, "PROJECT", tmp_path)
-    monkeypatch.setitem(module.DOWNLOADS, "cifar10", refuse)
+    monkeypatch.setattr(project, "PROJECT", tmp_path)
+    monkeypatch.setitem(downloads.DOWNLOADS, "cifar10", refuse)
     for source in ("cifar10", "data/images/cifar10"):
         with pytest.raises(FileNotFoundError, match="downloading them failed.*no route to host"):
             load_split(source)
@@ -553,8 +554,8 @@ def test_a_set_that_cannot_be_downloaded_says_where_to_put_it(tmp_path, monkeypa
         np.savez(Path(root) / "never.npz", images=images, labels=labels)
         (Path(root) / "labels.csv").write_text("file,label\n")
 
-    monkeypatch.setitem(module.DOWNLOADS, "svhn", give)
-    module.fetch_images("svhn")
+    monkeypatch.setitem(downloads.DOWNLOADS, "svhn", give)
+    downloads.fetch_images("svhn")
     assert (tmp_path / "data/images/svhn/never.npz").is_file()
     assert [p.name for p in (tmp_path / "data/images").iterdir()] == ["svhn"]
 

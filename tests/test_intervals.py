@@ -9,27 +9,21 @@ from populations import MEANS, skewed_population
 from scipy import stats
 
 from iaside.estimate import intervals
+from iaside.estimate.accuracy import accuracy_difference, accuracy_interval
+from iaside.estimate.crossed import crossed_difference, crossed_mean, resampled_scores
 from iaside.estimate.intervals import (
-    LEAST,
-    accuracy_difference,
-    accuracy_interval,
     at_levels,
     best_interval,
-    bootstrap,
-    crossed_difference,
-    crossed_mean,
+    contrast_interval,
     distance_at_levels,
-    draws,
     interval,
-    lead_interval,
     mean_interval,
     nonuniformity,
-    of_resamples,
     paired_distance,
     paired_interval,
-    resampled_scores,
     standard_errors,
 )
+from iaside.estimate.resampling import LEAST, bootstrap, draws, of_resamples
 from iaside.score import robustness_score, spectral_importance
 from iaside.shapley import coalitions, shapley_values
 
@@ -454,13 +448,13 @@ def test_a_lead_over_one_other_is_the_paired_difference_and_over_two_their_mean(
     rng = np.random.default_rng(0)
     psi, other, third = rng.normal(size=(3, 4, 20))
     statistic = lambda mean: mean.max(0)  # noqa: E731
-    one = lead_interval(psi, [other], statistic)
+    one = contrast_interval(psi, [other], statistic)
     assert one == paired_interval(psi, other, statistic)
-    two = lead_interval(psi, [other, third], statistic)
+    two = contrast_interval(psi, [other, third], statistic)
     mean = [p.mean(1).max() for p in (psi, other, third)]
     assert np.isclose(two.value, mean[0] - (mean[1] + mean[2]) / 2)
     with pytest.raises(ValueError, match="same bands and images"):
-        lead_interval(psi, [other, third[:, :5]], statistic)
+        contrast_interval(psi, [other, third[:, :5]], statistic)
 
 
 def test_mean_interval_is_students():

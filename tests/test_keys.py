@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from smoke import ROOT
 
-from iaside import tables
-from iaside.backend import keys
+from iaside.backend import keys, resume
 from iaside.backend.keys import MACHINERY, SOURCES, closure, code_hash, imported
 from iaside.training import plans, training
 
@@ -140,7 +139,7 @@ def test_no_word_of_a_module_can_be_another_without_a_trace():
     for node in random.Random(0).sample(nodes, 60):
         name = {ast.Name: "id", ast.Attribute: "attr", ast.Constant: "value"}[type(node)]
         value = getattr(node, name)
-        setattr(node, name, "other" if isinstance(value, str) else 12345)
+        setattr(node, name, "changed" if isinstance(value, str) else 12345)
         said = []
         keys._say(tree, said.append)
         changed += " ".join(said) != whole
@@ -313,21 +312,27 @@ def test_a_docstring_trains_nothing_again_and_code_does(a_plan, monkeypatch, edi
         return a_plan()
 
     assert now() == ["small_cnn-seed0"] and now() == []
-    commented = text_of("training").replace('"""Train the networks', '"""Train all the networks')
-    assert commented != text_of("training") and now(training=commented) == []
-    assert now(images=text_of("images") + "\nEDITED = 1\n") == ["small_cnn-seed0"]
+    commented = text_of("training.training").replace(
+        '"""Train the networks', '"""Train all the networks'
+    )
+    assert commented != text_of("training.training")
+    assert now(**{"training.training": commented}) == []
+    assert now(**{"inputs.splits": text_of("inputs.splits") + "\nEDITED = 1\n"}) == [
+        "small_cnn-seed0"
+    ]
 
 
 def test_the_code_of_networks_counts_for_what_is_measured_of_them(monkeypatch, edited):
     """What they are known by, weights and the answer to an image, is not all that they do."""
 
     def place(**texts):
-        monkeypatch.setattr(tables, "code_hash", lambda *names: edited(*names, **texts))
-        return tables.unfinished("x", "worths", {"seed": 0}, "worths")
+        monkeypatch.setattr(resume, "code_hash", lambda *names: edited(*names, **texts))
+        return resume.unfinished("x", "worths", {"seed": 0}, "game.worths")
 
-    for module in ("architectures", "convolutions", "folding", "models"):
+    for module in ("architectures", "convolutions", "folding", "classifier"):
+        module = f"inputs.{module}"
         assert place() == place() != place(**{module: text_of(module) + "\nEDITED = 1\n"})
-    assert place(trends=text_of("trends") + "\nEDITED = 1\n") == place()
+    assert place(**{"training.trends": text_of("training.trends") + "\nEDITED = 1\n"}) == place()
 
 
 MEASURE = '''
@@ -336,7 +341,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import iaside as ia
-from iaside.attribution.faithfulness import examine
+from iaside.attribution.examine import examine
 from iaside.inputs.probe import probe
 from iaside.game.published import published_worths
 from iaside.robustness.responses import responses

@@ -15,7 +15,7 @@ import pytest
 import torch
 from smoke import ROOT
 
-from iaside.backend import files, machine
+from iaside.backend import batch, files
 from iaside.backend.files import (
     TEMPORARY,
     held,
@@ -166,9 +166,9 @@ def test_the_memory_of_batch_sizes_is_swept(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     model, x = torch.nn.Flatten(), torch.rand(1, 3, 4, 4)
     for _ in range(2):
-        machine.fastest_batch_size(lambda batch: 1e-2 * len(batch), model, x, "float32")
+        batch.fastest_batch_size(lambda batch: 1e-2 * len(batch), model, x, "float32")
         (tmp_path / f"iaside/.fastest_batch.json.x{TEMPORARY}").touch()
-    machine.fastest_batch_size(lambda batch: 1e-2 * len(batch), model, x, "float32")
+    batch.fastest_batch_size(lambda batch: 1e-2 * len(batch), model, x, "float32")
     assert names(tmp_path / "iaside") == ["fastest_batch.json"]
 
 
@@ -225,7 +225,7 @@ def test_a_study_on_another_disk_is_swept_there(tmp_path):
 
 def test_corruptions_of_other_code_go_at_once_unless_in_use(tmp_path, monkeypatch):
     x, wanted = torch.rand(2, 3, 32, 32), [Condition("contrast", 1.0)]
-    module = sys.modules["iaside.robustness.responses"]
+    module = sys.modules["iaside.robustness.corrupted"]
     monkeypatch.setattr(module, "_corrupt_missing", lambda place, *_: (place / "made").touch())
     for code in ("first", "second", "today"):
         monkeypatch.setattr(module, "code_hash", lambda name, code=code: f"{code:_>16}{name}")

@@ -1,6 +1,5 @@
 """Arithmetic that is what it says, batch sizes close to the best, memory that is kept."""
 
-import contextlib
 import inspect
 import os
 import platform
@@ -8,15 +7,17 @@ import random
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 import iaside as ia
-from iaside.attribution.faithfulness import examine
-from iaside.backend import machine
-from iaside.backend.machine import _measure_batch_size, arithmetic, check_precision, pick_device
+from iaside.backend import batch
+from iaside.backend.batch import _measure_batch_size
+from iaside.backend.device import pick_device
+from iaside.backend.memory import GLIBC_TUNABLES
+from iaside.backend.precision import arithmetic, check_precision
+from iaside.backend.processes import Processes
 from iaside.study.parameters import read_yaml
 
 
@@ -65,7 +66,7 @@ def test_images_that_an_engine_adds_are_not_measured_one_by_one():
     x = torch.zeros(1, 3, 32, 32)
     assert _measure_batch_size(seconds, x) == 1
     assert _measure_batch_size(seconds, x, least=64) == 64
-    assert machine.fastest_batch_size(seconds, len, x, "float32", least=10**6) == 256
+    assert batch.fastest_batch_size(seconds, len, x, "float32", least=10**6) == 256
 
 
 def test_a_calibration_does_not_try_what_does_not_pay():
@@ -134,8 +135,7 @@ def test_a_device_that_is_not_here_is_refused_in_one_line(monkeypatch):
 
 
 FAULTS = """
-import resource, sys, torch
-from iaside.backend.machine import kept_memory
+import resource, torch
 
 def faults(rounds, mib=40):  # more than glibc keeps
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -143,80 +143,33 @@ def faults(rounds, mib=40):  # more than glibc keeps
         torch.ones(mib * 2**18)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
-
-outside = faults(16)
-with kept_memory():
-    faults(16)  # it takes some rounds until blocks come back in order
-    inside, held = faults(16), resident()
-after = resident()
-faults(1, 512)  # more than all that was there before: none of it can be taken again
-print(outside, inside, (held - after) // 2**20, (resident() - after) // 2**20)
+faults(16)  # it takes some rounds until blocks come back in order
+print(faults(16))
 """
 
 
-class Library:
-    """What kept_memory asks of the C library."""
-
-    def __init__(self):
-        self.options = {}
-
-    def mallopt(self, option, value):
-        self.options[option] = value
-
-    def malloc_trim(self, pad):
-        pass
-
-
-@pytest.mark.parametrize("fails", [False, True])
-@pytest.mark.parametrize(
-    "measure",
-    [
-        lambda net, x, y: ia.coalition_worths(net, x, y, ia.band_masks(3, (8, 8)), progress=False),
-        lambda net, x, y: ia.sampled_worths(
-            net, x, y, ia.band_masks(3, (8, 8)), budget=40, progress=False
-        ),
-        lambda net, x, y: ia.responses(
-            net, x, y, [ia.Condition("white_noise", 0.1)], ia.band_masks(3, (8, 8)), progress=False
-        ),
-        lambda net, x, y: examine(
-            net, x, y, {"a": {"method": "saliency"}}, steps=2, progress=False
-        ),
-    ],
-    ids=["coalition_worths", "sampled_worths", "responses", "examine"],
-)
-def test_what_takes_many_passes_keeps_its_memory_until_it_ends(measure, fails, monkeypatch):
-    library, seen = Library(), []
-    monkeypatch.setattr(machine, "ctypes", SimpleNamespace(CDLL=lambda name: library))
-    monkeypatch.setattr(machine.sys, "platform", "linux")
-    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2)).eval()
-
-    def note(module, args):
-        seen.append(library.options.get(-4))
-        if fails and len(seen) == 2:
-            raise OSError("disk full")
-
-    net.register_forward_pre_hook(note)
-    said = pytest.raises((OSError, ValueError), match="disk full")
-    with said if fails else contextlib.nullcontext():
-        measure(net, torch.rand(6, 3, 8, 8), torch.arange(6) % 2)
-    assert len(seen) >= 2 and set(seen) == {0}, "no pass without it"
-    assert library.options == {-1: 64 * 2**20, -3: 32 * 2**20, -4: 65536}, "and nothing after"
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
-@pytest.mark.parametrize("told", [False, True])
-def test_memory_of_a_pass_is_kept_for_the_next(told):
-    """In minor page faults (a page that is mapped anew costs one) and in resident memory."""
-    env = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
-    if told:
-        env["GLIBC_TUNABLES"] = "glibc.malloc.arena_max=2"
+def faults(**more):
+    """Minor page faults of 16 passes: a page that is mapped anew costs one."""
+    env = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"} | more
     run = [sys.executable, "-c", FAULTS]
-    done = subprocess.run(run, env=env, capture_output=True, text=True, check=True)
-    outside, inside, returned, kept = map(int, done.stdout.split())
-    assert inside > outside / 2 > 0 if told else inside < outside / 10
-    assert abs(returned) < 8 if told else returned > 32, "MiB given back at the end"
-    assert kept < 32, "MiB, of what a round takes afterwards"
+    return int(subprocess.run(run, env=env, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's setting")
+def test_memory_of_a_pass_is_kept_for_the_next():
+    assert faults(GLIBC_TUNABLES=GLIBC_TUNABLES) < faults() / 10
+
+
+def getenv(common, name):
+    return os.environ.get(name)
+
+
+def test_worker_processes_keep_memory_unless_told_otherwise(monkeypatch):
+    for told, found in ((None, GLIBC_TUNABLES), ("glibc.malloc.arena_max=2",) * 2):
+        if told is None:
+            monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+        else:
+            monkeypatch.setenv("GLIBC_TUNABLES", told)
+        with Processes(1) as pool:
+            (done,) = pool.each(getenv, None, [("GLIBC_TUNABLES",)])
+        assert done[1] == found

@@ -11,9 +11,9 @@ import torchvision
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from iaside.inputs import libraries, models
+from iaside.inputs import libraries, project, weights
+from iaside.inputs.classifier import Classifier, load_model, save_weights
 from iaside.inputs.images import load_images
-from iaside.inputs.models import Classifier, load_model, save_weights
 
 RECIPE = {
     "library": "torchvision",
@@ -29,7 +29,7 @@ RECIPE = {
 
 @pytest.fixture
 def nothing_packaged(monkeypatch, tmp_path):
-    monkeypatch.setattr(models, "PROJECT", tmp_path)
+    monkeypatch.setattr(project, "PROJECT", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_transform_input_is_folded_into_the_recipe(nothing_packaged, name):
     ).eval()
     recipe = libraries.recipe_of(name)
     net = libraries.build(recipe)
-    models._load_state(net, theirs.state_dict(), name)  # its auxiliary heads are left out
+    weights.load_state(net, theirs.state_dict(), name)  # its auxiliary heads are left out
     preset = torchvision.models.get_model_weights(name).IMAGENET1K_V1.transforms()
     x = torch.rand(1, 3, 299, 299)
     normalised = torchvision.transforms.functional.normalize(x, preset.mean, preset.std)

@@ -9,13 +9,13 @@ import torch
 import torchvision
 import yaml
 
-from iaside.attribution.explorers import attribute
+from iaside.attribution.maps import attribute
 from iaside.game.controls import LOGIT_SD, UnusableControl, calibrated, untrained_control
 from iaside.game.worths import coalition_worths
 from iaside.inputs import libraries
+from iaside.inputs.classifier import Classifier, load_model, save_weights
 from iaside.inputs.folding import folded
 from iaside.inputs.images import load_images
-from iaside.inputs.models import Classifier, load_model, save_weights
 from iaside.robustness.responses import responses
 from iaside.spectral import band_masks
 from iaside.tables import Condition

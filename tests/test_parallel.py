@@ -17,9 +17,10 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from iaside.attribution.faithfulness import examine
-from iaside.backend import cluster, parallel
+from iaside.attribution.examine import examine
+from iaside.backend import cluster, executors, parallel, sending
 from iaside.backend.cluster import connect
+from iaside.backend.device import own_device
 from iaside.game.published import published_worths
 from iaside.game.sampling import sampled_worths
 from iaside.game.worths import Setup, _Scorer, coalition_worths
@@ -149,7 +150,7 @@ def test_a_worker_killed_in_the_middle_changes_no_byte(workers, log, tmp_path):
 
 
 def test_images_that_kill_every_worker_are_named(workers, log, monkeypatch):
-    monkeypatch.setattr(parallel, "TRIES", 1)
+    monkeypatch.setattr(executors, "TRIES", 1)
     if hasattr(workers, "client"):
         monkeypatch.setattr(workers.client.cluster.scheduler, "allowed_failures", 0)
     with pytest.raises(RuntimeError, match=r"images \d to \d died \(1 of them\).* too little mem"):
@@ -203,10 +204,10 @@ def test_workers_that_die_while_they_are_sent_something_are_sent_it_again(dask, 
 
 def test_workers_that_are_gone_for_good_are_not_waited_for_for_ever(log, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(parallel, "ALONE", 1)
+    monkeypatch.setattr(executors, "ALONE", 1)
     with distributed.LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as nobody:
         with connect(nobody) as alone:
-            monkeypatch.setattr(parallel, "PATIENCE", 0.5)
+            monkeypatch.setattr(executors, "PATIENCE", 0.5)
             with pytest.raises(RuntimeError, match="there has been no worker; .* start workers"):
                 measure(Net(log.path), workers=alone)
 
@@ -227,7 +228,7 @@ def test_a_dead_scheduler_is_said_in_one_line():
     assert not any("asyncio" in line or "Task" in line for line in said), said
 
 
-class Interrupted(parallel.Here):
+class Interrupted(executors.Here):
     """Workers whose master stops after three jobs."""
 
     def __init__(self, workers):
@@ -378,7 +379,7 @@ def test_every_loop_gives_the_same_bytes_whoever_does_it(loop, local):
     asked = []
     local_each = local.each
 
-    class Noted(parallel.Here):
+    class Noted(executors.Here):
         workers = 2
 
         def each(self, *args, **named):
@@ -491,12 +492,12 @@ def test_what_is_sent_arrives_as_it_was(tmp_path):
         "net": Net(tmp_path / "log"),
     }
     content["again"] = content["net"]
-    head, models = parallel.packed(content)
+    head, models = sending.packed(content)
     assert len(models) == 1 and len(head.head) < 8000, "large arrays lie beside"
     files = {token: tmp_path / token for token in (*models, "it")}
     for token, one in (models | {"it": head}).items():
-        parallel._write(files[token], one)
-    found = parallel.Mapped("it", "cpu", files).content()
+        sending.write_packed(files[token], one)
+    found = sending.Mapped("it", "cpu", files).content()
     assert found["net"] is found["again"] and not found["net"].training
     assert torch.equal(found["net"].conv.weight, content["net"].conv.weight)
     assert np.array_equal(found["array"], content["array"])
@@ -506,7 +507,7 @@ def test_what_is_sent_arrives_as_it_was(tmp_path):
             if name not in ("holes", "expanded"):
                 assert found[name].stride() == one.stride(), name
     found["whole"].add_(1)
-    assert torch.equal(parallel.Mapped("it", "cpu", files)._unpack("it")["whole"], whole)
+    assert torch.equal(sending.Mapped("it", "cpu", files)._unpack("it")["whole"], whole)
 
 
 def jobs_of(common, k, report):
@@ -553,11 +554,11 @@ def test_who_cannot_be_asked_is_said(monkeypatch):
     for word in ("lokal", 0, -1, 1.5, True, "0"):
         with pytest.raises(ValueError, match="must be a number of processes from 1, 'local'"):
             parallel.executor(word)
-    monkeypatch.setenv(parallel.SETTING, "two")
+    monkeypatch.setenv(executors.SETTING, "two")
     with pytest.raises(ValueError, match="IASIDE_WORKERS=two must be a number"):
         parallel.executor()
     pytest.importorskip("distributed")
-    monkeypatch.setattr(parallel, "PATIENCE", 0.2)
+    monkeypatch.setattr(executors, "PATIENCE", 0.2)
     with pytest.raises(ValueError, match="must be a number, 'local' .* or the address of a Dask"):
         with connect("lokal"):
             pass
@@ -584,25 +585,25 @@ def test_another_torch_or_another_loop_on_a_worker_is_refused(monkeypatch):
 
 def test_every_worker_of_a_machine_has_a_gpu_of_its_own(monkeypatch):
     """Without a GPU: on two pretended ones, by turns."""
-    monkeypatch.setattr("iaside.inputs.probe.check_shown", lambda x: None)  # looks at values
+    monkeypatch.setattr("iaside.inputs.asked.check_shown", lambda x: None)  # looks at values
     with monkeypatch.context() as two:
         gpu = torch.device("cuda")
         two.setattr("torch.accelerator.current_accelerator", lambda check_available=False: gpu)
         two.setattr("torch.accelerator.device_count", lambda: 2)
         assert parallel.places("cuda") == 2 and parallel.places("cpu") >= 1
-        assert isinstance(parallel.executor(1, "cuda"), parallel.Here)
+        assert isinstance(parallel.executor(1, "cuda"), executors.Here)
         assert parallel.executor(3, "cuda").workers == 2, "one process for each GPU, at most"
         assert parallel.executor("local", "cuda").workers == 2
-        assert parallel.own_device("cuda:1") == torch.device("cuda:1"), "who is no worker"
+        assert own_device("cuda:1") == torch.device("cuda:1"), "who is no worker"
         devices = []
         for name in (0, 1, "2", "SLURMCluster-3"):
-            two.setattr(parallel, "_number", name)
-            devices.append(parallel.own_device("cuda"))
+            two.setattr("iaside.backend.device._number", name)
+            devices.append(own_device("cuda"))
         assert devices == [torch.device("cuda", k) for k in (0, 1, 0, 0)]
-        assert parallel.own_device("cpu") == torch.device("cpu")
-        two.setattr(parallel, "_number", 1)
+        assert own_device("cpu") == torch.device("cpu")
+        two.setattr("iaside.backend.device._number", 1)
         with pytest.raises(RuntimeError, match="on mps .* worker 1 has no such device"):
-            parallel.own_device("mps")
+            own_device("mps")
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     with FakeTensorMode(allow_non_fake_inputs=True):
         x, index = torch.rand(2, 3, SIDE, SIDE), torch.arange(2)

@@ -8,7 +8,7 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from iaside.game.worths import coalition_images
-from iaside.inputs.models import Classifier
+from iaside.inputs.classifier import Classifier
 from iaside.spectral import band_masks, cells_per_band, esd, split_bands
 from iaside.training import penalties
 from iaside.training.penalties import (

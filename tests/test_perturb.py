@@ -11,19 +11,13 @@ import torchattacks
 from scipy.ndimage import gaussian_filter1d
 from torch import nn
 
+from iaside.backend.seeds import numpy_seeded, seeds_of
+from iaside.inputs.differentiable import probed_with_labels
+from iaside.robustness.attacks import ATTACKS, _of_restart
 from iaside.robustness.corruptions import _texture
-from iaside.robustness.perturb import (
-    ATTACKS,
-    NAMES,
-    NOISES,
-    _numpy_seeded,
-    _of_restart,
-    _seeds,
-    asked_about,
-    match_energy,
-    perturb,
-    perturb_noting,
-)
+from iaside.robustness.energy import match_energy
+from iaside.robustness.noise import NOISES
+from iaside.robustness.perturb import NAMES, perturb, perturb_noting
 from iaside.spectral import band_masks, split_bands
 from iaside.tables import CORRUPTIONS
 
@@ -272,7 +266,7 @@ def test_sparsefool_fools_with_few_pixels_and_leaves_misclassified_images_alone(
 
 
 def test_sparsefool_sees_ten_classes_and_fools_all(monkeypatch):
-    module = sys.modules["iaside.robustness.perturb"]
+    module = sys.modules["iaside.robustness.attacks"]
     seen, inner = [], module._deepfool
     monkeypatch.setattr(
         module, "_deepfool", lambda *args: seen.append(len(args[-1])) or inner(*args)
@@ -442,8 +436,8 @@ def test_a_restart_is_made_of_the_images_that_stand_and_the_first_that_breaks_on
     """The first start breaks image 0, the second image 1, none image 2: 3, 2, 1 are attacked."""
     eps, steps, x = 0.02, 1, 0.3 + 0.4 * X
     needed = torch.tensor([0, 1, 9])
-    net = Barrier(x, _seeds(5, 0, 3), eps, needed).eval()
-    model, _ = asked_about(net, x, ZEROS)
+    net = Barrier(x, seeds_of(5, 0, 3), eps, needed).eval()
+    model, _ = probed_with_labels(net, x, ZEROS)
     net.shown.clear()
     y, usable = perturb_noting(
         x, "pgd_restarts", model=model, labels=ZEROS, eps=eps, seed=5, steps=steps
@@ -576,7 +570,7 @@ def test_pixle_is_that_of_torchattacks_without_showing_an_image_twice_in_turn():
     y = perturb(X[:1], "pixle", model=model, labels=labels[:1], seed=3, first=2)
     shown = shown[1:]  # the first look at the outputs is no part of it
     assert len(shown) > 4 and not any(a.equal(b) for a, b in itertools.pairwise(shown))
-    with _numpy_seeded(int(np.random.SeedSequence((3, 2)).generate_state(1)[0])):
+    with numpy_seeded(int(np.random.SeedSequence((3, 2)).generate_state(1)[0])):
         theirs = torchattacks.Pixle(NET)(X[:1], labels[:1])
     assert y.equal(theirs)
 

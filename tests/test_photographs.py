@@ -11,14 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from iaside.backend.machine import fingerprint, look
+from iaside.backend.fingerprints import fingerprint, look
 from iaside.game.controls import calibrated
 from iaside.game.sampling import sampled_worths
 from iaside.game.worths import coalition_worths
+from iaside.inputs.checks import check_images
+from iaside.inputs.classifier import load_model
 from iaside.inputs.images import load_images
-from iaside.inputs.models import load_model
 from iaside.inputs.photographs import Photographs
-from iaside.inputs.probe import check_images
 from iaside.spectral import band_energy, band_masks
 
 SIDE = 16
@@ -164,7 +164,7 @@ import sys, json, torch
 from iaside.inputs.images import load_images
 from iaside.spectral import band_masks
 from iaside.game.worths import coalition_worths
-from iaside.backend.machine import look
+from iaside.backend.fingerprints import look
 
 source, disk, n = sys.argv[1], sys.argv[2], int(sys.argv[3])
 x, y = load_images(source, n=n, input_size=224, on_disk=disk or None)

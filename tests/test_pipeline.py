@@ -15,8 +15,9 @@ from iaside.backend.keys import code_hash, imported
 from iaside.inputs.architectures import ARCHITECTURES
 from iaside.study.parameters import read_parameters, read_yaml, resolve_parameters
 from iaside.study.report import write_code_hashes
+from iaside.training.data import complete
 from iaside.training.plans import networks
-from iaside.training.training import check_settings, complete
+from iaside.training.training import check_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

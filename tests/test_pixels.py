@@ -8,11 +8,13 @@ import torch
 from torch import nn
 
 import iaside as ia
-from iaside.backend.machine import fingerprint, told_apart
+from iaside.backend.checks import told_apart
+from iaside.backend.fingerprints import fingerprint
 from iaside.game.published import published_worths
 from iaside.game.sampling import _known
-from iaside.inputs import images
-from iaside.inputs.probe import check_images, not_as_said
+from iaside.inputs import sizing
+from iaside.inputs.checks import check_images
+from iaside.inputs.probe import not_as_said
 from iaside.robustness.measures import mean_corruption_error, mean_prediction_error
 from iaside.tables import CORRUPTIONS, Condition
 
@@ -96,9 +98,9 @@ def test_pixels_that_are_inside_are_not_even_copied(dtype):
 
 def test_single_pictures_are_clipped_and_refused_alike():
     white = torch.full((3, 40, 40), 1.0000002)
-    assert torch.equal(images._as_rgb(white), torch.ones(3, 40, 40))
+    assert torch.equal(sizing._as_rgb(white), torch.ones(3, 40, 40))
     with pytest.raises(ValueError, match=r"from 1 to 1\.0000(19|2)\d*: divide"):
-        images._as_rgb(torch.tensor([1.0, 1.00002]).expand(3, 4, 2))
+        sizing._as_rgb(torch.tensor([1.0, 1.00002]).expand(3, 4, 2))
 
 
 @pytest.mark.parametrize("limit", [0.0, 1.0, 0.1, 3.0, 1e-9])

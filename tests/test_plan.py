@@ -14,19 +14,20 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from iaside.attribution import baselines
-from iaside.attribution.explorers import EXPLORERS, attribute, map_passes
-from iaside.attribution.faithfulness import Examination
+from iaside.attribution.examination import Examination
+from iaside.attribution.maps import EXPLORERS, attribute, map_passes
 from iaside.game.sampling import sampled_passes, sampled_worths
 from iaside.inputs import architectures
-from iaside.inputs.models import Classifier, save_weights, untrained
+from iaside.inputs.classifier import Classifier, save_weights, untrained
 from iaside.robustness.perturb import attack_passes, perturb
 from iaside.spectral import band_masks
 from iaside.study import plan
 from iaside.study.costs import AT_MOST, COSTS, Network, Part, Study
 from iaside.study.parameters import UsageError, read_parameters, read_yaml, runs
 from iaside.tables import CORRUPTIONS
+from iaside.training.data import Data
 from iaside.training.penalties import PENALTIES
-from iaside.training.training import Data, checkpoint_count, train_network, training_passes
+from iaside.training.training import checkpoint_count, train_network, training_passes
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = read_yaml((ROOT / "dvc.yaml").read_text(), "dvc.yaml")["stages"]
@@ -231,7 +232,7 @@ def workplace(monkeypatch, tmp_path, net):
         return x if name in CORRUPTIONS else perturb(x, name, **how)
 
     monkeypatch.setattr("iaside.inputs.images.load_images", load_images)
-    module = importlib.import_module("iaside.robustness.responses")
+    module = importlib.import_module("iaside.robustness.corrupted")
     monkeypatch.setattr(module, "perturb", harmless)
     monkeypatch.setattr("iaside.game.worths.Setup.seconds", lambda self, passes: 0.0)
     return tmp_path
@@ -718,9 +719,9 @@ def test_an_unknown_study_is_said_in_one_line(capsys, monkeypatch):
 
 
 def test_sizes_of_data_sets_that_are_not_there(tmp_path, monkeypatch):
-    from iaside.inputs.images import split_size
+    from iaside.inputs.splits import split_size
 
-    monkeypatch.setattr("iaside.inputs.images.PROJECT", tmp_path)
+    monkeypatch.setattr("iaside.inputs.project.PROJECT", tmp_path)
     monkeypatch.chdir(tmp_path)
     assert split_size("data/images/cifar100", 0.5) == (50_000, 10_000, 100)
     assert split_size("data/images/caltech101", 0.2) == (6942, 1735, 101)

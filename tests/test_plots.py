@@ -16,6 +16,7 @@ from iaside import plots
 from iaside.estimate.estimate import Estimate
 from iaside.explanation import Explanation
 from iaside.tables import Worths
+from iaside.verdicts import figures
 
 
 def test_only_logarithmic_axes_get_logarithmic_ticks():
@@ -32,7 +33,7 @@ def test_a_legend_beside_a_panel_takes_nothing_of_it():
     point = {"model": "a", "x": 1.0, "y": 2.0, "panel": "one"}
     limits = {f"{v}_{end}": np.nan for v in "xy" for end in ("low", "high")}
     frame = pd.DataFrame([point | limits | {"model": name} for name in ("a", "a_long_name_" * 2)])
-    (axis,) = plots.scatter(frame, "x", "y", "panel")
+    (axis,) = figures.scatter(frame, "x", "y", "panel")
     axis.figure.draw_without_rendering()
     assert axis.get_position().width * axis.figure.get_figwidth() > 3
 
@@ -78,19 +79,21 @@ def drawings():
             frame[frame.hue == "p"], "x", "y", "panel", "model"
         ),
         "trends": lambda: plots.trends(frame[frame.hue == "p"], "x", "y", "panel", "model"),
-        "maps": lambda: plots.maps(
+        "maps": lambda: figures.maps(
             one[one.model == "a"].assign(grey=False), "band", "x", "y", "panel", "grey"
         ),
-        "mosaic": lambda: plots.mosaic(rng.random((2, 3, 8, 8)), ["a", "b"]),
-        "scatter": lambda: plots.scatter(last, "x", "y", "panel"),
-        "projections": lambda: plots.projections({"m": rng.random((2, 2))}, ["a", "b"], ["k", "k"]),
-        "matrix": lambda: plots.matrix(table, "rho"),
-        "interactions": lambda: plots.interactions({"m": three}, "nats"),
-        "surfaces": lambda: plots.surfaces({"m": table}, "nats", "x", "y"),
-        "heat_maps": lambda: plots.heat_maps({"m": grid}, {"m": [-1, 0, 1]}, "share"),
+        "mosaic": lambda: figures.mosaic(rng.random((2, 3, 8, 8)), ["a", "b"]),
+        "scatter": lambda: figures.scatter(last, "x", "y", "panel"),
+        "projections": lambda: figures.projections(
+            {"m": rng.random((2, 2))}, ["a", "b"], ["k", "k"]
+        ),
+        "matrix": lambda: figures.matrix(table, "rho"),
+        "interactions": lambda: figures.interactions({"m": three}, "nats"),
+        "surfaces": lambda: figures.surfaces({"m": table}, "nats", "x", "y"),
+        "heat_maps": lambda: figures.heat_maps({"m": grid}, {"m": [-1, 0, 1]}, "share"),
         "bars": lambda: plots.bars(one[one.model == "a"], "band", "y", "panel"),
-        "points": lambda: plots.points(last, "x", "y", "panel", "model"),
-        "card": lambda: plots.card(bands, pd.DataFrame({"prefix": [1, 2], share: [0.5, 1]}), "m"),
+        "points": lambda: figures.points(last, "x", "y", "panel", "model"),
+        "card": lambda: figures.card(bands, pd.DataFrame({"prefix": [1, 2], share: [0.5, 1]}), "m"),
         "panels": lambda: plots.panels(2, 3, 2)[1],
     }
 
@@ -103,9 +106,14 @@ def figure_of(axes):
 
 
 def test_every_function_that_draws_is_tried():
-    functions = dict(inspect.getmembers(plots, inspect.isfunction))
-    own = {n for n, f in functions.items() if f.__module__ == plots.__name__ and n[0] != "_"}
-    assert own == DRAWINGS.keys() | {"use_style", "subplots"}
+    own = {
+        name
+        for module in (plots, figures)
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and name[0] != "_"
+    }
+    tools = {"one_panel", "legend_beside", "whiskers", "plain_ticks", "spread"}
+    assert own == DRAWINGS.keys() | {"use_style", "subplots"} | tools
 
 
 @pytest.fixture
@@ -196,7 +204,7 @@ def test_panels_are_drawn_where_the_caller_wants_them(theirs):
     for draw in (
         lambda: plots.estimates(frame, "y", hue="x", ax=axis),
         lambda: plots.curves(frame, "x", "y", ax=axis),
-        lambda: plots.matrix(pd.DataFrame(np.eye(2)), "rho", ax=axis),
+        lambda: figures.matrix(pd.DataFrame(np.eye(2)), "rho", ax=axis),
     ):
         assert draw() is axis
     e = Explanation(Worths({"v": np.random.default_rng(0).normal(size=(4, 9))}, {}), "positive")

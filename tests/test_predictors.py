@@ -3,25 +3,18 @@
 import numpy as np
 import pytest
 
+from iaside.robustness.masking import filters, masking_filter, seen, thresholds, without_filter
 from iaside.robustness.predictors import (
     CHEAP,
     KINDS,
     SCORE,
     Predictor,
-    answer,
     conditions_asked,
-    filters,
-    increments,
-    masking_filter,
     measured,
     robustness_rows,
-    seen,
-    side_by_side,
-    thresholds,
-    verdict,
-    without_filter,
 )
 from iaside.tables import CLEAN, CLEAN_CUT, CORRUPTIONS, Condition, Responses, Rivals
+from iaside.verdicts.predictors import answer, increments, side_by_side, verdict
 
 OCTAVES = 1.75 * 2.0 ** np.arange(7)
 

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 import iaside as ia
 from iaside.backend.answers import FLOOR
 from iaside.estimate.clean import may_be_zero
-from iaside.inputs.probe import PROBE, Asked, probe
+from iaside.inputs.asked import Asked
+from iaside.inputs.probe import PROBE, probe
 from iaside.tables import Condition
 
 SIDE, CLASSES = 32, 4
@@ -152,7 +153,7 @@ def test_a_recipe_says_what_its_network_gives():
         crop_pct=1.0,
         interpolation="bilinear",
     )
-    from iaside.inputs.models import Classifier
+    from iaside.inputs.classifier import Classifier
 
     x, one = pictures(), network(classes=1)
     net = Classifier(one, recipe | {"outputs": "binary"}, "mine")
@@ -604,7 +605,7 @@ def test_answers_to_other_images_are_refused_or_the_same():
 
 
 def narrow(outputs=None):
-    from iaside.inputs.models import Classifier
+    from iaside.inputs.classifier import Classifier
 
     return Classifier(network(), RECIPE | (outputs or {}), "mine")
 
@@ -638,10 +639,10 @@ def test_a_network_of_wide_numbers_is_no_bfloat16():
 
 
 def test_what_has_been_asked_keeps_its_recipe():
-    from iaside.robustness.responses import _interpolation
+    from iaside.robustness.corrupted import interpolation_of
 
     net = narrow()
-    assert _interpolation(probe(net, pictures())) == _interpolation(net) == "bicubic"
+    assert interpolation_of(probe(net, pictures())) == interpolation_of(net) == "bicubic"
 
 
 # -- true float32 -------------------------------------------------------------------------------
@@ -649,7 +650,7 @@ def test_what_has_been_asked_keeps_its_recipe():
 
 def test_attacks_maps_and_predictions_ask_in_true_float32():
     """A GPU would take TF32 else; the setting is there on every machine."""
-    from iaside.attribution.faithfulness import examine
+    from iaside.attribution.examine import examine
 
     net, x, told = network(), pictures(2), []
     y, cudnn = predicted(net, x), torch.backends.cudnn
@@ -691,7 +692,7 @@ def test_attacks_maps_and_predictions_ask_in_true_float32():
 
 
 def test_a_judge_that_is_the_model_gives_what_the_model_gives():
-    from iaside.attribution.faithfulness import examine
+    from iaside.attribution.examine import examine
 
     net, x = network(), pictures(2)
     y, soft = predicted(net, x), nn.Sequential(net, nn.Softmax(1)).eval()

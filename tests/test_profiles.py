@@ -6,11 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from iaside.inputs.models import load_model
+from iaside.inputs.classifier import load_model
 from iaside.tables import CORRUPTIONS, Condition
 from iaside.training import plans, profiles
+from iaside.training.data import Data, complete
 from iaside.training.profiles import answers, bias_of, checkpoints, conditions_of, gradient_spectra
-from iaside.training.training import Data, complete, train_network
+from iaside.training.training import train_network
 
 NETWORKS = "results/training/networks/p"
 SETTINGS = dict(
@@ -94,7 +95,7 @@ def test_every_checkpoint_is_measured_and_the_last_is_the_final_one(trained, mea
         assert measured.worths[epoch].table[-1] == pytest.approx(shown, abs=1e-3)
     clean = measured.responses.tables["correct"][0]
     assert (clean == measured.answers["correct"][-1, measured.answers["chosen"]]).all()
-    assert len(measured.responses.asked(measured.responses.rows("pgd"))) == 4
+    assert len(measured.responses.measured_images(measured.responses.rows("pgd"))) == 4
 
 
 def test_what_is_attacked_is_stratified(measured, data):

@@ -14,7 +14,8 @@ from scipy.io import savemat
 from timm.data import ImageNetInfo
 from torchvision.datasets import imagenet
 
-from iaside.inputs.images import check_labels, count_images, load_images, load_split, split_size
+from iaside.inputs.images import check_labels, count_images, load_images
+from iaside.inputs.splits import load_split, split_size
 
 WNIDS = ImageNetInfo().label_names()  # in the order of the usual indices
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"

@@ -9,12 +9,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from iaside.attribution.baselines import DoesNotAddUp
-from iaside.attribution.explorers import attribute
+from iaside.attribution.maps import attribute
 from iaside.attribution.rescale import ELEMENTWISE, Rescale
 from iaside.backend.gradients import predictions
+from iaside.inputs.classifier import load_model
 from iaside.inputs.folding import folded
 from iaside.inputs.images import load_images
-from iaside.inputs.models import load_model
 
 SIDE = 16
 

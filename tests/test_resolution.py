@@ -11,12 +11,12 @@ import pytest
 import torch
 from made_up import report
 
-from iaside.backend.machine import fingerprint
+from iaside.backend.fingerprints import fingerprint
 from iaside.game.resolution import check_same_game, pooled_values
 from iaside.game.surrogate import SampledWorths, draw_pairs, members, whole
 from iaside.game.worths import coalition_worths
+from iaside.inputs.classifier import load_model
 from iaside.inputs.images import load_images
-from iaside.inputs.models import load_model
 from iaside.shapley import coalitions, owen_values, shapley_values
 from iaside.spectral import band_masks
 from iaside.tables import Worths

@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 from smoke import dvc, edit, environment, run
 
-from iaside.tables import Table
+from iaside.backend.resume import Table
 
 
 def test_a_killed_repro_loses_no_forward_pass(project):

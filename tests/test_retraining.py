@@ -14,11 +14,12 @@ import pytest
 import torch
 
 from iaside.game.worths import coalition_worths
-from iaside.inputs.models import load_model
+from iaside.inputs.classifier import load_model
 from iaside.score import mean_score
 from iaside.spectral import band_masks
 from iaside.tables import CLEAN, TABLES, Condition, Responses
 from iaside.training import training
+from iaside.training.data import complete, load_data
 from iaside.training.pairs import Treatments
 from iaside.training.penalties import input_gradient
 from iaside.training.plans import Profile, networks
@@ -119,8 +120,8 @@ def verdicts_of(profiles, seeds):
 
 def retrain(folder, seeds=range(RETRAININGS)):
     """Train and measure the cells with some seeds; name -> profile."""
-    made = {n: training.complete(s, SHARED) for n, s in networks(PLANS).items()}
-    data, profiles = training.load_data(next(iter(made.values())), seed=0), {}
+    made = {n: complete(s, SHARED) for n, s in networks(PLANS).items()}
+    data, profiles = load_data(next(iter(made.values())), seed=0), {}
     for name, settings in made.items():
         if settings["seed"] in seeds:
             where = folder / name

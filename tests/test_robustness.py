@@ -9,10 +9,12 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
+from iaside.estimate.accuracy import accuracy_interval
 from iaside.estimate.correlation import correlation, correlation_row
-from iaside.estimate.intervals import accuracy_interval
-from iaside.inputs.models import INTERPOLATIONS
+from iaside.inputs.recipes import INTERPOLATIONS
 from iaside.robustness import measures
+from iaside.robustness.conditions import fourier_noise, heat_cells
+from iaside.robustness.corrupted import resize
 from iaside.robustness.measures import (
     ALEXNET,
     MEASURES,
@@ -26,14 +28,7 @@ from iaside.robustness.measures import (
     predicted_loss,
     trivial_predictors,
 )
-from iaside.robustness.responses import (
-    _answerer,
-    _resized,
-    fourier_noise,
-    heat_cells,
-    response_passes,
-    responses,
-)
+from iaside.robustness.responses import _answerer, response_passes, responses
 from iaside.spectral import band_energy, band_masks, split_bands
 from iaside.tables import (
     CLEAN,
@@ -164,7 +159,7 @@ def test_neither_batch_size_nor_the_other_conditions_matter():
 @pytest.mark.parametrize("c", [SOME[0], SOME[3], SOME[5], SOME[6]], ids=str)
 def test_an_image_is_perturbed_alike_in_a_subset(c):
     whole, subset = ask(Curved()), ask(Curved(), subset={c.source: [1, 3]})
-    assert subset.asked(subset.row(c)).tolist() == [1, 3]
+    assert subset.measured_images(subset.row(c)).tolist() == [1, 3]
     assert np.allclose(
         subset.tables["log_likelihood"][subset.row(c)][[1, 3]],
         whole.tables["log_likelihood"][whole.row(c)][[1, 3]],
@@ -177,7 +172,7 @@ def test_a_mask_of_images_is_no_list_of_the_places_0_and_1():
     whole = ask(Curved())
     mask = np.arange(len(whole.tables["correct"][0])) % 3 == 2
     some = ask(Curved(), subset={c.source: mask.tolist()}, batch_size=np.int64(3))
-    assert some.asked(some.row(c)).tolist() == np.flatnonzero(mask).tolist()
+    assert some.measured_images(some.row(c)).tolist() == np.flatnonzero(mask).tolist()
 
 
 @pytest.mark.parametrize(
@@ -258,7 +253,7 @@ def test_an_image_without_a_usable_gradient_is_not_counted_as_robust(attack_batc
         expected = [0, 1, 0, *[np.nan] * 3] if few else [0, 1, 0, 0, 1, 0]
         assert np.array_equal(none[r.row(c)], expected, equal_nan=True)
         left = [0, 2] if few else [0, 2, 3, 5]
-        assert r.asked(r.row(c)).tolist() == left
+        assert r.measured_images(r.row(c)).tolist() == left
         for t in TABLES[:-1]:
             assert np.flatnonzero(~np.isnan(r.tables[t][r.row(c)])).tolist() == left
         assert np.isnan(r.change_energy[r.row(c)][:, [1, 4]]).all()
@@ -343,7 +338,7 @@ def test_corrupted_images_are_made_once_for_all_models(tmp_path, monkeypatch):
     def never(*_, **__):
         raise AssertionError("made a second time")
 
-    monkeypatch.setattr(sys.modules["iaside.robustness.responses"], "perturb", never)
+    monkeypatch.setattr(sys.modules["iaside.robustness.corrupted"], "perturb", never)
     other = Linear()
     other.weight.data *= 2
     r = ask(other, wanted, n=2, cache=tmp_path)
@@ -723,7 +718,7 @@ def test_pictures_are_resized_by_every_interpolation_of_a_recipe(how):
     """Constants stay; a ramp is kept by all that average what is under a pixel, in any dtype."""
     x = torch.linspace(0, 1, 60, dtype=torch.float64).repeat(2, 3, 40, 1)
     x[1] = 0
-    small = _resized(x, (20, 30), how)
+    small = resize(x, (20, 30), how)
     assert small.shape == (2, 3, 20, 30) and small.dtype == x.dtype and not small[1].any()
     if "nearest" not in how:
         middles = (x[0, 0, 0, ::2] + x[0, 0, 0, 1::2])[3:-3] / 2

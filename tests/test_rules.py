@@ -13,7 +13,8 @@ import pytest
 from scipy import stats
 
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import LEAST, at_levels, mean_interval
+from iaside.estimate.intervals import at_levels, mean_interval
+from iaside.estimate.resampling import LEAST
 from iaside.verdicts import rules
 from iaside.verdicts.rules import (
     CONTRADICTED,

@@ -297,7 +297,7 @@ assert peak() - before < 0.55, peak() - before  # the bands of all images would 
 
 def test_placement_on_a_gpu(monkeypatch):
     """Without a GPU: pictures and scores of a sample stay on a pretended one."""
-    monkeypatch.setattr("iaside.inputs.probe.check_shown", lambda x: None)  # looks at values
+    monkeypatch.setattr("iaside.inputs.asked.check_shown", lambda x: None)  # looks at values
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     values = _value_functions(["log_likelihood", "embedding"], 1.0)
     about = {"n_bands": M, "values": list(values)}

@@ -8,7 +8,8 @@ from populations import skewed_population
 from scipy import stats
 
 import iaside as ia
-from iaside.estimate.intervals import bootstrap, interval, paired_interval, standard_errors
+from iaside.estimate.intervals import interval, paired_interval, standard_errors
+from iaside.estimate.resampling import bootstrap
 from iaside.estimate.rounding import total_worth
 from iaside.score import (
     centroid,

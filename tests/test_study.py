@@ -12,8 +12,9 @@ from PIL import Image
 from smoke import ROOT, run
 
 from iaside.inputs import libraries
-from iaside.inputs.images import DOWNLOADS, count_images, load_images
-from iaside.inputs.models import save_weights, untrained
+from iaside.inputs.classifier import save_weights, untrained
+from iaside.inputs.downloads import DOWNLOADS
+from iaside.inputs.images import count_images, load_images
 from iaside.study import check, plan
 from iaside.study.parameters import (
     RUNTIME,
@@ -585,7 +586,7 @@ def test_images_are_counted_as_they_are_loaded(data):
 
 
 def test_weights_that_are_not_there_are_said_to_be_missing():
-    from iaside.inputs.models import load_model
+    from iaside.inputs.classifier import load_model
 
     with pytest.raises(ValueError, match="no weights file .*data/weights/mine.safetensors.*no mod"):
         load_model("mine")

@@ -8,7 +8,8 @@ import warnings
 import numpy as np
 import pytest
 
-from iaside.tables import Table, save_table, settings_key
+from iaside.backend.resume import Table, settings_key
+from iaside.tables import save_table
 
 
 def test_an_unfinished_table_is_found_again_by_its_settings_and_no_others(tmp_path):

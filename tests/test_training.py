@@ -12,24 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from iaside.backend.parallel import one_thread
+from iaside.backend.executors import one_thread
 from iaside.inputs.architectures import small_cnn
-from iaside.inputs.images import stratified_order
-from iaside.inputs.models import load_model, untrained
+from iaside.inputs.classifier import load_model, untrained
+from iaside.inputs.splits import stratified_order
 from iaside.spectral import band_masks
-from iaside.training import penalties, plans, training
-from iaside.training.training import (
-    attacked,
-    augmented,
-    batch_of,
-    complete,
-    learning_rate,
-    load_data,
-    loss_of,
-    reassign,
-    train_network,
-    train_plan,
-)
+from iaside.training import data as training_data
+from iaside.training import penalties, plans, training, updates
+from iaside.training.data import augmented, batch_of, complete, load_data, reassign
+from iaside.training.training import train_network, train_plan
+from iaside.training.updates import attacked, learning_rate, loss_of
 
 N, CLASSES, SIDE = 60, 3, 16
 
@@ -112,7 +104,7 @@ def test_what_was_relabelled_is_stored(shared, data, tmp_path):
 def test_a_training_is_in_its_precision_and_its_weights_in_float32(
     shared, data, tmp_path, monkeypatch, precision
 ):
-    seen, real = [], training.loss_of
+    seen, real = [], updates.loss_of
 
     def noted(*args):
         seen.append(real(*args))
@@ -216,7 +208,7 @@ def test_an_adversary_warms_up_over_its_epochs(shared, data, tmp_path, monkeypat
         seen.append(given[-1])
         return attacked(*given)
 
-    monkeypatch.setattr(training, "attacked", watched)
+    monkeypatch.setattr(updates, "attacked", watched)
     trained(shared, data, tmp_path, adversary="fgsm", warm_up=2)
     each = len(seen) // 3  # epochs
     assert seen == pytest.approx([min(1, (k + 1) / (2 * each)) for k in range(3 * each)])
@@ -306,12 +298,12 @@ def test_our_own_networks_and_arrays_of_digits_load_without_torchvision_and_timm
     how = {"images": str(path), "held_out": 0.2, "side": 32, "classes": None}
     code = f"""
 import sys
-from iaside.inputs import models
-from iaside.training import profiles, training
-training.load_data({how}, 0)
+from iaside.inputs import classifier
+from iaside.training import data, profiles, training
+data.load_data({how}, 0)
 net = training.untrained("small_cnn", 2, 32, 0)
-models.save_weights(net, {str(tmp_path / "net.safetensors")!r})
-models.load_model("mine", {str(tmp_path / "net.safetensors")!r})
+classifier.save_weights(net, {str(tmp_path / "net.safetensors")!r})
+classifier.load_model("mine", {str(tmp_path / "net.safetensors")!r})
 print(sorted({{"timm", "torchvision"}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -342,32 +334,32 @@ def test_a_damaged_checkpoint_is_trained_anew_with_a_word(shared, data, tmp_path
 
 
 def test_a_plan_that_grew_trains_only_what_is_new(shared, tmp_path, monkeypatch):
-    plans = {"p": {"architecture": "small_cnn", "seed": [0], "epochs": 1}}
+    plan = {"architecture": "small_cnn", "seed": [0], "epochs": 1}
     places = tmp_path / "results", tmp_path / "partial"
 
     def run(plan, **more):
         found = plans.networks({"p": plan})
         return train_plan(found, shared | more, *places, device="cpu", workers=1, progress=False)
 
-    assert run(plans["p"]) == ["small_cnn-seed0"]
+    assert run(plan) == ["small_cnn-seed0"]
     before = (places[0] / "small_cnn-seed0/final.safetensors").stat().st_mtime_ns
     spied = []
     real = training.train_network
     monkeypatch.setattr(
         training, "train_network", lambda name, *a: (spied.append(name), real(name, *a))[1]
     )
-    grown = plans["p"] | {"seed": [0, 1]}
+    grown = plan | {"seed": [0, 1]}
     assert run(grown) == spied == ["small_cnn-seed1"]
     assert (places[0] / "small_cnn-seed0/final.safetensors").stat().st_mtime_ns == before
-    assert run(plans["p"] | {"seed": 1}) == []
+    assert run(plan | {"seed": 1}) == []
     assert [p.name for p in places[0].iterdir()] == ["small_cnn-seed1"], "no stale network stays"
-    assert run(plans["p"] | {"seed": 1}, lr=0.01) == ["small_cnn-seed1"], "other settings"
+    assert run(plan | {"seed": 1}, lr=0.01) == ["small_cnn-seed1"], "other settings"
     assert json.loads((places[0] / "small_cnn-seed1/settings.json").read_text())["lr"] == 0.01
     assert not list(places[1].iterdir()), "nothing unfinished is left"
     other = tmp_path / "other.npz"
     with np.load(shared["images"]) as arrays:
         np.savez(other, images=arrays["images"] // 2, labels=arrays["labels"])
-    assert run(plans["p"] | {"seed": 1}, images=str(other)) == ["small_cnn-seed1"], "other images"
+    assert run(plan | {"seed": 1}, images=str(other)) == ["small_cnn-seed1"], "other images"
 
 
 def test_what_a_kill_left_in_a_folder_is_swept_and_what_is_damaged_is_trained_again(
@@ -433,7 +425,7 @@ def test_what_cannot_be_trained_is_said_before(shared, tmp_path, change, message
 def test_names_of_penalties_and_shared_settings_agree():
     named = {"none", "coalition_dropout", *penalties.PENALTIES}
     assert set(plans.PENALTIES) == named
-    used = inspect.getsource(training)
+    used = "".join(map(inspect.getsource, (training, training_data, updates)))
     assert all(f'"{name}"' in used for name in plans.SHARED if name != "every")
 
 
@@ -457,9 +449,9 @@ def test_a_step_computes_where_the_network_is(shared, monkeypatch, factors):
     monkeypatch.setattr(torch.autograd, "grad", lambda loss, x, create_graph: [torch.rand_like(x)])
     monkeypatch.setattr(penalties, "_refuse_non_finite", lambda gradient: None)
     monkeypatch.setattr(penalties, "check_masks", lambda masks, x: (masks, len(masks)))
-    monkeypatch.setattr(training, "_warn_of_no_slope", lambda kind, change: None)
+    monkeypatch.setattr(updates, "_warn_of_no_slope", lambda kind, change: None)
     masks = band_masks(8, (32, 32))
-    monkeypatch.setattr(training, "band_masks", lambda *args: masks)
+    monkeypatch.setattr(updates, "band_masks", lambda *args: masks)
     _, settings = one(shared, **factors)
     with FakeTensorMode(allow_non_fake_inputs=True):
         with torch.device("cuda"):

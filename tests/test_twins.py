@@ -11,18 +11,18 @@ from iaside.training.pairs import (
     accuracy,
     accuracy_gain,
     bias_difference,
-    cause,
     change_centroid,
     clean_accuracy,
     frequency_groups,
     gradient_bias,
     importances,
+    intervention,
+    matched_pairs,
     radial_profile,
     score_difference,
     share_of_wins,
     share_right,
     signed_score,
-    twins,
 )
 from iaside.training.plans import FACTORS, Profile, networks
 
@@ -61,14 +61,14 @@ def test_twins_share_all_that_is_not_named():
     )
     profiles = {name: Profile(name, settings) for name, settings in made.items()}
     jafr, plain = ({"penalty": "jafr", "strength": 0.1}, {"penalty": "none", "strength": 0.0})
-    pairs = [(a.name, b.name) for a, b in twins(profiles, jafr, plain)]
+    pairs = [(a.name, b.name) for a, b in matched_pairs(profiles, jafr, plain)]
     assert pairs == [("x-jafr0.1-seed0", "x-seed0"), ("x-jafr0.1-seed1", "x-seed1")]
-    other = twins(profiles, jafr | {"adversary": "none"}, plain | {"adversary": "pgd"})
+    other = matched_pairs(profiles, jafr | {"adversary": "none"}, plain | {"adversary": "pgd"})
     assert [(a.name, b.name) for a, b in other] == [("x-jafr0.1-seed1", "x-pgd-seed1")]
-    assert twins(profiles, {"augment": True}, {"augment": False}) == []
+    assert matched_pairs(profiles, {"augment": True}, {"augment": False}) == []
     with pytest.raises(ValueError, match="first names .'noise'. and second .'seed'."):
-        twins(profiles, {"noise": 0}, {"seed": 0})
-    assert cause(FACTORS | {"noise": 0.2, "augment": True}) == "label noise + augmentation"
+        matched_pairs(profiles, {"noise": 0}, {"seed": 0})
+    assert intervention(FACTORS | {"noise": 0.2, "augment": True}) == "label noise + augmentation"
 
 
 # -- images and seeds ------------------------------------------------------------------------------

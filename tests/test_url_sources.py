@@ -605,7 +605,7 @@ def test_the_pictures_of_cifar10_come_whole_and_without_loss(fetch, server, tmp_
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import calculate_md5
 
-    from iaside.inputs import images
+    from iaside.inputs import images, project
 
     expected, labels = cifar10(server.folder)
     batches = {p.name: calculate_md5(p) for p in (server.folder / CIFAR10.base_folder).iterdir()}
@@ -618,7 +618,7 @@ def test_the_pictures_of_cifar10_come_whole_and_without_loss(fetch, server, tmp_
     for part in ("train_list", "test_list"):
         known = [[name, batches[name]] for name, _ in getattr(CIFAR10, part)]
         monkeypatch.setattr(CIFAR10, part, known)
-    for module in (fetch, images):
+    for module in (fetch, project):
         monkeypatch.setattr(module, "PROJECT", tmp_path)
     study = {"worths": {"images": "data/images/cifar10"}}
     fetch.fetch_section(study, "worths")

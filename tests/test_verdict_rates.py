@@ -15,8 +15,9 @@ from scipy import stats
 from scipy.special import stdtrit
 
 import iaside.verdicts
+from iaside.estimate.crossed import crossed_difference
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import at_levels, crossed_difference, mean_interval
+from iaside.estimate.intervals import at_levels, mean_interval
 from iaside.score import random_orders
 from iaside.verdicts.convergence import sid_distances
 from iaside.verdicts.rules import CONTRADICTED, SUPPORTED, UNDECIDED, claims, decide

@@ -7,7 +7,7 @@ import pytest
 from populations import MEANS, skewed_population
 from scipy import stats
 
-from iaside.estimate.intervals import of_resamples
+from iaside.estimate.resampling import of_resamples
 from iaside.score import loglog_slope, random_orders, spectral_importance
 from iaside.verdicts import convergence as v
 

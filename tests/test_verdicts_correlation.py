@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from iaside.estimate.accuracy import accuracy_difference
 from iaside.estimate.correlation import correlation_row
-from iaside.estimate.intervals import accuracy_difference
+from iaside.verdicts import coefficients
 from iaside.verdicts import correlation as verdicts
 from iaside.verdicts.architecture import parameter_count
 from iaside.verdicts.rules import find
@@ -103,7 +104,7 @@ def test_two_independent_networks_have_no_coefficient():
     assert record["value"] is None and record["verdict"] == "undecided"
     row = correlation_row(x, y, given=z, groups=families)
     assert abs(row["value"]) == pytest.approx(1), "whatever the numbers"
-    assert verdicts.given_words(row) == "none"
+    assert coefficients.given_words(row) == "none"
 
 
 def test_all_verdicts_over_networks_count_the_same_ones():

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from iaside.backend.machine import fingerprint
+from iaside.backend.fingerprints import fingerprint
 from iaside.game.worths import (
     _Assembler,
     _Scorer,
@@ -516,7 +516,7 @@ def test_bfloat16_is_used_recorded_and_close():
 
 def test_placement_and_dtype_on_a_gpu(monkeypatch):
     """Without a GPU: every tensor of the loop's inside stays on a pretended one."""
-    monkeypatch.setattr("iaside.inputs.probe.check_shown", lambda x: None)  # looks at values
+    monkeypatch.setattr("iaside.inputs.asked.check_shown", lambda x: None)  # looks at values
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *args: True)
     values = _value_functions(["log_likelihood", "probability", "accuracy", "margin"], 1.0)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import brentq
 
-from iaside.estimate.intervals import resampled_scores
+from iaside.estimate.crossed import resampled_scores
 from iaside.score import spectral_importance
 from iaside.verdicts.architecture import (
     parameter_count,

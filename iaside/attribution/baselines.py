@@ -14,11 +14,13 @@ from torch import Tensor
 from torch.utils.checkpoint import CheckpointError
 
 from iaside.attribution.rescale import Rescale
+from iaside.backend.checks import told_apart
+from iaside.backend.device import channels_last
 from iaside.backend.gradients import cross_entropy, gradients, probability
 from iaside.backend.inside import is_scripted
-from iaside.backend.machine import channels_last, told_apart
-from iaside.inputs.probe import Asked, check_images
-from iaside.robustness.perturb import _numpy_seeded
+from iaside.backend.seeds import numpy_seeded
+from iaside.inputs.asked import Asked
+from iaside.inputs.checks import check_images
 
 
 class DoesNotAddUp(ValueError):
@@ -286,7 +288,7 @@ def image_by_image(draws, x: Tensor, y: Tensor, function: Callable) -> Tensor:
     done = []
     for g, xs, ys in zip(draws, x.split(1), y.split(1), strict=True):
         seed = int(torch.randint(2**31, (), generator=g, device="cpu"))
-        with torch.random.fork_rng(devices=devices, device_type=kind), _numpy_seeded(seed):
+        with torch.random.fork_rng(devices=devices, device_type=kind), numpy_seeded(seed):
             torch.manual_seed(seed)
             done.append(function(xs, ys).detach())
     return torch.cat(done)

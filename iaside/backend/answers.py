@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from iaside.backend.machine import told_apart
+from iaside.backend.checks import told_apart
 
 OUTPUTS = ("logits", "probabilities", "binary")
 FLOOR = 1e-12  # of probabilities: the logarithm of 0 is no number to average
@@ -76,7 +76,7 @@ def said(place: Place) -> str:
 
 
 def place_of(answer: object, rows: int, outputs: str, class_outputs: bool) -> Place:
-    """Where in an answer to so many pictures the tensor is that it is asked for.
+    """The place of the logits in an answer to so many pictures.
 
     Of several: what is called logits, then what has another name of ``NAMES``, then the first.
     One row of numbers a picture comes before one number, unless ``outputs`` says binary; where no

@@ -1,7 +1,7 @@
-"""The workers of a Dask scheduler, for `backend.parallel`: on other machines, and their GPUs.
+"""Workers of a Dask scheduler, for `backend.parallel`: on other machines, and their GPUs.
 
-What all jobs need goes to every worker once, also to one that joins later or takes a dead one's
-place. The results stay here, so that a worker that dies loses only what it was at.
+The data that all jobs share go to every worker once, also to one that joins later or replaces a
+dead one. The results stay here, so that a worker that dies loses only its current job.
 """
 
 from __future__ import annotations
@@ -13,21 +13,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
-from iaside.backend import parallel
-from iaside.backend.machine import pick_device
-from iaside.backend.parallel import (
-    TRIES,
-    Elsewhere,
-    Executor,
-    Gone,
-    Lost,
-    Packed,
-    Processes,
-    Shared,
-    executor,
-    packed,
-    places,
-)
+from iaside.backend import executors, sending
+from iaside.backend.device import become_worker, pick_device
+from iaside.backend.executors import TRIES, Elsewhere, Executor, Gone, Lost
+from iaside.backend.parallel import executor, places
+from iaside.backend.processes import Processes
+from iaside.backend.sending import Packed, Shared, packed
 
 GONE = (
     "the Dask scheduler is gone; what was measured is kept where resume= was given: start it and "
@@ -100,7 +91,7 @@ def _dask(cluster: object) -> Iterator[Dask]:
         if not isinstance(cluster, distributed.Client):
             try:
                 cluster = stack.enter_context(
-                    distributed.Client(cluster, timeout=parallel.PATIENCE)
+                    distributed.Client(cluster, timeout=executors.PATIENCE)
                 )
             except OSError as error:
                 raise ConnectionError(
@@ -181,11 +172,11 @@ class Dask(Elsewhere):
                 self.client.unregister_worker_plugin(name)
 
     def result(self, future):
-        """What a job gave. Errors: those of the job; Lost with its worker; Gone."""
+        """The results of a job. Errors: those of the job; Lost with its worker; Gone."""
         from distributed import CancelledError, KilledWorker
 
         try:
-            return future.result(timeout=parallel.PATIENCE)
+            return future.result(timeout=executors.PATIENCE)
         except TimeoutError:  # Dask asks the dead for minutes
             raise Lost from None
         except KilledWorker as error:
@@ -211,7 +202,7 @@ class Dask(Elsewhere):
             raise RuntimeError(GONE)
 
     def _asked(self, question: Callable):
-        """What the scheduler answers. Errors: RuntimeError where there is none any more."""
+        """The scheduler's answer. Errors: RuntimeError if it is gone."""
         self._check()
         try:
             return question()
@@ -250,11 +241,11 @@ def _on_worker(function: Callable, shared: Sent, *args) -> tuple:
     from distributed import get_worker
 
     *args, reports = args
-    parallel._number = get_worker().name
+    become_worker(get_worker().name)
     torch.set_num_threads(1)
     rows: list[tuple] = []
     report = (lambda *row: rows.append(row)) if reports else None
     # On a GPU one at a time: whether TF32 is allowed is the same for all threads.
-    with parallel._lock if shared.kind != "cpu" else contextlib.nullcontext():
+    with sending.LOCK if shared.kind != "cpu" else contextlib.nullcontext():
         results, said, _ = function(shared, *args, report)
     return results, said, rows

@@ -73,7 +73,7 @@ def _array(value: object) -> object:
 
 
 def _hashable(value: object) -> object:
-    """The same for values that are alike."""
+    """A hashable stand-in, equal for values that are alike."""
     value = _array(value)
     if not isinstance(value, np.ndarray):
         return value

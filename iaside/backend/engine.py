@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from iaside.backend.answers import Place, logits_of, taken
+from iaside.backend.fingerprints import fingerprint_model
 from iaside.backend.inside import is_sealed
-from iaside.backend.machine import as_outside, fingerprint_model
+from iaside.backend.precision import as_outside
 
 ENGINES = ("torch", "openvino")
 TOLERANCE = 1e-4  # of log-probabilities, or of as much of what they are
@@ -201,7 +202,7 @@ _lock = threading.Lock()
 
 
 def _ready(engine: Engine) -> _Compiled:
-    """What answers for a network in this process."""
+    """The compiled network of this process."""
     key = engine.content, engine.place, engine.shape, torch.get_num_threads(), os.getpid()
     with _lock:
         found = _compiled.pop(key, None) or _Compiled(engine, torch.get_num_threads())

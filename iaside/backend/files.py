@@ -90,7 +90,7 @@ def temporary_folder(parent: str | os.PathLike | None = None) -> Iterator[Path]:
 
 
 def folder_to_remove(parent: str | os.PathLike | None = None) -> tuple[Path, Callable[[], None]]:
-    """The same for what outlives a block: the folder, and a function that removes it, once."""
+    """A temporary folder that outlives a block, and a function that removes it, once."""
     parent = Path(parent or tempfile.gettempdir())
     parent.mkdir(parents=True, exist_ok=True)
     _, name, lock = _temporary(parent / "ia", lambda **how: (None, tempfile.mkdtemp(**how)))
@@ -285,7 +285,10 @@ def content_hash(path: Path) -> str | None:
             if p.is_file()
         )
         return hashlib.sha256("".join(lines).encode()).hexdigest()
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

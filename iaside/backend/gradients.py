@@ -1,4 +1,4 @@
-"""Gradients with respect to pixels, in passes of a few images; random numbers for each image."""
+"""Gradients with respect to pixels, in passes of a few images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from iaside.backend.machine import arithmetic, channels_last, undisturbed
+from iaside.backend.device import channels_last
+from iaside.backend.precision import arithmetic, undisturbed
 
 
 def gradients(
@@ -59,11 +60,6 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 def probability(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.softmax(1).gather(1, targets[:, None])[:, 0]
-
-
-def drawn(kind: Callable, draws, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """(n, B, ...) random numbers of shape (n, ...) for each image, made on the CPU."""
-    return torch.stack([kind(shape, generator=g, device="cpu") for g in draws], 1).to(like)
 
 
 @undisturbed

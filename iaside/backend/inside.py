@@ -53,7 +53,7 @@ def _is_exported(module: nn.Module) -> bool:
 
 
 def _everything(model: object) -> Iterator[object]:
-    """What can be seen inside a callable, and the modules of its networks."""
+    """The objects that a callable holds, and the modules of its networks."""
     for part in _parts(model):
         yield part
         if isinstance(part, nn.Module):
@@ -82,7 +82,7 @@ def _parts(model: object) -> Iterator[object]:
 
 
 def _inside(part: object) -> list:
-    """What a callable may use of what it holds."""
+    """The objects that a callable may use: closure, attributes, bound arguments."""
     if isinstance(part, nn.Module):
         return [
             value

@@ -17,8 +17,6 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from iaside import _HOME
-
 # As they are when a process begins: what is edited later, it does not run.
 # By name, as `worths` or `verdicts.rules`.
 HERE = Path(__file__).parents[1]
@@ -26,12 +24,21 @@ SOURCES = {
     ".".join(path.relative_to(HERE).with_suffix("").parts): path.read_bytes()
     for path in sorted(HERE.rglob("*.py"))
 }
+# Public name -> its module: what `ia.explain` or `from iaside import explain` imports.
+PUBLIC = {
+    alias.name: node.module
+    for node in ast.parse((HERE / "__init__.pyi").read_bytes()).body
+    if isinstance(node, ast.ImportFrom)
+    for alias in node.names
+}
 # What a module reads beside its own text, as much its code as that.
 DATA = {"verdicts.rules": (HERE / "verdicts/claims.yaml").read_bytes()}
 # How a notebook is run, where it is, what it costs, how files are read, written and named, and how
 # its report looks; no number depends on these, and no stage of dvc.yaml.
-MACHINERY = {"__init__", "backend.cluster", "backend.files", "backend.keys", "backend.parallel"} | {
-    name for name in SOURCES if name.startswith("study.") or name.endswith(".__init__")
+MACHINERY = {"__init__", "backend.files", "backend.keys"} | {
+    *(f"backend.{name}" for name in ("parallel", "executors", "processes", "sending", "worker")),
+    *("backend.cluster", "backend.memory"),
+    *(name for name in SOURCES if name.startswith("study.") or name.endswith(".__init__")),
 }
 
 
@@ -96,7 +103,9 @@ def _imported(tree: ast.AST) -> set[str]:
     for node in nodes:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             names |= {node.attr} if node.value.id in package else set()
-    homes = {_HOME.get(name, name if name in SOURCES else name.partition(".")[0]) for name in names}
+    homes = {
+        PUBLIC.get(name, name if name in SOURCES else name.partition(".")[0]) for name in names
+    }
     return homes & set(SOURCES)
 
 

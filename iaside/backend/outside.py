@@ -1,4 +1,4 @@
-"""Where the package is left: a warning is about the line that called it, however deep it arose."""
+"""The stack level of the caller outside this package, for warnings to point at."""
 
 import inspect
 

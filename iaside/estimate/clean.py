@@ -1,4 +1,4 @@
-"""How well a model knows the clean images: what a provenance keeps of it, and says."""
+"""Accuracy on clean images: what a provenance stores of it, and the warning near chance."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from scipy import stats
 
 
 def clean_summary(known: Mapping[str, np.ndarray], classes: int | None) -> dict:
-    """What a provenance keeps of the answers to the clean images: {"clean": {...}}, or {}.
+    """The entry of a provenance about clean images: {"clean": {...}}, or {}.
 
     known: name -> (N,), of which ``log_likelihood`` (nats) and ``accuracy`` are kept;  classes: of
     the model, None where it has none.

@@ -1,4 +1,4 @@
-"""The one result type: a number with its standard error, its limits, and what was counted."""
+"""The result type: a value with its standard error, interval, and number of units."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Estimate:
 
     @classmethod
     def exact(cls, value: ArrayLike, n: int, unit: str) -> Estimate:
-        """What is known without an error: its limits are the value itself."""
+        """An estimate without error: its limits are the value itself."""
         value = np.asarray(value, dtype=float)[()]
         return cls(value, 0.0 * value, value, value, n, unit)
 
@@ -83,7 +83,7 @@ class Estimate:
     __rmul__, __radd__ = __mul__, __add__
 
     def within(self, lowest: ArrayLike, highest: ArrayLike) -> Estimate:
-        """Cut limits where the quantity cannot lead: resampling does not know what is possible.
+        """Clip the limits to the range of the quantity, which resampling does not know.
 
         >>> Estimate(0.9, 0.1, 0.7, 1.1, 24, "photographs").within(0, 1).high
         np.float64(1.0)

@@ -1,4 +1,4 @@
-"""What of a number is known, and what is rounding."""
+"""Rounding: when a difference is no more than floating-point error."""
 
 import numpy as np
 from numpy.typing import ArrayLike

@@ -1,7 +1,7 @@
-"""Limits of a number that is told only where the sample shows something.
+"""Selective inference: intervals for a number that is reported only if it passes a test.
 
-What is told because chance made it look clear is not where chance usually puts it, and limits that
-know nothing of the choice miss the truth: of the scores that `iaside.score` tells of 24
+A number that is reported because it looks clear is biased by that selection, and intervals that
+ignore the selection miss the truth: of the scores that `iaside.score` tells of 24
 photographs, plain 95 % limits held it in 98 % of samples in worlds where most show their weakest
 band, in 82 % where one in four does, and in 12 to 54 % where the two weakest are equal. A stricter
 choice makes that worse. Among the samples that show it, mean values follow a normal law cut off at
@@ -25,7 +25,7 @@ TRIED = np.sinh(np.linspace(-8, 8, 801))
 
 @dataclass(frozen=True)
 class Shown:
-    """What a sample shows: rows @ means >= least, for rows (K, M) and least (K,)."""
+    """The selection event: rows @ means >= least, for rows (K, M) and least (K,)."""
 
     rows: np.ndarray
     least: np.ndarray

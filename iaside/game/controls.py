@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from iaside.backend.checks import told_apart
 from iaside.backend.inside import is_sealed
-from iaside.backend.machine import told_apart, undisturbed
+from iaside.backend.precision import undisturbed
 from iaside.game.surrogate import Controls, SampledWorths
 from iaside.game.worths import check_images
-from iaside.inputs.models import Classifier, check_classifier, load_model
+from iaside.inputs.classifier import Classifier, check_classifier, load_model
 
 LOGIT_SD = 0.01, 3.0  # of a control that is neither constant nor certain of random classes
 ONE_BATCH = 128  # photographs at most: of a VGG they take 5 GB

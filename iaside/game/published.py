@@ -14,18 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside.backend.machine import (
-    arithmetic,
-    check_precision,
-    fingerprint,
-    fingerprint_model,
-    undisturbed,
-)
-from iaside.backend.parallel import executor, own_device
+from iaside.backend.device import own_device
+from iaside.backend.fingerprints import fingerprint, fingerprint_model
+from iaside.backend.parallel import executor
+from iaside.backend.precision import arithmetic, check_precision, undisturbed
+from iaside.backend.resume import Table, unfinished
+from iaside.inputs.checks import check_images, widened
 from iaside.inputs.labels import class_labels
-from iaside.inputs.probe import PROBE, check_images, probe, widened
+from iaside.inputs.probe import PROBE, probe
 from iaside.shapley import coalitions
-from iaside.tables import Table, unfinished
 
 BATCH = 10  # the published batch, over which contrast is stretched
 JOB = 32  # coalitions of a batch that are one job

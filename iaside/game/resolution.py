@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from iaside.backend.machine import fingerprint
+from iaside.backend.fingerprints import fingerprint
 from iaside.spectral import band_masks
 
 

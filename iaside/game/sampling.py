@@ -18,8 +18,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from iaside.backend.machine import device_of, kept_memory, told_apart, undisturbed
-from iaside.backend.parallel import Executor, executor
+from iaside.backend.checks import told_apart
+from iaside.backend.device import device_of
+from iaside.backend.executors import Executor
+from iaside.backend.parallel import executor
+from iaside.backend.precision import undisturbed
+from iaside.backend.resume import Table, unfinished
 from iaside.estimate.clean import at_floor, clean_summary, warn_of_chance
 from iaside.game.surrogate import (
     SampledWorths,
@@ -33,7 +37,6 @@ from iaside.game.surrogate import (
 from iaside.game.worths import Setup, Value, how_long, prepare
 from iaside.inputs.probe import PROBE
 from iaside.spectral import Masks
-from iaside.tables import Table, unfinished
 
 LEAST = 5  # images for an interval
 FIRST = 16  # images before the first look at the error: fewer do not know it
@@ -41,7 +44,6 @@ MIN_BANDS, MAX_BANDS = 3, 64  # fewer have no more coalitions than a sample; a c
 
 
 @undisturbed
-@kept_memory()
 def sampled_worths(
     model: Callable[[Tensor], Tensor],
     images: Tensor,

@@ -24,24 +24,21 @@ from torch import Tensor
 from tqdm import tqdm
 
 from iaside.backend.answers import logits_of
-from iaside.backend.machine import (
-    arithmetic,
-    check_precision,
-    device_of,
-    fastest_batch_size,
-    fingerprint,
-    fingerprint_model,
-    kept_memory,
-    look,
-    undisturbed,
-)
-from iaside.backend.parallel import Executor, Here, executor, own_device
+from iaside.backend.batch import fastest_batch_size
+from iaside.backend.device import device_of, own_device
+from iaside.backend.executors import Executor, Here
+from iaside.backend.fingerprints import fingerprint, fingerprint_model, look
+from iaside.backend.parallel import executor
+from iaside.backend.precision import arithmetic, check_precision, undisturbed
+from iaside.backend.resume import Table, unfinished
 from iaside.estimate.clean import at_floor, clean_summary, warn_of_chance
+from iaside.inputs.asked import Asked
+from iaside.inputs.checks import check_images, widened
 from iaside.inputs.labels import class_labels, places
-from iaside.inputs.probe import PROBE, Asked, check_images, probe, widened
+from iaside.inputs.probe import PROBE, probe
 from iaside.shapley import coalitions
 from iaside.spectral import Masks, bands_of, check_masks
-from iaside.tables import Table, Worths, unfinished
+from iaside.tables import Worths
 
 ABSENCES = ("zero", "gaussian", "replacement", "mean")
 VALUES = ("log_likelihood", "probability", "accuracy", "margin", "embedding")
@@ -55,7 +52,6 @@ Job = tuple[slice, np.ndarray]  # some images, some rows of the table
 
 
 @undisturbed
-@kept_memory()
 def coalition_worths(
     model: Callable[[Tensor], Tensor],
     images: Tensor,

@@ -1,4 +1,4 @@
-"""Stand-ins for convolutions that are only measured: the same in less time (`folding`)."""
+"""Faster equivalents of convolutions for inference (`folding`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 LAYOUTS = 3  # of a convolution's weights that are kept: for whole batches, a last one, one image
 
 
-class Same(nn.Module):
+class SamePadConv2d(nn.Module):
     """timm's Conv2dSame as a plain convolution for one size of its input, itself for any other.
 
     Rows of zeros before those of the kernel make up for a padding that is the same on both sides.
@@ -41,6 +41,9 @@ class Same(nn.Module):
         self.plain.weight = nn.Parameter(F.pad(conv.weight, [columns, 0, rows, 0]), False)
         self.plain.bias = conv.bias
 
+    def _get_name(self) -> str:  # as recorded fingerprints of networks have it
+        return "Same"
+
     def at(self, x: Tensor) -> nn.Conv2d:
         """The convolution for inputs of this size."""
         return self.plain if x.shape[-2:] == self.size else self.conv
@@ -49,7 +52,7 @@ class Same(nn.Module):
         return self.at(x)(x)
 
 
-class Packed(nn.Module):
+class PrepackedConv2d(nn.Module):
     """A convolution whose weights are laid out for the shape of its input.
 
     A plain convolution brings its weights into the precision and the order that suit the input in
@@ -57,13 +60,13 @@ class Packed(nn.Module):
     was made of.
     """
 
-    def __init__(self, conv: nn.Conv2d | Same):
+    def __init__(self, conv: nn.Conv2d | SamePadConv2d):
         super().__init__()
         self.conv = conv
         self.packed = {}  # dtype and shape of the input, state of the weights -> weight, bias
 
     def forward(self, x: Tensor) -> Tensor:
-        conv = self.conv.at(x) if isinstance(self.conv, Same) else self.conv
+        conv = self.conv.at(x) if isinstance(self.conv, SamePadConv2d) else self.conv
         dtype = _dtype(x)
         if dtype is None or not packable(conv):
             return conv(x)
@@ -78,6 +81,9 @@ class Packed(nn.Module):
             kept = list(self.packed.items())[1 - LAYOUTS :]  # the last ones
             self.packed = dict([*kept, (key, packed)])
         return torch.ops.mkldnn._convolution_pointwise(x.to(dtype), *packed, *where, "none", [], "")
+
+    def _get_name(self) -> str:  # as recorded fingerprints of networks have it
+        return "Packed"
 
     def _apply(self, fn, recurse=True):
         self.packed = {}  # what is new may lie where the old weights were
@@ -103,7 +109,7 @@ def packable(conv: nn.Module) -> bool:
 
 
 def _dtype(x: Tensor) -> torch.dtype | None:
-    """What a packed convolution of x computes in; None where there is to be none."""
+    """The dtype of a prepacked convolution of x; None where it must not be prepacked."""
     if torch.is_grad_enabled() or x.device.type != "cpu":
         return None
     if not torch.is_autocast_enabled("cpu"):
@@ -113,7 +119,7 @@ def _dtype(x: Tensor) -> torch.dtype | None:
 
 
 def _state(tensor: Tensor | None) -> tuple[int, int] | None:
-    """What changes when a tensor is written to, or replaced."""
+    """A key that changes when a tensor is written to or replaced."""
     if tensor is None or tensor.is_inference():  # these cannot be written to
         return None
     return tensor.data_ptr(), tensor._version

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iaside.backend.keys import said
+from iaside.inputs import project
 
 if TYPE_CHECKING:  # the pipeline hashes code, without a second for torch
     from torch import nn
 
-PROJECT = Path(__file__).resolve().parents[2]
 FOLDER = "architectures"  # the pipeline watches it
 FORM = "'nets.py:build', a file of that folder and a function build(recipe) -> torch.nn.Module"
 
@@ -41,7 +41,7 @@ def build(factory: str | Callable[[dict], nn.Module], recipe: dict) -> nn.Module
 
     function, name = factory, getattr(factory, "__name__", repr(factory))
     if isinstance(factory, str):
-        path, name = find(factory, Path.cwd(), PROJECT / FOLDER)
+        path, name = find(factory, Path.cwd(), project.PROJECT / FOLDER)
         function = getattr(_module(path), name, None)
     if not callable(function):
         raise ValueError(f"factory={factory!r}: there is no function {name!r}; write {FORM}")
@@ -95,7 +95,7 @@ def _files(first: Path) -> Iterator[tuple[Path, ast.Module]]:
 
 
 def _names(tree: ast.Module) -> Iterator[str]:
-    """What a file defines or imports at its top."""
+    """The names that a file defines or imports at its top level."""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name

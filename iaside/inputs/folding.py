@@ -1,4 +1,4 @@
-"""A classifier whose convolutions do what stands beside them, too: what is measured."""
+"""Fuse batch norm and padding into the convolutions of a classifier, for inference."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 
 from iaside.backend.answers import place_of, taken
-from iaside.backend.machine import arithmetic, undisturbed
-from iaside.inputs.convolutions import Packed, Same, packable
-from iaside.inputs.models import Classifier, check_classifier
+from iaside.backend.precision import arithmetic, undisturbed
+from iaside.inputs.classifier import Classifier, check_classifier
+from iaside.inputs.convolutions import PrepackedConv2d, SamePadConv2d, packable
 
 FOLD = 2  # passes of one image by which `folded` looks and checks itself
 
@@ -36,7 +36,7 @@ def folded(model: Classifier) -> Classifier:
 
     Errors: ValueError for weights that hold nan, or infinite parameters.
 
-    >>> from iaside.inputs.models import load_model
+    >>> from iaside.inputs.classifier import load_model
     >>> model = load_model("tf_efficientnet_lite0", pretrained=False)
     >>> x = torch.rand(1, 3, 224, 224)
     >>> torch.allclose(folded(model)(x), model(x), rtol=1e-3, atol=1e-3)
@@ -67,10 +67,10 @@ def folded(model: Classifier) -> Classifier:
         name = seen.names[seen_conv]
         conv = plain = net.get_submodule(name)
         if isinstance(conv, uneven) and conv.dilation == (1, 1) and len(sizes) == 1:
-            conv = Same(conv, *sizes)
+            conv = SamePadConv2d(conv, *sizes)
             plain = conv.plain
         # The activation stays by itself: oneDNN's own makes numbers of nan.
-        net.set_submodule(name, Packed(conv) if packable(plain) else conv)
+        net.set_submodule(name, PrepackedConv2d(conv) if packable(plain) else conv)
     try:
         found = logits(net)
     except (AttributeError, RuntimeError):  # of a network that looks into its convolutions

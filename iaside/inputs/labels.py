@@ -1,6 +1,4 @@
-"""Numbers as people have them -> plain tensors; labels -> one class index per image, or
-probabilities.
-"""
+"""Labels and arrays in any common format -> plain tensors of class indices or probabilities."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside.backend.machine import told_apart
+from iaside.backend.checks import told_apart
 
 
 def class_labels(labels, n: int, soft: bool = False) -> Tensor:
@@ -121,7 +119,7 @@ def _numbers(labels) -> Tensor:
 
 
 def _of_rows(labels: Tensor, soft: bool) -> Tensor:
-    """What rows (n, classes) say: the classes of one-hot ones, or probabilities where soft."""
+    """Class indices of one-hot rows (n, classes), or probabilities if they are soft."""
     rows = labels if labels.is_floating_point() else labels.float()
     whole = (rows == rows.round()).all()
     if whole and (one_hot := ((rows == 1).sum(1) == 1) & ((rows != 0).sum(1) == 1)).all():

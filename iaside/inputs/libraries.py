@@ -1,6 +1,6 @@
 """What timm and torchvision know: names of networks, their recipes, their weights.
 
-A name both know (resnet18) is torchvision's. Recipes are described in models.py.
+A name both know (resnet18) is torchvision's. Recipes are described in recipes.py.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class Writer(dict):
         return self
 
     def __exit__(self, *_) -> None:
-        """What has become no Photographs goes."""
+        """Remove the file if no Photographs were made of it."""
         self.file.close()
         if self.found is None:
             self.remove()
@@ -128,7 +128,7 @@ class Writer(dict):
             ) from error
 
     def photographs(self) -> Photographs:
-        """All that were taken; their file is theirs."""
+        """All images that were written; they own their file."""
         self.file.close()
         self.found = Photographs(
             Path(self.file.name), self.kind, self.shape, [self[k] for k in sorted(self)]

@@ -1,4 +1,4 @@
-"""What a model does, seen before a long loop believes it; and the one way in which loops ask it.
+"""What a model does, seen before a long loop believes it.
 
 Two pictures are shown together, each alone, and together again: six picture passes, once per model
 and loop. The two are not alike, not even mirrored: among its like a picture finds its own mean and
@@ -11,172 +11,25 @@ other loop takes as it is.
 from __future__ import annotations
 
 import functools
-import inspect
 import re
 import sys
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
-from iaside.backend.answers import (
-    NARROW,
-    OUTPUTS,
-    SPREAD,
-    Place,
-    logits_of,
-    not_as_said,
-    place_of,
-    said,
-    taken,
-)
-from iaside.backend.engine import Engine, check_engine, converted, named, outside
+from iaside.backend.answers import NARROW, OUTPUTS, SPREAD, Place, not_as_said, place_of, said
+from iaside.backend.checks import in_a_line
+from iaside.backend.engine import Engine, check_engine, converted, named
 from iaside.backend.inside import in_training, networks
-from iaside.backend.machine import (
-    ROUNDED,
-    arithmetic,
-    as_outside,
-    not_finite,
-    told_apart,
-    undisturbed,
-)
-from iaside.inputs.photographs import Photographs
+from iaside.backend.precision import arithmetic, undisturbed
+from iaside.inputs.asked import USUAL, Asked, Way, answered, answers_of, check_length, joined
+from iaside.inputs.checks import WIDE, check_here, check_images, check_range, check_weights
 
 PROBE = 6  # pictures that a probe shows a model
 LEAST = 1e-6  # of answers to the same: the tolerance, as well as SPREAD
-WIDE = torch.float32, torch.float64
-WHOLE_NUMBERS = torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64
 ABOUT_DTYPE = re.compile(r"dtype|scalar type|Input type|same type|data type")
-
-
-class Way(NamedTuple):
-    """How a model is asked: what it is shown, and where in its answer the logits are.
-
-    dtype: of the pixels, None as they are;  channels_last: how they lie in memory, contiguous
-    otherwise;  singly: one picture at a time;  place: as in ``iaside.backend.answers``.
-    """
-
-    dtype: torch.dtype | None = None
-    channels_last: bool = True
-    singly: bool = False
-    place: Place = ()
-
-
-USUAL = Way()
-
-
-class Asked(nn.Module):
-    """A model as loops ask it: it is shown a copy of the pixels and answers with logits.
-
-    model: any callable (B, C, H, W) -> (B, ...);  outputs: what that gives (`probe`);  way: how it
-    is asked;  classes: of its answers, None where they have none;  answer: its own to the first
-    picture, (1, ...) on the CPU;  engine: who answers where no gradient is wanted, None for the
-    model itself, and ``answers``, who that is, in words;  narrow: whether it computes in bfloat16
-    (autocast) however it is asked, gradients too, and answers in float32.
-    A copy, because a model may write to its input, and its answer too, because it may keep that as
-    a buffer. Gradients pass. Pixels that are not finite are refused (ValueError): a network may
-    turn them into finite answers.
-
-    >>> Asked(lambda x: x.sub_(0.5).mean((2, 3)))(torch.full((1, 2, 4, 4), 0.5))
-    tensor([[0., 0.]])
-    """
-
-    def __init__(
-        self,
-        model: Callable[[Tensor], Tensor],
-        outputs: str = "logits",
-        way: Way = USUAL,
-        classes: int | None = None,
-        answer: Tensor | None = None,
-        engine: Engine | None = None,
-        answers: str = "torch",
-    ) -> None:
-        super().__init__()
-        self.training = False  # of this one alone: the model stays as it is
-        self.model, self.outputs, self.way = model, outputs, way
-        self.classes, self.answer, self.narrow = classes, answer, False
-        self.engine, self.answers = engine, answers
-
-    @property
-    def gives(self) -> str:
-        """What the network itself gives: ``outputs``, or what its recipe says that it has turned
-        into logits."""
-        named = recipe_of(self).get("outputs", "logits")
-        return named if self.outputs == "logits" else self.outputs
-
-    @property
-    def about(self) -> dict:
-        """What a provenance keeps of it: ``outputs``, the ``engine``, how it is ``asked`` where
-        that is not as usual."""
-        shown = [
-            *["contiguous pixels"] * (not self.way.channels_last),
-            *["one picture at a time"] * self.way.singly,
-            *[f"model(x){said(self.way.place)} taken"] * bool(self.way.place),
-        ]
-        about = {"outputs": self.gives, "engine": self.answers}
-        return about | ({"asked": ", ".join(shown)} if shown else {})
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not x.requires_grad:  # who follows gradients looks at what these lead to
-            check_shown(x)
-        if self.narrow:
-            with torch.autocast(x.device.type, torch.bfloat16):
-                answer = answered(self.model, x, self.way).float()
-        else:
-            answer = self._answer(x)
-        return logits_of(answer, self.outputs)
-
-    def _answer(self, x: Tensor) -> Tensor:
-        if self.engine is None or not self.engine.takes(x):
-            return answered(self.model, x, self.way)
-        found, others = self.engine(x), outside(x)
-        if others:
-            found[others] = answered(self.model, x[others], self.way)
-        return found
-
-
-def recipe_of(model: object) -> dict:
-    """The recipe of a classifier; {} of others, whose attributes mean what their authors meant.
-
-    >>> net = nn.ReLU()
-    >>> net.recipe = "mine"
-    >>> recipe_of(net)
-    {}
-    """
-    net = model.model if isinstance(model, Asked) else model
-    found = inspect.getattr_static(net, "recipe", None)
-    return found if isinstance(found, dict) and "input_size" in found else {}
-
-
-def answered(model: Callable[[Tensor], object], x: Tensor, way: Way) -> Tensor:
-    """The tensor that a model answers with to a copy of the pixels."""
-    return _joined(_answers(model, x, way), way)
-
-
-def _joined(answers: list, way: Way) -> Tensor:
-    found = [taken(answer, way.place) for answer in answers]
-    if not torch.is_grad_enabled():  # a model may have switched them on
-        found = [one.detach() for one in found]
-    if not way.singly:
-        return found[0]
-    for one in found:
-        _check_length(one, 1)
-    return torch.cat(found)
-
-
-def _answers(model: Callable[[Tensor], object], x: Tensor, way: Way) -> list:
-    """What a model answers to a copy of the pixels, once or for each picture."""
-    shown, model = copied(x, way), as_outside(model)
-    return [model(part) for part in (shown.split(1) if way.singly else [shown])]
-
-
-def copied(x: Tensor, way: Way) -> Tensor:
-    """The same pixels in memory of their own, in the layout that the model takes."""
-    layout = torch.channels_last if way.channels_last else torch.contiguous_format
-    return x.to(way.dtype or x.dtype, copy=True, memory_format=layout)
 
 
 @undisturbed
@@ -226,7 +79,7 @@ def probe(
     5
     """
     if isinstance(model, Asked):
-        _check_range(labels, model.classes)
+        check_range(labels, model.classes)
         return model
     if outputs not in OUTPUTS:
         raise ValueError(f"outputs={outputs!r} is not known; choose one of {', '.join(OUTPUTS)}")
@@ -248,7 +101,7 @@ def probe(
     classes = None
     if class_outputs or outputs != "logits":
         classes = _classes(together, outputs)
-        _check_range(labels, classes)
+        check_range(labels, classes)
     if way.dtype == pair.dtype:
         way = way._replace(dtype=None)
     if way.place:
@@ -266,7 +119,7 @@ def probe(
 def _engine(
     engine: str, model: Callable, pair: Tensor, answer: Tensor, outputs: str, place: Place, why: str
 ) -> tuple[Engine | None, str]:
-    """Who answers where no gradient is wanted, and what a provenance says of that."""
+    """The engine that answers without gradients, and its entry in the provenance."""
     found = None
     if not why:
         found, why = converted(model, pair, answer, outputs, place)
@@ -310,7 +163,7 @@ def _first(model: Callable, pair: Tensor, outputs: str, class_outputs: bool) -> 
         for dtype in dict.fromkeys((pair.dtype, *WIDE)):
             way = Way(dtype, channels_last, singly)
             try:
-                answers = _answers(model, pair, way)
+                answers = answers_of(model, pair, way)
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # each runtime has its own for what it does not take
@@ -321,7 +174,7 @@ def _first(model: Callable, pair: Tensor, outputs: str, class_outputs: bool) -> 
                 rows = 1 if singly else len(pair)
                 place = place_of(answers[0], rows, outputs, class_outputs)
                 way = way._replace(place=place)
-                return _joined(answers, way), way
+                return joined(answers, way), way
     own = [error for way, error in refusals if not (way.singly or way.channels_last)]
     if all(ABOUT_DTYPE.search(str(error)) for error in own):
         raise ValueError(_narrow(model, "takes neither float32 nor float64 pixels")) from own[0]
@@ -397,96 +250,6 @@ def _narrow(model: Callable, does: str) -> str:
     return f"the model {does}{whose}; {remedy}, with precision='bfloat16' where it is to be fast"
 
 
-# -- images and labels -------------------------------------------------------------------------
-
-
-def check_images(images: Tensor, wide: bool = False, on_disk: bool = False) -> Tensor:
-    """Pixels (N, C, H, W) in [0, 1], as they are given; refuse what are none.
-
-    What rounding has put just outside, as resizing does, is clipped.
-    wide: only float32 or float64, as what is returned to the caller shall be.
-    on_disk: whether ``Photographs`` will do, as they do where a batch is looked at at a time.
-
-    >>> check_images(torch.tensor([0.5, 1.0000002]).view(2, 1, 1, 1)).flatten()
-    tensor([0.5000, 1.0000])
-    """
-    if isinstance(images, Photographs):
-        if on_disk:
-            return images
-        raise TypeError("images are on the disk, and all are needed here; give some, images[:64]")
-    if not isinstance(images, Tensor) or images.ndim != 4:
-        shape = tuple(images.shape) if hasattr(images, "shape") else type(images).__name__
-        raise TypeError(f"images must be a tensor (N, C, H, W), got {shape}")
-    if images.numel() == 0:
-        raise ValueError(f"images is empty, {tuple(images.shape)}; give at least one image")
-    check_here(images, "images are")
-    if images.layout != torch.strided:
-        raise TypeError("images are sparse; give images.to_dense()")
-    if not images.is_floating_point():
-        real = "divide by 255" if images.dtype in WHOLE_NUMBERS else "give real numbers"
-        raise TypeError(f"images are {images.dtype}; {real} to get pixels in [0, 1]")
-    if wide and images.dtype not in WIDE:
-        raise TypeError(f"images are {images.dtype}; give float32 or float64 pixels in [0, 1]")
-    low, high = images.min().item(), images.max().item()
-    if low >= 0 and high <= 1:
-        return images
-    if not (low >= -ROUNDED and high <= 1 + ROUNDED):
-        raise ValueError(
-            f"images range from {told_apart(low, 0)} to {told_apart(high, 1)}; pixels must be in "
-            "[0, 1], with any normalisation inside the model"
-        )
-    return images.clamp(0, 1)
-
-
-def widened(images: Tensor) -> Tensor:
-    """Images in float32, or float64 where they are that, which spectra are computed in."""
-    if isinstance(images, Photographs):
-        return images
-    return (images if images.dtype == torch.float64 else images.float()).detach()
-
-
-def check_shown(x: Tensor) -> None:
-    """Refuse pixels (B, ...) that are not finite, of which a network might make finite answers.
-
-    >>> check_shown(torch.tensor([[0.5], [torch.nan]]))
-    Traceback (most recent call last):
-    ValueError: nan or inf in pictures [1] of the 2 that the model was to be shown; what made them \
-has no number there: check masks, and take smaller strengths
-    """
-    # One sum sees nan and inf; where it is too large itself, the pixels are looked at one by one.
-    if x.sum().isfinite() or x.isfinite().all():
-        return
-    raise ValueError(
-        f"nan or inf in pictures {not_finite(x)} of the {len(x)} that the model was to be shown; "
-        "what made them has no number there: check masks, and take smaller strengths"
-    )
-
-
-def _check_range(labels: Tensor | None, classes: int | None) -> None:
-    if labels is None or classes is None:
-        return
-    if labels.ndim == 2 and labels.shape[1] != classes:
-        raise ValueError(
-            f"soft labels have {labels.shape[1]} classes and the model {classes}; they must agree"
-        )
-    if labels.ndim == 1 and not (0 <= labels.min() and labels.max() < classes):
-        raise ValueError(
-            f"labels range from {labels.min().item()} to {labels.max().item()}, but the model has "
-            f"{classes} classes, 0 to {classes - 1}; give the labels this model was trained with"
-        )
-
-
-# -- the model -----------------------------------------------------------------------------------
-
-
-def check_here(tensor: Tensor, what: str) -> None:
-    """Refuse a tensor that has no values."""
-    if tensor.is_meta:
-        raise ValueError(
-            f"{what} on the meta device, where numbers are not kept; make them on the CPU"
-        )
-
-
 def _check_model(model: object) -> None:
     if not callable(model):
         raise TypeError(f"model is a {type(model).__name__}; give a callable pixels -> outputs")
@@ -500,44 +263,9 @@ def _check_model(model: object) -> None:
         check_weights(model)
 
 
-@torch.no_grad()
-def check_weights(network: nn.Module) -> None:
-    """Refuse weights that have no values, hold nan, or are infinite parameters, by their name.
-
-    A buffer may hold infinities: masks of attention do.
-
-    >>> net = nn.Linear(2, 1).requires_grad_(False)
-    >>> check_weights(net)
-    >>> net.bias[0] = torch.nan
-    >>> check_weights(net)
-    Traceback (most recent call last):
-    ValueError: the weights of the model hold nan: bias; load them again, or train it anew
-    """
-    parameters = dict(network.named_parameters())
-    for name, tensor in (*parameters.items(), *network.named_buffers()):
-        if is_lazy(tensor):
-            raise ValueError(
-                "the model has layers without weights yet (Lazy...); call it once on a batch of "
-                "the right size, or load its weights"
-            )
-        check_here(tensor, "the weights of the model are")
-        if tensor.dtype not in (*WIDE, *NARROW) or tensor.is_sparse:
-            continue
-        if tensor.sum().isfinite() or tensor.isfinite().all():
-            continue
-        holds = "nan" if tensor.isnan().any() else "inf"
-        if holds == "nan" or name in parameters:
-            raise ValueError(
-                f"the weights of the model hold {holds}: {name}; load them again, or train it anew"
-            )
-
-
-# -- its answers ---------------------------------------------------------------------------------
-
-
 def _check_rows(answer: Tensor, n: int) -> None:
     check_here(answer, "the answers of the model are")
-    _check_length(answer, n)
+    check_length(answer, n)
     if answer.is_complex() or answer.layout != torch.strided:
         kind = answer.dtype if answer.is_complex() else answer.layout
         raise ValueError(f"the model returned {kind} numbers; it must return real, dense ones")
@@ -548,27 +276,8 @@ def _check_rows(answer: Tensor, n: int) -> None:
         )
 
 
-def _check_length(answer: Tensor, n: int) -> None:
-    if answer.ndim < 1 or len(answer) != n:
-        raise ValueError(
-            f"the model returned {tuple(answer.shape)} for {n} image{'s' * (n > 1)}; it must "
-            f"return ({n}, classes)"
-        )
-
-
-def in_a_line(error: Exception) -> str:
-    """The kind of an error and the line that says most.
-
-    >>> in_a_line(OSError("disk full\\nand more"))
-    'OSError: disk full'
-    """
-    text = str(error).strip()
-    line = text.splitlines()[-1 if isinstance(error, torch.jit.Error) else 0] if text else ""
-    return f"{type(error).__name__}: {line[:200]}"
-
-
 def _failing(model: Callable, x: Tensor, error: Exception) -> ValueError:
-    """What a model that takes no pictures raises, in one line."""
+    """The error for a model that fails on pictures, in one line."""
     for network in networks(model):
         check_weights(network)
     return ValueError(

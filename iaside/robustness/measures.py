@@ -1,4 +1,4 @@
-"""How a network holds up, from its answers: mPE and mCE, losses with intervals, matching."""
+"""Measures of robustness from responses: mPE, mCE, losses with intervals, matching."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from iaside.estimate.accuracy import accuracy_difference, accuracy_interval
+from iaside.estimate.crossed import resampled_scores
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import (
-    accuracy_difference,
-    accuracy_interval,
-    interval,
-    resampled_scores,
-)
+from iaside.estimate.intervals import interval
 from iaside.tables import CLEAN, CLEAN_CUT, CORRUPTIONS, FOURIER, Condition, Responses
 
 # Mean top-1 error of AlexNet over the five severities, in the order of CORRUPTIONS.
@@ -95,7 +92,7 @@ MEASURES = ("accuracy drop", "mPE", "mPE at T = 2", "relative mPE", "loss in nat
 
 
 def measure(r: Responses, kind: str, conditions: Condition | Sequence[Condition]) -> Estimate:
-    """What some conditions do to a network, averaged over them, with its interval over images.
+    """The effect of some conditions on a network, averaged, with its interval over images.
 
     kind: ``accuracy left`` share of correct answers under the perturbation, clean accuracy
     included; ``relative accuracy`` the same over clean accuracy; ``accuracy drop`` share of correct
@@ -129,7 +126,7 @@ def measure(r: Responses, kind: str, conditions: Condition | Sequence[Condition]
 
 
 def image_rows(r: Responses, kind: str, conditions: Condition | Sequence[Condition]) -> np.ndarray:
-    """What `measure` averages, of every image: (1, N), or (2, N) where the measure is a ratio.
+    """The terms that `measure` averages: (1, N), or (2, N) where the measure is a ratio.
 
     NaN where an image was not asked or not attacked. `ratio` of the means is the measure. Errors
     as in `measure`.
@@ -185,7 +182,7 @@ def on_resamples(
 ) -> tuple[np.ndarray, int]:
     """Return a measure of K networks on the photographs and on resamples of them, and their number.
 
-    As `intervals.resampled_scores`, but an image may be missing (NaN) for some networks: each mean
+    As `crossed.resampled_scores`, but an image may be missing (NaN) for some networks: each mean
     is that of the images that a resample has of it. The number is that of the fewest images.
 
     Shapes: rows K arrays (k, N) of the same N photographs (`image_rows`); statistic maps means
@@ -209,7 +206,7 @@ def on_resamples(
 
 
 def _tables(r: Responses, kind: str, conditions) -> tuple[np.ndarray, np.ndarray]:
-    """What a measure compares, of every image: clean and changed, each (conditions, N)."""
+    """The tables that a measure compares: clean and changed, each (conditions, N)."""
     if kind not in MEASURES:
         raise ValueError(f"kind={kind!r} is not known; choose one of {', '.join(MEASURES)}")
     conditions = [conditions] if isinstance(conditions, Condition) else conditions
@@ -242,7 +239,7 @@ def corruption_rows(r: Responses, names: Sequence[str] = CORRUPTIONS) -> np.ndar
 
 
 def trivial_predictors(r: Responses, accuracies: ArrayLike) -> dict[str, float]:
-    """What a network says about its robustness without a game: the predictors to beat.
+    """Predictors of robustness that need no game: the baselines.
 
     Clean error, mean confidence on the clean images, and accuracy with the lowest quarter of the
     bands (one at least) only.

@@ -1,70 +1,52 @@
 """A network's answers on perturbed images: a row per condition, a column per image.
 
 A condition is a perturbation at a strength, in a band or at a cell of the Fourier heat map. Nothing
-here judges: `robustness` reads the tables.
+here judges: `robustness.measures` does, and reports.
 """
 
 from __future__ import annotations
 
-import contextlib
-import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from iaside.backend.files import alone, held, read_npz, remove_unused, replacing
-from iaside.backend.keys import code_hash
-from iaside.backend.machine import (
-    arithmetic,
-    check_precision,
-    device_of,
-    fingerprint,
-    fingerprint_model,
-    kept_memory,
-    look,
-    undisturbed,
-)
-from iaside.backend.parallel import executor, in_one_thread, own_device
+from iaside.backend.checks import check_values
+from iaside.backend.device import device_of, own_device
+from iaside.backend.fingerprints import fingerprint, fingerprint_model, look
+from iaside.backend.parallel import executor
+from iaside.backend.precision import arithmetic, check_precision, undisturbed
+from iaside.backend.resume import keep_array, kept_array, unfinished
 from iaside.estimate.clean import at_floor, clean_summary, warn_of_chance
+from iaside.inputs.asked import Asked
+from iaside.inputs.checks import check_images, finite_logits, widened
 from iaside.inputs.labels import class_labels, places
-from iaside.inputs.probe import PROBE, Asked, check_images, probe, recipe_of, widened
-from iaside.robustness.corruptions import SETS, VERSION, strengths_for
-from iaside.robustness.perturb import ATTACKS, attack_passes, check_values, perturb, perturb_noting
-from iaside.spectral import band_energy, check_partition
-from iaside.tables import (
-    CLEAN,
-    CLEAN_CUT,
-    CORRUPTIONS,
-    FOURIER,
-    TABLES,
-    Condition,
-    Responses,
-    heat_frequencies,
-    measure_again,
-    unfinished,
+from iaside.inputs.probe import PROBE, probe
+from iaside.robustness.attacks import ATTACKS
+from iaside.robustness.conditions import check_condition, condition_name, perturbed_images
+from iaside.robustness.corrupted import (
+    corrupted_pictures,
+    corruptions,
+    fitter,
+    in_bytes,
+    interpolation_of,
+    resize,
 )
+from iaside.robustness.corruptions import SETS, VERSION, strengths_for
+from iaside.robustness.perturb import attack_passes
+from iaside.spectral import band_energy, check_partition
+from iaside.tables import CLEAN, CLEAN_CUT, CORRUPTIONS, FOURIER, TABLES, Condition, Responses
 
-STRENGTH = {  # what perturb calls the strength of a source
-    "white_noise": "sigma",
-    "gaussian_blur": "kernel",
-    "fgsm": "eps",
-    "pgd": "eps",
-    "pgd_restarts": "eps",
-    **dict.fromkeys(CORRUPTIONS, "severity"),
-}
 ATTACK_BATCH = 4  # images attacked at a time on a CPU: more are no faster
 
 
 @undisturbed
-@kept_memory()
 def responses(
     model: Callable[[Tensor], Tensor],
     images: Tensor,
@@ -135,14 +117,14 @@ def responses(
     images = shown
     masks = check_partition(masks, *images.shape[-2:])
     for condition in conditions:
-        _check_condition(condition, len(masks), heat_grid)
+        check_condition(condition, len(masks), heat_grid)
     if pictures is not None and len(pictures) != len(images):
         raise ValueError(
             f"there are {len(pictures)} pictures of {len(images)} images; "
             "load both with the same n and seed"
         )
     corrupted, made = any(c.source in CORRUPTIONS for c in conditions), None
-    fit = _fitter(model, images)
+    fit = fitter(model, images)
     if corrupted:
         pictures = pictures_of(images) if pictures is None else pictures
         if pictures is not images:
@@ -153,7 +135,7 @@ def responses(
             "pictures": fingerprint(pictures),
             "picture_size": list(pictures.shape[-2:]),
             "strengths": SETS[strengths_for(*pictures.shape[-2:])],
-            "interpolation": _interpolation(model) if resized else None,
+            "interpolation": interpolation_of(model) if resized else None,
         }
     device = device_of(model, None)
     pool = executor(workers, device)
@@ -200,7 +182,7 @@ def responses(
         CLEAN_CUT in conditions,
         cache and Path(cache),
     )
-    with _corruptions(pictures, wanted, cache, seed, workers, progress):
+    with corruptions(pictures, wanted, cache, seed, workers, progress):
         if progress and rest:
             done = len(conditions) - len(rest)
             print(
@@ -209,7 +191,7 @@ def responses(
                 file=sys.stderr,
                 flush=True,
             )
-        asking = pool.each(_row, questions, [(c,) for c in rest], device, name=_named)
+        asking = pool.each(_row, questions, [(c,) for c in rest], device, name=condition_name)
         for (condition,), row in tqdm(
             asking, total=len(rest), disable=not progress, unit="condition"
         ):
@@ -252,7 +234,7 @@ def response_passes(
 
 
 class _Questions(NamedTuple):
-    """What all conditions have in common.  cut: whether there are pictures besides the images."""
+    """Data shared by all conditions.  cut: whether there are pictures besides the images."""
 
     asked: Asked
     images: Tensor
@@ -272,20 +254,22 @@ class _Questions(NamedTuple):
 
 
 def _row(of: _Questions, condition: Condition) -> np.ndarray:
-    """What a condition gives in all tables and bands, for each image."""
+    """One row: a condition in all tables and bands, for each image."""
     device, masks = own_device(of.device), of.masks
     chosen = of.subset.get(condition.source, np.arange(len(of.images)))
     x, y = of.images[chosen], of.labels[chosen]
     row = np.full((len(TABLES) + len(masks), len(of.images)), np.nan)
     usable = np.ones(len(x), bool)
     if condition == CLEAN_CUT or condition.source in CORRUPTIONS:
-        x = of.fit(_in_bytes(of.pictures[chosen])) if of.cut else x
+        x = of.fit(in_bytes(of.pictures[chosen])) if of.cut else x
         perturbed, change = x, x  # of the clean cut, the energy of the pictures themselves
         if condition != CLEAN_CUT:
-            perturbed = of.fit(_corrupted(condition, of.pictures, chosen, of.seed, of.cache))
+            perturbed = of.fit(
+                corrupted_pictures(condition, of.pictures, chosen, of.seed, of.cache)
+            )
             change = perturbed - x
     else:
-        perturbed, usable = _perturbed(
+        perturbed, usable = perturbed_images(
             condition, of.asked, x, y, chosen, masks, of.heat_grid, of.seed, device, of.at_once
         )
         change = perturbed - x
@@ -298,29 +282,6 @@ def _row(of: _Questions, condition: Condition) -> np.ndarray:
     return row
 
 
-def _named(condition: Condition) -> str:
-    return f"{condition.source} {condition.strength:g}"
-
-
-def _check_condition(condition: Condition, n_bands: int, heat_grid: int) -> None:
-    source, strength, place = condition
-    if source == "clean":
-        return
-    if source not in STRENGTH and source != FOURIER:
-        raise ValueError(
-            f"{source!r} is no source of perturbations that has a strength; "
-            f"choose one of {', '.join((*STRENGTH, FOURIER))}"
-        )
-    if source == FOURIER:
-        heat_cells(heat_grid)  # which refuses what has no middle
-    option = STRENGTH.get(source, "norm")
-    whole = option in ("kernel", "severity") and strength.is_integer()
-    check_values({option: int(strength) if whole else strength})
-    places = {FOURIER: heat_grid**2, "white_noise": n_bands, "pgd": n_bands}.get(source, 0)
-    if not (place == -1 and source != FOURIER) and not 0 <= place < places:
-        raise ValueError(f"{condition}: its place must be below {places}, or -1 for none")
-
-
 def _answerer(model: Asked, precision: str, device, batch_size: int) -> Callable:
     """A function (images, labels) -> rows of these images in all tables but the last, (4, n)."""
 
@@ -330,12 +291,7 @@ def _answerer(model: Asked, precision: str, device, batch_size: int) -> Callable
         for part, label in zip(x.split(batch_size), y.split(batch_size), strict=True):
             with arithmetic(precision, device):
                 logits = model(part.to(device))
-            logits, label = logits.float(), label.to(device)[:, None]
-            if not logits.isfinite().all():
-                raise ValueError(
-                    "the model returned nan or infinite logits; check its weights, and try "
-                    "precision='float32'"
-                )
+            logits, label = finite_logits(logits), label.to(device)[:, None]
             log_p = logits.log_softmax(-1)
             rows.append(
                 torch.stack(
@@ -354,39 +310,6 @@ def _answerer(model: Asked, precision: str, device, batch_size: int) -> Callable
     return answer
 
 
-def _perturbed(
-    condition, model, x, y, chosen, masks, heat_grid, seed, device, at_once
-) -> tuple[Tensor, np.ndarray]:
-    """The chosen images under a condition, on the CPU. Image i draws from (seed, i) in the set.
-
-    And which of them gave an attack a usable gradient: all, where none is needed.
-    """
-    source, strength, place = condition
-    every = np.ones(len(x), bool)
-    if source == "clean":
-        return x, every
-    if source == FOURIER:
-        return fourier_noise(x, strength, heat_grid, place, seed, chosen.tolist()), every
-    strength = int(strength) if STRENGTH[source] == "kernel" else strength
-    options = {STRENGTH[source]: strength, "seed": seed}
-    if place >= 0:
-        options |= {"band": place, "masks": masks}
-    if source not in ATTACKS:
-        parts = [
-            perturb(x[k : k + 1], source, first=int(i), **options) for k, i in enumerate(chosen)
-        ]
-        return torch.cat(parts), every
-    parts = []
-    for k in range(0, len(x), at_once):
-        here = slice(k, k + at_once)
-        xs, ys = x[here].to(device), y[here].to(device)
-        parts.append(
-            perturb_noting(xs, source, model=model, labels=ys, first=int(chosen[k]), **options)
-        )
-    attacked, usable = map(torch.cat, zip(*parts, strict=True))
-    return attacked.cpu(), usable.numpy()
-
-
 class _Rows:
     """Measured conditions, each a file of its own where there is a folder: a kill loses one."""
 
@@ -401,7 +324,7 @@ class _Rows:
 
     def __contains__(self, condition: Condition) -> bool:
         if condition not in self.rows and self.folder is not None:
-            row = _kept(self._path(condition), self.shape, "f8")
+            row = kept_array(self._path(condition), self.shape, "f8")
             if row is not None:
                 self.rows[condition] = row
         return condition in self.rows
@@ -412,98 +335,12 @@ class _Rows:
     def add(self, condition: Condition, row: np.ndarray) -> None:
         self.rows[condition] = row
         if self.folder is not None:
-            _keep(self._path(condition), row)
-
-
-def _keep(path: Path, array: np.ndarray) -> None:
-    """Write an array as npz, which has a checksum."""
-    with replacing(path) as file:
-        np.savez(file, array=array)
-
-
-def _kept(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray | None:
-    """What ``_keep`` wrote; None, with a warning, for anything else, and where there is nothing."""
-    if not path.exists():
-        return None
-    try:
-        array = read_npz(path)["array"]
-        if array.shape != tuple(shape) or array.dtype != dtype:
-            raise ValueError(f"{array.dtype} {array.shape} instead of {dtype} {tuple(shape)}")
-        return array
-    except Exception as error:  # zipfile, zlib and NumPy have a dozen kinds for damaged bytes
-        measure_again(path, f"cannot be read ({error})")
-        return None
-
-
-@undisturbed
-def fourier_noise(
-    x: Tensor, norm: float, grid: int, cell: int, seed: int = 0, index: Sequence[int] | None = None
-) -> Tensor:
-    """Add a Fourier basis function of a given L2 norm per channel to images, clipped to [0, 1].
-
-    The grid spans the whole spectrum: cell (i, j) of grid x grid, counted row by row, is the
-    frequency closest to (i, j) * side / (grid - 1) - side / 2 cycles per image, DC in the middle.
-    The sign of each channel of image k of the set is drawn from (seed, k); index: which of the set
-    these images are, None for the first ones.
-
-    Shapes: x (B, C, H, W) in [0, 1]; returns the same.
-    Errors: ValueError/TypeError for pixels outside [0, 1], a norm that is no number from 0, an even
-    grid or one below 3, a cell that it has not, or another number of places than of images.
-    Source: Yin et al. 2019, methods 4 (irfft2 of one cell, unit norm, sign per channel).
-
-    >>> x = torch.full((1, 3, 16, 16), 0.5)
-    >>> y = fourier_noise(x, 1.0, 5, 12)  # the middle: DC
-    >>> sorted({round(v, 4) for v in (y - x).abs().flatten().tolist()})
-    [0.0625]
-    """
-    x = check_images(x)
-    check_values({"norm": norm, "seed": seed})
-    index = range(len(x)) if index is None else index
-    heat_cells(grid)  # which refuses what has no middle
-    if not 0 <= cell < grid**2 or len(index) != len(x):
-        raise ValueError(
-            f"cell={cell} of grid={grid} for {len(index)} places of {len(x)} images: cells count "
-            f"from 0 to {grid**2 - 1}, and every image has one place"
-        )
-    height, width = x.shape[-2:]
-    ky = heat_frequencies(height, grid)[cell // grid]
-    kx = heat_frequencies(width, grid)[cell % grid]
-    rows = torch.arange(height, dtype=torch.float64)[:, None] * ky / height
-    phase = 2 * math.pi * (rows + torch.arange(width, dtype=torch.float64) * kx / width)
-    wave = phase.cos()
-    wave = (wave / wave.norm()).to(x)
-    signs = torch.stack(
-        [
-            torch.randint(
-                0, 2, (x.shape[1], 1, 1), generator=torch.Generator().manual_seed(seed + 7919 * k)
-            )
-            * 2
-            - 1
-            for k in index
-        ]
-    )
-    return (x + norm * signs.to(x) * wave).clamp(0, 1)
-
-
-def heat_cells(grid: int) -> list[int]:
-    """The cells of a heat map that have to be measured: a wave equals the one reflected at DC.
-
-    Errors: ValueError for an even grid or one below 3, which has no middle.
-
-    >>> heat_cells(3)
-    [0, 1, 2, 3, 4]
-    """
-    if grid < 3 or grid % 2 == 0:
-        raise ValueError(f"heat_grid={grid} must be an odd number from 3, with DC in its middle")
-    return list(range(grid**2 // 2 + 1))
-
-
-# -- corrupted images, made once ------------------------------------------------------------------
+            keep_array(self._path(condition), row)
 
 
 @undisturbed
 def pictures_of(images: Tensor) -> Tensor:
-    """What of some images is corrupted, where there are no other pictures of them.
+    """The pictures to corrupt where only the images are given.
 
     The images themselves, where their size is nearest to that of CIFAR-10-C or Tiny ImageNet-C or
     their shorter side is 224; else they are resized to that, bilinear.
@@ -517,55 +354,7 @@ def pictures_of(images: Tensor) -> Tensor:
     if strengths_for(height, width) != 224 or min(height, width) == 224:
         return images
     ratio = 224 / min(height, width)
-    return _resized(images, (round(height * ratio), round(width * ratio)), "bilinear")
-
-
-def _fitter(model: Callable, images: Tensor) -> Callable[[Tensor], Tensor]:
-    """A function from pictures to the size of the images."""
-    size, how = tuple(images.shape[-2:]), _interpolation(model)
-    return lambda x: x.to(images) if x.shape[-2:] == size else _resized(x, size, how).to(images)
-
-
-def _interpolation(model: Callable) -> str:
-    return recipe_of(model).get("interpolation", "bilinear")
-
-
-def _resized(x: Tensor, size: tuple[int, int], how: str) -> Tensor:
-    from torchvision.transforms import functional as F  # here: it takes a second to import
-
-    options = {"size": list(size), "interpolation": F.InterpolationMode(how), "antialias": True}
-    if how in ("box", "hamming", "lanczos"):  # of PIL, which knows floats channel by channel only
-        channels = [
-            F.resize(Image.fromarray(channel.numpy()), **options)
-            for channel in x.cpu().float().flatten(0, 1)
-        ]
-        resized = torch.from_numpy(np.stack(channels)).unflatten(0, x.shape[:2]).to(x)
-    else:
-        resized = torch.cat([F.resize(part, **options) for part in x.split(1)])
-    return resized.clamp(0, 1)  # bicubic and lanczos overshoot
-
-
-def _in_bytes(x: Tensor) -> Tensor:
-    return (x * 255).round() / 255
-
-
-def _corrupted(condition: Condition, pictures: Tensor, chosen, seed: int, cache) -> Tensor:
-    """The chosen pictures, corrupted. Picture i draws from (seed, i) in the set."""
-    if cache is not None:
-        path = _corrupted_folder(cache, pictures, seed) / _file_of(condition)
-        corrupted = _kept(path, pictures.shape, "u1")
-        if corrupted is None:
-            raise FileNotFoundError(f"{path} has gone since it was made; run this again")
-        return torch.from_numpy(corrupted[chosen]).to(pictures) / 255
-    severity = int(condition.strength)
-    return torch.cat(
-        [
-            perturb(
-                pictures[i : i + 1], condition.source, first=int(i), severity=severity, seed=seed
-            )
-            for i in chosen
-        ]
-    )
+    return resize(images, (round(height * ratio), round(width * ratio)), "bilinear")
 
 
 @undisturbed
@@ -584,57 +373,5 @@ def corrupt_all(
     Errors: those of ``perturb``; RuntimeError for a condition at which workers die again and again.
     What was finished before stays.
     """
-    with _corruptions(images, list(conditions), folder, seed, workers, progress):
+    with corruptions(images, list(conditions), folder, seed, workers, progress):
         pass
-
-
-@contextlib.contextmanager
-def _corruptions(images, conditions, folder, seed, workers, progress) -> Iterator[None]:
-    """Have the corrupted images there, in a folder if there is one, as long as they are needed.
-
-    What other code has made goes from that folder, but for what another process has in use.
-    """
-    if folder is None or not conditions:
-        yield
-        return
-    place = _corrupted_folder(folder, images, seed)
-    with held(place):
-        os.utime(place)  # what was not in use for long goes, too: see iaside.study.notebook.tidy
-        for other in place.parent.glob("corrupted-*"):
-            if not other.name.endswith(_made_by()):
-                remove_unused(other)
-        with alone(place.parent):  # another stage makes the same ones
-            _corrupt_missing(place, images, conditions, seed, workers, progress)
-        yield
-
-
-def _corrupt_missing(place: Path, images, conditions, seed, workers, progress) -> None:
-    todo = [c for c in conditions if _kept(place / _file_of(c), images.shape, "u1") is None]
-    if not todo:
-        return
-    made = in_one_thread(executor(workers)).each(
-        _corrupt_to, (images, place, seed), [(c,) for c in todo], name=_named
-    )
-    for _ in tqdm(
-        made, total=len(todo), disable=not progress, unit="corruption", desc="corrupting"
-    ):
-        pass
-
-
-def _corrupt_to(of: tuple[Tensor, Path, int], condition: Condition) -> None:
-    images, place, seed = of
-    y = perturb(images.cpu(), condition.source, severity=int(condition.strength), seed=seed)
-    _keep(place / _file_of(condition), (y * 255).round().to(torch.uint8).numpy())
-
-
-def _corrupted_folder(folder, images: Tensor, seed: int) -> Path:
-    return Path(folder) / f"corrupted-{fingerprint(images)}-{seed}-{VERSION}{_made_by()}"
-
-
-def _made_by() -> str:
-    """How the names of what today's code has corrupted end."""
-    return f"-{code_hash(__name__)[:16]}"
-
-
-def _file_of(condition: Condition) -> str:
-    return f"{condition.source}-{int(condition.strength)}.npz"

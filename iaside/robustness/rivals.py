@@ -1,8 +1,8 @@
-"""What else may tell how robust a network is, measured: critical-band masking, input gradients.
+"""Cheaper predictors of robustness, measured: critical-band masking and input gradients.
 
-Rivals of the spectral score that are cheaper than its game. Other rivals need no pass of their own:
-confidence and clean error are in every table of answers, and leaving one band out is in that of
-all coalitions. Nothing here judges: `predictors` reads the tables.
+Other alternatives to the spectral score need no pass of their own: confidence and clean error are
+in every table of responses, and leaving one band out is in that of all coalitions. Verdicts are
+drawn elsewhere: `predictors` reads the tables.
 """
 
 from __future__ import annotations
@@ -16,24 +16,22 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from iaside.backend.checks import check_values
+from iaside.backend.device import device_of, own_device
+from iaside.backend.fingerprints import fingerprint, fingerprint_model, look
 from iaside.backend.gradients import cross_entropy, gradients
-from iaside.backend.machine import (
-    arithmetic,
-    check_precision,
-    device_of,
-    fingerprint,
-    fingerprint_model,
-    kept_memory,
-    look,
-    undisturbed,
-)
-from iaside.backend.parallel import executor, own_device
+from iaside.backend.parallel import executor
+from iaside.backend.precision import arithmetic, check_precision, undisturbed
+from iaside.backend.resume import Table, unfinished
+from iaside.backend.seeds import generators, seeds_of
 from iaside.estimate.clean import clean_summary, warn_of_chance
+from iaside.inputs.asked import Asked
+from iaside.inputs.checks import check_images, finite_logits, widened
+from iaside.inputs.differentiable import differentiable
 from iaside.inputs.labels import class_labels
-from iaside.inputs.probe import PROBE, Asked, check_images, probe, widened
-from iaside.robustness.perturb import _attackable, _generators, _seeds, check_values
+from iaside.inputs.probe import PROBE, probe
 from iaside.spectral import band_energy, check_partition
-from iaside.tables import Rivals, Table, unfinished
+from iaside.tables import Rivals
 
 LOWEST = 1.75  # cycles an image: the centre of the lowest octave
 CONTRAST = 0.2
@@ -43,7 +41,6 @@ GRADIENTS = 4  # pictures a pass with gradients on a CPU: more are no faster
 
 
 @undisturbed
-@kept_memory()
 def rivals(
     model: Callable[[Tensor], Tensor],
     images: Tensor,
@@ -216,14 +213,14 @@ def octave_noise(
     _, masks = octaves(height, width)
     if not 0 <= octave < len(masks):
         raise ValueError(f"octave={octave!r}: {height}x{width} pixels hold 0 to {len(masks) - 1}")
-    draws = _generators(_seeds(seed, first, n))
+    draws = generators(seeds_of(seed, first, n))
     white = torch.stack([torch.randn((1, height, width), generator=g) for g in draws])
     noise = torch.fft.irfft2(torch.fft.rfft2(white.double()) * masks[octave], s=(height, width))
     return (noise / noise.square().mean((2, 3), keepdim=True).sqrt()).float()
 
 
 class _Questions(NamedTuple):
-    """What all jobs have in common."""
+    """Data shared by all jobs."""
 
     asked: Asked
     images: Tensor
@@ -255,7 +252,7 @@ def _slopes(of: _Questions, here: slice) -> np.ndarray:
     """Log-likelihood, whether right, and the share of the gradient in each band, (2 + M, n)."""
     device = own_device(of.device)
     x, y = of.images[here].to(device), of.labels[here].to(device)
-    with _attackable(of.asked, "the input gradient", device) as model:
+    with differentiable(of.asked, "the input gradient", device) as model:
         (slope,), logits = gradients(model, x, [(cross_entropy, y)], len(x))
     return np.concatenate([_judged(logits, y), gradient_shares(slope, of.masks)])
 
@@ -284,12 +281,7 @@ def gradient_shares(slope: Tensor, masks: Tensor) -> np.ndarray:
 
 def _judged(logits: Tensor, labels: Tensor) -> np.ndarray:
     """Log-likelihood of the label and whether it is the answer, (2, n) float64."""
-    logits = logits.float()
-    if not logits.isfinite().all():
-        raise ValueError(
-            "the model returned nan or infinite logits; check its weights, and try "
-            "precision='float32'"
-        )
+    logits = finite_logits(logits)
     log_p = logits.log_softmax(-1).gather(1, labels[:, None])[:, 0]
     right = logits.argmax(1) == labels
     return torch.stack([log_p, right.to(log_p)]).cpu().double().numpy()

@@ -1,4 +1,4 @@
-"""What perturbations of one energy do to the spectrum of photographs and to a network's answers."""
+"""The spectral effect of perturbations of equal energy, and a network's responses to them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from iaside.backend.machine import arithmetic
-from iaside.backend.parallel import executor, own_device
-from iaside.inputs.probe import Asked
-from iaside.robustness.perturb import ATTACKS, match_energy, perturb_noting
+from iaside.backend.device import own_device
+from iaside.backend.parallel import executor
+from iaside.backend.precision import arithmetic
+from iaside.backend.resume import Table, unfinished
+from iaside.inputs.asked import Asked
+from iaside.robustness.attacks import ATTACKS
+from iaside.robustness.energy import match_energy
+from iaside.robustness.perturb import perturb_noting
 from iaside.spectral import band_energy, esd
-from iaside.tables import Table, unfinished
 
 
 def spectra(x: Tensor, masks: Tensor) -> np.ndarray:
@@ -81,7 +84,7 @@ def perturbation_spectra(
 
 
 def _row(common: tuple, s: int, k: int) -> list:
-    """What a source does to an image, and whether the network still answers correctly."""
+    """The spectral change of an image by a source, and whether the network is still correct."""
     asked, images, labels, sources, energy, masks, seed = common
     device = own_device(images.device)
     one, label = images[k : k + 1].to(device), labels[k : k + 1].to(device)

@@ -1,8 +1,8 @@
 """Which summary of a profile predicts robustness: chosen on one zoo of networks, tested on another.
 
-The best of many candidates is too good on the networks it was the best of. So candidates are
-compared on one recorded run, and only the chosen one is put to the test, on networks that had no
-part in the choice. Candidates are made of shares (SID), which have no unit: networks of 32 and of
+The best of many candidates is overfitted to the networks it was chosen on. Hence candidates are
+compared on one recorded run, and only the chosen one is tested, on networks that took no part in
+the choice. Candidates are made of shares (SID), which have no unit: networks of 32 and of
 224 pixels compare.
 """
 
@@ -17,8 +17,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from iaside.backend.files import reading
-from iaside.estimate.correlation import coefficient, correlation, several
+from iaside.estimate.coefficients import coefficient
+from iaside.estimate.correlation import correlation
 from iaside.estimate.estimate import Estimate
+from iaside.estimate.families import several
 from iaside.estimate.intervals import standard_errors
 from iaside.score import centroid, robustness_score, spectral_importance
 
@@ -53,7 +55,7 @@ def network_row(key: str, values: ArrayLike, about: Mapping[str, object]) -> dic
 
 @dataclass(frozen=True)
 class Zoo:
-    """What a recorded run says of its networks.
+    """The networks of a recorded run with their profiles and robustness.
 
     psi (K, M) mean values of bands; families (K,); outcomes: name -> (K,).
     """
@@ -142,7 +144,7 @@ def ridge(x: np.ndarray, y: np.ndarray, penalty: ArrayLike) -> np.ndarray:
 
 
 def left_out(x: np.ndarray, y: np.ndarray, groups: np.ndarray, penalty: ArrayLike) -> np.ndarray:
-    """What a ridge says of each network that it was not fitted to, within its group: (..., K).
+    """Leave-one-out predictions of a ridge regression within each group: (..., K).
 
     x (K, M), y (K,) as they are, groups (K,) whole numbers: means of groups are taken out, of the
     networks that are left; penalty (...). NaN of a network that is alone in its group.

@@ -1,8 +1,8 @@
-"""The robustness of published ImageNet models, as others have measured it; no network is run.
+"""The robustness of published ImageNet models, from published measurements; no network is run.
 
-The table is that of the ImageNet testbed (Taori et al. 2020), its file in data/published says of
-what and how. mCE is computed from it alone, AlexNet's errors included: it is no number to put
-beside the mCE of another table in one coefficient.
+The table is that of the ImageNet testbed (Taori et al. 2020), documented in its file in
+data/published. mCE is computed from this table alone, AlexNet's errors included: it must not be
+mixed with the mCE of another table in one coefficient.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def published_mce(table: pd.DataFrame) -> pd.Series:
 
 
 def join(models: Mapping[str, Mapping], table: pd.DataFrame) -> pd.DataFrame:
-    """What the table says of networks with the very same weights, a row a network.
+    """Rows of the table for networks with exactly the same weights.
 
     models: as a study has them, key -> entry. Only a network whose recipe says under ``weights``
     what weights they are joins, as it does when data/fetch.py saves a library's own: a name says
@@ -77,6 +77,6 @@ def join(models: Mapping[str, Mapping], table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _weights(entry: Mapping) -> str | None:
-    """What weights a network has, if its recipe says it."""
+    """The weights of a network, if its recipe names them."""
     path = Path(entry.get("recipe") or "")
     return json.loads(path.read_text("utf-8")).get("weights") if path.is_file() else None

@@ -387,12 +387,12 @@ def _check_value(where: str, value: Any, rule: Rule | None) -> None:
 
 def _rules() -> dict[str, Rule]:
     """Name of a parameter -> what it may be. Most names mean the same in all notebooks."""
-    from iaside.attribution import baselines, explorers
+    from iaside.attribution import baselines, maps
     from iaside.attribution.faithfulness import SUBSTRATES
+    from iaside.backend.device import pick_device
     from iaside.backend.engine import ENGINES, installed
-    from iaside.backend.machine import pick_device
     from iaside.game.worths import ABSENCES, MAX_BANDS, VALUES
-    from iaside.inputs.models import LARGEST_SIDE
+    from iaside.inputs.recipes import LARGEST_SIDE
     from iaside.score import spectral_importance
     from iaside.spectral import METRICS, SPACINGS
 
@@ -414,7 +414,7 @@ def _rules() -> dict[str, Rule]:
     positive = between(0, 1e6 + 1e-9, "a number above 0 and up to 1,000,000")
     odd = "an odd whole number from 1", lambda v: type(v) is int and v > 0 and v % 2 == 1
     own = [f.__name__ for f in baselines.METHODS]
-    methods = [*(name for name in explorers.METHODS if name not in own), *own]
+    methods = [*(name for name in maps.METHODS if name not in own), *own]
     return {
         "metric": one_of(*METRICS),
         "spacing": one_of(*SPACINGS),
@@ -531,8 +531,9 @@ def _rules() -> dict[str, Rule]:
 
 def _check_training(section: Mapping) -> None:
     """Refuse plans that stand for no networks, and settings that none can be trained with."""
+    from iaside.training.data import complete
     from iaside.training.plans import networks
-    from iaside.training.training import check_settings, complete
+    from iaside.training.training import check_settings
 
     shared = {name: value for name, value in section.items() if name != "plans"}
     try:
@@ -633,7 +634,7 @@ def _check_files(where: str, weights: Path, recipe: Path, own: bool) -> None:
     """
     from safetensors import SafetensorError, safe_open
 
-    from iaside.inputs.models import _read_recipe
+    from iaside.inputs.recipes import read_recipe
 
     try:
         if weights.suffix not in (".safetensors", ".pt", ".pth"):
@@ -649,7 +650,7 @@ def _check_files(where: str, weights: Path, recipe: Path, own: bool) -> None:
             "again, or correct `weights`"
         ) from error
     try:
-        if recipe.is_file() and not _read_recipe(recipe, own)["num_classes"]:
+        if recipe.is_file() and not read_recipe(recipe, own)["num_classes"]:
             raise ValueError(f"the recipe {recipe} has num_classes 0: a study scores classes")
     except (ValueError, TypeError) as error:
         raise UsageError(f"`{where}`: {error}") from error
@@ -799,9 +800,9 @@ def _check_labels(images: str, recipe: Path, root: Path) -> None:
 
 def _fewest_held_out(plan: Mapping, item: str, section: Mapping) -> int | None:
     """Held-out images of the networks of a plan, the fewest; None for images still to come."""
-    from iaside.inputs.images import split_size
+    from iaside.inputs.splits import split_size
+    from iaside.training.data import complete
     from iaside.training.plans import networks
-    from iaside.training.training import complete
 
     shared = {name: value for name, value in section.items() if name != "plans"}
     found = [complete(s, shared) for s in networks({item: plan}).values()]

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from iaside.attribution.explorers import map_passes
-from iaside.attribution.faithfulness import QUANTITIES, examination_passes
+from iaside.attribution.examination import QUANTITIES, examination_passes
+from iaside.attribution.maps import map_passes
 from iaside.attribution.variants import attribution_variants, grid_variants
 from iaside.backend.content import by_content
 from iaside.backend.files import as_object
@@ -26,19 +26,21 @@ from iaside.game.surrogate import passes_per_image
 from iaside.game.worths import ABSENCES, VALUES, coalition_passes
 from iaside.inputs.architectures import ARCHITECTURES
 from iaside.inputs.folding import FOLD
-from iaside.inputs.images import split_size
 from iaside.inputs.libraries import recipe_of
 from iaside.inputs.probe import PROBE
+from iaside.inputs.splits import split_size
+from iaside.robustness.conditions import heat_cells
 from iaside.robustness.corruptions import strengths_for
 from iaside.robustness.perturb import attack_passes
-from iaside.robustness.responses import ATTACK_BATCH, heat_cells, response_passes
+from iaside.robustness.responses import ATTACK_BATCH, response_passes
 from iaside.robustness.rivals import GRADIENTS, octaves, rival_passes
 from iaside.spectral import METRICS, SPACINGS
 from iaside.study.parameters import UsageError
 from iaside.tables import CORRUPTIONS, FOURIER
+from iaside.training.data import complete
 from iaside.training.plans import networks
 from iaside.training.profiles import AT_ONCE, profile_passes
-from iaside.training.training import checkpoint_count, complete, training_passes
+from iaside.training.training import checkpoint_count, training_passes
 
 BATCH = 8  # images to time with where no other number is known
 NUMBER, HALF = 8, 2  # bytes of an entry of a table, and of a heat map

@@ -24,12 +24,15 @@ import numpy as np
 import pandas as pd
 import torch
 
+from iaside.backend.batch import LARGEST, remembered_batch_size
+from iaside.backend.device import pick_device
+from iaside.backend.executors import one_thread
 from iaside.backend.files import temporary_folder
-from iaside.backend.machine import LARGEST, arithmetic, pick_device, remembered_batch_size
-from iaside.backend.parallel import one_thread, places
+from iaside.backend.parallel import places
+from iaside.backend.precision import arithmetic
 from iaside.game.worths import PIECE
+from iaside.inputs.classifier import Classifier, load_model, untrained
 from iaside.inputs.folding import folded
-from iaside.inputs.models import Classifier, load_model, untrained
 from iaside.robustness.perturb import perturb
 from iaside.study.check import check
 from iaside.study.costs import AT_MOST, BATCH, COSTS, Network, Part, Study

@@ -7,7 +7,6 @@ Also the chores around notebooks: --strip, --code-hashes, --index, --prune, --re
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import json
 import os
 import re
@@ -19,7 +18,15 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from iaside.backend.files import DamagedError, read_json, replacing, temporary_folder, write_text
+from iaside.backend.files import (
+    DamagedError,
+    content_hash,
+    read_json,
+    replacing,
+    temporary_folder,
+    write_text,
+)
+from iaside.backend.memory import GLIBC_TUNABLES
 from iaside.study import recorded, report, warm
 from iaside.study.notebook import RUNNER, git, project_root, tidy
 from iaside.study.parameters import (
@@ -31,13 +38,6 @@ from iaside.study.parameters import (
     read_study,
     resolve_parameters,
     values_given,
-)
-
-# Activations come and go with every pass of a network. Where the C library keeps their memory, in
-# huge pages, instead of mapping it anew each time, a pass on a CPU takes about a fifth less.
-MALLOC = ":".join(
-    f"glibc.malloc.{name}"
-    for name in ("mmap_threshold=4294967296", "trim_threshold=17179869184", "hugetlb=1")
 )
 
 WORKERS = "IASIDE_WORKERS"  # of the environment: backend.parallel, which imports torch, reads it
@@ -154,7 +154,7 @@ def set_environment() -> None:
     """Set what kernels inherit."""
     os.environ[RUNNER] = "1"
     os.environ.setdefault("TQDM_MININTERVAL", "2")  # a line per tick would fill logs
-    os.environ.setdefault("GLIBC_TUNABLES", MALLOC)
+    os.environ.setdefault("GLIBC_TUNABLES", GLIBC_TUNABLES)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in the processes that measure
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's matrices are small: threads delay
     os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # bars are text here
@@ -316,10 +316,7 @@ def use(study: str) -> str:
 
 def digest(out: Path, *files: Path) -> None:
     """Write the sha256 of some files, which changes with them and with nothing beside them."""
-    found = {}
-    for path in files:
-        with path.open("rb") as file:
-            found[path.as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    found = {path.as_posix(): content_hash(path) for path in files}
     write_text(out, json.dumps(found, indent=1) + "\n")
 
 

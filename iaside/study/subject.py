@@ -7,10 +7,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from iaside.backend.machine import pick_device
+from iaside.backend.device import pick_device
+from iaside.inputs.classifier import Classifier, load_model
 from iaside.inputs.folding import folded
 from iaside.inputs.images import load_images
-from iaside.inputs.models import Classifier, load_model
 
 
 def load_subject(

@@ -1,8 +1,8 @@
-"""Trainings side by side: networks that differ in one thing only, and what the thing did.
+"""Matched pairs of trainings: networks that differ in one intervention only, and its effect.
 
-Every limit allows for other trainings and other images, which all networks share: the reach of
-`intervals.crossed_mean`, with Student's degrees of freedom of the trainings (pairs of them, in a
-difference). One training says nothing of others, and with fewer than three there are no limits.
+Intervals account for other trainings and other images, which all networks share: as
+`crossed.crossed_mean`, with Student's degrees of freedom of the trainings (pairs of them, in a
+difference). With fewer than three trainings there are no limits.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from iaside.estimate.crossed import resampled_scores
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import interval, resampled_scores
+from iaside.estimate.intervals import interval
 from iaside.score import centroid, mean_score, score_range, spectral_importance
 from iaside.tables import CLEAN, CORRUPTIONS, Condition, Responses
 from iaside.training.plans import FACTORS, Profile, select
@@ -25,7 +26,7 @@ from iaside.training.trends import game, over_seeds, seed_rows
 # -- which networks --------------------------------------------------------------------------------
 
 
-def twins(
+def matched_pairs(
     profiles: Mapping[str, Profile], first: Mapping, second: Mapping
 ) -> list[tuple[Profile, Profile]]:
     """Pairs of networks that differ in some factors only: one has those of first, one of second.
@@ -38,12 +39,13 @@ def twins(
     >>> from iaside.training.plans import networks
     >>> made = networks({"a": {"architecture": "small_cnn", "adversary": ["none", "pgd"]}})
     >>> profiles = {name: Profile(name, settings) for name, settings in made.items()}
-    >>> [(a.name, b.name) for a, b in twins(profiles, {"adversary": "pgd"}, {"adversary": "none"})]
+    >>> pairs = matched_pairs(profiles, {"adversary": "pgd"}, {"adversary": "none"})
+    >>> [(a.name, b.name) for a, b in pairs]
     [('small_cnn-pgd-seed0', 'small_cnn-seed0')]
     """
     if set(first) != set(second):
         raise ValueError(
-            f"twins differ in the same factors, but first names {sorted(first)} and second "
+            f"matched pairs differ in the same factors, but first names {sorted(first)} and second "
             f"{sorted(second)}"
         )
     shared = [name for name in FACTORS if name not in first]
@@ -53,13 +55,13 @@ def twins(
     }
     found = []
     for profile in select(profiles, **first).values():
-        twin = others.get(tuple(profile.settings[name] for name in shared))
-        if twin is not None:
-            found.append((profile, twin))
+        partner = others.get(tuple(profile.settings[name] for name in shared))
+        if partner is not None:
+            found.append((profile, partner))
     return found
 
 
-CAUSES = {  # in words, for factors that act on the training itself
+INTERVENTIONS = {  # in words, for factors that act on the training itself
     "noise": "label noise",
     "fraction": "less data",
     "adversary": "adversarial training",
@@ -68,17 +70,17 @@ CAUSES = {  # in words, for factors that act on the training itself
 }
 
 
-def cause(settings: Mapping) -> str:
-    """What was done to a network in its training, in words: its factors that are not at default.
+def intervention(settings: Mapping) -> str:
+    """The intervention on a training in words: its factors that are not at default.
 
     Neither amounts nor kinds count, nor architecture, images and seed.
 
-    >>> cause(FACTORS | {"adversary": "pgd", "penalty": "jafr", "strength": -0.1})
+    >>> intervention(FACTORS | {"adversary": "pgd", "penalty": "jafr", "strength": -0.1})
     'adversarial training + spectral penalty'
-    >>> cause(FACTORS)
+    >>> intervention(FACTORS)
     'nothing'
     """
-    done = [words for name, words in CAUSES.items() if settings[name] != FACTORS[name]]
+    done = [words for name, words in INTERVENTIONS.items() if settings[name] != FACTORS[name]]
     return " + ".join(done) or "nothing"
 
 
@@ -186,7 +188,7 @@ def _biases(networks: Sequence[Profile]) -> np.ndarray:
     return np.stack([p.answers["bias"] for p in networks])
 
 
-# -- what parts twins ------------------------------------------------------------------------------
+# -- differences in pairs --------------------------------------------------------------------------
 
 # Each is a mean over pairs of trainings, paired over images; n counts the pairs.
 Couples = Sequence[tuple[Profile, Profile]]
@@ -194,7 +196,7 @@ OF_SIGNS = 1.5  # E[U (1 - U)] of a uniform U is 1/6, the variance of a fair coi
 
 
 def accuracy_gain(couples: Couples, *groups: Sequence[Condition], level: float = 0.95) -> Estimate:
-    """Accuracy of the first minus that of the second twin under some conditions.
+    """Accuracy of the first minus that of the second network under some conditions.
 
     Several groups of conditions count the same each, however many conditions they have. Images
     that were not asked under all of them are left out.
@@ -211,7 +213,7 @@ def accuracy_gain(couples: Couples, *groups: Sequence[Condition], level: float =
 def share_of_wins(
     couples: Couples, groups: Sequence[Sequence[Condition]], level: float = 0.95
 ) -> Estimate:
-    """The share of groups of conditions (corruptions, say) under which the first twin is the more
+    """The share of groups of conditions (corruptions, say) under which the first is the more
     accurate; a draw counts half.
 
     One quality of a training may decide all its groups: three that win everything are then three
@@ -247,9 +249,9 @@ def share_of_wins(
 
 
 def score_difference(couples: Couples, beta: float = 0.75, level: float = 0.95) -> Estimate:
-    """Signed SRC of the first minus that of the second twin, final networks, on the same images.
+    """Signed SRC of the first minus that of the second network, final networks, on the same images.
 
-    Errors: ValueError when twins were not measured on equally many images, and those of ``score``.
+    Errors: ValueError when the two have different numbers of images, and those of ``score``.
     """
     both = [np.concatenate([game(first), game(second)]) for first, second in couples]
 
@@ -262,7 +264,7 @@ def score_difference(couples: Couples, beta: float = 0.75, level: float = 0.95) 
 
 
 def bias_difference(couples: Couples, level: float = 0.95) -> Estimate:
-    """B of the input gradient of the first minus that of the second twin, image by image."""
+    """B of the input gradient of the first minus that of the second network, image by image."""
     firsts, seconds = zip(*couples, strict=True)
     change = _asked(_biases(firsts) - _biases(seconds))
     return _over_trainings(firsts, change[:, None], _first, level)
@@ -283,7 +285,7 @@ def change_centroid(r: Responses, source: str) -> Estimate:
     rows = [k for k in r.rows(source) if r.conditions[k].place < 0]
     if not rows:
         raise ValueError(f"{source} was not measured")
-    energy = r.change_energy[rows][:, :, r.asked(rows)].sum(0)
+    energy = r.change_energy[rows][:, :, r.measured_images(rows)].sum(0)
     if not energy.sum() > 0:
         raise ValueError(f"{source} changed no image, so that it has no place in the spectrum")
     return interval(energy, lambda mean: centroid(mean / mean.sum(0))).within(0, 1)
@@ -355,7 +357,7 @@ class Treatments:
         return next(found[0].responses for key, found in self.cells.items() if key[0] == data_set)
 
     def title(self, data_set: str | None) -> str:
-        """What a data set is called in figures and tables."""
+        """The name of a data set in figures and tables."""
         return Path(data_set or self.images).stem
 
     def _factors(self, data_set, kind: str, strength: float, augment: bool | None = None) -> dict:
@@ -368,8 +370,9 @@ class Treatments:
         }
 
     def couples(self, data_set: str | None, one: tuple, other: tuple) -> Couples:
-        """Twins of two ways of training, each (kind, strength) or (kind, strength, augment)."""
-        return twins(self.profiles, self._factors(data_set, *one), self._factors(data_set, *other))
+        """Matched pairs of two trainings, each (kind, strength) or (kind, strength, augment)."""
+        first, second = (self._factors(data_set, *how) for how in (one, other))
+        return matched_pairs(self.profiles, first, second)
 
     def best(self, data_set: str | None, recommended: Sequence[float]) -> dict[str, float]:
         """Kind of training -> the recommended strength that it was trained with."""
@@ -388,7 +391,7 @@ def _conditions(r: Responses, groups: Mapping[str, str]) -> dict[str, list[Condi
     return {"clean": [CLEAN]} | asked | {name: some for name, some in attacks.items() if some}
 
 
-# -- what they listen to ---------------------------------------------------------------------------
+# -- what they rely on -----------------------------------------------------------------------------
 
 
 def radial_profile(spectrum: ArrayLike) -> np.ndarray:

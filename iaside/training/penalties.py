@@ -1,4 +1,4 @@
-"""Spectral penalties: what a training loss may say about the frequencies a network listens to.
+"""Spectral penalties: terms of a training loss about the frequencies a network relies on.
 
 All have one form, ``penalty(model, x, y) -> scalar``, to be added to the loss times a strength;
 all but coalition dropout (which changes the images instead) are functions of the input gradient,

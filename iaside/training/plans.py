@@ -164,7 +164,7 @@ def _name(factors: dict) -> str:
 
 @dataclass(eq=False)
 class Profile:
-    """What is known of one trained network.
+    """One trained network: its settings and measurements.
 
     name, settings: as ``networks`` gives them;  epochs: those measured, the last is the final one;
     worths: epoch -> the game on held-out photographs;  answers: the arrays of answers.npz;

@@ -1,4 +1,4 @@
-"""Measure trained networks on held-out images: the game of each checkpoint, answers, gradients."""
+"""Measure trained networks on held-out images: game, responses and gradients of checkpoints."""
 
 from __future__ import annotations
 
@@ -12,24 +12,21 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from iaside.backend.device import channels_last, own_device, pick_device
+from iaside.backend.executors import failing, in_one_thread
 from iaside.backend.files import as_object, reading
-from iaside.backend.machine import (
-    arithmetic,
-    channels_last,
-    fingerprint,
-    fingerprint_model,
-    pick_device,
-)
-from iaside.backend.parallel import executor, failing, in_one_thread, own_device
+from iaside.backend.fingerprints import fingerprint, fingerprint_model
+from iaside.backend.parallel import executor
+from iaside.backend.precision import arithmetic
 from iaside.game.worths import coalition_passes, coalition_worths
+from iaside.inputs.classifier import Classifier, load_model
 from iaside.inputs.folding import FOLD, folded
-from iaside.inputs.images import stratified_order
-from iaside.inputs.models import Classifier, load_model
+from iaside.inputs.splits import stratified_order
 from iaside.robustness.responses import corrupt_all, pictures_of, response_passes, responses
 from iaside.spectral import band_masks
 from iaside.tables import CORRUPTIONS, Condition, save_table
+from iaside.training.data import load_data
 from iaside.training.penalties import input_gradient, low_frequency_bias
-from iaside.training.training import load_data
 
 VALUES = ("log_likelihood", "accuracy", "probability")
 AT_ONCE = 100  # images attacked, or asked for a gradient, at a time
@@ -49,7 +46,7 @@ def checkpoints(folder: str | os.PathLike) -> dict[int, Path]:
 
 
 def _settings(folder: Path) -> dict:
-    """What a network was trained with. Errors: ValueError for a damaged file, naming it."""
+    """The settings of a training. Errors: ValueError for a damaged file, naming it."""
     path, remedy = folder / "settings.json", "delete it and train again (68_training)"
     with reading(path, "settings of a training", remedy):
         settings = as_object(path.read_text(encoding="utf-8"))
@@ -57,7 +54,7 @@ def _settings(folder: Path) -> dict:
 
 
 def conditions_of(settings: Mapping) -> list[Condition]:
-    """What the final networks are asked about besides clean images.
+    """The conditions that final networks are measured under besides clean images.
 
     settings: attack_eps, noise_sigma, severities (lists), band_noise, band_eps, n_bands.
     """

@@ -1,4 +1,4 @@
-"""Train the networks of a plan: label noise, less data, attacks, penalties; resumed after a kill.
+"""Train the networks of a plan: label noise, less data, attacks, penalties; resumable.
 
 Everything that is drawn at an update is drawn from (seed of the network, number of the update), so
 that no random state has to be kept. A network is trained in one thread on a CPU: its bytes do not
@@ -10,17 +10,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import csv
-import functools
-import hashlib
 import io
 import json
-import math
 import os
 import shutil
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,203 +25,21 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from iaside.backend.content import by_content
-from iaside.backend.files import as_object, replacing, sweep, write_text
+from iaside.backend.device import own_device, pick_device
+from iaside.backend.executors import failing, in_one_thread
+from iaside.backend.files import as_object, content_hash, replacing, sweep, write_text
+from iaside.backend.fingerprints import fingerprint
 from iaside.backend.keys import code_hash
-from iaside.backend.machine import (
-    arithmetic,
-    channels_last,
-    check_precision,
-    fingerprint,
-    pick_device,
-)
-from iaside.backend.parallel import executor, failing, in_one_thread, own_device
-from iaside.inputs.images import load_split, stratified_order
-from iaside.inputs.models import Classifier, save_weights, untrained
-from iaside.spectral import band_masks
-from iaside.tables import measure_again, settings_key
-from iaside.training.penalties import PASSES, PENALTIES, coalition_dropout, input_gradient
+from iaside.backend.parallel import executor
+from iaside.backend.precision import arithmetic, check_precision
+from iaside.backend.resume import measure_again, settings_key
+from iaside.inputs.classifier import Classifier, save_weights, untrained
+from iaside.inputs.splits import stratified_order
+from iaside.training.data import Data, as_pixels, augmented, batch_of, complete, load_data, reassign
+from iaside.training.penalties import PASSES
+from iaside.training.updates import SCHEDULES, learning_rate, loss_of, warmup_factor
 
-SCHEDULES = ("constant", "cosine", "cyclic")
-PAD = 4  # pixels on each side, of the random crop of augmentation
-DROPOUT_BANDS = 8
 Report = Callable[[str, dict], None]
-
-
-@by_content
-class Data(NamedTuple):
-    """Both halves of a data set: images uint8 (N, 3, H, W), labels int64 (N,)."""
-
-    images: Tensor
-    labels: Tensor
-    held_images: Tensor
-    held_labels: Tensor
-
-    @property
-    def n_classes(self) -> int:
-        return int(max(self.labels.max(), self.held_labels.max())) + 1
-
-
-def complete(settings: Mapping, shared: Mapping) -> dict:
-    """The settings of a network with those that it shares with the whole study.
-
-    >>> complete({"noise": 0.4, "images": None, "epochs": 3}, {"images": "x", "epochs": 9})
-    {'images': 'x', 'epochs': 3, 'noise': 0.4}
-    """
-    return {**shared, **{name: value for name, value in settings.items() if value is not None}}
-
-
-def load_data(settings: Mapping, seed: int) -> Data:
-    """The data set of complete settings; ``seed`` draws what is held out."""
-    return Data(
-        *load_split(
-            settings["images"], settings["held_out"], seed, settings["side"], settings["classes"]
-        )
-    )
-
-
-def reassign(labels: Tensor, noise: float, n_classes: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Give a share of the labels new ones, drawn uniformly from all classes, the true one included.
-
-    Shapes: labels (N,); returns the labels (N,) and the indices (round(noise * N),) that were drawn
-    again, in ascending order. Those of a lower noise are among those of a higher one.
-    Source: seed 002 4.3, methods 1.13: labels are wrong with probability noise * (1 - 1 / classes).
-
-    >>> labels, indices = reassign(torch.zeros(10).long(), 0.4, 10, seed=0)
-    >>> len(indices), int((labels != 0).sum()) <= 4
-    (4, True)
-    """
-    rng = np.random.default_rng([seed, 1])
-    order, drawn = rng.permutation(len(labels)), rng.integers(n_classes, size=len(labels))
-    indices = torch.from_numpy(np.sort(order[: round(noise * len(labels))]))
-    labels = labels.clone()
-    labels[indices] = torch.from_numpy(drawn)[indices]
-    return labels, indices
-
-
-def learning_rate(schedule: str, peak: float, done: float) -> float:
-    """The learning rate when a share ``done`` of the updates has been made.
-
-    ``constant``; ``cosine`` from the peak to 0; ``cyclic``, which rises linearly over the first two
-    fifths and falls linearly to 0 (methods 3.2). Errors: ValueError for another schedule.
-
-    >>> [learning_rate("cyclic", 0.3, done) for done in (0, 0.2, 0.4, 1)]
-    [0.0, 0.15, 0.3, 0.0]
-    """
-    if schedule == "constant":
-        return peak
-    if schedule == "cosine":
-        return peak * 0.5 * (1 + math.cos(math.pi * done))
-    if schedule == "cyclic":
-        return peak * min(done / 0.4, (1 - done) / 0.6)
-    raise ValueError(f"schedule={schedule!r} must be one of {', '.join(SCHEDULES)}")
-
-
-def warmth(warm_up: int, epochs: float) -> float:
-    """How much of its strength an adversary has after some epochs: it grows to 1 over ``warm_up``.
-
-    Source: seed 004, whose code does so for SVHN, over 5 epochs (methods 3.2).
-
-    >>> warmth(0, 0.1), warmth(5, 0.5), warmth(5, 7)
-    (1.0, 0.1, 1.0)
-    """
-    return min(1.0, epochs / warm_up) if warm_up else 1.0
-
-
-def batch_of(update: int, batch: int, n: int, seed: int) -> np.ndarray:
-    """The indices of an update's images: all n are seen once, in a new order, before any again.
-
-    >>> sorted(np.concatenate([batch_of(k, 2, 6, seed=0) for k in range(3)]).tolist())
-    [0, 1, 2, 3, 4, 5]
-    """
-    places = np.arange(update * batch, (update + 1) * batch)
-    return np.concatenate(
-        [_shuffled(n, seed, int(k))[places[places // n == k] % n] for k in np.unique(places // n)]
-    )
-
-
-@functools.lru_cache(maxsize=4)
-def _shuffled(n: int, seed: int, times: int) -> np.ndarray:
-    return np.random.default_rng([seed, 2, times]).permutation(n)
-
-
-def augmented(x: Tensor, flip: bool, generator: torch.Generator) -> Tensor:
-    """Random crops of images padded with black, and where ``flip`` holds, half of them mirrored.
-
-    Shapes: x (B, C, H, W); returns the same. generator: a CPU generator.
-    """
-    n, _, height, width = x.shape
-    moves = torch.randint(2 * PAD + 1, (2, n), generator=generator)
-    mirrored = torch.rand(n, generator=generator) < (0.5 if flip else 0)
-    rows = (moves[0][:, None] + torch.arange(height))[:, :, None]
-    columns = moves[1][:, None] + torch.arange(width)
-    columns = torch.where(mirrored[:, None], columns.flip(1), columns)[:, None, :]
-    each = torch.arange(n)[:, None, None]
-    index = tuple(k.to(x.device) for k in (each, rows, columns))
-    return F.pad(x, [PAD] * 4).permute(0, 2, 3, 1)[index].permute(0, 3, 1, 2)
-
-
-def attacked(
-    net: nn.Module, x: Tensor, y: Tensor, kind: str, eps: float, steps: int, warm: float = 1.0
-) -> Tensor:
-    """The images that adversarial training shows, no pixel changed by more than eps.
-
-    ``fgsm`` is one step of 1.25 eps, ``pgd`` ``steps`` of eps / 4, both from the image itself and
-    against the network in the mode it is in. warm: from 0 to 1, shrinks the step of fgsm and the
-    eps of pgd, as the published code does while it warms up. Source: methods 3.2.
-    Errors: ValueError when the gradient is not finite; a RuntimeWarning when it is zero for all
-    images, which then are shown as they are.
-    """
-    if kind == "fgsm":
-        step, steps = 1.25 * eps * warm, 1
-    else:
-        step, eps = eps / 4, eps * warm
-    change = torch.zeros_like(x)
-    for _ in range(steps):
-        gradient = input_gradient(net, (x + change).clamp(0, 1), y)
-        change = (change + step * gradient.sign()).clamp(-eps, eps)
-    _warn_of_no_slope(kind, change)
-    return (x + change).clamp(0, 1)
-
-
-def _warn_of_no_slope(kind: str, change: Tensor) -> None:
-    if not change.any():
-        warnings.warn(
-            f"the {kind} adversary found a gradient of zero for every image of a batch: the "
-            "network, dead or saturated, is trained on images that nothing attacked",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-
-
-def loss_of(
-    net: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    settings: Mapping,
-    generator: torch.Generator,
-    warm: float = 1.0,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss of a batch, its penalty (not yet times its strength), and the logits.
-
-    Shapes: x (B, 3, H, W) in [0, 1], y (B,); returns (), (), (B, classes). Penalties are of the
-    images as they are, the cross-entropy of what the adversary made of them, ``warm`` as it is
-    by now.
-    """
-    penalty, eps = settings["penalty"], settings["eps"] / 255
-    shown = x
-    if penalty == "coalition_dropout":
-        masks = band_masks(DROPOUT_BANDS, tuple(x.shape[-2:])).to(x.device)
-        shown = coalition_dropout(x, masks, 1 - settings["strength"], generator)
-    if settings["adversary"] != "none":
-        shown = attacked(net, shown, y, settings["adversary"], eps, settings["steps"], warm)
-    logits = net(shown)
-    loss, extra = F.cross_entropy(logits, y), torch.zeros((), device=x.device)
-    if penalty in PENALTIES:
-        options = {"eps": eps, "generator": generator} if penalty == "gradalign" else {}
-        extra = PENALTIES[penalty](net, x, y, **options)
-        loss = loss + settings["strength"] * extra
-    return loss, extra, logits
 
 
 @torch.no_grad()
@@ -237,15 +50,11 @@ def evaluate(net: nn.Module, images: Tensor, labels: Tensor, precision: str) -> 
     losses, right = [], []
     for x, y in zip(images.split(500), labels.split(500), strict=True):
         with arithmetic(precision, device):
-            logits = net(_pixels(x.to(device))).float()
+            logits = net(as_pixels(x.to(device))).float()
         losses.append(F.cross_entropy(logits, y.to(device), reduction="none"))
         right.append(logits.argmax(1) == y.to(device))
     net.train(training)
     return torch.cat(losses).double().mean().item(), torch.cat(right).double().mean().item()
-
-
-def _pixels(images: Tensor) -> Tensor:
-    return channels_last(images.float() / 255)
 
 
 def train_network(
@@ -304,13 +113,13 @@ def train_network(
                 torch.manual_seed(2 * (seed * 1_000_003 + update))  # for dropout layers
                 generator = torch.Generator().manual_seed(2 * (seed * 1_000_003 + update) + 1)
                 chosen = torch.from_numpy(batch_of(update, batch, len(shown), seed))
-                x, y = _pixels(images[chosen.to(device)]), labels[chosen].to(device)
+                x, y = as_pixels(images[chosen.to(device)]), labels[chosen].to(device)
                 if settings["augment"]:
                     x = augmented(x, settings["flip"], generator)
                 for group in optimizer.param_groups:
                     done = (update + 0.5) / updates
                     group["lr"] = learning_rate(settings["schedule"], settings["lr"], done)
-                warm = warmth(settings["warm_up"], (update + 1) / steps)
+                warm = warmup_factor(settings["warm_up"], (update + 1) / steps)
                 with arithmetic(precision, device):
                     loss, penalty, logits = loss_of(net, x, y, settings, generator, warm)
                 if not loss.isfinite():
@@ -408,7 +217,7 @@ def _repeatable(device: torch.device) -> Iterator[None]:
 
 
 def _keep(path: Path, net: nn.Module, optimizer: torch.optim.SGD, log: list[dict]) -> None:
-    """What goes on after a kill: weights, momentum and log, whole or not at all."""
+    """Write the state to resume from: weights, momentum and log, atomically."""
     tensors = {f"net.{k}": v for k, v in net.state_dict().items()}
     for k, parameter in enumerate(net.parameters()):
         momentum = optimizer.state[parameter].get("momentum_buffer")
@@ -445,9 +254,6 @@ def _resume(path: Path, net: nn.Module, optimizer: torch.optim.SGD) -> list[dict
             kept.copy_(tensors[f"momentum.{k}"])
             optimizer.state[parameter]["momentum_buffer"] = kept
     return json.loads(about["log"])
-
-
-# -- the networks of a plan -----------------------------------------------------------------------
 
 
 def train_plan(
@@ -552,17 +358,12 @@ def _finished(folder: Path, key: str) -> bool:
             return False
         for name, expected in dict(note["files"]).items():
             path = folder / name
-            if _sha256(path) != expected:
+            if content_hash(path) != expected:
                 raise ValueError("it is not what training wrote")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         measure_again(path, f"cannot be believed ({error})")
         return False
     return True
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _train_one(data: dict[str, Data], name, note, folder, partial, device, report: Report) -> None:
@@ -573,7 +374,7 @@ def _train_one(data: dict[str, Data], name, note, folder, partial, device, repor
     with failing(name):
         train_network(name, note, data[note["images"]], folder, partial, own_device(device), report)
     sweep(folder)
-    files = {path.name: _sha256(path) for path in folder.iterdir()}
+    files = {path.name: content_hash(path) for path in folder.iterdir()}
     text = json.dumps({**note, "files": files}, indent=1, sort_keys=True) + "\n"
     write_text(folder / "settings.json", text)
     shutil.rmtree(partial)

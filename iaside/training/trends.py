@@ -1,7 +1,7 @@
-"""What changes along a factor of training and along its epochs, with limits for few networks.
+"""Trends along a factor of training or along its epochs, with intervals for few networks.
 
-A number about trained networks is uncertain twice over: other seeds would have given other
-networks, and other photographs other numbers of the same networks. The limits here hold both, and
+A number about trained networks has two sources of uncertainty: other seeds would have given other
+networks, and other photographs other numbers for the same networks. The intervals here cover both;
 with fewer than three trainings there are none.
 """
 
@@ -17,15 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from iaside.backend.content import by_content
-from iaside.estimate.correlation import coefficient
+from iaside.estimate.coefficients import coefficient
+from iaside.estimate.crossed import crossed_mean, resampled_scores
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import (
-    Levels,
-    crossed_mean,
-    interval,
-    mean_interval,
-    resampled_scores,
-)
+from iaside.estimate.intervals import interval, mean_interval
+from iaside.estimate.resampling import Levels
 from iaside.score import entropy, mean_score, no_sid, spectral_importance
 from iaside.shapley import shapley_values
 from iaside.training.plans import FACTORS, SHARED, Profile
@@ -90,7 +86,7 @@ def seed_rows(seeds: Sequence[int], cells: Sequence[Hashable]) -> np.ndarray:
 
 
 def over_seeds(scores: ArrayLike, n_images: int) -> Levels:
-    """`intervals.crossed_mean` of scores (S, 1 + R), one row per seed, as a function of the level.
+    """`crossed.crossed_mean` of scores (S, 1 + R), one row per seed, as a function of the level.
 
     No seed has no mean: NaN.
 
@@ -118,7 +114,7 @@ class Score:
 
     values: a profile -> (M, N);  statistic: mean values (M, R) -> (R,). What its methods return
     are functions of the level, with limits over trainings (Student's with one degree of freedom
-    less than there are) and over photographs (`intervals.crossed_mean`).
+    less than there are) and over photographs (`crossed.crossed_mean`).
 
     >>> correct = [np.eye(1, 9), np.ones((1, 9)), np.ones((1, 9))]
     >>> networks = [Profile(str(k), {"seed": k}, answers={"correct": c}) for k, c in

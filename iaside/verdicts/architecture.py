@@ -10,14 +10,11 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from iaside.estimate.correlation import family_means, jackknifed
-from iaside.estimate.intervals import (
-    Levels,
-    at_levels,
-    crossed_difference,
-    lead_of,
-    resampled_scores,
-)
+from iaside.estimate.correlation import jackknifed
+from iaside.estimate.crossed import crossed_difference, resampled_scores
+from iaside.estimate.families import family_means
+from iaside.estimate.intervals import at_levels, contrast_of
+from iaside.estimate.resampling import Levels
 from iaside.score import mean_score, no_sid, spectral_importance
 from iaside.verdicts.correlation import Families, within_designs
 from iaside.verdicts.rules import decide
@@ -172,7 +169,7 @@ def silhouette(own: ArrayLike, others: ArrayLike) -> np.ndarray:
 
 def score_lead(own: ArrayLike, others: Sequence[ArrayLike], beta: float) -> Levels:
     """The signed score of a network minus its mean over others, paired over the photographs."""
-    return at_levels(*lead_of(own, others, mean_score(beta, "signed")))
+    return at_levels(*contrast_of(own, others, mean_score(beta, "signed")))
 
 
 def _withheld(networks: Values) -> str:

@@ -15,9 +15,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from iaside.estimate.accuracy import accuracy_difference
 from iaside.estimate.correlation import correlation_at_levels
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import Best, Levels, accuracy_difference, best_interval
+from iaside.estimate.intervals import Best, best_interval
+from iaside.estimate.resampling import Levels
 from iaside.verdicts.photographs import over_photographs
 from iaside.verdicts.rules import decide, every_reading, find
 

@@ -1,9 +1,8 @@
-"""Verdicts on natural images in the spectrum, and on how it is cut into bands."""
+"""Verdicts on the spectra of natural images, and on the partition into bands."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 

@@ -1,7 +1,7 @@
-"""What limits promise, put to the test: samples of a population of images whose truth is known.
+"""Coverage of intervals: samples from a population of images whose true value is known.
 
 The images at hand are the population, samples are drawn from them with replacement, and each sample
-gets the estimates and limits that a user gets from such images.
+gets the estimates and intervals that a user gets from such images.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike
 
+from iaside.estimate.accuracy import accuracy_interval
 from iaside.estimate.clean import may_be_zero
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import accuracy_interval, interval, paired_interval
+from iaside.estimate.intervals import interval, paired_interval
 from iaside.estimate.rounding import total_worth
 from iaside.explanation import SCORES
 from iaside.game.surrogate import pairs_per_image, resampled_table

@@ -1,4 +1,4 @@
-"""The verdict on what stands in absent bands."""
+"""The verdict on the value of absent bands."""
 
 from __future__ import annotations
 

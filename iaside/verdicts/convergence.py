@@ -1,4 +1,4 @@
-"""Verdicts on how estimates converge with the number of photographs, and what they rest on."""
+"""Verdicts on the convergence of estimates with the number of photographs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from iaside.estimate.intervals import of_resamples
+from iaside.estimate.resampling import of_resamples
 from iaside.score import (
     consecutive_differences,
     random_orders,
@@ -17,7 +17,7 @@ from iaside.score import (
 )
 from iaside.verdicts.rules import decide
 
-Found = Mapping[str, ArrayLike]  # part -> (1 + resamples,), as `intervals.bootstrap` gives them
+Found = Mapping[str, ArrayLike]  # part -> (1 + resamples,), as `resampling.bootstrap` gives them
 
 
 def errors_converge(slopes: Found, n_images: Mapping[str, int], data: str = "") -> dict:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from iaside.estimate.intervals import Levels
+from iaside.estimate.resampling import Levels
 from iaside.training.plans import Profile
 from iaside.training.trends import Learning, SecondStage, over_groups, over_seeds, unclear
 from iaside.verdicts.rules import decide, withheld

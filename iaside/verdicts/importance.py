@@ -1,4 +1,4 @@
-"""Verdicts on what bands are worth to networks, and on how that is turned into shares and scores.
+"""Verdicts on Shapley values of bands, and on their normalisation to shares and scores.
 
 psi maps networks to their Shapley values (M, N), tables to their worths (2**M, N), a column per
 photograph. Networks are the parts: a statement about each network of the study.
@@ -14,19 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
+from iaside.estimate.accuracy import accuracy_difference
 from iaside.estimate.clean import may_be_zero
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import (
-    Levels,
-    accuracy_difference,
-    at_levels,
-    distance_at_levels,
-    draws,
-    mean_interval,
-    nonuniformity,
-    of_resamples,
-    per_image,
-)
+from iaside.estimate.intervals import at_levels, distance_at_levels, mean_interval, nonuniformity
+from iaside.estimate.resampling import Levels, draws, of_resamples, per_image
 from iaside.estimate.rounding import ROUNDING, total_worth
 from iaside.score import robustness_score, spectral_importance
 from iaside.shapley import least_squares_values, non_additivity
@@ -69,7 +61,7 @@ def untrained_uniform(
     """Judge whether no band is worth anything to untrained networks, one part for every band.
 
     Shapes: untrained (M, K), mean values over the photographs of each of K initialisations, which
-    are the unit; trained (M, N), values of the trained twins on these photographs, whose v(all) -
+    are the unit; trained (M, N), values of trained networks on these photographs, whose v(all) -
     v(none) is the measure. without: networks that have no usable control, and why.
 
     >>> trained = {"net": np.full((2, 9), 5.0)}

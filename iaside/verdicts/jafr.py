@@ -1,6 +1,6 @@
-"""Verdicts on what JaFR, adversarial training and augmentation buy, from pairs of twins.
+"""Verdicts on the effects of JaFR, adversarial training and augmentation, from matched pairs.
 
-study: the networks, as `twins.Treatments` sorts them; recommended: the strengths of JaFR above 0
+study: the networks, as `pairs.Treatments` sorts them; recommended: the strengths of JaFR above 0
 that decide, one for each kind of training. Every part is a mean over pairs of trainings. None where
 the study has no such networks, or did not ask them that.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import Levels
+from iaside.estimate.resampling import Levels
 from iaside.training.pairs import (
     KINDS,
     Couples,
@@ -142,7 +142,7 @@ def jafr_large_lambda(study: Treatments, recommended: Sequence[float]) -> dict |
 def _with_and_without(
     study: Treatments, recommended: Sequence[float]
 ) -> Iterator[tuple[str | None, str, Couples]]:
-    """Data set, kind of training and its twins with JaFR, as recommended, and without."""
+    """Data set, kind of training and its matched pairs with JaFR, as recommended, and without."""
     for d in study.data_sets:
         for kind, s in study.best(d, recommended).items():
             yield d, kind, study.couples(d, (kind, s), (kind, 0.0))
@@ -151,7 +151,7 @@ def _with_and_without(
 def _against_pgd(
     study: Treatments, recommended: Sequence[float]
 ) -> Iterator[tuple[str | None, Couples]]:
-    """Data set and the twins of standard training with JaFR and PGD training without."""
+    """Data set and the matched pairs of standard training with JaFR and PGD training without."""
     for d in study.data_sets:
         if "none" in (best := study.best(d, recommended)):
             yield d, study.couples(d, ("none", best["none"]), ("pgd", 0.0))
@@ -167,7 +167,7 @@ def _gain(study: Treatments, d, words: str, couples: Couples, *under: str, sign:
 
 
 def _of(d, words: str, couples: Couples, measure: Callable, *args, sign: int = 1) -> Parts:
-    """A part for `decide`, if there are such twins; sign -1: a loss where a gain is measured."""
+    """A part for `decide`, if there are such pairs; sign -1: a loss where a gain is measured."""
     if not couples:
         return {}
     return {(d, words): lambda level: sign * measure(couples, *args, level=level)}

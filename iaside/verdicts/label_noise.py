@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import Levels, standard_errors
+from iaside.estimate.intervals import standard_errors
+from iaside.estimate.resampling import Levels
 from iaside.score import CLEAR
 from iaside.training.trends import (
     ACCURACY,

@@ -1,4 +1,4 @@
-"""Verdicts on whether band profiles tell what a perturbation costs, and which network to choose.
+"""Verdicts on whether band profiles predict the loss under a perturbation, and rank networks.
 
 Losses of K networks under C corruptions are (K, C, 1 + R): on the photographs as they are, and on
 R resamples of them. `families` says of what design each network is.
@@ -13,16 +13,12 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.special import stdtrit
 
-from iaside.estimate.correlation import (
-    MIN_MODELS,
-    coefficient,
-    jackknifed,
-    orders,
-    over_networks,
-    several,
-)
+from iaside.estimate.coefficients import coefficient, orders
+from iaside.estimate.correlation import MIN_MODELS, jackknifed, over_networks
+from iaside.estimate.crossed import crossed_mean
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import Levels, crossed_mean
+from iaside.estimate.families import several
+from iaside.estimate.resampling import Levels
 from iaside.verdicts.correlation import Families
 from iaside.verdicts.rules import decide
 
@@ -124,7 +120,7 @@ def profile_beats_score(
 ) -> dict:
     """Judge whether the profile orders networks by their losses better than the signed score does.
 
-    score (K, 1 + R): a high one promises a small loss. Limits as in `profile_predicts_loss`.
+    score (K, 1 + R): a high one predicts a small loss. Limits as in `profile_predicts_loss`.
     """
     return _over_rival(
         "profile_beats_score", predicted, measured, -np.asarray(score), families, n_images, data
@@ -141,7 +137,7 @@ def profile_over_accuracy(
 ) -> dict:
     """Judge whether the profile orders networks by their losses better than clean error does.
 
-    clean_error (K, 1 + R): a high one promises a large loss. Limits as in `profile_predicts_loss`.
+    clean_error (K, 1 + R): a high one predicts a large loss. Limits as in `profile_predicts_loss`.
     """
     return _over_rival(
         "profile_over_accuracy",

@@ -1,4 +1,4 @@
-"""What a study lacks for a claim to be decided: the `requires:` of claims.yaml, put to the test.
+"""What a study lacks for a claim to be decided: checks of `requires:` in claims.yaml.
 
 An entry of `requires:` is one of
 
@@ -25,8 +25,9 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import product
 
-from iaside.estimate.correlation import MIN_MODELS, families_of, independent, several
-from iaside.estimate.intervals import LEAST
+from iaside.estimate.correlation import MIN_MODELS, independent
+from iaside.estimate.families import families_of, several
+from iaside.estimate.resampling import LEAST
 from iaside.training.plans import FACTORS, networks
 from iaside.verdicts import rules
 
@@ -34,7 +35,7 @@ OF_SIGNS = 6  # trainings: five that all win are 1 in 16, which a sign test does
 
 
 def unmet(claim: rules.Claim, study: Mapping) -> list[str]:
-    """What a study lacks for a claim, by the rules' own minima, a line for each; none: nothing.
+    """What a study lacks for a claim by the minima of the rules, a line for each; none: nothing.
 
     study: a parsed params.yaml. Which of its settings count is the claim's `requires`.
     Errors: ValueError for a requirement that is none of those above, naming the claim.

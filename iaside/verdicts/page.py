@@ -1,4 +1,4 @@
-"""The page of claims: what was tried, how far it can be trusted, and the tables of it."""
+"""The page of claims: what was tested, with which power, and the tables of results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def is_tested(row: Mapping) -> bool:
 
 
 def in_short(rows: Iterable[Mapping]) -> str:
-    """What the verdicts of a study say together, in Markdown: first of all, how many may be wrong.
+    """A summary of the verdicts of a study in Markdown, first how many may be wrong.
 
     A verdict on a claim that lies exactly at its threshold is wrong in 5 % of studies, and on any
     other claim in fewer; a number without an error cannot be wrong, nor can *undecided* where the

@@ -1,4 +1,4 @@
-"""Statements on means over photographs: what the verdicts of several reports stand on."""
+"""Statements about means over photographs, on which verdicts of several reports rest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import Levels, at_levels
+from iaside.estimate.intervals import at_levels
+from iaside.estimate.resampling import Levels
 
 
 def over_photographs(rows: ArrayLike, statistic: Callable | None = None) -> Levels:

@@ -1,4 +1,4 @@
-"""Verdicts on eight bands against more, and on sampling coalitions against enumerating them."""
+"""Verdicts on the number of bands, and on sampled against enumerated coalitions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import LEAST, distance_at_levels, mean_interval
+from iaside.estimate.intervals import distance_at_levels, mean_interval
+from iaside.estimate.resampling import LEAST
 from iaside.score import spectral_importance
 from iaside.verdicts.rules import decide
 

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import LEAST, Levels
+from iaside.estimate.resampling import LEAST, Levels
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 NOT_TESTED = "not tested"
@@ -90,7 +90,7 @@ class Claim:
         return f"{sign} {self.threshold:g}"
 
     def side(self, e: Estimate) -> str:
-        """Where the limits of an estimate lie: SUPPORTED, CONTRADICTED, or UNDECIDED across.
+        """The side on which limits lie: SUPPORTED, CONTRADICTED, or UNDECIDED across.
 
         >>> find("src_mce").side(Estimate(-0.6, 0.1, -0.8, -0.3, 19, "networks"))
         'supported'

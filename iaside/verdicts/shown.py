@@ -1,4 +1,4 @@
-"""How verdicts are shown in the report that makes them, and what their data are called."""
+"""The presentation of verdicts in the report that makes them, and names of data sets."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def is_exact(row: Mapping) -> bool:
 
 
 def data_of(row: Mapping) -> str:
-    """What a record was decided on: data in words, or a formula, which takes none.
+    """The data of a record in words, or a formula, which needs none.
 
     >>> data_of({"data": "", "exact": True})
     'formula'

@@ -22,8 +22,8 @@ import yaml
 from child import drawn, in_child, nothing, unclear
 from PIL import Image
 
+from iaside.inputs.classifier import load_model, save_weights, untrained
 from iaside.inputs.images import load_images
-from iaside.inputs.models import load_model, save_weights, untrained
 from iaside.study import check
 
 ROOT = Path(__file__).resolve().parents[2]

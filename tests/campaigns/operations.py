@@ -25,8 +25,8 @@ import torch
 from child import contents, differences, drawn, in_child, nothing
 from torch import nn
 
-from iaside.attribution.faithfulness import examine
-from iaside.backend.parallel import one_thread
+from iaside.attribution.examine import examine
+from iaside.backend.executors import one_thread
 from iaside.explanation import Explanation
 from iaside.game.sampling import sampled_worths
 from iaside.game.worths import coalition_worths

@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike
 from sklearn.decomposition import PCA
 from sklearn.manifold import MDS, TSNE
 
-from iaside.estimate.correlation import between_families, correlation, correlation_row, several
+from iaside.estimate.correlation import between_families, correlation, correlation_row
+from iaside.estimate.families import several
 from iaside.tables import CLEAN, Condition, Responses
-from iaside.verdicts.correlation import range_words, why_no_limits
+from iaside.verdicts.coefficients import range_words, why_no_limits
 
 
 def size_rows(
@@ -73,7 +74,9 @@ def attack_changes(
     found = {}
     for source in ("fgsm", "pgd"):
         attack = Condition(source, eps)
-        images = reduce(np.intersect1d, (r.asked(r.row(attack)) for r in answers.values()))
+        images = reduce(
+            np.intersect1d, (r.measured_images(r.row(attack)) for r in answers.values())
+        )
         if not len(images):
             continue
         found[source] = []

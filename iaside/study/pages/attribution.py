@@ -10,12 +10,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from iaside import plots
-from iaside.attribution.explorers import PRODUCTS, band_weights, energy_cutoff, frequency_samples
-from iaside.attribution.faithfulness import RANKS, Examination
+from iaside.attribution.examination import Examination
+from iaside.attribution.faithfulness import RANKS
+from iaside.attribution.frequency import band_weights, energy_cutoff, frequency_samples
+from iaside.attribution.options import PRODUCTS
+from iaside.estimate.accuracy import accuracy_difference
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import accuracy_difference
 from iaside.shapley import shapley_values
+from iaside.verdicts import figures
 from iaside.verdicts.attribution import best_cell, lead
 from iaside.verdicts.photographs import over_photographs
 
@@ -217,7 +219,7 @@ def perturbed_pictures(x: Tensor, about: Mapping) -> None:
     }
     parts = [x[0], low[0], x[0] - low[0]]
     names = ["photograph", f"low: up to {cutoff.item():.0f} cycles", "high: beyond"]
-    plots.mosaic(
+    figures.mosaic(
         [*map(spectrum, parts), *copies.values(), *parts[:2], 0.5 + parts[2]]
         + [0.5 + 4 * (c - x[0]) for c in copies.values()],
         [*(f"spectrum: {s}" for s in names), *copies, *names, *["the change, x4"] * 3],

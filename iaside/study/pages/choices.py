@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from iaside import plots
 from iaside.estimate.clean import may_be_zero
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import interval, paired_distance, paired_interval
@@ -18,6 +17,7 @@ from iaside.score import centroid, mean_score, noise_distance, score_range, spec
 from iaside.shapley import coalitions, shapley_values
 from iaside.spectral import band_masks
 from iaside.tables import Worths
+from iaside.verdicts import figures
 from iaside.verdicts.choices import DECOMPOSITIONS
 
 KINDS = ["absence", "partition", "value", "decomposition", "filter"]  # in the order of the page
@@ -148,7 +148,7 @@ def absent_pictures(x: Tensor, n_bands: int, absent: Mapping[str, Mapping], size
     masks = band_masks(n_bands, size)
     shown = {c: coalition_images(x, masks, members, **how)[:, 0] for c, how in absent.items()}
     bright = [p[1] + (0 if c == "replacement" else 0.5) for c, p in shown.items()]
-    plots.mosaic(
+    figures.mosaic(
         [x[0], *(p[0] for p in shown.values()), x[1], *bright],
         ["photograph", *(f"band 0; {s}" for s in shown)]
         + ["the donor", *(f"bands 1-{n_bands - 1}; {s}" for s in shown)],

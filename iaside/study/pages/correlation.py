@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from iaside.estimate.accuracy import accuracy_interval
 from iaside.estimate.correlation import correlation, no_correlation
+from iaside.estimate.crossed import resampled_scores
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import accuracy_interval, resampled_scores
-from iaside.explanation import SCORES, Explanation
+from iaside.explanation import Explanation
 from iaside.robustness.measures import (
     MEASURES,
     corruption_error,
@@ -23,7 +24,7 @@ from iaside.robustness.measures import (
 )
 from iaside.robustness.summaries import network_row
 from iaside.robustness.testbed import PGD, join, read
-from iaside.score import robustness_score, spectral_importance
+from iaside.score import SCORES, robustness_score, spectral_importance
 from iaside.study.pages.common import columns
 from iaside.tables import CLEAN, CORRUPTIONS, Condition, Responses
 
@@ -95,7 +96,9 @@ def published(
     for eps in PGD:
         for c in (c for c in pgd if np.isclose(255 * c.strength, eps, rtol=0.01)):
             rows = [(r, r.row(c)) for r in map(answers.get, joined.index)]
-            left = [accuracy_interval(r.tables["correct"][k][r.asked(k)]) for r, k in rows]
+            left = [
+                accuracy_interval(r.tables["correct"][k][r.measured_images(k)]) for r, k in rows
+            ]
             known[f"accuracy under PGD {eps:g}/255, here"] = [i.limits() for i in left]
         known[f"accuracy under PGD {eps:g}/255, published"] = (joined[eps] / 100).round(3)
     text = []
@@ -124,7 +127,7 @@ def lowest_attacked(answers: Mapping[str, Responses]) -> dict[str, np.ndarray]:
     for m, r in answers.items():
         for c in r.conditions:
             if c.source == "pgd" and c.place == 0 and round(c.strength * 255) == 8:
-                if len(asked := r.asked(r.row(c))):
+                if len(asked := r.measured_images(r.row(c))):
                     found[m] = r.tables["correct"][[r.row(CLEAN), r.row(c)]][:, asked]
     return found
 

@@ -8,19 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from iaside.estimate.correlation import (
-    METHODS,
-    coefficient,
-    coefficients,
-    correlation,
-    correlation_row,
-    family_means,
-)
+from iaside.estimate.coefficients import METHODS, coefficient
+from iaside.estimate.correlation import coefficients, correlation, correlation_row
 from iaside.estimate.estimate import Estimate
+from iaside.estimate.families import family_means
 from iaside.estimate.intervals import interval
 from iaside.robustness.measures import image_rows, measure, on_resamples
 from iaside.tables import CORRUPTIONS, Condition, Responses
-from iaside.training.pairs import CAUSES, share_right
+from iaside.training.pairs import INTERVENTIONS, share_right
 
 SOURCES = {
     "corruptions": CORRUPTIONS,
@@ -102,11 +97,11 @@ class Looks:
 
         recipe = pd.Series({name: name.rpartition("-seed")[0] for name in self.why.index})
         found = {"all networks": look(), "recipes": look(means=recipe)}
-        for words in CAUSES.values():
+        for words in INTERVENTIONS.values():
             rest = ~self.why.str.contains(words).to_numpy()
             if 0 < rest.sum() < len(rest):
                 found[f"without {words}"] = look(rest)
-        quiet = ~self.why.str.contains(CAUSES["noise"]).to_numpy()
+        quiet = ~self.why.str.contains(INTERVENTIONS["noise"]).to_numpy()
         found["given accuracy"] = look(given=True)
         found["given accuracy, without label noise"] = look(quiet, given=True)
         for words, groups in self.designs.items():

@@ -1,0 +1,127 @@
+"""Decoded images -> float32 pixels of the right size: resize, crop, RGB."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from numbers import Real
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from iaside.backend.checks import ROUNDED, told_apart
+from iaside.inputs.image_files import refuse_deep
+from iaside.inputs.labels import plain
+
+# Of damaged files: read_image's error, and those of data sets that decode with Pillow themselves.
+UNREADABLE = (OSError, SyntaxError, Image.DecompressionBombError)
+
+
+def is_count(value) -> bool:
+    """Whether it is a whole number, as 2 and 2.0 are."""
+    whole = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+    return whole and math.isfinite(value) and value == int(value)
+
+
+def decoded(fit, read, what, name: str) -> Tensor:
+    try:
+        return fit(read(what))
+    except UNREADABLE as error:
+        raise ValueError(f"{name} cannot be read ({error}). Repair or remove it.") from error
+
+
+# --- from what was read to pixels of the right size ----------------------------------------------
+
+
+def fitter(recipe: dict | None, input_size) -> Callable[[Image.Image | Tensor], Tensor]:
+    """A function from an image to float32 (3, H, W) in [0, 1], sized by the recipe."""
+    if recipe is None and input_size is None:
+        return lambda image: _pixels(_as_rgb(image))
+    if input_size is None:
+        size = recipe["input_size"][-2:]
+    else:
+        size = [input_size] * 2 if isinstance(input_size, Real) else input_size
+        if (
+            not isinstance(size, Sequence | np.ndarray)
+            or len(size) != 2
+            or not all(is_count(side) and side >= 1 for side in size)
+        ):
+            raise ValueError(
+                f"input_size={input_size!r:.60} is not possible; it must be (H, W) or one side, in "
+                "whole pixels"
+            )
+    size = [int(side) for side in size]
+    recipe = recipe or {"crop_pct": 1.0, "interpolation": "bicubic"}
+    mode = recipe.get("crop_mode", "center")
+    if mode not in ("center", "squash"):
+        raise ValueError(f"crop_mode {mode!r} of the recipe must be 'center' or 'squash'.")
+    # 1e-6: a quotient such as 299 / (299 / 342) must not fall below the whole number it stands for
+    scaled = [math.floor(side / recipe["crop_pct"] + 1e-6) for side in size]
+
+    def fit(image):
+        image = _as_rgb(image)
+        width, height = image.size if isinstance(image, Image.Image) else image.shape[:-3:-1]
+        if [height, width] == scaled == size:
+            return _pixels(image)
+        import torchvision.transforms.functional as F
+
+        how = F.InterpolationMode(recipe["interpolation"])
+        if mode == "squash":
+            target = scaled
+        elif (
+            scaled[0] == scaled[1]
+        ):  # timm and torchvision: the shorter side, the longer in proportion
+            target = scaled[0]
+        else:
+            ratio = max(scaled[0] / height, scaled[1] / width)
+            target = [round(height * ratio), round(width * ratio)]
+        # Antialiased, as both libraries' evaluation; cropped before conversion, so that a PIL image
+        # is resized in 8 bits as they do it.
+        return _pixels(F.center_crop(F.resize(image, target, how, antialias=True), size))
+
+    return fit
+
+
+def _as_rgb(image):
+    """A picture, PIL's or an array, in three channels; 28-pixel grey squares padded."""
+    if isinstance(image, Image.Image) and min(image.size) > 0:
+        refuse_deep(image)
+        digit = image.mode == "L" and image.size == (28, 28)
+        try:
+            image = image.convert("RGB")
+        except ValueError as error:
+            raise OSError(f"{image.mode} pixels are none that Pillow turns into RGB") from error
+        return ImageOps.expand(image, 2) if digit else image
+    image = _channels_first(image)
+    if image.ndim != 3 or len(image) not in (1, 3) or image.numel() == 0:
+        raise ValueError(
+            f"an image must be (3, H, W), (1, H, W), (H, W, 3) or (H, W), got {tuple(image.shape)}."
+        )
+    low, high = image.min().item(), image.max().item()
+    if not (low >= -ROUNDED and high <= 1 + ROUNDED):
+        raise ValueError(
+            f"an image must be uint8 or have pixels in [0, 1], got {tuple(image.shape)} from "
+            f"{told_apart(low, 0)} to {told_apart(high, 1)}: divide by 255, and leave "
+            "normalisation to the model."
+        )
+    digit = len(image) == 1 and image.shape[-2:] == (28, 28)
+    image = image.clamp(0, 1).expand(3, -1, -1)
+    return torch.nn.functional.pad(image, [2] * 4) if digit else image
+
+
+def _channels_first(image) -> Tensor:
+    """A tensor or array as a plain float32 tensor, (C, H, W) where it is (H, W) or (H, W, C)."""
+    image = plain(image, "the pixels of an image").cpu()
+    image = image.float() / 255 if image.dtype == torch.uint8 else image.float()
+    if image.ndim == 2:
+        return image[None]
+    last = image.ndim == 3 and len(image) not in (1, 3) and image.shape[-1] in (1, 3)
+    return image.permute(2, 0, 1) if last else image
+
+
+def _pixels(image) -> Tensor:
+    if isinstance(image, Image.Image):
+        return torch.as_tensor(np.array(image)).permute(2, 0, 1).float() / 255
+    return image.clamp(0, 1)  # bicubic overshoots; PIL cuts that off in the same way
