@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+GUIDED_IG = (
+    "Look at no single map of `guided_ig` in a network with max-pooling: its path begins at "
+    "black, where rounding picks the pixels that get a gradient. Maps of SqueezeNet 1.1 in "
+    "float32 and in float64 correlate by 0.29 to 0.83 (median 0.71, 8 photographs), and no "
+    "better in float64 where only the order of sums differs (0.30 to 0.83)."
+)
+
 
 def attribution_variants(
     methods: Iterable[str],

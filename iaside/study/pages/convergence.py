@@ -174,20 +174,17 @@ def value_bounds(
     unit = verdicts.largest_error(contributions, np.arange(N), sizes)
     level = verdicts.every_band_within(M)
     exact = level * verdicts.standard_errors_of(psi, sizes)
-    lines = {
-        "bound of Luo et al. (2024)": [unit * 2 ** (M - 1)],
-        "the same without the factor": [unit],
-        f"{level:.2f} exact standard errors, worst band": [exact.max(0)],
-        "what happens: 95 % of samples lie below": [f * unit for f in reached],
+    bounds = {
+        "bound of Luo et al. (2024)": unit * 2 ** (M - 1),
+        "the same without the factor": unit,
     }
+    lines = {name: [bound] for name, bound in bounds.items()}
+    lines[f"{level:.2f} exact standard errors, worst band"] = [exact.max(0)]
+    lines["what happens: 95 % of samples lie below"] = [f * unit for f in reached]
     frame = pd.concat([line(sizes, what, *rows, name="error") for what, rows in lines.items()])
     errors = verdicts.value_errors(psi, sizes, n_draws, np.random.default_rng(seed))
-    limits = {
-        "bound of Luo et al. (2024)": 2 ** (M - 1) * unit[:, None],
-        "the same without the factor": unit[:, None],
-        "exact standard errors": exact[:, :, None],
-    }
-    beyond = {name: (errors > limit).any(0).mean(1) for name, limit in limits.items()}
+    limits = bounds | {"exact standard errors": exact}
+    beyond = {name: (errors > of[..., None]).any(0).mean(1) for name, of in limits.items()}
     return frame, pd.DataFrame(beyond, index=pd.Index(sizes, name="K"))
 
 

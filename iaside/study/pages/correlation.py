@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 from iaside.estimate.accuracy import accuracy_interval
 from iaside.estimate.correlation import correlation, no_correlation
 from iaside.estimate.crossed import resampled_scores
-from iaside.estimate.estimate import Estimate
 from iaside.explanation import Explanation
 from iaside.robustness.measures import (
     MEASURES,
@@ -25,7 +24,6 @@ from iaside.robustness.measures import (
 from iaside.robustness.summaries import network_row
 from iaside.robustness.testbed import PGD, join, read
 from iaside.score import SCORES, robustness_score, spectral_importance
-from iaside.study.pages.common import columns
 from iaside.tables import CLEAN, CORRUPTIONS, Condition, Responses
 
 Cases = Mapping[str, Sequence[Condition]]
@@ -130,14 +128,3 @@ def lowest_attacked(answers: Mapping[str, Responses]) -> dict[str, np.ndarray]:
                 if len(asked := r.measured_images(r.row(c))):
                     found[m] = r.tables["correct"][[r.row(CLEAN), r.row(c)]][:, asked]
     return found
-
-
-def swept(
-    scores: Mapping[str, Mapping[float, ArrayLike]], of: Callable[[ArrayLike], Estimate]
-) -> pd.DataFrame:
-    """Coefficients of scores at several beta as lines.  scores: name -> beta -> (K, 1 + R)."""
-    rows = []
-    for how, at in scores.items():
-        for b, score in at.items():
-            rows.append({"beta": b, "what": f"{how} SRC with mCE"} | columns("rho", of(score)))
-    return pd.DataFrame(rows)

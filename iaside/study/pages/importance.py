@@ -110,10 +110,9 @@ def interaction_words(pair: tuple, i: Estimate) -> str:
 
     pair: the two bands of each pair, as `np.tril_indices` gives them;  i: their interactions.
 
-    >>> low, high = np.array([-3.0, 1.0]), np.array([-2.0, 3.0])
-    >>> interaction_words(([1, 2], [0, 0]), Estimate((low + high) / 2, high, low, high, 9, ""))
-    'of 2 pairs 1 are clearly substitutes, 1 clearly complements; strongest substitutes: 0 and 1, \
--2.50 [-3.00, -2.00]; strongest complements: 0 and 2, 2.00 [1.00, 3.00]'
+    >>> i = Estimate(np.array([-2.5, 0.1]), 0.1, np.array([-3, -0.1]), np.array([-2, 0.3]), 9, "")
+    >>> interaction_words(([1, 2], [0, 0]), i).partition("; ")[2]
+    'strongest substitutes: 0 and 1, -2.50 [-3.00, -2.00]'
     """
     clear = (i.low > 0) | (i.high < 0)
     seen = np.where(clear, i.value, 0)
