@@ -26,9 +26,9 @@ import numpy as np
 import torch
 
 from iaside.backend.processes import Processes
+from iaside.game.exact import coalition_worths
 from iaside.game.sampling import sampled_worths
 from iaside.game.surrogate import passes_per_image
-from iaside.game.worths import coalition_worths
 from iaside.inputs.classifier import load_model
 from iaside.inputs.folding import folded
 from iaside.robustness.responses import responses

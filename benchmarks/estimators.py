@@ -69,7 +69,8 @@ from shapiq.approximator import SVARM, KernelSHAP, PermutationSamplingSV
 from iaside.estimate.intervals import interval
 from iaside.estimate.resampling import draws
 from iaside.explanation import Explanation
-from iaside.game.sampling import sampled_worths
+from iaside.game.game import Game
+from iaside.game.sampling import sample
 from iaside.game.surrogate import (
     _fit,
     _kernel,
@@ -249,21 +250,29 @@ def kernel_regression(table, rng, n_pairs):
     return np.r_[fit, gain[-1].mean() - fit.sum()][:, None], passes
 
 
+class Counted(Game):
+    """A game that remembers what it was asked, beside the empty and the full coalition."""
+
+    def __init__(self, *args, **settings):
+        super().__init__(*args, **settings)
+        self.met = {bytes(self.n_players), bytes([1] * self.n_players)}
+
+    def per_image(self, coalitions):
+        self.met |= {row.tobytes() for row in np.atleast_2d(coalitions)}
+        return super().per_image(coalitions)
+
+
 def of_shapiq(kind):
+    """What an approximator makes of the game of each image."""
+
     def estimate(table, rng, budget):
         n_bands, n = bands(table), table.shape[1]
-        psi, passes, code = np.zeros((n_bands, n)), 0, 1 << np.arange(n_bands)
+        psi, passes, rest = np.zeros((n_bands, n)), 0, table - table[0]
         for image in range(n):
-            met = {0, 2**n_bands - 1}
-
-            def game(rows, image=image, met=met):
-                rows = np.atleast_2d(rows) @ code
-                met.update(rows.tolist())
-                return table[rows, image] - table[0, image]
-
+            game = game_of(rest[:, [image]], kind=Counted)
             found = kind(n=n_bands, random_state=int(rng.integers(2**31))).approximate(budget, game)
             psi[:, image] = [found[(i,)] for i in range(n_bands)]
-            passes += len(met)
+            passes += len(game.met)
         return psi, passes / n
 
     return estimate
@@ -379,8 +388,8 @@ def population(rng, n_bands, n):
     return table - table[0], shapley_values(common)
 
 
-def measured(table, seed, **how):
-    """What ``sampled_worths`` makes of an exact table: image i is grey, band k its row k."""
+def game_of(table, seed=0, kind=Game):
+    """The game whose worths are an exact table: image i is grey, band k its row k."""
     n_bands, n = bands(table), table.shape[1]
     images = (torch.arange(1, n + 1) / (n + 1)).expand(3, n_bands, n_bands, n).permute(3, 0, 1, 2)
     rows = torch.eye(n_bands)[:, None, None, :, None]
@@ -391,19 +400,15 @@ def measured(table, seed, **how):
         worth = known[code, (x.amax((1, 2, 3)) * (n + 1)).round().long() - 1]
         return torch.stack([worth, 0 * worth], 1)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # where a tolerance is not reached
-        return sampled_worths(
-            look_up,
-            images,
-            torch.zeros(n).long(),
-            lambda x: x * rows,
-            seed=seed,
-            value=lambda outputs, labels: outputs[:, 0],
-            batch_size=60,
-            progress=False,
-            **how,
-        )
+    return kind(
+        look_up,
+        images,
+        torch.zeros(n).long(),
+        lambda x: x * rows,
+        seed=seed,
+        value=lambda outputs, labels: outputs[:, 0],
+        batch_size=60,
+    )
 
 
 CASES = {  # how a measurement ends: what it is asked for, of how many images
@@ -421,7 +426,9 @@ def intervals(case, seeds, n_bands=8):
     for seed in seeds:
         # Not the numbers that coalitions are drawn from, which begin with the seed alone.
         table, truth = population(np.random.default_rng([seed, 0, 0, 1]), n_bands, n)
-        e = Explanation(measured(table, seed, **how))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # where a tolerance is not reached
+            e = Explanation(sample(game_of(table, seed), progress=False, **how))
         exact = shapley_values(table[:, e.worths.images]).mean(1)
         each = (e.psi, truth), (e.these_images(), exact)
         found.append(([(i.low <= t) & (t <= i.high) for i, t in each], len(e.worths.images)))

@@ -33,8 +33,8 @@ from iaside.attribution.maps import attribute
 from iaside.backend.batch import remembered_batch_size
 from iaside.backend.precision import arithmetic
 from iaside.game.controls import calibrated
+from iaside.game.exact import coalition_worths
 from iaside.game.sampling import sampled_worths
-from iaside.game.worths import coalition_worths
 from iaside.inputs.classifier import load_model, untrained
 from iaside.inputs.folding import folded
 from iaside.shapley import shapley_values

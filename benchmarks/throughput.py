@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from iaside.backend.engine import _openvino
 from iaside.backend.precision import arithmetic
-from iaside.game.worths import coalition_worths
+from iaside.game.exact import coalition_worths
 from iaside.inputs.classifier import load_model
 from iaside.inputs.folding import folded
 from iaside.spectral import band_masks

@@ -7,6 +7,7 @@ from .inputs.classifier import (
     Classifier as Classifier,
     save_weights as save_weights,
 )
+from .inputs.transforms import recipe_of as recipe_of
 from .inputs.folding import folded as folded
 from .game.controls import calibrated as calibrated, untrained_control as untrained_control
 from .inputs.images import load_images as load_images
@@ -19,10 +20,15 @@ from .spectral import (
     spectral_snr as spectral_snr,
 )
 from .shapley import coalitions as coalitions
-from .game.worths import coalition_worths as coalition_worths, coalition_images as coalition_images
+from .game.game import Game as Game
+from .game.exact import (
+    exact as exact,
+    coalition_worths as coalition_worths,
+    coalition_images as coalition_images,
+)
 from .tables import Worths as Worths
-from .game.sampling import sampled_worths as sampled_worths
-from .game.surrogate import SampledWorths as SampledWorths
+from .game.sampling import sample as sample, sampled_worths as sampled_worths
+from .game.samples import SampledWorths as SampledWorths
 from .shapley import (
     shapley_values as shapley_values,
     owen_values as owen_values,
@@ -34,12 +40,8 @@ from .shapley import (
 )
 from .score import spectral_importance as spectral_importance, robustness_score as robustness_score
 from .estimate.estimate import Estimate as Estimate
-from .score import (
-    score_estimate as score_estimate,
-    sid_estimate as sid_estimate,
-    centroid as centroid,
-    entropy as entropy,
-)
+from .score import score_estimate as score_estimate, sid_estimate as sid_estimate
+from .estimate.shares import centroid as centroid, entropy as entropy
 from .explanation import (
     explain as explain,
     Explanation as Explanation,
@@ -58,3 +60,4 @@ from .robustness.measures import (
     mean_corruption_error as mean_corruption_error,
 )
 from .estimate.correlation import correlation as correlation
+from .card.measure import report as report, Card as Card

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 import numpy as np
 from scipy import stats
@@ -17,13 +17,13 @@ from iaside.estimate.clean import clean_line, may_be_zero
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import interval, mean_interval, paired_interval
 from iaside.estimate.rounding import total_worth
-from iaside.game.surrogate import SampledWorths
+from iaside.estimate.shares import normalisation_noise
+from iaside.game.samples import SampledWorths
 from iaside.score import (
     SCORES,
     check_bias,
     no_score,
     no_sid,
-    normalisation_noise,
     robustness_score,
     score_difference,
     score_estimate,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # reports read explanations without torch, which takes second
     from matplotlib.axes import Axes
     from torch import Tensor
 
-    from iaside.inputs.asked import Asked
+    from iaside.game.game import Game, Settings
     from iaside.spectral import Masks
 
 MIN_IMAGES_PER_CLASS = 5
@@ -250,20 +250,24 @@ def explain(
     tolerance: float | None = None,
     budget: int | None = None,
     bias: str = "corrected",
-    **settings,
+    *,
+    relative: bool = False,
+    resume: str | os.PathLike | None = None,
+    progress: bool = True,
+    **settings: Unpack[Settings],
 ) -> Explanation:
     """Explain by frequency bands what a model's predictions rest on.
 
     Shapes: images (N, C, H, W) in [0, 1]; labels (N,) class indices or (N, classes). ``settings``
-    go to ``coalition_worths`` (value, absence, outputs, precision, batch_size, resume, ...);
-    ``masks`` replaces the partition that n_bands, metric and spacing would make. With a tolerance
-    (standard error of the mean values; with ``relative=True`` as a share of their sum) or a budget
-    (forward passes) coalitions are sampled until it is reached (``sampled_worths``): up to 64
-    bands, and the columns are the images visited. With few passes an
+    are those of ``Game`` (value, absence, outputs, precision, batch_size, ...), resume and progress
+    those of ``exact``; ``masks`` replaces the partition that n_bands, metric and spacing would
+    make. With a tolerance (standard error of the mean values; with ``relative=True`` as a share of
+    their sum) or a budget (forward passes) coalitions are sampled until it is reached
+    (``sample``): up to 64 bands, and the columns are the images visited. With few passes an
     image it is rarely clear which band is the weakest, and then psi and shares are given but no SID
     and no score (``Explanation``); bias="none" gives these, too.
 
-    Errors: as ``band_masks``, ``coalition_worths`` and ``sampled_worths``; ValueError for
+    Errors: as ``band_masks``, ``Game``, ``exact`` and ``sample``; ValueError for
     normalise="share" where v(all) - v(none) of several images is not clearly above 0, which is
     seen first.
     Source: seed 002 sections 3.1 to 3.4.
@@ -275,100 +279,45 @@ def explain(
     >>> print(e.psi.n, "photographs; strongest: band", e.psi.value.argmax())
     9 photographs; strongest: band 0
     """
-    from iaside.backend.precision import undisturbed
+    from iaside.game.exact import exact  # here: a table is read without torch
+    from iaside.game.game import Game
+    from iaside.game.sampling import check_request, sample
 
-    partition = (n_bands, metric, spacing, masks)
-    judged = (normalise, beta, score_kind, level, bias)
-    return undisturbed(_explained)(
-        model, images, labels, partition, judged, tolerance, budget, settings
-    )
-
-
-def _explained(
-    model, images, labels, partition, judged, tolerance, budget, settings
-) -> Explanation:
-    from iaside.game.sampling import sampled_worths
-    from iaside.game.worths import check_images, coalition_worths
-    from iaside.inputs.labels import class_labels, places
-    from iaside.spectral import band_masks, check_partition
-
-    (n_bands, metric, spacing, masks), (normalise, _, _, level, bias) = partition, judged
-    _check_settings(*judged)
+    _check_settings(normalise, beta, score_kind, level, bias)
     sampled = tolerance is not None or budget is not None
-    if not sampled and settings.pop("relative", False):
+    if sampled:
+        check_request(tolerance, budget)
+    elif relative:
         raise ValueError("relative=True says how to read tolerance=; give that too")
-    images = check_images(images, on_disk=True)
-    labels = None if labels is None else class_labels(labels, len(images), soft=True)
-    if masks is None:
-        masks = band_masks(n_bands, tuple(images.shape[-2:]), metric, spacing, images)
-    if not callable(masks) and len(check_partition(masks, *images.shape[-2:])) == 1:
+    masks = _partition(images, n_bands, metric, spacing) if masks is None else masks
+    game = Game(model, images, labels, masks, **settings)
+    if game.n_players == 1:
         raise ValueError("one band has all the worth and no share to tell; take 2 bands or more")
     if normalise == "share":
-        game = {k: v for k, v in settings.items() if k in _OF_THE_GAME}
-        model = _worth_sharing(model, images, labels, masks, level, **game)
+        _check_gain(game, level)
     if sampled:
-        worths = sampled_worths(model, images, labels, masks, tolerance, budget, **settings)
+        worths = sample(game, tolerance, budget, relative, resume, progress)
     else:
-        worths = coalition_worths(model, images, labels, masks, **settings)
-    hard = None if labels is None or labels.ndim == 2 else labels.cpu().numpy()
-    if hard is not None and settings.get("subset") is not None:
-        hard = hard[places(settings["subset"], len(hard)).numpy()]
-    if hard is not None and isinstance(worths, SampledWorths):
+        worths = exact(game, resume, progress)
+    hard = None if game.labels is None or game.labels.ndim == 2 else game.labels.cpu().numpy()
+    if hard is not None and sampled:
         hard = hard[worths.images]
-    return Explanation(worths, *judged[:-1], hard, bias)
+    return Explanation(worths, normalise, beta, score_kind, level, hard, bias)
 
 
-_OF_THE_GAME = (  # settings that say what a coalition is worth
-    "value",
-    "temperature",
-    "absence",
-    "sigma",
-    "seed",
-    "precision",
-    "device",
-    "batch_size",
-    "subset",
-    "outputs",
-    "engine",
-)
+def _partition(images: Tensor, n_bands: int, metric: str, spacing: str) -> Tensor:
+    """The bands of images that were not looked at yet."""
+    from iaside.inputs.checks import check_images
+    from iaside.spectral import band_masks
+
+    images = check_images(images, on_disk=True)
+    return band_masks(n_bands, tuple(images.shape[-2:]), metric, spacing, images)
 
 
-def _worth_sharing(model, images, labels, masks, level, **game) -> Asked:
-    """The model as it is to be asked, once two passes an image say that there is something to
-    divide by."""
-
-    from iaside.backend.device import device_of
-    from iaside.backend.precision import check_precision
-    from iaside.game.worths import OF_CLASSES, coalition_worths
-    from iaside.inputs.checks import widened
-    from iaside.inputs.labels import places
-    from iaside.inputs.probe import probe
-    from iaside.spectral import band_masks, check_masks
-
-    value, subset = game.get("value", "log_likelihood"), game.get("subset")
-    how = {k: game[k] for k in ("precision", "outputs", "engine") if k in game}
-    check_precision(how.get("precision", "float32"))
-    seen = widened(images)
-    chosen = slice(None) if subset is None else places(subset, len(images))
-    check_masks(masks, seen[chosen])
-    of_classes = [
-        v in OF_CLASSES for v in ([value] if callable(value) or isinstance(value, str) else value)
-    ]
-    asked = probe(
-        model,
-        seen[chosen],
-        None if labels is None else labels[chosen],
-        **how,
-        device=device_of(model, game.get("device")),
-        class_outputs=any(of_classes),
-        known_values=all(of_classes),
-    )
-    with warnings.catch_warnings():  # what it warns of, the game itself will
-        warnings.simplefilter("ignore", RuntimeWarning)
-        whole = coalition_worths(
-            asked, images, labels, band_masks(1, tuple(images.shape[-2:])), **game, progress=False
-        )
-    gain = whole.table[-1] - whole.table[0]
+def _check_gain(game: Game, level: float) -> None:
+    """Two passes an image say whether there is something that shares can be divided by."""
+    none, whole = game.per_image(np.repeat([[False], [True]], game.n_players, axis=1))
+    gain = whole - none
     spectral_importance([gain.mean(), 0.0], "share")
     if len(gain) > 1 and may_be_zero(gain, level):
         raise ValueError(
@@ -376,7 +325,6 @@ def _worth_sharing(model, images, labels, masks, level, **game) -> Asked:
             f"{len(gain)} images and not clearly above 0; use normalise='minmax', or the raw "
             "values (psi)"
         )
-    return asked
 
 
 def _row(one: Estimate, width: int) -> str:

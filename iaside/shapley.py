@@ -29,6 +29,30 @@ def coalitions(n_bands: int) -> np.ndarray:
     return (np.arange(2**n_bands)[:, None] >> np.arange(n_bands)) & 1 == 1
 
 
+def check_coalitions(coalitions: ArrayLike, n_bands: int) -> np.ndarray:
+    """Coalitions as (K, M) bool; one alone, (M,), is a row.
+
+    Raises TypeError for what is not boolean, ValueError for another number of bands.
+
+    >>> check_coalitions([1, 0, 1], 3)
+    Traceback (most recent call last):
+    TypeError: coalitions are int64; give booleans (K, 3): which of the bands are present
+    """
+    found = np.asarray(coalitions.cpu() if hasattr(coalitions, "cpu") else coalitions)
+    found = found[None] if found.ndim == 1 else found
+    if found.dtype != bool:
+        raise TypeError(
+            f"coalitions are {found.dtype}; give booleans (K, {n_bands}): which of the bands are "
+            "present"
+        )
+    if found.ndim != 2 or found.shape[1] != n_bands:
+        raise ValueError(
+            f"coalitions are {found.shape}, and there are {n_bands} bands: give (K, {n_bands}), a "
+            "row for each coalition"
+        )
+    return found
+
+
 def shapley_values(table: ArrayLike) -> np.ndarray:
     """Return the exact Shapley value of each band (seed 002 Eq. 3).
 

@@ -1,7 +1,7 @@
 """Results as tables on disk, known by the content of what they were measured on.
 
 Reports read these and compute the rest with NumPy: nothing here needs torch, which takes seconds
-to import. (Samples of a game are in `game.surrogate`, attribution maps in `attribution`.)
+to import. (Samples of a game are in `game.samples`, attribution maps in `attribution`.)
 """
 
 from __future__ import annotations

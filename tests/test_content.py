@@ -18,7 +18,8 @@ from iaside.attribution.examination import Examination
 from iaside.attribution.explorers import Exploration
 from iaside.estimate.estimate import Estimate
 from iaside.explanation import Explanation, compare
-from iaside.game.surrogate import Controls, Estimates, SampledWorths
+from iaside.game.samples import Controls, SampledWorths
+from iaside.game.surrogate import Estimates
 from iaside.tables import CLEAN, Condition, Responses, Worths
 from iaside.training.plans import Profile
 

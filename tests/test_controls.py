@@ -16,7 +16,8 @@ from iaside.game.controls import (
     measured_controls,
     untrained_control,
 )
-from iaside.game.surrogate import Controls, SampledWorths, draw_pairs, members
+from iaside.game.samples import Controls, SampledWorths
+from iaside.game.surrogate import draw_pairs, members
 from iaside.inputs.classifier import Classifier, load_model
 from iaside.inputs.images import load_images
 from iaside.shapley import coalitions

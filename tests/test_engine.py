@@ -13,8 +13,8 @@ from iaside.backend import engine
 from iaside.backend.device import channels_last
 from iaside.backend.engine import BRIGHTEST, Engine, check_engine, converted, named, outside
 from iaside.backend.precision import arithmetic
+from iaside.game.exact import coalition_worths
 from iaside.game.sampling import sampled_worths
-from iaside.game.worths import coalition_worths
 from iaside.inputs.architectures import ARCHITECTURES
 from iaside.inputs.asked import Asked
 from iaside.inputs.classifier import load_model, untrained

@@ -51,7 +51,7 @@ def project(tmp_path, monkeypatch):
     net = factories.build(str(folder / "nets.py:build"), RECIPE)
     save_file(net.state_dict(), tmp_path / "mine.safetensors")
     (tmp_path / "mine.json").write_text(json.dumps(RECIPE))
-    monkeypatch.setattr(factories, "PROJECT", tmp_path)
+    monkeypatch.setattr("iaside.inputs.project.PROJECT", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

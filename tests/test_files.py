@@ -21,7 +21,7 @@ from iaside.attribution.examine import examine
 from iaside.backend import batch, files, resume
 from iaside.backend.files import DamagedError, read_json, replacing, write_text
 from iaside.game.published import published_worths
-from iaside.game.surrogate import SampledWorths
+from iaside.game.samples import SampledWorths
 from iaside.inputs.classifier import save_weights, untrained
 from iaside.inputs.images import load_images
 from iaside.inputs.probe import probe
@@ -469,7 +469,7 @@ class Wide(Line):
 
 
 MEASURED_BY = {
-    "worths": "game.worths",
+    "worths": "game.exact",
     "sampled": "game.sampling",
     "published": "game.published",
     "snr": "robustness.snr",

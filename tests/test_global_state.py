@@ -119,6 +119,19 @@ CALLS = GRADIENTS | {
             net, x, y, ia.band_masks(3, (SIDE, SIDE)), budget=24, **GAME
         ).estimates.values
     ),
+    "Game": lambda net, x, y, maps: ia.Game(
+        net, x, y, MASKS, absence="gaussian", batch_size=4
+    ).per_image(ia.coalitions(2)),
+    "exact": lambda net, x, y, maps: (
+        ia.exact(ia.Game(net, x, y, MASKS, "margin", batch_size=4), progress=False).table
+    ),
+    "sample": lambda net, x, y, maps: (
+        ia.sample(
+            ia.Game(net, x, y, ia.band_masks(3, (SIDE, SIDE)), batch_size=4),
+            budget=24,
+            progress=False,
+        ).estimates.values
+    ),
     "published_worths": lambda net, x, y, maps: ia.published_worths(net, x, y, 2),
     "explain": lambda net, x, y, maps: (
         ia.explain(net, x, y, n_bands=2, bias="none", **GAME).sid.estimate

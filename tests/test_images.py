@@ -215,16 +215,52 @@ def test_labels_of_items_are_indices(label):
 def test_items_are_pairs():
     x = torch.zeros(3, 8, 8)
     for item, text in (
-        ({"image": x, "label": 0}, r"dict with 'image', 'label': it must .*item\['image'\]"),
+        ({"picture": x, "label": 0}, r"dict with 'picture', 'label': .*item\['picture'\]"),
         ((x, 0, "meta"), r"tuple of 3: it must be a pair .*\[\(item\[0\], item\[1\]\)"),
-        ({"label": 0, "img": x}, r"dict with 'label', 'img': .*item\['img'\], item\['label'\]"),
+        ({"label": 0, "x": x}, r"dict with 'label', 'x': .*item\['x'\], item\['label'\]"),
         ((x,), r"tuple of 1: it must be a pair .*list\(zip\(images, labels\)\)"),
         (x, r"Tensor: it must be a pair .*list\(zip\(images, labels\)\)"),
     ):
         with pytest.raises(TypeError, match=f"item 0 of the source is a {text}"):
             load_images([item])
-    with pytest.raises(TypeError, match="got DataLoader; give its .dataset"):
-        load_images(torch.utils.data.DataLoader([(x, 0)]))
+
+
+class Columns(list):
+    """Rows as Hugging Face's datasets give them: by number, and a column by its name."""
+
+    def __getitem__(self, k):
+        return [row[k] for row in self] if isinstance(k, str) else super().__getitem__(k)
+
+
+def test_images_as_people_have_them(tmp_path):
+    """Ways to hold the same eight pictures of two classes."""
+    draw = np.random.default_rng(0)
+    pixels = draw.integers(0, 256, (8, 12, 12, 3), dtype=np.uint8)
+    names, numbers = ["cat", "dog"] * 4, [0, 1] * 4
+    pictures = [Image.fromarray(one) for one in pixels]
+    paths = [tmp_path / f"{k}.png" for k in range(8)]
+    for path, picture in zip(paths, pictures, strict=True):
+        picture.save(path)
+    tensors = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    rows = [{"image": one, "label": k} for one, k in zip(pictures, numbers, strict=True)]
+    expected = load_images(list(zip(pictures, numbers, strict=True)))
+    for source in (
+        (pixels, np.array(numbers)),
+        (pixels, names),
+        (paths, names),
+        (list(map(str, paths)), numbers),
+        (pictures, torch.tensor(numbers)),
+        (tensors, numbers),
+        list(zip(paths, names, strict=True)),
+        rows,
+        Columns(rows),
+        torch.utils.data.DataLoader(list(zip(pictures, numbers, strict=True)), batch_size=3),
+    ):
+        images, labels = load_images(source)
+        assert torch.equal(images, expected[0]) and torch.equal(labels, expected[1])
+    for source in ((pixels, numbers[1:]), (paths[:2], names)):
+        with pytest.raises(ValueError, match="images and . labels: give one for each"):
+            load_images(source)
 
 
 @pytest.mark.parametrize("source", [{"train": []}, pd.DataFrame({"file": ["a"], "label": [0]})])
@@ -284,7 +320,7 @@ def test_labels_of_a_data_set_are_what_its_items_say(three_classes):
         labels = load_images(source)[1].tolist()
         assert labels == [int(source[k][1]) for k in range(len(source))]
     assert load_images(translated)[1].tolist() == [7, 5, 9]
-    for label in (0.5, [0, 2], None, torch.tensor([1, 1]), float("nan"), 1.7, {"a": 1}, "b"):
+    for label in (0.5, [0, 2], None, torch.tensor([1, 1]), float("nan"), 1.7, {"a": 1}):
         with pytest.raises(ValueError, match="the label of item 0 of this list is .*class index"):
             load_images([(square(0), label)])
 

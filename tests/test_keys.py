@@ -170,7 +170,7 @@ def test_a_formatter_changes_nothing(tmp_path):
 
 IN_WORDS = (
     "from iaside.backend.keys import code_hash\n"
-    "print(code_hash('game.worths'), code_hash('training.training'))"
+    "print(code_hash('game.exact'), code_hash('training.training'))"
 )
 
 
@@ -187,7 +187,7 @@ def said_by(python, package):
 
 
 def test_every_python_in_every_place_says_the_same(tmp_path):
-    here = [code_hash("game.worths"), code_hash("training.training")]
+    here = [code_hash("game.exact"), code_hash("training.training")]
     shutil.copytree(ROOT / "iaside", tmp_path / "iaside", ignore=shutil.ignore_patterns("__*__"))
     for path in (tmp_path / "iaside").glob("*.py"):
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
@@ -236,7 +236,7 @@ def test_a_module_counts_with_all_that_it_imports(module, edited):
 
 
 def test_imports_within_functions_and_those_of_others_count():
-    assert {"game.sampling", "game.worths"} <= closure(["explanation"]), "within functions"
+    assert {"game.sampling", "game.exact"} <= closure(["explanation"]), "within functions"
     assert "from iaside.game.sampling" not in text_of("explanation").partition("\ndef ")[0]
     direct = imported(SOURCES["training.training"])
     assert "inputs.libraries" in closure(["training.training"]) - direct, "of models"
@@ -249,7 +249,7 @@ def test_modules_are_imported_by_name():
 
 
 def test_a_module_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="iaside has no module 'worth' .* game.worths"):
+    with pytest.raises(ValueError, match="iaside has no module 'worth' .* game.exact"):
         code_hash("worth")
 
 
@@ -327,7 +327,7 @@ def test_the_code_of_networks_counts_for_what_is_measured_of_them(monkeypatch, e
 
     def place(**texts):
         monkeypatch.setattr(resume, "code_hash", lambda *names: edited(*names, **texts))
-        return resume.unfinished("x", "worths", {"seed": 0}, "game.worths")
+        return resume.unfinished("x", "worths", {"seed": 0}, "game.exact")
 
     for module in ("architectures", "convolutions", "folding", "classifier"):
         module = f"inputs.{module}"

@@ -105,7 +105,7 @@ def test_no_number_depends_on_what_a_processor_can_do():
         check_precision("auto")
     with pytest.raises(ValueError, match="precision='half' is not known"):
         check_precision("half")
-    for public in (ia.coalition_worths, ia.sampled_worths, ia.responses, ia.published_worths):
+    for public in (ia.Game, ia.responses, ia.published_worths):
         assert inspect.signature(public).parameters["precision"].default == "float32"
     for study in sorted((Path(__file__).parents[1] / "studies").glob("*.yaml")):
         sections = read_yaml(study.read_text(), study.name).items()

@@ -329,7 +329,7 @@ def test_weights_errors(tmp_path):
     ):
         load_model("x", weights=tmp_path / "a.safetensors")
     (tmp_path / "a.h5").touch()
-    with pytest.raises(ValueError, match="must end in .safetensors, .pt or .pth"):
+    with pytest.raises(ValueError, match="must end in .safetensors, .pt, .pth"):
         load_model("x", weights=tmp_path / "a.h5", recipe=RECIPE)
     with pytest.raises(ValueError, match="a recipe describes a weights file"):
         load_model("x", recipe=RECIPE)
@@ -430,5 +430,5 @@ def test_no_code_runs_from_a_checkpoint(tmp_path):
             return (builtins.print, ("pwned",))
 
     torch.save({"a": Evil()}, tmp_path / "evil.pth")
-    with pytest.raises(ValueError, match="holds more than tensors"):
+    with pytest.raises(ValueError, match="may run any code|is damaged"):
         load_model("x", weights=tmp_path / "evil.pth", recipe=RECIPE)

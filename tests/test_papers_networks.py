@@ -11,7 +11,7 @@ import yaml
 
 from iaside.attribution.maps import attribute
 from iaside.game.controls import LOGIT_SD, UnusableControl, calibrated, untrained_control
-from iaside.game.worths import coalition_worths
+from iaside.game.exact import coalition_worths
 from iaside.inputs import libraries
 from iaside.inputs.classifier import Classifier, load_model, save_weights
 from iaside.inputs.folding import folded

@@ -14,6 +14,7 @@ import dask_kills
 import numpy as np
 import pytest
 import torch
+from pretended import pretended_game
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
@@ -21,9 +22,9 @@ from iaside.attribution.examine import examine
 from iaside.backend import cluster, executors, parallel, sending
 from iaside.backend.cluster import connect
 from iaside.backend.device import own_device
+from iaside.game.exact import coalition_worths
 from iaside.game.published import published_worths
 from iaside.game.sampling import sampled_worths
-from iaside.game.worths import Setup, _Scorer, coalition_worths
 from iaside.inputs.probe import probe
 from iaside.robustness.responses import responses
 from iaside.robustness.snr import perturbation_spectra
@@ -150,7 +151,7 @@ def test_a_worker_killed_in_the_middle_changes_no_byte(workers, log, tmp_path):
 
 
 def test_images_that_kill_every_worker_are_named(workers, log, monkeypatch):
-    monkeypatch.setattr(executors, "TRIES", 1)
+    monkeypatch.setattr(executors, "MAX_TRIES", 1)
     if hasattr(workers, "client"):
         monkeypatch.setattr(workers.client.cluster.scheduler, "allowed_failures", 0)
     with pytest.raises(RuntimeError, match=r"images \d to \d died \(1 of them\).* too little mem"):
@@ -204,10 +205,10 @@ def test_workers_that_die_while_they_are_sent_something_are_sent_it_again(dask, 
 
 def test_workers_that_are_gone_for_good_are_not_waited_for_for_ever(log, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(executors, "ALONE", 1)
+    monkeypatch.setattr(executors, "NO_WORKER_TIMEOUT", 1)
     with distributed.LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as nobody:
         with connect(nobody) as alone:
-            monkeypatch.setattr(executors, "PATIENCE", 0.5)
+            monkeypatch.setattr(executors, "TIMEOUT", 0.5)
             with pytest.raises(RuntimeError, match="there has been no worker; .* start workers"):
                 measure(Net(log.path), workers=alone)
 
@@ -558,7 +559,7 @@ def test_who_cannot_be_asked_is_said(monkeypatch):
     with pytest.raises(ValueError, match="IASIDE_WORKERS=two must be a number"):
         parallel.executor()
     pytest.importorskip("distributed")
-    monkeypatch.setattr(executors, "PATIENCE", 0.2)
+    monkeypatch.setattr(executors, "TIMEOUT", 0.2)
     with pytest.raises(ValueError, match="must be a number, 'local' .* or the address of a Dask"):
         with connect("lokal"):
             pass
@@ -585,7 +586,6 @@ def test_another_torch_or_another_loop_on_a_worker_is_refused(monkeypatch):
 
 def test_every_worker_of_a_machine_has_a_gpu_of_its_own(monkeypatch):
     """Without a GPU: on two pretended ones, by turns."""
-    monkeypatch.setattr("iaside.inputs.asked.check_shown", lambda x: None)  # looks at values
     with monkeypatch.context() as two:
         gpu = torch.device("cuda")
         two.setattr("torch.accelerator.current_accelerator", lambda check_available=False: gpu)
@@ -604,13 +604,11 @@ def test_every_worker_of_a_machine_has_a_gpu_of_its_own(monkeypatch):
         two.setattr("iaside.backend.device._number", 1)
         with pytest.raises(RuntimeError, match="on mps .* worker 1 has no such device"):
             own_device("mps")
-    monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     with FakeTensorMode(allow_non_fake_inputs=True):
         x, index = torch.rand(2, 3, SIDE, SIDE), torch.arange(2)
         for device in devices[:2]:
             net = nn.BatchNorm2d(3, affine=False).eval().to(device)
-            scorer = _Scorer(net, {}, device, "float32")
-            setup = Setup(x, index, MASKS, index, x.__getitem__, scorer, 4, {"n_bands": M})
-            batch = setup.game(slice(0, 2)).coalitions(torch.ones(4, M))
-            assert batch.device == setup.targets(slice(0, 2)).device == device
-            assert net.running_mean.device == scorer.outputs(batch).device == device
+            game = pretended_game(monkeypatch, net, x, index, MASKS, absence="mean", device=device)
+            batch = game.bands(slice(0, 2)).coalitions(torch.ones(4, M))
+            assert batch.device == game.targets(slice(0, 2)).device == device
+            assert net.running_mean.device == game.outputs(batch).device == device

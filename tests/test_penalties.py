@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from iaside.game.worths import coalition_images
+from iaside.game.exact import coalition_images
 from iaside.inputs.classifier import Classifier
 from iaside.spectral import band_masks, cells_per_band, esd, split_bands
 from iaside.training import penalties

@@ -13,8 +13,8 @@ from PIL import Image
 
 from iaside.backend.fingerprints import fingerprint, look
 from iaside.game.controls import calibrated
+from iaside.game.exact import coalition_worths
 from iaside.game.sampling import sampled_worths
-from iaside.game.worths import coalition_worths
 from iaside.inputs.checks import check_images
 from iaside.inputs.classifier import load_model
 from iaside.inputs.images import load_images
@@ -163,7 +163,7 @@ GAME = """
 import sys, json, torch
 from iaside.inputs.images import load_images
 from iaside.spectral import band_masks
-from iaside.game.worths import coalition_worths
+from iaside.game.exact import coalition_worths
 from iaside.backend.fingerprints import look
 
 source, disk, n = sys.argv[1], sys.argv[2], int(sys.argv[3])

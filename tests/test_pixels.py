@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 import iaside as ia
+from iaside.backend.answers import not_as_said
 from iaside.backend.checks import told_apart
 from iaside.backend.fingerprints import fingerprint
 from iaside.game.published import published_worths
 from iaside.game.sampling import _known
 from iaside.inputs import sizing
 from iaside.inputs.checks import check_images
-from iaside.inputs.probe import not_as_said
 from iaside.robustness.measures import mean_corruption_error, mean_prediction_error
 from iaside.tables import CORRUPTIONS, Condition
 

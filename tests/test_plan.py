@@ -235,7 +235,7 @@ def workplace(monkeypatch, tmp_path, net):
     monkeypatch.setattr("iaside.study.subject.load_images", load_images)
     module = importlib.import_module("iaside.robustness.corrupted")
     monkeypatch.setattr(module, "perturb", harmless)
-    monkeypatch.setattr("iaside.game.worths.Setup.seconds", lambda self, passes: 0.0)
+    monkeypatch.setattr("iaside.game.game.Game.seconds", lambda self, passes: 0.0)
     return tmp_path
 
 

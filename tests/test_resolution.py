@@ -12,9 +12,10 @@ import torch
 from made_up import report
 
 from iaside.backend.fingerprints import fingerprint
+from iaside.game.exact import coalition_worths
 from iaside.game.resolution import check_same_game, pooled_values
-from iaside.game.surrogate import SampledWorths, draw_pairs, members, whole
-from iaside.game.worths import coalition_worths
+from iaside.game.samples import SampledWorths
+from iaside.game.surrogate import draw_pairs, members, whole
 from iaside.inputs.classifier import load_model
 from iaside.inputs.images import load_images
 from iaside.shapley import coalitions, owen_values, shapley_values

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from iaside.game.worths import coalition_worths
+from iaside.game.exact import coalition_worths
 from iaside.inputs.classifier import load_model
 from iaside.score import mean_score
 from iaside.spectral import band_masks

@@ -1,4 +1,4 @@
-"""Sampled worths: planted answers, reasons to stop, what a kill leaves, memory and placement."""
+"""Sampled worths: planted answers, reasons to stop, what a kill leaves, and memory."""
 
 import re
 import subprocess
@@ -7,13 +7,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from torch._subclasses import FakeTensorMode
 
 import iaside as ia
 from iaside.game import sampling
-from iaside.game.sampling import _pictures, sampled_worths
-from iaside.game.surrogate import SampledWorths, whole
-from iaside.game.worths import Setup, _Scorer, _value_functions, coalition_worths
+from iaside.game.exact import coalition_worths
+from iaside.game.samples import SampledWorths
+from iaside.game.sampling import sampled_worths
 from iaside.inputs.probe import PROBE
 from iaside.shapley import shapley_values
 from iaside.spectral import band_masks, split_bands
@@ -293,36 +292,6 @@ assert w.estimates.values.shape[0] == 64
 assert peak() - before < 0.55, peak() - before  # the bands of all images would be 0.3 more
 """
     subprocess.run([sys.executable, "-c", script], check=True)
-
-
-def test_placement_on_a_gpu(monkeypatch):
-    """Without a GPU: pictures and scores of a sample stay on a pretended one."""
-    monkeypatch.setattr("iaside.inputs.asked.check_shown", lambda x: None)  # looks at values
-    monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
-    values = _value_functions(["log_likelihood", "embedding"], 1.0)
-    about = {"n_bands": M, "values": list(values)}
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
-        net, masks = Net().eval(), MASKS
-        x, labels = torch.rand(6, 3, SIDE, SIDE), torch.zeros(6, dtype=torch.long)
-        scorer = _Scorer(net, values, torch.device("cuda"), "float32")
-        fill = lambda index: torch.zeros(len(index), 3, SIDE, SIDE)  # noqa: E731
-        setup = Setup(x, labels, masks, torch.arange(6), fill, scorer, 16, about)
-        pictures = torch.cat(
-            [
-                _pictures(
-                    setup, setup.game(slice(image, image + 1)), image, np.array(codes, np.uint64)
-                )
-                for image, codes in {0: [0, 5], 3: [whole(M)]}.items()
-            ]
-        )
-        assert pictures.shape == (3, 3, SIDE, SIDE) and pictures.device.type == "cuda"
-        assert pictures.is_contiguous(memory_format=torch.channels_last)
-        scores = scorer.scores(
-            pictures,
-            setup.targets(torch.tensor([0, 0, 3])),
-            setup.reference(torch.tensor([0, 0, 3])),
-        )
-        assert scores.shape == (2, 3) and scores.device.type == "cuda"
 
 
 @pytest.mark.parametrize(

@@ -8,21 +8,17 @@ from populations import skewed_population
 from scipy import stats
 
 import iaside as ia
+from iaside.estimate.convergence import (
+    consecutive_differences,
+    loglog_slope,
+    random_orders,
+    split_differences,
+)
 from iaside.estimate.intervals import interval, paired_interval, standard_errors
 from iaside.estimate.resampling import bootstrap
 from iaside.estimate.rounding import total_worth
-from iaside.score import (
-    centroid,
-    consecutive_differences,
-    entropy,
-    loglog_slope,
-    normalisation_noise,
-    random_orders,
-    robustness_score,
-    share_of_worth,
-    spectral_importance,
-    split_differences,
-)
+from iaside.estimate.shares import centroid, entropy, normalisation_noise, share_of_worth
+from iaside.score import robustness_score, spectral_importance
 
 VERTICES = np.eye(8)  # column k: all mass in band k
 RAMP = np.arange(7.0, -1, -1) / 28

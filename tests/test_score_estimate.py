@@ -6,8 +6,9 @@ from scipy import stats
 
 import iaside as ia
 from iaside.estimate.intervals import standard_errors
+from iaside.estimate.shares import noise_distance
 from iaside.game.surrogate import resampled_table
-from iaside.score import CLEAR, SCORES, no_score, no_sid, noise_distance, score_range, weakest_gap
+from iaside.score import CLEAR, SCORES, no_score, no_sid, score_range, weakest_gap
 from iaside.shapley import coalitions
 
 FALLING = np.array([1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, -0.4])  # the weakest 3.7 errors apart

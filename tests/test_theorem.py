@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 from scipy.special import expit, log_expit
 
-from iaside.game.worths import coalition_worths
+from iaside.game.exact import coalition_worths
 from iaside.shapley import coalitions, shapley_values
 from iaside.spectral import band_masks, split_bands
 

@@ -15,10 +15,10 @@ from scipy import stats
 from scipy.special import stdtrit
 
 import iaside.verdicts
+from iaside.estimate.convergence import random_orders
 from iaside.estimate.crossed import crossed_difference
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import at_levels, mean_interval
-from iaside.score import random_orders
 from iaside.verdicts.convergence import sid_distances
 from iaside.verdicts.rules import CONTRADICTED, SUPPORTED, UNDECIDED, claims, decide
 

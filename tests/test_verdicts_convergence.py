@@ -7,8 +7,9 @@ import pytest
 from populations import MEANS, skewed_population
 from scipy import stats
 
+from iaside.estimate.convergence import loglog_slope, random_orders
 from iaside.estimate.resampling import of_resamples
-from iaside.score import loglog_slope, random_orders, spectral_importance
+from iaside.score import spectral_importance
 from iaside.verdicts import convergence as v
 
 

@@ -13,13 +13,7 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from iaside.backend.fingerprints import fingerprint
-from iaside.game.worths import (
-    _Assembler,
-    _Scorer,
-    _value_functions,
-    coalition_images,
-    coalition_worths,
-)
+from iaside.game.exact import coalition_images, coalition_worths
 from iaside.shapley import coalitions, least_squares_values, non_additivity, shapley_values
 from iaside.spectral import band_masks, split_bands
 from iaside.tables import Worths
@@ -400,7 +394,7 @@ def test_memory_does_not_grow_with_the_number_of_images():
 import torch
 from pathlib import Path
 from iaside.spectral import band_energy, band_masks
-from iaside.game.worths import coalition_worths
+from iaside.game.exact import coalition_worths
 def peak():
     # of this process alone; getrusage begins with what the one that started it had
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -514,28 +508,12 @@ def test_bfloat16_is_used_recorded_and_close():
     assert 0 < np.abs(w.table - full.table).max() < 0.02
 
 
-def test_placement_and_dtype_on_a_gpu(monkeypatch):
-    """Without a GPU: every tensor of the loop's inside stays on a pretended one."""
-    monkeypatch.setattr("iaside.inputs.asked.check_shown", lambda x: None)  # looks at values
-    monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *args: True)
-    values = _value_functions(["log_likelihood", "probability", "accuracy", "margin"], 1.0)
+def test_pictures_to_look_at_stay_on_a_gpu(monkeypatch):
+    """Without a GPU: on a pretended one."""
+    monkeypatch.setattr("iaside.game.exact.check_images", lambda images: images)  # looks at values
+    monkeypatch.setattr("iaside.game.exact.check_masks", lambda masks, images: (masks, M))
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
-        net = Net().eval()
         x = torch.rand(2, 3, SIDE, SIDE)
-        for precision in ("float32", "bfloat16"):
-            game = _Assembler(x, torch.zeros_like(x), MASKS)
-            batch = game.coalitions(torch.ones(5, M))
-            assert batch.shape == (10, 3, SIDE, SIDE) and batch.device.type == "cuda"
-            assert batch.is_contiguous(memory_format=torch.channels_last)
-            scorer = _Scorer(net, values, torch.device("cuda"), precision)
-            expected = torch.bfloat16 if precision == "bfloat16" else torch.float32
-            assert scorer.outputs(batch).dtype == expected
-            scores = scorer.scores(batch, torch.zeros(2, dtype=torch.long), None)
-            assert scores.shape == (4, 10) and scores.device.type == "cuda"
-            assert scores.dtype == torch.float32
-        monkeypatch.setattr("iaside.game.worths.check_images", lambda images: images)  # looks
-        monkeypatch.setattr("iaside.game.worths.check_masks", lambda masks, images: (masks, M))
         for absence in ("zero", "mean"):  # the others look at values of their own
             shown = coalition_images(x, MASKS, coalitions(M), absence)
             assert shown.shape == (8, 2, 3, SIDE, SIDE) and shown.device.type == "cuda"
@@ -640,7 +618,7 @@ def test_nan_in_the_middle_ends_the_run():
     def breaks_on_black(x):
         return x.flatten(1)[:, :2] / x.flatten(1).abs().sum(1, keepdim=True)
 
-    with pytest.raises(ValueError, match="nan or infinite worths for images 0 to 0"):
+    with pytest.raises(ValueError, match="nan or infinite worths for images 0;"):
         measure(breaks_on_black)
 
 

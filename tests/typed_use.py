@@ -19,6 +19,13 @@ def a_model_and_images(images: Tensor, labels: Tensor) -> None:
     ia.untrained_control("small_cnn", images)
     ia.save_weights(model, Path("x.safetensors"))
     ia.load_images("folder", like=model, n=24)
+    assert_type(ia.recipe_of(model.net), dict)
+
+
+def a_card(model: ia.Classifier, images: Tensor, labels: Tensor) -> None:
+    card = ia.report(model, images, labels)
+    assert_type(card, ia.Card)
+    assert_type(card.advice, list[str])
 
 
 def the_spectrum(x: Tensor, labels: Tensor) -> None:
@@ -32,7 +39,12 @@ def the_spectrum(x: Tensor, labels: Tensor) -> None:
 
 
 def the_game(model: ia.Classifier, images: Tensor, labels: Tensor, masks: Tensor) -> None:
-    worths = ia.coalition_worths(model, images, labels, masks)
+    game = ia.Game(model, images, labels, masks, value=["accuracy", "margin"], absence="mean")
+    assert_type(game(ia.coalitions(8)), np.ndarray)
+    assert_type(game.per_image(ia.coalitions(8)), np.ndarray)
+    assert_type(ia.exact(game, resume="folder"), ia.Worths)
+    assert_type(ia.sample(game, tolerance=0.1), ia.SampledWorths)
+    worths = ia.coalition_worths(model, images, labels, masks, batch_size=8)
     assert_type(worths, ia.Worths)
     assert_type(worths.table, np.ndarray)
     assert_type(ia.coalition_images(images, masks, ia.coalitions(8)), Tensor)
@@ -59,7 +71,7 @@ def values_and_scores(table: np.ndarray, psi: np.ndarray) -> None:
 
 
 def one_call(model: ia.Classifier, images: Tensor, labels: Tensor) -> None:
-    first = ia.explain(model, images, labels)
+    first = ia.explain(model, images, labels, resume="folder", workers=2)
     assert_type(first, ia.Explanation)
     assert_type(first.psi, ia.Estimate)
     assert_type(first.score, ia.Estimate | None)

@@ -12,7 +12,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from iaside.score import loglog_slope, random_orders, spectral_importance, split_differences
+from iaside.estimate.convergence import loglog_slope, random_orders, split_differences
+from iaside.score import spectral_importance
 from iaside.verdicts import convergence
 from iaside.verdicts.rules import CONTRADICTED, SUPPORTED, find
 from verdict_rules.profiles import MEANS, profiles

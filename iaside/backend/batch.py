@@ -16,10 +16,10 @@ from torch import Tensor
 
 from iaside.backend.files import alone, as_object, sweep, write_text
 
-SPAN = 0.1  # seconds in which a size is tried up to five times: one short pass is luck
+TRIAL_SECONDS = 0.1  # seconds in which a size is tried up to five times: one short pass is luck
 MAX_PASS_SECONDS = 0.25  # the fixed cost of a pass is negligible beside that
-LARGEST = 1024  # images a batch
-MOST_ON_CPU = 256  # there
+MAX_BATCH = 1024  # images a batch
+MAX_BATCH_CPU = 256
 
 
 def fastest_batch_size(
@@ -32,7 +32,7 @@ def fastest_batch_size(
     Remembered, because a batch of another size may differ in the last bits, and the same study on
     the same machine must give the same bytes.
     """
-    least = min(least, MOST_ON_CPU)
+    least = min(least, MAX_BATCH_CPU)
     if not isinstance(model, torch.nn.Module):  # nothing to know it by
         return _measure_batch_size(seconds, x, least)
     path, known, key = _batch_sizes(model, x, precision)
@@ -86,7 +86,7 @@ def _batch_sizes(
             RuntimeWarning,
             stacklevel=2,
         )
-    return path, {k: n for k, n in known.items() if type(n) is int and 0 < n <= LARGEST}, key
+    return path, {k: n for k, n in known.items() if type(n) is int and 0 < n <= MAX_BATCH}, key
 
 
 def _cache_folder() -> Path | None:
@@ -117,13 +117,13 @@ def _measure_batch_size(
 
     def per_image(size: int) -> float:
         passes: list[float] = []
-        while len(passes) < 5 and sum(passes) < SPAN:
+        while len(passes) < 5 and sum(passes) < TRIAL_SECONDS:
             passes.append(seconds(x.expand(size, *x.shape[1:])))
         return min(passes) / size  # what else the machine does only makes a pass longer
 
     times: dict[int, float] = {}  # batch size -> shortest seconds per image
     best, idle, size = float("inf"), 0, least
-    while idle < 2 and size <= (MOST_ON_CPU if x.device.type == "cpu" else LARGEST):
+    while idle < 2 and size <= (MAX_BATCH_CPU if x.device.type == "cpu" else MAX_BATCH):
         try:
             seconds(x.expand(size, *x.shape[1:]))  # the first pass also allocates and compiles
             times[size] = per_image(size)

@@ -15,7 +15,7 @@ import torch
 
 from iaside.backend import executors, sending
 from iaside.backend.device import become_worker, pick_device
-from iaside.backend.executors import TRIES, Elsewhere, Executor, Gone, Lost
+from iaside.backend.executors import MAX_TRIES, Elsewhere, Executor, Gone, Lost
 from iaside.backend.parallel import executor, places
 from iaside.backend.processes import Processes
 from iaside.backend.sending import Packed, Shared, packed
@@ -91,7 +91,7 @@ def _dask(cluster: object) -> Iterator[Dask]:
         if not isinstance(cluster, distributed.Client):
             try:
                 cluster = stack.enter_context(
-                    distributed.Client(cluster, timeout=executors.PATIENCE)
+                    distributed.Client(cluster, timeout=executors.TIMEOUT)
                 )
             except OSError as error:
                 raise ConnectionError(
@@ -154,7 +154,7 @@ class Dask(Elsewhere):
         plugin, name = WorkerPlugin(), f"iaside-{token}"
         plugin.head, plugin.beside = content.head, [bytearray(part) for part in content.beside]
         plugin.torch = torch.__version__
-        for left in reversed(range(TRIES)):
+        for left in reversed(range(MAX_TRIES)):
             try:
                 self._check()
                 self.client.register_plugin(plugin, name)
@@ -176,7 +176,7 @@ class Dask(Elsewhere):
         from distributed import CancelledError, KilledWorker
 
         try:
-            return future.result(timeout=executors.PATIENCE)
+            return future.result(timeout=executors.TIMEOUT)
         except TimeoutError:  # Dask asks the dead for minutes
             raise Lost from None
         except KilledWorker as error:

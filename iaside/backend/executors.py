@@ -17,9 +17,9 @@ from iaside.backend.sending import Unsendable
 from iaside.backend.worker import do, results_of
 
 SETTING = "IASIDE_WORKERS"  # of the environment: what `executor` takes where nothing is said
-PATIENCE = 10  # seconds in which a scheduler has to answer, or a finished result to arrive
-ALONE = 120  # seconds after which workers that have all gone are not waited for any more
-TRIES = 5  # of a job whose workers die
+TIMEOUT = 10  # seconds in which a scheduler has to answer, or a finished result to arrive
+NO_WORKER_TIMEOUT = 120  # seconds without any worker until a loop gives up
+MAX_TRIES = 5  # of a job whose workers die
 
 
 @contextlib.contextmanager
@@ -130,13 +130,13 @@ class Elsewhere(Executor):
                 if not running:
                     break
                 seen = time.monotonic() if self.workers else seen
-                if time.monotonic() - seen > ALONE:
+                if time.monotonic() - seen > NO_WORKER_TIMEOUT:
                     raise RuntimeError(
-                        f"for {ALONE} s there has been no worker; what was measured is kept where "
-                        "resume= was given: start workers and run this again"
+                        f"for {NO_WORKER_TIMEOUT} s there has been no worker; what was measured is "
+                        "kept where resume= was given: start workers and run this again"
                     )
                 try:
-                    future = done.get(timeout=PATIENCE)
+                    future = done.get(timeout=TIMEOUT)
                 except queue.Empty:
                     lost = self.lost(running)
                 else:
@@ -169,8 +169,8 @@ class Elsewhere(Executor):
                             yield job, result
                 for future in lost:
                     job, before = running.pop(future)
-                    if before + 1 == TRIES:
-                        raise RuntimeError(died(name(*job), TRIES))
+                    if before + 1 == MAX_TRIES:
+                        raise RuntimeError(died(name(*job), MAX_TRIES))
                     start(job, before + 1)
             if failed is not None:
                 raise failed

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 # As they are when a process begins: what is edited later, it does not run.
-# By name, as `worths` or `verdicts.rules`.
+# By name, as `shapley` or `verdicts.rules`.
 HERE = Path(__file__).parents[1]
 SOURCES = {
     ".".join(path.relative_to(HERE).with_suffix("").parts): path.read_bytes()
@@ -46,10 +46,10 @@ MACHINERY = {"__init__", "backend.files", "backend.keys"} | {
 def code_hash(*modules: str) -> str:
     """A hash of some modules of iaside and all that they import, but the ``MACHINERY``.
 
-    modules: names, as ``worths`` or ``game.worths`` (``__name__``). The same on every version of
+    modules: names, as ``shapley`` or ``game.exact`` (``__name__``). The same on every version of
     Python, wherever iaside is installed. Errors: ValueError for a module that there is none of.
 
-    >>> code_hash("shapley") == code_hash("iaside.shapley") != code_hash("game.worths")
+    >>> code_hash("shapley") == code_hash("iaside.shapley") != code_hash("game.exact")
     True
     """
     names = [module.removeprefix("iaside.") for module in modules]

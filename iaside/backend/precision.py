@@ -47,7 +47,7 @@ _SWITCHES = (  # of how float32 is computed, those that others inherit from firs
 )
 
 
-class Held:
+class SharedContext:
     """Settings of the whole process, made by the first thread that wants them and put back by the
     last: what one thread puts back must not be what another still needs."""
 
@@ -107,7 +107,7 @@ def _plain_torch(undo: contextlib.ExitStack) -> None:
     torch.autograd.set_detect_anomaly(False)
 
 
-_TRUE_FLOAT32, _PLAIN_TORCH = Held(_true_float32), Held(_plain_torch)
+_TRUE_FLOAT32, _PLAIN_TORCH = SharedContext(_true_float32), SharedContext(_plain_torch)
 
 
 class Modes(NamedTuple):

@@ -25,7 +25,7 @@ from pathlib import Path
 from iaside.backend.executors import SETTING, Elsewhere, Lost
 from iaside.backend.files import temporary_folder
 from iaside.backend.memory import GLIBC_TUNABLES
-from iaside.backend.sending import KEPT, Mapped, packed, remove, write_packed
+from iaside.backend.sending import CACHED_MODELS, Mapped, packed, remove, write_packed
 from iaside.backend.worker import send
 
 # What a process runs. One thread reads what it is sent, and does nothing else, not even unpickle
@@ -93,7 +93,7 @@ class Processes(Elsewhere):
                 path = self._models.pop(token, None)  # and behind the others again
                 self._models[token] = path or write_packed(self._folder / token, content)
             self._used.update(list(models))
-            for token in list(self._models)[:-KEPT]:
+            for token in list(self._models)[:-CACHED_MODELS]:
                 if not self._used[token]:
                     remove(self._models.pop(token))
             token = uuid.uuid4().hex

@@ -36,7 +36,7 @@ def unfinished(
     measuring module's ``__name__``, and what folds networks, with all that they import
     (``backend.keys``). What a network is known by, its weights and an answer, is not all it does.
 
-    >>> module = "game.worths"
+    >>> module = "game.exact"
     >>> unfinished("x", "worths", {"seed": 0}, module) == unfinished("x", "worths", {}, module)
     False
     """

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from iaside.backend.device import own_device
 
-KEPT = 8  # models that a worker keeps unpacked
-APART = 4096  # bytes from which an array lies beside what is pickled
+CACHED_MODELS = 8  # models that a worker keeps unpacked
+OUT_OF_BAND_BYTES = 4096  # bytes from which an array lies beside what is pickled
 LOCK = threading.RLock()  # a worker of a cluster may have several threads
 _loaded: dict[str, object] = {}  # what all jobs of the last loop need
 _models: dict[tuple[str, str], nn.Module] = {}  # the last ones
@@ -49,9 +49,9 @@ def packed(content: object) -> tuple[Packed, dict[str, Packed]]:
 
         def put(self, buffer: pickle.PickleBuffer) -> bool:
             raw = buffer.raw()
-            if raw.nbytes >= APART:
+            if raw.nbytes >= OUT_OF_BAND_BYTES:
                 self.beside.append(raw)
-            return raw.nbytes < APART  # true: with the rest
+            return raw.nbytes < OUT_OF_BAND_BYTES  # true: with the rest
 
         def persistent_id(self, obj: object) -> str | None:
             if self.models is None or not isinstance(obj, nn.Module):
@@ -128,7 +128,7 @@ class Shared:
         key = token, self.kind
         model = _models.pop(key, None)  # and behind the others again
         _models[key] = model or self._unpack(token).to(own_device(self.kind))
-        for old in list(_models)[:-KEPT]:
+        for old in list(_models)[:-CACHED_MODELS]:
             del _models[old]
         return _models[key]
 

@@ -4,7 +4,7 @@ With the batch-norm statistics that a library initialises (mean 0, variance 1) n
 the signal of a deep network with random weights grows or vanishes from layer to layer. A control
 therefore takes its statistics from the photographs of the study, and is refused where its logits
 show that it is nearly certain of random classes, or the same for all. What is measured of several
-initialisations is kept by `iaside.game.surrogate.Controls`.
+initialisations is kept by `iaside.game.samples.Controls`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from iaside.backend.checks import told_apart
 from iaside.backend.inside import is_sealed
 from iaside.backend.precision import undisturbed
-from iaside.game.surrogate import Controls, SampledWorths
-from iaside.game.worths import check_images
+from iaside.game.samples import Controls, SampledWorths
+from iaside.inputs.checks import check_images
 from iaside.inputs.classifier import Classifier, check_classifier, load_model
 
 LOGIT_SD = 0.01, 3.0  # of a control that is neither constant nor certain of random classes

@@ -11,7 +11,8 @@ import hashlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -19,14 +20,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from iaside.backend.checks import told_apart
-from iaside.backend.device import device_of
-from iaside.backend.executors import Executor
-from iaside.backend.parallel import executor
+from iaside.backend.device import own_device
+from iaside.backend.outside import outside
 from iaside.backend.precision import undisturbed
-from iaside.backend.resume import Table, unfinished
+from iaside.backend.resume import Table
 from iaside.estimate.clean import at_floor, clean_summary, warn_of_chance
+from iaside.game.game import Bands, Game, Settings
+from iaside.game.samples import SampledWorths
 from iaside.game.surrogate import (
-    SampledWorths,
     draw_pairs,
     members,
     pairs_per_image,
@@ -34,7 +35,7 @@ from iaside.game.surrogate import (
     sampled_values,
     whole,
 )
-from iaside.game.worths import Setup, Value, how_long, prepare
+from iaside.game.values import finite, scores_of
 from iaside.inputs.probe import PROBE
 from iaside.spectral import Masks
 
@@ -44,6 +45,70 @@ MIN_BANDS, MAX_BANDS = 3, 64  # fewer have no more coalitions than a sample; a c
 
 
 @undisturbed
+def sample(
+    game: Game,
+    tolerance: float | None = None,
+    budget: int | None = None,
+    relative: bool = False,
+    resume: str | os.PathLike | None = None,
+    progress: bool = True,
+) -> SampledWorths:
+    """Measure coalitions of a game until its mean Shapley values are known well enough.
+
+    For 3 to 64 bands, and with one of these or both:
+    tolerance: the standard error, in the unit of the worths, that no band's mean value (of the
+    first value asked for) shall exceed, for images and draws together; ``relative``: as a share of
+    the mean v(all) - v(none). budget: the most forward passes of coalitions, those made before a
+    resume included (``embedding`` sees each clean image besides).
+    It ends within the tolerance, at the budget, where the images at hand cannot reach the
+    tolerance however many coalitions are drawn, or where all coalitions would take no more passes;
+    ``stopped`` and ``message`` in the provenance say which, and a RuntimeWarning if the tolerance
+    was not reached. The seed of the game is also that of the order of the images and of the
+    coalitions, which go by the position in ``subset``: its columns are estimates of their own.
+    resume, progress: as in ``exact``; a later call may have another tolerance or budget and goes
+    on.
+
+    Errors and warnings: those of ``exact``; ValueError for neither tolerance nor budget,
+    one that is not positive, a budget too small for 5 images, fewer than 3 bands, or ``relative``
+    to 0.
+    Source: seed 002 Eq. 3, estimated as in ``iaside.game.surrogate``.
+
+    >>> from iaside.spectral import band_masks
+    >>> brightness = lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x[:, 0, 0, 0]], 1)
+    >>> game = Game(brightness, torch.rand(9, 3, 16, 16), torch.zeros(9).long(),
+    ...             band_masks(4, (16, 16)), batch_size=4)
+    >>> w = sample(game, budget=72, progress=False)
+    >>> w.estimates.values.shape, w.provenance["stopped"]
+    ((4, 9), 'budget')
+    """
+    n, n_bands = len(game.images), game.n_players
+    per_image = passes_per_image(n_bands)
+    check_request(tolerance, budget)
+    _check_size(tolerance, budget, n, n_bands, per_image)
+    found = _Sample(game, resume)
+    if progress:
+        print(
+            f"{per_image} of {2**n_bands:,} coalitions x up to {n} images a round = "
+            f"{per_image * n:,} forward passes; {game.how_long(per_image * n)}",
+            file=sys.stderr,
+            flush=True,
+        )
+    with tqdm(total=budget, disable=not progress, unit="pass", smoothing=0.1) as bar:
+        stopped, message = _run(found, tolerance, relative, budget, bar)
+    if tolerance is not None and stopped != "tolerance":
+        warnings.warn(message, RuntimeWarning, stacklevel=outside())
+    elif progress:
+        print(message, file=sys.stderr, flush=True)
+    clean, gain = found.clean()
+    warn_of_chance(clean, gain)
+    return found.rows(
+        clean
+        | dict(
+            stopped=stopped, message=message, tolerance=tolerance, relative=relative, budget=budget
+        )
+    )
+
+
 def sampled_worths(
     model: Callable[[Tensor], Tensor],
     images: Tensor,
@@ -52,93 +117,25 @@ def sampled_worths(
     tolerance: float | None = None,
     budget: int | None = None,
     relative: bool = False,
-    value: Value | Sequence[Value] = "log_likelihood",
-    absence: str = "zero",
-    precision: str = "float32",
-    device: str | torch.device | None = None,
-    batch_size: int | None = None,
+    *,
     resume: str | os.PathLike | None = None,
     progress: bool = True,
-    temperature: float = 1.0,
-    sigma: float = 0.25,
-    seed: int = 0,
-    subset: Sequence[int] | None = None,
-    workers: object = None,
-    outputs: str = "logits",
-    engine: str = "torch",
+    **settings: Unpack[Settings],
 ) -> SampledWorths:
-    """Evaluate a model on sampled coalitions until its mean Shapley values are known well enough.
+    """Evaluate a model on sampled coalitions of frequency bands: `sample` of a `Game`.
 
-    Takes what ``coalition_worths`` takes, but up to 64 bands, and one of these or both:
-    tolerance: the standard error, in the unit of the worths, that no band's mean value (of the
-    first value asked for) shall exceed, for images and draws together; ``relative``: as a share of
-    the mean v(all) - v(none). budget: the most forward passes of coalitions, those made before a
-    resume included (``embedding`` sees each clean image besides). subset: draws go by the position
-    in it, so its columns are estimates of their own.
-    It ends within the tolerance, at the budget, where the images at hand cannot reach the
-    tolerance however many coalitions are drawn, or where all coalitions would take no more passes;
-    ``stopped`` and ``message`` in the provenance say which, and a RuntimeWarning if the tolerance
-    was not reached. seed: also of the order of the images and of the coalitions.
-    resume: as there; a later call may have another tolerance or budget and goes on.
-
-    Errors and warnings: those of ``coalition_worths``; ValueError for neither tolerance nor budget,
-    one that is not positive, a budget too small for 5 images, fewer than 3 bands, or ``relative``
-    to 0.
-    Source: seed 002 Eq. 3, estimated as in ``iaside.game.surrogate``.
+    Takes what these two take, and raises what they raise.
 
     >>> from iaside.spectral import band_masks
     >>> brightness = lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x[:, 0, 0, 0]], 1)
     >>> w = sampled_worths(brightness, torch.rand(9, 3, 16, 16), torch.zeros(9).long(),
     ...                    band_masks(4, (16, 16)), budget=72, batch_size=4, progress=False)
-    >>> w.estimates.values.shape, w.provenance["stopped"]
-    ((4, 9), 'budget')
+    >>> len(w.images)
+    9
     """
-    _check_request(tolerance, budget)
-    pool = executor(workers, device_of(model, device))
-    setup = prepare(
-        model,
-        images,
-        labels,
-        masks,
-        value,
-        absence,
-        precision,
-        device,
-        batch_size,
-        resume,
-        temperature,
-        sigma,
-        seed,
-        subset,
-        outputs,
-        engine,
-        sampled=True,
-    )
-    n, n_bands = len(setup.images), setup.provenance["n_bands"]
-    per_image = passes_per_image(n_bands)
-    _check_size(tolerance, budget, n, n_bands, per_image)
-    sample = _Sample(setup, resume, seed, pool)
-    if progress:
-        print(
-            f"{per_image} of {2**n_bands:,} coalitions x up to {n} images a round = "
-            f"{per_image * n:,} forward passes; {how_long(setup, per_image * n)}",
-            file=sys.stderr,
-            flush=True,
-        )
-    with tqdm(total=budget, disable=not progress, unit="pass", smoothing=0.1) as bar:
-        stopped, message = _run(sample, tolerance, relative, budget, bar)
-    if tolerance is not None and stopped != "tolerance":
-        warnings.warn(message, RuntimeWarning, stacklevel=4)  # past the decorators
-    elif progress:
-        print(message, file=sys.stderr, flush=True)
-    clean, gain = sample.clean()
-    warn_of_chance(clean, gain)
-    return sample.rows(
-        clean
-        | dict(
-            stopped=stopped, message=message, tolerance=tolerance, relative=relative, budget=budget
-        )
-    )
+    check_request(tolerance, budget)
+    game = Game(model, images, labels, masks, **settings)
+    return sample(game, tolerance, budget, relative, resume, progress)
 
 
 def sampled_passes(n_bands: int, n_images: int, budget: int) -> int:
@@ -153,7 +150,7 @@ def sampled_passes(n_bands: int, n_images: int, budget: int) -> int:
 def _run(sample: _Sample, tolerance, relative, budget, bar) -> tuple[str, str]:
     """Visit images, round after round, until there is a reason to stop; which, and in words."""
     n, n_bands = len(sample.order), sample.n_bands
-    group = max(1, sample.setup.batch_size // sample.width)
+    group = max(1, sample.game.batch_size // sample.width)
     look, passes, spent = n if tolerance is None else min(n, FIRST), 0, False
     for k in range(max(1, (2**n_bands - 2) // (sample.width - 2))):
         sample.open_round()
@@ -213,33 +210,33 @@ def _known(error: float, wanted: float) -> str:
 class _Sample:
     """Coalitions drawn so far, round by round, and what is known of their worths."""
 
-    def __init__(self, setup: Setup, resume, seed: int, pool: Executor) -> None:
+    def __init__(self, game: Game, resume) -> None:
         # The full coalition is the image itself, where it is seen what the model knows.
-        self.setup, self.seed, self.resume = setup.watched(), seed, resume
-        self.n_bands, self.values = setup.provenance["n_bands"], list(self.setup.scorer.values)
+        self.game, self.resume = game, resume
+        self.n_bands, self.values = game.n_players, list(game.watched)
         self.pairs, self.width = pairs_per_image(self.n_bands), passes_per_image(self.n_bands)
-        n = len(setup.images)
-        self.order = np.random.default_rng([seed, n]).permutation(n)
+        n = len(game.images)
+        self.order = np.random.default_rng([game.seed, n]).permutation(n)
         self.codes = np.empty((n, 0), np.uint64)
         self.worths = np.empty((len(self.values), n, 0))  # NaN: not measured
         self.file: Table | None = None  # of the round that is open
         self.rounds, self.start = 0, 0  # opened so far; first column of the last one
-        self.pool, self.forwards = pool, 0
+        self.forwards = 0
 
     def open_round(self) -> None:
         """Draw as many pairs again for every image, the same ones whoever asks."""
-        n = len(self.order)
+        n, seed = len(self.order), self.game.seed
         drawn = [
-            draw_pairs(self.n_bands, self.pairs, np.random.default_rng([self.seed, self.rounds, i]))
+            draw_pairs(self.n_bands, self.pairs, np.random.default_rng([seed, self.rounds, i]))
             for i in range(n)
         ]
         ends = np.tile(np.array([0, whole(self.n_bands)], np.uint64), (n, self.rounds == 0))
         self.start = self.codes.shape[1]
         self.codes = np.concatenate([self.codes, ends, drawn], axis=1)
         asked = hashlib.sha256(self.codes[:, self.start :].tobytes()).hexdigest()
-        about = self.setup.provenance | {"round": self.rounds, "coalitions": asked}
+        about = self.game.provenance | {"round": self.rounds, "coalitions": asked}
         self.rounds += 1
-        path = unfinished(self.resume, "sampled", about, __name__)
+        path = self.game.unfinished(self.resume, "sampled", about, __name__)
         self.file = Table(path, (len(self.values), n, self.codes.shape[1] - self.start))
         self.worths = np.concatenate([self.worths, np.full(self.file.shape, np.nan)], axis=2)
 
@@ -250,7 +247,7 @@ class _Sample:
 
     def measure(self, visits: list[np.ndarray], bar) -> None:
         """Fill this round's columns of some images: those of a visit are in batches together."""
-        jobs, setup = [], self.setup
+        jobs, game = [], self.game
         for here in visits:
             batches = []
             for owner, column in self._batches(here):
@@ -263,7 +260,7 @@ class _Sample:
             if batches:
                 jobs.append((here, batches))
         name = lambda here, _: _images(here)  # noqa: E731
-        found = self.pool.each(visit, setup, jobs, setup.device, name=name) if jobs else ()
+        found = game.pool.each(visit, game, jobs, game.device, name=name) if jobs else ()
         for _, (owner, column, scores) in found:
             self.file[:, owner, column - self.start] = scores
             self.worths[:, owner, column] = scores
@@ -280,7 +277,7 @@ class _Sample:
         fresh = [self.fresh(i) for i in here]
         owner = np.repeat(here, [len(f) for f in fresh])
         column = np.concatenate([np.empty(0, int), *fresh])
-        size = self.setup.batch_size if len(here) == 1 else max(1, len(owner))
+        size = self.game.batch_size if len(here) == 1 else max(1, len(owner))
         for first in range(0, len(owner), size):
             yield owner[first : first + size], column[first : first + size]
 
@@ -307,57 +304,53 @@ class _Sample:
         """What is known of the answers to the images visited, and v(all) - v(none) of each."""
         worths = self.worths[:, np.isfinite(self.worths[0]).any(1)]
         known = dict(zip(self.values, worths[:, :, 1], strict=True))
-        return clean_summary(known, self.setup.classes), worths[0, :, 1] - worths[0, :, 0]
+        return clean_summary(known, self.game.asked.classes), worths[0, :, 1] - worths[0, :, 0]
 
     def rows(self, ended: dict) -> SampledWorths:
         """Everything measured, as rows."""
         image, column = np.nonzero(np.isfinite(self.worths[0]))
-        tables = {
-            v: t[image, column]
-            for v, t in zip(self.setup.provenance["values"], self.worths, strict=False)
-        }
-        ended |= at_floor(self.setup.provenance, tables)
+        tables = {v: t[image, column] for v, t in zip(self.game.values, self.worths, strict=False)}
+        ended |= at_floor(self.game.provenance, tables)
         return SampledWorths(
             image,
             column // 2,
             self.codes[image, column],
             tables,
-            self.setup.provenance | ended,
+            self.game.provenance | ended,
             self.forwards,
         )
 
 
 def visit(
-    setup: Setup, here: np.ndarray, batches: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    game: Game, here: np.ndarray, batches: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Play coalitions of some images, batch by batch.
+    """Evaluate coalitions of some images, batch by batch.
 
     batches: image, column and code of each coalition;  yields images, columns and their scores
-    (values, coalitions).
+    (watched values, coalitions).
     """
-    setup = setup.at_home()
+    game.device = own_device(game.device)
     images = torch.from_numpy(here)
-    targets, reference = setup.targets(images), setup.reference(images)
-    games: dict = {}  # the bands of one image, for all its batches
+    targets, reference = game.targets(images), game.reference(images)
+    known: dict = {}  # the bands of one image, for all its batches
     for owner, column, codes in batches:
         pictures = []
         for i in dict.fromkeys(owner.tolist()):
-            if i not in games:
-                games.clear()  # before there are others
-                games[i] = setup.game(slice(i, i + 1))
-            pictures.append(_pictures(setup, games[i], i, codes[owner == i]))
+            if i not in known:
+                known.clear()  # before there are others
+                known[i] = game.bands(slice(i, i + 1))
+            pictures.append(_pictures(game, known[i], i, codes[owner == i]))
         which = torch.from_numpy((here == owner[:, None]).argmax(1))
-        known = (t if t is None else t[which] for t in (targets, reference))
-        yield owner, column, setup.scores(torch.cat(pictures), *known, _images(owner))
+        beside = (t if t is None else t[which] for t in (targets, reference))
+        outputs = game.outputs(torch.cat(pictures))
+        yield owner, column, finite(scores_of(game.watched, outputs, *beside), owner)
 
 
-def _pictures(setup: Setup, game, image: int, codes: np.ndarray) -> Tensor:
+def _pictures(game: Game, bands: Bands, image: int, codes: np.ndarray) -> Tensor:
     """One picture per coalition."""
-    present = torch.from_numpy(members(codes, setup.provenance["n_bands"])).to(setup.device)
-    shown = game.coalitions(present)
+    shown = bands.coalitions(torch.from_numpy(members(codes, game.n_players)).to(game.device))
     # The image itself, not a sum of bands, which rounds.
-    everything = codes == whole(setup.provenance["n_bands"])
-    shown[np.flatnonzero(everything)] = setup.images[image].to(shown)
+    shown[np.flatnonzero(codes == whole(game.n_players))] = game.images[image].to(shown)
     return shown
 
 
@@ -365,7 +358,11 @@ def _images(places: np.ndarray) -> str:
     return f"images {', '.join(map(str, np.unique(places)))}"
 
 
-def _check_request(tolerance, budget) -> None:
+def check_request(tolerance: float | None, budget: int | None) -> None:
+    """Refuse what says not when a sample is large enough. Errors: ValueError.
+
+    >>> check_request(tolerance=0.1, budget=None)
+    """
     if tolerance is None and budget is None:
         raise ValueError(
             "give tolerance= (a standard error) or budget= (forward passes), or both; "

@@ -103,8 +103,9 @@ def load_model(
     name: a timm or torchvision name. A name both know (resnet18) is torchvision's with its
         IMAGENET1K_V1 weights, which the papers used; timm's have a tag (resnet18.a1_in1k). With
         `weights` the recipe says what the network is, and `name` is only what reports call it.
-    weights: a .safetensors, .pt or .pth file of a state dict, with its recipe beside it (x.json) or
-        in `recipe`. A relative path is looked for here, then in the project's folder.
+    weights: a file of a state dict (.safetensors, .pth, ...) or a trainer's checkpoint, of which
+        the averaged weights are taken where it has some; with its recipe beside it (x.json) or in
+        `recipe`. A relative path is looked for here, then in the project's folder.
         None takes data/weights/<name>.safetensors where it exists (packaged, or fetched for a
         study), else the library's own pretrained weights (a download).
     recipe: a dict, or the path of a JSON file (looked for as `weights` are), instead of the file

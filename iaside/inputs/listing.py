@@ -23,6 +23,7 @@ from iaside.inputs.imagenet import tiny_imagenet as tiny_imagenet_files
 from iaside.inputs.labels import class_labels
 from iaside.inputs.labels_csv import labelled_files
 from iaside.inputs.numbering import Labelled, Numbering
+from iaside.inputs.pairs import Rows, Zipped, as_pairs, opened
 
 PACKAGED = {"photographs": "data/images/photographs", "mnist_5k": "data/images/mnist_5k.npz"}
 # The torchvision data sets that are recognised by what lies in their folder: root, split -> data.
@@ -54,11 +55,11 @@ def listed(
 ) -> Listing:
     """split: of a set that comes with one; only: the classes of a folder per class."""
     if not isinstance(source, str | Path):
+        source = as_pairs(source)
         if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
-            within = "; give its .dataset" if hasattr(source, "dataset") else ""
             raise TypeError(
                 "source must be a name, a path or a Dataset with a length and items, "
-                f"got {type(source).__name__}{within}."
+                f"got {type(source).__name__}."
             )
         if isinstance(source, Mapping) or hasattr(source, "iloc"):
             raise TypeError(
@@ -186,14 +187,22 @@ _KEPT_LABELS = {
 
 
 def _from_dataset(dataset, called: str) -> Listing:
-    if not (labels := _indices(_item_labels(dataset), called)):
+    labels, classes = _item_labels(dataset), None
+    if len(labels) and all(isinstance(label, str) for label in labels):
+        classes = {name: k for k, name in enumerate(sorted(set(labels)))}
+        labels = [classes[label] for label in labels]
+    if not (labels := _indices(labels, called)):
         raise ValueError(f"{called} holds no images.")
-    return Listing(lambda k: dataset[k][0], labels, lambda k: f"item {k} of {called}")
+    return Listing(
+        lambda k: opened(dataset[k][0]), labels, lambda k: f"item {k} of {called}", classes
+    )
 
 
 def _item_labels(dataset) -> Sequence:
     """``dataset[k][1]`` of all items; where it is known what that returns, without decoding."""
     kind = next((c for c in type(dataset).__mro__ if "__getitem__" in vars(c)), type(dataset))
+    if kind in (Zipped, Rows):
+        return list(dataset.labels)
     if kind is torch.utils.data.Subset:
         labels = _item_labels(dataset.dataset)
         return [labels[k] for k in dataset.indices]

@@ -55,6 +55,30 @@ def read_recipe(path: Path, given: bool = False) -> dict:
     return checked_recipe(recipe, f"the recipe {path}", given)
 
 
+def saved_by_timm(folder: Path) -> tuple[Path, dict]:
+    """Weights and recipe of a folder as timm saves and publishes them: config.json and weights.
+
+    Errors: ValueError for a folder of another library, or without one of the two.
+    """
+    config = folder / "config.json"
+    weights = [folder / f"{stem}" for stem in ("model.safetensors", "pytorch_model.bin")]
+    found = [path for path in weights if path.is_file()]
+    if not config.is_file() or not found:
+        raise ValueError(f"{folder} is a folder without config.json and {weights[0].name} in it")
+    about = json.loads(config.read_text(encoding="utf-8"))
+    if "architecture" not in about:
+        raise ValueError(
+            f"{folder} is not saved by timm (its config.json names no architecture): load the "
+            "network with its own library and give ia.report a callable pixels -> logits"
+        )
+    how = about | about.get("pretrained_cfg", {})
+    fields = {field: how[field] for field in RECIPE_FIELDS[2:] if field in how}
+    fields |= {"num_classes": about.get("num_classes", how.get("num_classes"))}
+    fields |= {field: how[field] for field in ("crop_mode",) if field in how}
+    recipe = {"library": "timm", "architecture": about["architecture"]} | fields
+    return found[0], checked_recipe(recipe, f"the recipe in {config}")
+
+
 def _is_share(value) -> bool:
     """Whether this is a number in [0, 1], which NaN is not."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 <= value <= 1

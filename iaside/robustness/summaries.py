@@ -22,7 +22,8 @@ from iaside.estimate.correlation import correlation
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.families import several
 from iaside.estimate.intervals import standard_errors
-from iaside.score import centroid, robustness_score, spectral_importance
+from iaside.estimate.shares import centroid
+from iaside.score import robustness_score, spectral_importance
 
 BETAS = tuple(np.linspace(0.5, 0.95, 10).round(2))
 PENALTIES = tuple(np.geomspace(1e-3, 1e3, 13))  # of the ridge, in mean variances of a share

@@ -391,7 +391,9 @@ def _rules() -> dict[str, Rule]:
     from iaside.attribution.faithfulness import SUBSTRATES
     from iaside.backend.device import pick_device
     from iaside.backend.engine import ENGINES, installed
-    from iaside.game.worths import ABSENCES, MAX_BANDS, VALUES
+    from iaside.game.absence import ABSENCES
+    from iaside.game.exact import MAX_BANDS
+    from iaside.game.values import VALUES
     from iaside.inputs.recipes import LARGEST_SIDE
     from iaside.score import spectral_importance
     from iaside.spectral import METRICS, SPACINGS

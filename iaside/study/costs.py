@@ -19,11 +19,13 @@ from iaside.attribution.maps import map_passes
 from iaside.attribution.variants import attribution_variants, grid_variants
 from iaside.backend.content import by_content
 from iaside.backend.files import as_object
+from iaside.game.absence import ABSENCES
 from iaside.game.controls import ONE_BATCH, control_passes
+from iaside.game.exact import coalition_passes
 from iaside.game.published import published_passes
 from iaside.game.sampling import sampled_passes
 from iaside.game.surrogate import passes_per_image
-from iaside.game.worths import ABSENCES, VALUES, coalition_passes
+from iaside.game.values import VALUES
 from iaside.inputs.architectures import ARCHITECTURES
 from iaside.inputs.folding import FOLD
 from iaside.inputs.libraries import recipe_of

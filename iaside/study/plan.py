@@ -24,13 +24,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from iaside.backend.batch import LARGEST, remembered_batch_size
+from iaside.backend.batch import MAX_BATCH, remembered_batch_size
 from iaside.backend.device import pick_device
 from iaside.backend.executors import one_thread
 from iaside.backend.files import temporary_folder
 from iaside.backend.parallel import places
 from iaside.backend.precision import arithmetic
-from iaside.game.worths import PIECE
+from iaside.game.game import PIECE
 from iaside.inputs.classifier import Classifier, load_model, untrained
 from iaside.inputs.folding import folded
 from iaside.robustness.perturb import perturb
@@ -296,7 +296,7 @@ def rated(part: Part, gpu: Gpu) -> Speed:
     flops, weights, image, largest, activations = _operations(part.network)
     forward = flops / getattr(gpu, part.precision)
     both = (1 + BACKWARD) * flops / getattr(gpu, part.gradients)
-    return Speed(forward, both, weights, image, largest, activations, part.batch or LARGEST)
+    return Speed(forward, both, weights, image, largest, activations, part.batch or MAX_BATCH)
 
 
 @functools.lru_cache(None)

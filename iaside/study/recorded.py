@@ -19,6 +19,7 @@ from iaside.backend.files import (
     temporary_folder,
     write_text,
 )
+from iaside.card import record as scores
 from iaside.study.notebook import commit, save_json
 from iaside.study.parameters import UsageError, image_sources, read_yaml
 
@@ -79,6 +80,8 @@ def record(root: Path, name: str, title: str) -> Path:
         save_json(new / "run.json", about)
         new.chmod(0o755)
         put(new, target)
+    if (target / "importance.metrics.json").is_file():
+        scores.put_on_record(name, _scored(root, study, target))
     return target
 
 
@@ -108,6 +111,18 @@ def runs(root: Path, names: list[str]) -> dict[str, dict]:
         rows = [row for row in gather(documents) if is_tested(row)]
         found[name] = about | {"rows": rows}
     return found
+
+
+def _scored(root: Path, study: dict, run: Path) -> list[dict]:
+    """What a card compares with: the signed score of each network, where it is given."""
+    found = read_json(run / "importance.metrics.json", "metrics", "record the run again")
+    rows = []
+    for name, model in study["models"].items():
+        recipe = read_json(root / model["recipe"], "a recipe", "run `dvc repro data`")
+        if score := found[name]["score"].get("signed"):
+            side = min(recipe["input_size"][1:])
+            rows.append({"network": name, "side": side, "score": score["value"]})
+    return rows
 
 
 def _files(study: dict) -> list[str]:

@@ -18,7 +18,8 @@ from scipy import stats
 from iaside.estimate.crossed import resampled_scores
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import interval
-from iaside.score import centroid, mean_score, score_range, spectral_importance
+from iaside.estimate.shares import centroid
+from iaside.score import mean_score, score_range, spectral_importance
 from iaside.tables import CLEAN, CORRUPTIONS, Condition, Responses
 from iaside.training.plans import FACTORS, Profile, select
 from iaside.training.trends import game, over_seeds, seed_rows

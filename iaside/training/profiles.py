@@ -18,7 +18,7 @@ from iaside.backend.files import as_object, reading
 from iaside.backend.fingerprints import fingerprint, fingerprint_model
 from iaside.backend.parallel import executor
 from iaside.backend.precision import arithmetic
-from iaside.game.worths import coalition_passes, coalition_worths
+from iaside.game.exact import coalition_passes, coalition_worths
 from iaside.inputs.classifier import Classifier, load_model
 from iaside.inputs.folding import FOLD, folded
 from iaside.inputs.splits import stratified_order

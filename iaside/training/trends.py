@@ -22,7 +22,8 @@ from iaside.estimate.crossed import crossed_mean, resampled_scores
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import interval, mean_interval
 from iaside.estimate.resampling import Levels
-from iaside.score import entropy, mean_score, no_sid, spectral_importance
+from iaside.estimate.shares import entropy
+from iaside.score import mean_score, no_sid, spectral_importance
 from iaside.shapley import shapley_values
 from iaside.training.plans import FACTORS, SHARED, Profile
 

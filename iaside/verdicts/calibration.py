@@ -17,9 +17,9 @@ from iaside.estimate.clean import may_be_zero
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import interval, paired_interval
 from iaside.estimate.rounding import total_worth
-from iaside.explanation import SCORES
 from iaside.game.surrogate import pairs_per_image, resampled_table
 from iaside.score import (
+    SCORES,
     robustness_score,
     score_difference,
     score_estimate,

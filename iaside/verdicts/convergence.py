@@ -8,13 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from iaside.estimate.convergence import consecutive_differences, random_orders, split_differences
 from iaside.estimate.resampling import of_resamples
-from iaside.score import (
-    consecutive_differences,
-    random_orders,
-    spectral_importance,
-    split_differences,
-)
+from iaside.score import spectral_importance
 from iaside.verdicts.rules import decide
 
 Found = Mapping[str, ArrayLike]  # part -> (1 + resamples,), as `resampling.bootstrap` gives them
@@ -86,7 +82,7 @@ def sid_distances(psi: ArrayLike, orders: ArrayLike, sizes: ArrayLike) -> np.nda
     """Return how far SIDs of K photographs lie (a) from those of K + 1, (b) from all others'.
 
     Means over bands and orders, (2, S); (b) times sqrt(1 - K/N), for the noise of the others.
-    Shapes: psi (M, N), orders (D, N) as `score.random_orders` gives them, sizes (S,).
+    Shapes: psi (M, N), orders (D, N) as `random_orders` gives them, sizes (S,).
     Source: seed 002 App. C.3 (a); methods 9.1 (b).
 
     >>> psi = np.array([[3.0], [2.0], [0.0]]) + np.random.default_rng(0).normal(size=(3, 40))

@@ -28,8 +28,8 @@ from torch import nn
 from iaside.attribution.examine import examine
 from iaside.backend.executors import one_thread
 from iaside.explanation import Explanation
+from iaside.game.exact import coalition_worths
 from iaside.game.sampling import sampled_worths
-from iaside.game.worths import coalition_worths
 from iaside.robustness.responses import responses
 from iaside.spectral import band_masks
 from iaside.study import run

@@ -12,8 +12,9 @@ from torch import Tensor
 from iaside.estimate.clean import may_be_zero
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import interval, paired_distance, paired_interval
-from iaside.game.worths import coalition_images
-from iaside.score import centroid, mean_score, noise_distance, score_range, spectral_importance
+from iaside.estimate.shares import centroid, noise_distance
+from iaside.game.exact import coalition_images
+from iaside.score import mean_score, score_range, spectral_importance
 from iaside.shapley import coalitions, shapley_values
 from iaside.spectral import band_masks
 from iaside.tables import Worths

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from iaside.score import loglog_slope, random_orders
+from iaside.estimate.convergence import loglog_slope, random_orders
 from iaside.shapley import coalitions, least_squares_values
 from iaside.study.pages.common import span
 from iaside.verdicts import calibration

@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike
 
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import interval, mean_interval, nonuniformity, standard_errors
+from iaside.estimate.shares import centroid, entropy
 from iaside.explanation import Explanation
-from iaside.game.surrogate import Controls
-from iaside.score import SCORES, centroid, entropy, no_score, spectral_importance
+from iaside.game.samples import Controls
+from iaside.score import SCORES, no_score, spectral_importance
 from iaside.shapley import shapley_values
 from iaside.study.pages.common import columns
 from iaside.verdicts.choices import DECOMPOSITIONS

@@ -14,7 +14,8 @@ from iaside.estimate.clean import may_be_zero
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import interval, mean_interval, paired_interval, standard_errors
 from iaside.game.resolution import check_same_game, pooled_values
-from iaside.game.surrogate import SampledWorths, draw_pairs, resampled_table
+from iaside.game.samples import SampledWorths
+from iaside.game.surrogate import draw_pairs, resampled_table
 from iaside.score import mean_score, score_estimate, spectral_importance
 from iaside.study.pages.common import columns, listed
 from iaside.tables import Worths

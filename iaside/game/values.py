@@ -1,0 +1,119 @@
+"""What a coalition is worth: functions of a model's outputs for a batch, and of the labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from iaside.inputs.labels import class_labels
+
+VALUES = ("log_likelihood", "probability", "accuracy", "margin", "embedding")
+OF_CLASSES = VALUES[:-1]  # what these say of answers needs logits of classes
+WATCHED = ("log_likelihood", "accuracy")  # of the clean images, whatever else is asked for
+Value = str | Callable[[Tensor, Tensor], Tensor]
+
+
+def value_functions(value: Value | Sequence[Value], temperature: float) -> dict[str, Callable]:
+    """Name -> function (outputs (B, ...), labels) -> (B,); ``embedding`` takes the outputs for the
+    clean images in the place of labels. Errors: ValueError for what is none.
+
+    >>> list(value_functions(["margin", "accuracy"], 1.0))
+    ['margin', 'accuracy']
+    """
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature={temperature} must be a number above 0")
+
+    def probability(outputs: Tensor, labels: Tensor) -> Tensor:
+        return _expected((outputs / temperature).softmax(-1), labels)
+
+    known = {
+        "log_likelihood": lambda outputs, labels: _expected(outputs.log_softmax(-1), labels),
+        "probability": probability,
+        "accuracy": _accuracy,
+        "margin": _margin,
+        "embedding": lambda outputs, clean: torch.cosine_similarity(
+            outputs.flatten(1), clean.float().flatten(1)
+        ),
+    }
+    functions = {}
+    for v in [value] if isinstance(value, str) or callable(value) else value:
+        if not callable(v) and v not in known:
+            raise ValueError(
+                f"value={v!r} is not known; choose from {', '.join(VALUES)}, "
+                "or give a function (outputs, labels) -> (B,)"
+            )
+        name = getattr(v, "__name__", "") if callable(v) else v
+        if not name or name in functions or (callable(v) and name in known):
+            raise ValueError(
+                f"value function {v!r} would be recorded as {name!r}; "
+                "give every function a __name__ of its own, other than the built-in ones"
+            )
+        functions[name] = v if callable(v) else known[v]
+    if not functions:
+        raise ValueError("value=[] names nothing to record; give at least one value function")
+    return functions
+
+
+def labels_for(values: dict, labels, n: int) -> Tensor | None:
+    """Labels of n images as these values take them. Errors: ValueError, TypeError."""
+    if labels is None:
+        if set(values) != {"embedding"}:
+            raise ValueError("labels=None is possible for value='embedding' only; give labels")
+        return None
+    labels = class_labels(labels, n, soft=True)
+    if labels.ndim == 2 and "margin" in values:
+        raise ValueError("value='margin' needs one class per image; give hard labels")
+    return labels
+
+
+def scores_of(
+    values: dict[str, Callable], outputs: Tensor, targets: Tensor | None, reference: Tensor | None
+) -> Tensor:
+    """Outputs (k * B, ...), targets and reference of B images -> (values, k * B), nan where outputs
+    are not finite."""
+    outputs = outputs.float()
+    repeats = len(outputs) // len(targets if targets is not None else reference)
+    targets, reference = (
+        None if t is None else t.repeat(repeats, *[1] * (t.ndim - 1)) for t in (targets, reference)
+    )
+    scores = torch.stack(
+        [f(outputs, reference if name == "embedding" else targets) for name, f in values.items()]
+    )
+    # An accuracy, say, would not show it.
+    broken = ~outputs.flatten(1).isfinite().all(1)
+    return scores.masked_fill(broken, torch.nan)
+
+
+def finite(scores: Tensor, images: np.ndarray) -> np.ndarray:
+    """Scores (values, k * B) as float64. Errors: ValueError that names those of the B images, given
+    by their numbers, of which one is nan or infinite."""
+    scores = scores.cpu().double().numpy()
+    broken = ~np.isfinite(scores).all(0)
+    if broken.any():
+        named = np.unique(np.resize(images, len(broken))[broken])
+        raise ValueError(
+            f"the model returned nan or infinite worths for images {', '.join(map(str, named))}; "
+            "check its weights, and try precision='float32'"
+        )
+    return scores
+
+
+def _expected(scores: Tensor, labels: Tensor) -> Tensor:
+    """The score of the label, or its mean under a soft label."""
+    if labels.ndim == 2:
+        return (scores * labels.to(scores)).sum(-1)
+    return scores.gather(-1, labels[:, None]).squeeze(-1)
+
+
+def _accuracy(outputs: Tensor, labels: Tensor) -> Tensor:
+    predicted = torch.nn.functional.one_hot(outputs.argmax(-1), outputs.shape[-1]).to(outputs)
+    return _expected(predicted, labels)
+
+
+def _margin(outputs: Tensor, labels: Tensor) -> Tensor:
+    others = outputs.scatter(-1, labels[:, None], -torch.inf)
+    return _expected(outputs, labels) - others.amax(-1)

@@ -1,0 +1,93 @@
+"""Images and labels as people have them -> pairs (image, label) with a length and an order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from iaside.inputs.image_files import read_image
+
+IMAGE, LABEL = ("image", "img", "pixel_values"), ("label", "labels", "fine_label", "class")
+
+
+def as_pairs(source):
+    """What has pairs as items, of a DataLoader, of two lists or arrays, or of rows with names.
+
+    A DataLoader gives the data set it loads, in that one's order. Two lists or arrays of one length
+    are images (paths, PIL's, arrays, uint8 (H, W, 3) as NumPy has them, or tensors) and labels.
+    Rows are mappings with an image and a label, as Hugging Face's ``datasets`` have them. All else
+    is given back as it is.
+
+    >>> as_pairs((np.zeros((2, 4, 4, 3), np.uint8), ["cat", "dog"]))[1][1]
+    'dog'
+    """
+    if isinstance(source, DataLoader):
+        source = source.dataset
+    if isinstance(source, tuple) and len(source) == 2 and _are_labels(source[1]):
+        return Zipped(*source)
+    # Not of other data sets, whose first item would be decoded for it
+    if isinstance(source, list) or hasattr(source, "column_names"):
+        row = source[0] if len(source) else None
+        if isinstance(row, Mapping):
+            image, label = (_named(row, names) for names in (IMAGE, LABEL))
+            if image is not None and label is not None:
+                return Rows(source, image, label)
+    return source
+
+
+class Zipped:
+    """Images and their labels, as pairs. Errors: ValueError for lengths that differ."""
+
+    def __init__(self, images: Sequence, labels: Sequence) -> None:
+        if len(images) != len(labels):
+            raise ValueError(f"{len(images)} images and {len(labels)} labels: give one for each")
+        self.images = images
+        self.labels = labels.tolist() if isinstance(labels, np.ndarray | Tensor) else labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, k: int) -> tuple:
+        return opened(self.images[k]), self.labels[k]
+
+
+class Rows:
+    """Rows with names, as pairs of two of their entries."""
+
+    def __init__(self, rows, image: str, label: str) -> None:
+        self.rows, self.image, self.label = rows, image, label
+        self.labels = [row[label] for row in rows] if isinstance(rows, list) else rows[label]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, k: int) -> tuple:
+        row = self.rows[k]
+        return opened(row[self.image]), row[self.label]
+
+
+def opened(image):
+    """An image of a pair: read where it is a path, PIL's where it is 8-bit colours of NumPy."""
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[-1:] == (3,):
+        return Image.fromarray(image)
+    return image
+
+
+def _are_labels(values) -> bool:
+    """Whether this is a list or an array of numbers or names, one for each image."""
+    if isinstance(values, np.ndarray | Tensor):
+        return values.ndim in (1, 2)
+    plain = isinstance(values, list | tuple) and len(values) > 0
+    kinds = (str, (int, np.integer))
+    return plain and any(all(isinstance(v, kind) for v in values) for kind in kinds)
+
+
+def _named(row: Mapping, names: Sequence[str]) -> str | None:
+    return next((name for name in names if name in row), None)
