@@ -46,7 +46,7 @@ def faults(path):
     before, after = page[1:told], page[told + 1 :]
     if any(name not in code for name, _ in before):
         found.append("words before the answer")
-    draws = re.compile(r"\bplots\.(?!LABELS)\w+\(|\bpage\.\w*pictures\(")
+    draws = re.compile(r"\b(?:plots|figures)\.(?!LABELS)\w+\(|\bpage\.\w*pictures\(")
     drawn = [k for k, (name, source) in enumerate(after) if name in code and draws.search(source)]
     if any(draws.search(source) for _, source in before):
         found.append("a figure before the answer")
