@@ -15,6 +15,7 @@ from iaside.verdicts.rules import decide
 def energy_shares(x: Tensor, masks: Tensor) -> np.ndarray:
     """The share of each band in the energy of images (N, C, H, W): (M, N).
 
+    >>> import torch
     >>> from iaside.spectral import band_masks
     >>> energy_shares(torch.rand(2, 3, 8, 8), band_masks(2, (8, 8))).sum(0).round(6).tolist()
     [1.0, 1.0]

@@ -40,7 +40,7 @@ def line(sizes: ArrayLike, what: str, *distance: ArrayLike, name: str = "distanc
 def at(rows: np.ndarray, sizes: np.ndarray, K: float) -> np.ndarray:
     """The fitted power law of rows (..., sizes) at K, continued where K is beyond the sizes.
 
-    >>> at(np.array([0.5, 0.25]), np.array([2, 4]), 8)
+    >>> at(np.array([0.5, 0.25]), np.array([2, 4]), 8).round(6)
     np.float64(0.125)
     """
     middle = np.log(K) - np.log(sizes).mean()

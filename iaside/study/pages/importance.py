@@ -111,7 +111,8 @@ def interaction_words(pair: tuple, i: Estimate) -> str:
 
     pair: the two bands of each pair, as `np.tril_indices` gives them;  i: their interactions.
 
-    >>> i = Estimate(np.array([-2.5, 0.1]), 0.1, np.array([-3, -0.1]), np.array([-2, 0.3]), 9, "")
+    >>> low, high = np.array([-3.0, -0.1]), np.array([-2.0, 0.3])
+    >>> i = Estimate((low + high) / 2, high, low, high, 9, "photographs")
     >>> interaction_words(([1, 2], [0, 0]), i).partition("; ")[2]
     'strongest substitutes: 0 and 1, -2.50 [-3.00, -2.00]'
     """
@@ -156,8 +157,8 @@ def information(likelihood: np.ndarray, classes: int) -> dict:
 
     Shapes: likelihood (2**M, N), log-likelihood of every coalition and photograph, in nats.
 
-    >>> information(np.log([[0.5] * 5, [0.8] * 5]), 2)["KL, empty image"]
-    '0.000'
+    >>> information(np.log([[0.25] * 5, [0.8] * 5]), 2)["KL, empty image"]
+    '0.693'
     """
     entropy = np.log(classes)
     C = interval(likelihood[:1], lambda mean: mean[0])
