@@ -1,11 +1,11 @@
-# Everything starts here: `make repro`, `make plan`, `make test`, `make campaign`, `make lab`,
-# `make clean`. Each but the last sets up .venv when needed; nothing has to be installed or activated
+# Everything starts here: `make repro`, `make plan`, `make test`, `make docs`, `make campaign`,
+# `make lab`, `make clean`. Each but the last sets up .venv when needed; nothing has to be installed or activated
 # before, but Python 3.11 or newer and git.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help repro plan test campaign lab clean
+.PHONY: help repro plan test docs campaign lab clean
 
 PYTHON ?= python3
 READY := .venv/ready
@@ -19,7 +19,8 @@ help:
 	@echo "make repro STUDY=x  the same for studies/x.yaml (default, smoke, paper-jafr, ...)"
 	@echo "make plan           what that will cost: passes, time, memory, disk; also with STUDY=x,"
 	@echo "                    on a GPU with GPU=A100 or GPU=name:TFLOPs, on several with WORKERS=8"
-	@echo "make test           the quick tests; with ALL=1 also those marked slow or sweep"
+	@echo "make test           the quick tests, and every notebook at smoke size; all with ALL=1"
+	@echo "make docs           the documentation as a site, in .build/docs; needs no network"
 	@echo "make campaign       an hour of kills, full disks and hostile input; 10 minutes with QUICK=1"
 	@echo "make lab            JupyterLab on the notebooks"
 	@echo "make clean          free what can be made again; with ALL=1 also .venv and downloads"
@@ -32,7 +33,7 @@ $(READY): pyproject.toml constraints.txt
 	@rm -f $(READY)
 	@$(PYTHON) -m venv .venv
 	@python -m pip install -q -c constraints.txt \
-	  -e '.[notebooks,dvc,corruptions,attribution,engine,cluster,lab,dev]'
+	  -e '.[notebooks,dvc,corruptions,attribution,engine,cluster,lab,docs,dev]'
 	@# On its own and without its dependencies: its pins cannot be met beside JupyterLab 4.
 	@python -m pip install --no-deps torchattacks==3.5.1 -q
 	@touch $(READY)
@@ -70,7 +71,11 @@ plan: $(READY)
 
 test: $(READY)
 	@# Two processes, and no threads to get in their way.
-	@OMP_NUM_THREADS=1 python -m pytest -q -n 2 $(if $(ALL),,-m "not slow and not sweep")
+	@OMP_NUM_THREADS=1 python -m pytest -q -n 2 $(if $(ALL),,-m "not slow or smoke")
+
+docs: $(READY)
+	@python -m sphinx -q -W -b html docs .build/docs
+	@echo "Open .build/docs/index.html in a browser."
 
 campaign: $(READY)
 	@OMP_NUM_THREADS=1 python tests/campaigns/campaign.py $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from smoke import copy_project, run
+from smoke import copy_project, run, take_study
 
 # JupyterLab brings this optional part of jsonschema, which compiles a grammar for 2 s whenever
 # nbformat is imported. None makes jsonschema treat it as absent.
@@ -25,7 +25,12 @@ def pytest_collection_modifyitems(items):
 
     Last what starts from the run that the first of them makes. A process takes the next file
     before it is done with one of a few tests, so quick files keep long ones apart.
+
+    Slow are also sweeps, and what runs the pipeline in a copy of the project.
     """
+    for item in items:
+        if item.get_closest_marker("sweep") or "smoke_project" in item.fixturenames:
+            item.add_marker("slow")
     first = ["test_repro.py", "test_resume.py", "test_zoo_reports.py", "test_clones.py"]
     last = ["test_twice.py", "test_zoo.py", "test_switching.py"]
     order = [*first, None, *last]
@@ -113,4 +118,4 @@ def smoke_project(request, data, tmp_path_factory):
 def project(smoke_project):
     """The same, with the smoke study as it is shipped again after each test."""
     yield smoke_project
-    shutil.copy(smoke_project / "studies/smoke.yaml", smoke_project / "params.yaml")
+    take_study(smoke_project)

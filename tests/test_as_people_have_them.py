@@ -477,6 +477,7 @@ def labels(kind):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_what_a_plain_module_gives_or_one_line(kind, call):
     calls, text = REFUSED.get(kind, ((), ""))
     if call in calls:
@@ -531,6 +532,7 @@ LEFT_OUT = [kind for kind, (calls, _) in REFUSED.items() if calls == EVERY and k
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("call", OF_CLASSIFIERS)
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in LEFT_OUT])
+@pytest.mark.slow
 def test_a_classifier_of_such_a_network_or_one_line(kind, call, tmp_path):
     net, x = KINDS[kind](), pictures()
     if not isinstance(net, nn.Module):

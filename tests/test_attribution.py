@@ -330,6 +330,7 @@ def test_where_the_probability_is_linear_all_paths_from_black_agree():
     assert (one - made(net, x, "saliency") * (x - references)).abs().max() < 0.02 * scale
 
 
+@pytest.mark.slow
 def test_integrated_gradients_agree_with_captum_and_add_up():
     x = some_images()
     net, y = Net(), predictions(Net(), some_images())
@@ -380,6 +381,7 @@ def test_what_promises_a_sum_keeps_it_on_the_default_networks(data, name):
 @pytest.mark.parametrize(
     "act", [F.silu, F.hardswish, F.gelu, F.relu, nn.ReLU6(), nn.Hardswish(inplace=True)]
 )
+@pytest.mark.slow
 def test_what_promises_a_sum_keeps_it_whatever_the_activation(act):
     net = Net()
     del net.act
@@ -404,6 +406,7 @@ def test_guided_ig_moves_the_pixels_of_the_smallest_gradients_first():
     assert (seen[1] > 0).sum() <= len(slope) * 7 / 16 + 1  # a quarter, and one of what is left
 
 
+@pytest.mark.slow
 def test_big_adds_up_from_an_example_that_another_class_wins():
     net, x = Net(gain=0.3), some_images()
     y = predictions(net, x)
@@ -425,6 +428,7 @@ def test_big_adds_up_from_an_example_that_another_class_wins():
     assert torch.allclose(found.sum((1, 2, 3)), change, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_mfaba_adds_up_to_what_the_probability_loses():
     net, x = Net(gain=0.3), some_images()
     for variant in ("sharp", "smooth"):
@@ -510,6 +514,7 @@ def test_explicit_targets_count():
     assert default.equal(attribute(net, x, y, "saliency")) and not default.equal(other)
 
 
+@pytest.mark.slow
 def test_everything_runs_where_the_images_are(monkeypatch):
     """Placement on an accelerator, without one (autograd's engine would look for it)."""
     places = [None, (17, 17, 0, 0)] * 3  # numbers: fake draws have none

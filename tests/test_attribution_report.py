@@ -161,6 +161,7 @@ def test_a_cell_that_stands_out_is_found_in_every_reading():
     assert attribution.fampe_cutoff_grid(cells)["verdict"] == "undecided"
 
 
+@pytest.mark.slow
 def test_no_cell_stands_out_of_equal_ones_however_many_there_are():
     """The best of 12 equal cells is above their mean in every sample, and the limits know."""
     out = sum(best_cell(grid(0.0, seed, 24))[2].low > 0 for seed in range(60))
@@ -270,6 +271,7 @@ def write_attributions(
     Examination(variants, tables, about, maps).save(path, worths=game)
 
 
+@pytest.mark.slow
 def test_planted_gains_of_attributions_are_found_and_judged(project, capsys):
     for name in NAMES[:2]:
         write_attributions(project, name, NAMES[:2], unattacked=2)
@@ -313,6 +315,7 @@ def test_planted_gains_of_attributions_are_found_and_judged(project, capsys):
             assert 0 < best["above_mean"]["low"] < half < best["above_mean"]["high"]
 
 
+@pytest.mark.slow
 def test_a_ranking_that_says_otherwise_leaves_a_claim_undecided(project):
     """AttEXplore is far better where channels are ranked, and nothing else knows of channels."""
     write_attributions(project, NAMES[0], NAMES[:1], channel=0.2)
@@ -328,6 +331,7 @@ def test_a_ranking_that_says_otherwise_leaves_a_claim_undecided(project):
     assert gain == pytest.approx(metrics[NAMES[0]]["insertion"]["attexplore"]["value"] + 0.19)
 
 
+@pytest.mark.slow
 def test_the_best_are_named_together_where_they_are_equal(project, capsys, monkeypatch):
     """Two methods, two cells and, for three photographs, two alphas; and the share of ties."""
     name = NAMES[0]
@@ -373,6 +377,7 @@ def test_the_best_are_named_together_where_they_are_equal(project, capsys, monke
     assert cell[name, "update, pixel"] == "(0.1, 0.9)"
 
 
+@pytest.mark.slow
 def test_networks_without_a_kind_of_map_and_maps_of_zeros_are_left_out_and_said(project, capsys):
     """One network has no DeepLIFT; of the other 3 saliency maps are zero everywhere."""
     first, second = NAMES[:2]
@@ -398,6 +403,7 @@ def test_networks_without_a_kind_of_map_and_maps_of_zeros_are_left_out_and_said(
     assert mean == pytest.approx(base[3:].mean() - 0.02)
 
 
+@pytest.mark.slow
 def test_a_network_without_any_map_is_reported_and_decides_nothing(project, capsys):
     """It rounds its pixels: every map is zero everywhere, and nothing was attacked."""
     first, second = NAMES[:2]

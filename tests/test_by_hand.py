@@ -50,6 +50,7 @@ def study(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.slow
 def test_a_notebook_enters_under_its_own_name_and_takes_its_section(name, study, by_hand):
     parameters, text = cells(name)[0], "\n".join(cells(name))
     assert re.search(rf'(enter_project|open_page)\("{name}", globals\(\)\)\n', text)

@@ -127,6 +127,7 @@ def test_numbers_are_stacked_in_the_order_in_which_they_are_named():
     assert signed == -tight and paper == pytest.approx(0.3002, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_scores_of_drawn_coalitions_are_told_where_the_weakest_band_stays_clear():
     """The noise of a sample hides which band is the weakest, unless it is far below the others."""
     rng = np.random.default_rng(0)

@@ -51,6 +51,7 @@ def whole(folder):
     ("scenario", "column"),
     [(half, "changed"), (forgetful, "leftovers"), (stuck, "lost"), (whole, None)],
 )
+@pytest.mark.slow
 def test_a_planted_crash_is_found(scenario, column, monkeypatch, tmp_path):
     monkeypatch.setattr(operations, "SCENARIOS", {scenario.__name__: scenario})
     operations.undisturbed.cache_clear()
@@ -59,6 +60,7 @@ def test_a_planted_crash_is_found(scenario, column, monkeypatch, tmp_path):
     assert broken == ({column} if column else set())
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_to_be_said(monkeypatch, tmp_path):
     def silent(folder):
         try:

@@ -35,6 +35,7 @@ RECIPE = {
 }
 
 
+@pytest.mark.slow
 def test_lite0_has_the_measured_spread_of_logits(data):
     """Methods 9.3: 3.0 without and .59 with statistics of 16 photographs."""
     name = "tf_efficientnet_lite0"
@@ -268,6 +269,7 @@ def importance(tmp_path, normalise="minmax", **controls):
 REFUSED = Controls([], [], "no usable control: logit sd 7.1 of untrained exploded (seed 0)")
 
 
+@pytest.mark.slow
 def test_untrained_networks_are_judged_over_initialisations(tmp_path):
     controls = drawn(UNIFORM, 5)
     found, metrics = importance(tmp_path, exploded=REFUSED, flat=controls)
@@ -287,12 +289,14 @@ def test_untrained_networks_are_judged_over_initialisations(tmp_path):
     assert metrics["exploded"]["untrained"]["refused"].startswith("no usable control: logit sd 7.1")
 
 
+@pytest.mark.slow
 def test_one_untrained_network_with_a_preference_contradicts(tmp_path):
     found, _ = importance(tmp_path, flat=drawn(UNIFORM, 5), steep=drawn(STEEP, 5))
     assert found["untrained_uniform"]["verdict"] == "contradicted"
     assert "steep, band 0" in found["untrained_uniform"]["note"]
 
 
+@pytest.mark.slow
 def test_initialisations_that_disagree_or_are_few_decide_nothing(tmp_path):
     found, _ = importance(tmp_path, flat=drawn(UNIFORM, 5, scatter=1.0))
     assert found["untrained_uniform"]["verdict"] == "undecided"
@@ -320,6 +324,7 @@ def test_a_study_of_networks_that_see_nothing_has_its_report_and_decides_no_shar
     assert abs(metrics["blind"]["gain"]) < 0.01
 
 
+@pytest.mark.slow
 def test_a_network_that_sees_nothing_is_not_dropped_from_the_claims_about_all(tmp_path):
     found, _ = importance(tmp_path, flat=drawn(UNIFORM, 5), blind=drawn(UNIFORM, 5))
     for claim in SHARES:
@@ -333,6 +338,7 @@ def test_a_network_that_sees_nothing_is_not_dropped_from_the_claims_about_all(tm
     assert {p["value"] for p in twins["parts"] if "blind" in p["part"]} == {None}
 
 
+@pytest.mark.slow
 def test_claims_about_the_papers_sid_do_not_depend_on_the_one_that_is_drawn(tmp_path):
     rows = []
     for normalise in ("minmax", "positive"):

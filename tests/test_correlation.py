@@ -404,6 +404,7 @@ def test_rows_within_families_are_those_within_families():
     assert {row["over"] for row in alone} == {"networks"}
 
 
+@pytest.mark.slow
 def test_a_coefficient_is_corrected_for_the_error_that_was_put_in():
     """True numbers that are one and the same, each measured with half of its variance as noise."""
     rng = np.random.default_rng(0)
@@ -471,6 +472,7 @@ def test_a_range_without_a_family_is_that_of_every_family_left_out():
 
 
 @pytest.mark.parametrize("r", [0.3, -0.45, 0.5, 0.62, -0.8, 0.95])
+@pytest.mark.slow
 def test_so_many_networks_and_no_fewer_leave_zero_out(r):
     n = int(networks_needed(r))
 

@@ -112,6 +112,7 @@ def real_pictures():
         ("frost", 32, (0.123, 0.185, 0.205, 0.186, 0.186), 0.004),
     ],
 )
+@pytest.mark.slow
 def test_pictures_change_as_much_as_by_the_published_code(name, side, published, se, real_pictures):
     """Root mean square change over 84 photographs and 300 exact CIFAR-10 pictures: methods 9.4."""
     images = real_pictures(side, 24 if side == 224 else 100)
@@ -125,6 +126,7 @@ AGREE = sorted({*CORRUPTIONS} - {"impulse_noise", "snow", "frost", "elastic_tran
 
 
 @pytest.mark.parametrize("name", [*AGREE, "snow"])
+@pytest.mark.slow
 def test_at_224_pixels_they_are_those_of_an_independent_library(name):
     """Same random numbers, same bytes but for rounding; imagecorruptions crops snow elsewhere."""
     with warnings.catch_warnings():
@@ -143,6 +145,7 @@ def test_at_224_pixels_they_are_those_of_an_independent_library(name):
 
 
 @pytest.mark.parametrize(("side", "every", "weight"), [(224, 1, 0.75), (32, 5, 0.45)])
+@pytest.mark.slow
 def test_frost_on_black_is_a_piece_of_a_texture_in_its_colours(side, every, weight):
     """Scaled by 0.2 without antialiasing, a texture is every fifth of its pixels."""
     library = pytest.importorskip("imagecorruptions")
@@ -229,6 +232,7 @@ def brightness_of(x):
     return torch.stack([z, -z], 1)
 
 
+@pytest.mark.slow
 def test_four_threads_make_what_one_makes():
     x = torch.from_numpy(np.stack([smooth(32, 32, k) for k in range(3)])).permute(0, 3, 1, 2) / 255
     jobs = [(name, {"severity": s}) for s in (1, 3, 5) for name in CORRUPTIONS]

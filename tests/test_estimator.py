@@ -135,6 +135,7 @@ def test_codes_and_members_are_those_of_coalitions():
     assert np.array_equal(members(codes, 4), coalitions(4))
 
 
+@pytest.mark.slow
 def test_standard_errors_are_the_spread_of_repeated_samples():
     """Of these images: over draws. Of images in general: over images, too, whose mean is known."""
     rng, table = np.random.default_rng(1), some_games(4, n=24)
@@ -155,6 +156,7 @@ def test_standard_errors_are_the_spread_of_repeated_samples():
     assert 0.87 < np.std(z) < 1.17 and np.abs(np.mean(z)) < 0.15
 
 
+@pytest.mark.slow
 def test_many_rounds_are_worked_off_in_small_pieces(monkeypatch):
     """What one image needs grows with the square of its draws; all of them do not at once."""
     sizes, invert = [], np.linalg.inv

@@ -477,6 +477,7 @@ def test_every_pass_of_an_examination_is_in_its_precision(precision):
     assert np.isfinite(e.rows("fampe")["insertion"]).all()
 
 
+@pytest.mark.slow
 def test_a_measurement_in_another_precision_begins_anew(tmp_path):
     """What float32 has measured is no part of a table in bfloat16."""
     one = examined(Typed().eval(), tmp_path)
@@ -544,6 +545,7 @@ def test_deeplift_is_held_to_the_change_of_the_logit():
     assert np.allclose(rows["total"], rows["change"], rtol=1e-4) and (rows["change"] != 0).all()
 
 
+@pytest.mark.slow
 def test_a_kill_loses_one_map_and_changes_no_byte(tmp_path, monkeypatch):
     whole = examined()
     module = sys.modules["iaside.attribution.examine"]

@@ -506,6 +506,7 @@ SPOILT = {
 
 @pytest.mark.parametrize("what", RESUMED)
 @pytest.mark.parametrize("spoilt", SPOILT)
+@pytest.mark.slow
 def test_what_was_kept_and_is_damaged_is_measured_again_with_a_word(what, spoilt, tmp_path):
     fresh = Wide if what == "published" else Line
     whole = RESUMED[what](fresh().eval(), tmp_path)

@@ -495,6 +495,7 @@ def test_labels_are_checked_without_decoding(tmp_path, monkeypatch):
         check_labels(tmp_path, 7)
 
 
+@pytest.mark.slow
 def test_one_name_that_is_no_imagenet_id_makes_no_other_labels(tmp_path):
     class_folders(tmp_path, ["N01443537", "n02123045-tabby", "n15075141"])
     assert by_grey(tmp_path, like=network(1000)) == {0: 1, 1: 281, 2: 999}

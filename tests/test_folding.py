@@ -39,6 +39,7 @@ def with_statistics(model, seed=0):
         *((name, {"preactresnet18": 9}.get(name, 0)) for name in ARCHITECTURES),
     ],
 )
+@pytest.mark.slow
 def test_a_folded_network_is_the_same_function(name, left):
     own = name in ARCHITECTURES
     model = untrained(name, 10, 32, 0) if own else load_model(name, pretrained=False)
@@ -70,6 +71,7 @@ class Pads(TorchFunctionMode):
 
 
 @pytest.mark.parametrize("side", [224, 64, 75])  # the size that it is for, and others
+@pytest.mark.slow
 def test_paddings_of_timm_are_part_of_the_convolutions_at_the_size_of_the_model(side):
     model = with_statistics(load_model("tf_efficientnet_lite0", pretrained=False)).double()
     faster, x = folded(model), torch.rand(1, 3, side, side, dtype=torch.double)
@@ -171,6 +173,7 @@ def packed(net):
     "name", ["tf_efficientnet_lite0", "squeezenet1_1", "resnet18", "small_cnn", "resnet8"]
 )
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.slow
 def test_packed_weights_give_what_those_of_the_network_do(name, precision):
     if precision not in _native():
         pytest.skip("bfloat16 is not native here")
@@ -343,6 +346,7 @@ def test_a_folded_network_makes_no_number_of_what_is_none(net, precision):
     "name",
     ["squeezenet1_1", "tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2"],
 )
+@pytest.mark.slow
 def test_a_packaged_network_makes_no_number_of_what_is_none(name, data):
     model = load_model(name)
     x = spoiled(model.input_size[0])[[0, 2, 3, 8, 9]]

@@ -287,6 +287,7 @@ def state():
 
 
 @pytest.mark.parametrize("setting", [None, *HOSTILE])
+@pytest.mark.slow
 def test_settings_reach_no_number_and_are_left_as_they_were(setting, plain):
     net = network()
     with warnings.catch_warnings(), HOSTILE[setting]() if setting else contextlib.nullcontext():
@@ -305,6 +306,7 @@ def test_settings_reach_no_number_and_are_left_as_they_were(setting, plain):
 
 
 @pytest.mark.parametrize("setting", [None, *HOSTILE])
+@pytest.mark.slow
 def test_settings_are_left_as_they_were_after_an_error_too(setting):
     def fails(x):
         if len(seen) == 8:
@@ -401,6 +403,7 @@ def answered(found):
 @pytest.mark.parametrize(
     "setting", [None, "bf16", "bfloat16", "meta", "inference", "autocast", "anomaly", "numpy"]
 )
+@pytest.mark.slow
 def test_what_takes_classifiers_and_files_is_as_careful(setting, rest, tmp_path):
     found = {}
     with warnings.catch_warnings(), HOSTILE[setting]() if setting else contextlib.nullcontext():
@@ -466,6 +469,7 @@ def test_true_float32_whatever_switch_is_on_which_inherits_as_before(name):
     )
 
 
+@pytest.mark.slow
 def test_a_compiler_pins_no_switch_to_what_it_finds_set():
     """torch.compile puts a switch back to what it has read, which was ours for that time."""
     torch._dynamo.reset()
@@ -477,6 +481,7 @@ def test_a_compiler_pins_no_switch_to_what_it_finds_set():
     assert before["cuda.matmul"] == "none" and precisions() == before
 
 
+@pytest.mark.slow
 def test_the_older_switches_are_not_mixed_with_the_newer():
     code = (
         "import torch; torch.backends.cuda.matmul.allow_tf32 = True; "
@@ -551,6 +556,7 @@ def test_a_model_is_asked_as_its_caller_would_ask_it():
 
 
 @pytest.mark.parametrize("asked_inside", [False, True])
+@pytest.mark.slow
 def test_what_was_made_in_inference_mode_is_as_good(asked_inside, plain):
     with torch.inference_mode():
         net, x, y, maps = copy.deepcopy(NET), X.clone(), Y.clone(), MAPS.clone()
@@ -653,6 +659,7 @@ print(sorted(os.listdir(".")))
 """
 
 
+@pytest.mark.slow
 def test_a_user_without_home_or_name(tmp_path):
     from iaside.inputs.classifier import save_weights, untrained
 

@@ -36,6 +36,7 @@ def test_what_does_not_hold_is_said(gpu, capsys):
     assert "WRONG  b: 0.5 (1 wanted)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_numbers_that_differ_from_the_cpus_are_wrong(gpu, monkeypatch):
     """A device that is off by 2e-3 nats in one place, and not the same twice."""
     import torch

@@ -82,6 +82,7 @@ def test_delta_standard_error_of_the_sid_agrees_with_the_jackknife():
     np.testing.assert_allclose(result.se[jackknife > 0], jackknife[jackknife > 0], rtol=0.05)
 
 
+@pytest.mark.slow
 def test_coverage_at_24_images():
     """95 % intervals hold the truth about 95 % of the time, where plain percentiles do not."""
     rng, repeats = np.random.default_rng(0), 250
@@ -100,6 +101,7 @@ def test_coverage_at_24_images():
     assert by_percentiles.mean() < 0.90
 
 
+@pytest.mark.slow
 def test_coverage_of_a_paired_difference_and_its_gain():
     rng, repeats = np.random.default_rng(0), 150
     means = MEANS - 0.5 * (np.arange(8) == 0)
@@ -157,6 +159,7 @@ def test_a_planted_best_is_found_and_its_interval_holds():
 
 
 @pytest.mark.parametrize(("n_images", "noise"), [(12, 1.0), (24, 0.3)])
+@pytest.mark.slow
 def test_a_distance_of_equal_sids_is_not_mistaken_for_one(n_images, noise):
     """Noise alone: the plain interval lies wholly above the true 0 time and again."""
     rng, repeats = np.random.default_rng(0), 120

@@ -147,6 +147,7 @@ def test_no_word_of_a_module_can_be_another_without_a_trace():
     assert changed == 60
 
 
+@pytest.mark.slow
 def test_a_formatter_changes_nothing(tmp_path):
     """The whole package by ruff, with other lengths of lines, quotes and commas than ours."""
     shutil.copytree(ROOT / "iaside", tmp_path / "iaside", ignore=shutil.ignore_patterns("__*__"))
@@ -186,6 +187,7 @@ def said_by(python, package):
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_every_python_in_every_place_says_the_same(tmp_path):
     here = [code_hash("game.exact"), code_hash("training.training")]
     shutil.copytree(ROOT / "iaside", tmp_path / "iaside", ignore=shutil.ignore_patterns("__*__"))
@@ -222,6 +224,7 @@ def test_every_way_to_import_is_seen(line):
 
 
 @pytest.mark.parametrize("module", ["explanation", "training.training"])
+@pytest.mark.slow
 def test_a_module_counts_with_all_that_it_imports(module, edited):
     before = code_hash(module)
     for name in closure([module]):
@@ -306,6 +309,7 @@ def a_plan(tmp_path):
     return train
 
 
+@pytest.mark.slow
 def test_a_docstring_trains_nothing_again_and_code_does(a_plan, monkeypatch, edited):
     def now(**texts):
         monkeypatch.setattr(training, "code_hash", lambda *names: edited(*names, **texts))

@@ -306,6 +306,7 @@ CALLS = {  # all public calls that take pictures
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.slow
 def test_pictures_that_ask_for_gradients_are_pictures(call, x):
     net = Net().eval()
     right = call(x, net)

@@ -126,6 +126,7 @@ def test_a_stop_ends_the_stage_and_starts_no_other(how, made, tmp_path):
 @proc
 @pytest.mark.parametrize("who", ["make", "shell", "dvc"])
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "SIGHUP", "SIGKILL"])
+@pytest.mark.slow
 def test_whoever_is_told_to_stop_nothing_lives_on(how, who, made, tmp_path):
     run = made(slow="1")
     wait_for(tmp_path / "started")

@@ -189,6 +189,7 @@ def test_the_largest_deviation_is_the_one_that_is_named():
         lambda m: m.clone().requires_grad_(),
     ],
 )
+@pytest.mark.slow
 def test_masks_of_one_meaning_are_taken_in_any_form(form):
     right, given = calls(MASKS), calls(form(MASKS))
     for name in CALLS:

@@ -95,6 +95,7 @@ def test_placement_on_a_device_this_machine_lacks(dtype):
         assert {t.device.type for t in (*elsewhere.parameters(), *elsewhere.buffers())} == {"cpu"}
 
 
+@pytest.mark.slow
 def test_untrained_control_is_kaiming_and_a_function_of_the_seed():
     before = torch.get_rng_state()
     first, again, other = (load_model("resnet18", pretrained=False, seed=s) for s in (3, 3, 4))
@@ -174,6 +175,7 @@ def test_names_that_both_libraries_know(nothing_packaged):
 
 
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+@pytest.mark.slow
 def test_transform_input_is_folded_into_the_recipe(nothing_packaged, name):
     theirs = torchvision.models.get_model(
         name, weights=None, init_weights=False, aux_logits=True, transform_input=True
@@ -194,6 +196,7 @@ def test_transform_input_is_folded_into_the_recipe(nothing_packaged, name):
 
 
 @pytest.mark.parametrize("name", ["mnasnet1_0", "squeezenet1_1", "vit_tiny_patch16_224"])
+@pytest.mark.slow
 def test_save_and_load_give_the_same_network(tmp_path, name):
     model = load_model(name, pretrained=False, seed=5)
     path = tmp_path / "new" / "mine.safetensors"
@@ -265,6 +268,7 @@ def test_headless_networks_give_features(library, architecture, features):
     assert model(torch.rand(2, 3, 224, 224)).shape == (2, features)
 
 
+@pytest.mark.slow
 def test_own_weights_with_a_recipe_beside_them(data, own_weights):
     vit = load_model("mine", weights=own_weights / "vit_tiny_patch16_224.safetensors")
     images, labels = load_images("photographs", like=vit, n=32)

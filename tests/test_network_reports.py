@@ -20,6 +20,7 @@ def project(tmp_path_factory):
     return make_networks(tmp_path_factory.mktemp("networks"))
 
 
+@pytest.mark.slow
 def test_a_score_that_predicts_robustness_is_supported(project):
     found, metrics = report(project, "50_correlation", models=MODELS)
     for claim in ("src_mce", "src_adversarial", "src_adversarial_t2", "src_corruptions"):
@@ -49,6 +50,7 @@ def test_a_score_that_predicts_robustness_is_supported(project):
     assert (rows["parameters"].diff().dropna() == 1e6).all() and (rows["input_size"] == 32).all()
 
 
+@pytest.mark.slow
 def test_one_design_in_many_trainings_is_shown_with_and_without(project, capsys):
     """Six trainings of one design: one of them lives on one band, one was trained for the study."""
     models = {m: MODELS[m] for m in NAMES[:7]}
@@ -68,6 +70,7 @@ def test_one_design_in_many_trainings_is_shown_with_and_without(project, capsys)
     assert set(metrics["reliability"]) == {"signed", "printed"}
 
 
+@pytest.mark.slow
 def test_claims_about_architectures_are_judged_where_their_networks_are(project):
     found = report(project, "55_architecture", models=MODELS, transformers=NAMES[-3:])[0]
     assert found["parameter_count"]["verdict"] == "contradicted", "size decides here, by design"
@@ -80,12 +83,14 @@ def test_claims_about_architectures_are_judged_where_their_networks_are(project)
     assert {p["part"] for p in found["shufflenet_adversarial"]["parts"]} == {"fgsm", "pgd"}
 
 
+@pytest.mark.slow
 def test_a_fourth_transformer_decides(project):
     found = report(project, "55_architecture", models=MODELS, transformers=NAMES[-4:])[0]
     assert found["transformers_more_robust"]["verdict"] == "supported"
     assert found["transformers_more_robust"]["n"] == 4 == found["transformers_cluster"]["n"]
 
 
+@pytest.mark.slow
 def test_sizes_of_one_design_are_said_to_be_too_few_networks(project, capsys):
     """Three sizes of two designs each: nothing is said of networks, and why is said."""
     models = {m: {"name": f"vgg{k}" if k < 5 else f"resnet{k}"} for k, m in enumerate(NAMES[:7])}
@@ -101,6 +106,7 @@ def test_sizes_of_one_design_are_said_to_be_too_few_networks(project, capsys):
 
 
 @pytest.mark.parametrize("networks", [1, 4, 9])
+@pytest.mark.slow
 def test_rivals_stand_beside_the_score_with_their_price(project, networks, monkeypatch):
     from IPython import display
 
@@ -130,12 +136,14 @@ def test_rivals_stand_beside_the_score_with_their_price(project, networks, monke
 
 
 @pytest.mark.parametrize("notebook", ["50_correlation", "55_architecture", "58_match"])
+@pytest.mark.slow
 def test_families_are_those_that_the_study_says(project, notebook):
     models, known = {m: MODELS[m] for m in NAMES[:2]}, {NAMES[1]: {"family": "alexnet"}}
     metrics = report(project, notebook, models=models, designs=known)[1]
     assert metrics["families"] == dict.fromkeys(models, "alexnet")
 
 
+@pytest.mark.slow
 def test_images_without_a_usable_gradient_are_left_out_of_the_reports_and_said(project, capsys):
     path = project / "results/robustness/tables/alexnet.npz"
     whole, r = path.read_bytes(), Responses.load(path)
@@ -164,6 +172,7 @@ def test_images_without_a_usable_gradient_are_left_out_of_the_reports_and_said(p
     path.write_bytes(whole)
 
 
+@pytest.mark.slow
 def test_matching_is_judged_over_corruptions_and_networks(project, monkeypatch):
     from IPython import display
 
@@ -184,6 +193,7 @@ def test_matching_is_judged_over_corruptions_and_networks(project, monkeypatch):
     assert not any("better by" in words for words in said)
 
 
+@pytest.mark.slow
 def test_no_network_is_recommended_by_a_method_that_did_not_predict(project, monkeypatch, tmp_path):
     """The same losses, dealt out to other networks: no profile, score or accuracy tells them."""
     from IPython import display
@@ -208,6 +218,7 @@ def test_no_network_is_recommended_by_a_method_that_did_not_predict(project, mon
     assert f"**{word}**" in compared
 
 
+@pytest.mark.slow
 def test_an_own_deployment_is_matched_and_unpaired_files_are_refused(project, capsys):
     from PIL import Image
 

@@ -74,7 +74,7 @@ def test_pip_conda_and_make_install_the_same():
 
 def test_torchattacks_comes_second_and_without_its_pins_everywhere():
     line = TORCHATTACKS + pins()["torchattacks"]
-    for name in ("environment.yml", "Makefile", "README.md"):
+    for name in ("environment.yml", "Makefile", "README.md", "docs/running.md"):
         if (ROOT / name).exists():
             assert line in read(name), f"{name} lacks `{line}`"
     assert "torchattacks" not in {requirement.name for requirement in wanted()}
@@ -129,6 +129,7 @@ def test_the_search_below_finds_what_it_should(text, is_found):
     assert bool(re.search(f"{HERE}|{INDEX}", text, re.MULTILINE | re.IGNORECASE)) == is_found
 
 
+@pytest.mark.slow
 def test_nothing_tracked_names_a_machine_or_a_package_index():
     found = []
     for path in tracked():

@@ -71,6 +71,7 @@ def notebook(*cells, outputs=()):
 
 
 @pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.slow
 def test_nothing_in_a_notebook_acts_by_itself(text):
     kinds = ["text/html", "text/markdown", "image/svg+xml", "text/plain", "text/latex"]
     outputs = [nbformat.v4.new_output("display_data", {kind: text}) for kind in kinds]

@@ -135,6 +135,7 @@ def same_bytes(tmp_path, a, b):
     ],
     ids=["several values", "replacement", "mean", "gaussian", "own bands"],
 )
+@pytest.mark.slow
 def test_the_table_has_the_same_bytes(settings, workers, log, tmp_path):
     net = Net(log.path)
     here, there = measure(net, **settings), measure(net, workers=workers, **settings)
@@ -143,6 +144,7 @@ def test_the_table_has_the_same_bytes(settings, workers, log, tmp_path):
     assert sum(log.lines("shown")) >= played, "it was the workers that played"
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_middle_changes_no_byte(workers, log, tmp_path):
     net = Net(log.path, die="once")
     there = measure(net, workers=workers, resume=tmp_path)
@@ -150,6 +152,7 @@ def test_a_worker_killed_in_the_middle_changes_no_byte(workers, log, tmp_path):
     assert same_bytes(tmp_path, measure(net), there)
 
 
+@pytest.mark.slow
 def test_images_that_kill_every_worker_are_named(workers, log, monkeypatch):
     monkeypatch.setattr(executors, "MAX_TRIES", 1)
     if hasattr(workers, "client"):
@@ -158,6 +161,7 @@ def test_images_that_kill_every_worker_are_named(workers, log, monkeypatch):
         measure(Net(log.path, die="always"), workers=workers)
 
 
+@pytest.mark.slow
 def test_a_result_that_is_lost_with_its_worker_is_made_again(dask, log, monkeypatch, tmp_path):
     from distributed import Future
 
@@ -176,6 +180,7 @@ def test_a_result_that_is_lost_with_its_worker_is_made_again(dask, log, monkeypa
     assert same_bytes(tmp_path, measure(net), there)
 
 
+@pytest.mark.slow
 def test_what_is_lost_again_and_again_is_named(dask, log, monkeypatch):
     from distributed import Future
 
@@ -243,6 +248,7 @@ class Interrupted(executors.Here):
             yield found
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_not_measured_again(workers, log, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         measure(Net(tmp_path / "stopped"), resume=tmp_path, workers=Interrupted(workers))
@@ -253,6 +259,7 @@ def test_what_was_measured_is_not_measured_again(workers, log, tmp_path):
     assert same_bytes(tmp_path, measure(net), w)
 
 
+@pytest.mark.slow
 def test_a_model_is_sent_to_a_worker_once(workers, log):
     net = Net(log.path)
     for absence in ("zero", "mean"):
@@ -376,6 +383,7 @@ def _others(workers):
 
 
 @pytest.mark.parametrize("loop", [_games, _responses, _examination, _others])
+@pytest.mark.slow
 def test_every_loop_gives_the_same_bytes_whoever_does_it(loop, local):
     asked = []
     local_each = local.each
@@ -584,6 +592,7 @@ def test_another_torch_or_another_loop_on_a_worker_is_refused(monkeypatch):
         shared.read("b")
 
 
+@pytest.mark.slow
 def test_every_worker_of_a_machine_has_a_gpu_of_its_own(monkeypatch):
     """Without a GPU: on two pretended ones, by turns."""
     with monkeypatch.context() as two:

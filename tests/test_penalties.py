@@ -383,6 +383,7 @@ def test_coalition_dropout_keeps_each_band_as_often_as_asked():
 # -- placement and errors --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_everything_stays_where_the_images_are(monkeypatch):
     # Without a GPU no backward pass on one, and a fake tensor has no numbers to be finite.
     monkeypatch.setattr(torch.autograd, "grad", lambda loss, x, create_graph: [torch.rand_like(x)])

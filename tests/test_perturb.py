@@ -641,6 +641,7 @@ def test_energy_rescales_and_clamps_only_when_asked():
 
 @pytest.mark.parametrize("band", range(M))
 @pytest.mark.parametrize("masks", [MASKS, lambda x: split_bands(x, MASKS)], ids=["masks", "call"])
+@pytest.mark.slow
 def test_a_confined_perturbation_has_nothing_outside_its_band(band, masks):
     forms = [
         ("white_noise", {"sigma": 0.05}),

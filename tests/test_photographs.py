@@ -78,6 +78,7 @@ def test_they_are_the_same_pictures(both):
 @pytest.mark.parametrize("absence", ["zero", "gaussian", "replacement", "mean"])
 @pytest.mark.parametrize("measure", [coalition_worths, sampled_worths])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.slow
 def test_games_are_the_same(both, measure, absence, tmp_path):
     x, stored, y = both
     how = dict(masks=band_masks(3, (SIDE, SIDE)), absence=absence, batch_size=4, progress=False)
@@ -91,6 +92,7 @@ def test_games_are_the_same(both, measure, absence, tmp_path):
         assert measure(network, x, y, **how, resume=tmp_path / "resume").forwards == 0
 
 
+@pytest.mark.slow
 def test_controls_are_the_same(tmp_path):
     source = [(torch.randint(0, 256, (3, 64, 64)) / 255, k % 2) for k in range(6)]
     twin = load_model("resnet18", pretrained=False)
@@ -102,6 +104,7 @@ def test_controls_are_the_same(tmp_path):
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_the_file_goes_with_them(both, tmp_path):
     x, stored, _ = both
     disk = tmp_path / "disk"

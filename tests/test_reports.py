@@ -208,6 +208,7 @@ def write_convergence(root, name, n_bands, labels):
     return values
 
 
+@pytest.mark.slow
 def test_all_that_is_printed_is_put_to_the_test(tmp_path, capsys):
     """Paired differences only where two networks saw the same photographs."""
     for name, labels in (("a", "one"), ("bb", "one"), ("ccc", "other")):

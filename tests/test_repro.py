@@ -4,11 +4,14 @@ import json
 import resource
 import shutil
 
-from smoke import ROOT, dvc, edit
+import pytest
+from smoke import ROOT, dvc, edit, take_study
 
 FINISHED = True
 
 
+@pytest.mark.smoke
+@pytest.mark.slow
 def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project, finished):
     for noun in (
         "bands",
@@ -49,6 +52,7 @@ def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project, fi
         assert str(finished) not in path.read_text() and "https://" not in path.read_text()
 
 
+@pytest.mark.slow
 def test_a_colour_measures_nothing_and_a_band_measures_again(project):
     with (project / "iaside/plots.py").open("a") as file:
         file.write("\n# another colour\n")
@@ -67,6 +71,6 @@ def test_a_colour_measures_nothing_and_a_band_measures_again(project):
     status = dvc(project, "status")
     assert "worths@" in status and "profiles@" in status
     assert "training@" not in status, "M trains nothing"
-    shutil.copy(project / "studies/smoke.yaml", project / "params.yaml")
+    take_study(project)
     edit(project, device="cpu")
     assert "up to date" in dvc(project, "status"), "runtime: belongs to no stage"

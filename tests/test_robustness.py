@@ -328,6 +328,7 @@ def test_a_table_survives_saving(tmp_path):
     assert (tmp_path / "r.npz").read_bytes() == first, "equal runs are equal bytes"
 
 
+@pytest.mark.slow
 def test_corrupted_images_are_made_once_for_all_models(tmp_path, monkeypatch):
     wanted = [Condition(c, 1) for c in ("brightness", "contrast")]
     fresh = ask(Linear(), wanted, n=2)

@@ -270,6 +270,7 @@ def test_an_explanation_is_the_same_thing_as_of_exact_worths(tmp_path):
         ia.explain(sharp(), *data, relative=True, **args)
 
 
+@pytest.mark.slow
 def test_64_bands_at_224_pixels_stay_in_memory():
     """Beyond the photographs: bands of one image at a time, whatever the batch."""
     script = """

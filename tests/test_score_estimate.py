@@ -29,6 +29,7 @@ def true_score(mean, kind="paper"):
 
 
 @pytest.mark.parametrize("skewed", [False, True])
+@pytest.mark.slow
 def test_where_the_weakest_band_is_clear_the_bias_is_small_and_the_interval_holds(skewed):
     found = [ia.score_estimate(psi) for psi in samples(FALLING, 150, skewed=skewed)]
     given = [e for e in found if e is not None]

@@ -38,6 +38,7 @@ def told(psi):
 
 
 @pytest.mark.parametrize("above", [0.0, 1.0, 2.5])
+@pytest.mark.slow
 def test_the_truth_is_held_however_rarely_a_number_is_told(above):
     rng, truth = np.random.default_rng(0), above / 60**0.5 / 2
     plain, allowed = [], []

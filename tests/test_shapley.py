@@ -129,6 +129,7 @@ def test_what_the_error_bounds_of_the_papers_come_to():
     assert np.abs(least_squares_values(error)).sum(0).mean() <= bound
 
 
+@pytest.mark.slow
 def test_shapley_agrees_with_shapiq():
     shapiq = pytest.importorskip("shapiq")
     table = random_table(8, n_images=1)[:, 0]

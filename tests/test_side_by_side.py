@@ -86,6 +86,7 @@ def repro(folder, patience=60, module="iaside.study.repro", words=(), code=0):
     return text
 
 
+@pytest.mark.slow
 def test_stages_run_side_by_side_and_what_fails_stops_only_what_needs_it(project):
     text = repro(project, code=1)
     order = [line.split("'")[1] for line in text.splitlines() if line.startswith("Running stage")]
@@ -111,6 +112,7 @@ def test_stages_run_side_by_side_and_what_fails_stops_only_what_needs_it(project
     )
 
 
+@pytest.mark.slow
 def test_where_all_is_up_to_date_nothing_is_run(project):
     whole = STAGES[: STAGES.index("  broken:")] + STAGES[STAGES.index("  other:") :]
     (project / "dvc.yaml").write_text(whole)
@@ -122,6 +124,7 @@ def test_where_all_is_up_to_date_nothing_is_run(project):
     assert repro(project, patience=0).count("Running stage") == 1, "its text is read again"
 
 
+@pytest.mark.slow
 def test_a_study_of_some_reports_makes_these_and_what_they_need(project):
     claims = (
         "  claims:\n    cmd: exit 1\n    deps: [results/other/claims.json, results/x/claims.json]\n"
@@ -136,6 +139,7 @@ def test_a_study_of_some_reports_makes_these_and_what_they_need(project):
     assert repro(project, patience=0) == "Everything is up to date: nothing was run.\n"
 
 
+@pytest.mark.slow
 def test_with_one_process_one_stage_runs_at_a_time(project):
     (project / "params.yaml").write_text("seed: 0\nruntime: {workers: 1}\n")
     text = repro(project, patience=0.5, code=1)

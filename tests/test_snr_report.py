@@ -142,6 +142,7 @@ def write_spectra(root, name, side, high=1.0, bands=4):
 
 
 @pytest.mark.parametrize(("high", "verdict"), [(0.5, "contradicted"), (2.0, "supported")])
+@pytest.mark.slow
 def test_planted_spectra_are_found_and_judged(tmp_path, high, verdict):
     (tmp_path / "params.yaml").write_text("")
     models = {}

@@ -87,6 +87,7 @@ def test_what_differs_between_families_alone_chooses_nothing():
     assert put_to_test(chosen, made[1], OUTCOME).low > 0.5
 
 
+@pytest.mark.slow
 def test_without_a_relation_the_best_of_many_looks_good_and_its_test_holds_zero():
     """The largest coefficient of the choosing side lies beyond its limits most of the time."""
     held, looks = [], []

@@ -73,6 +73,7 @@ def divergence(distance, sharpness, lean):
     return (expected(kl, distance) + expected(lambda logit: kl(-logit), distance)) / 2
 
 
+@pytest.mark.slow
 def test_worths_of_an_honest_network_are_the_mutual_information(world):
     """KL = 0 for every coalition: I(X * S; Y) = H(Y) + v(S) + C."""
     table = log_likelihoods(world)
@@ -89,6 +90,7 @@ def test_worths_of_an_honest_network_are_the_mutual_information(world):
 
 
 @pytest.mark.parametrize(("sharpness", "lean"), [(2.0, 0.0), (0.4, 0.0), (1.0, 1.5), (1.5, -0.7)])
+@pytest.mark.slow
 def test_a_misspecified_network_falls_short_by_the_divergence(world, sharpness, lean):
     """I(X * S; Y) = KL + H(Y) + v(S) + C, as Fig. 13 draws it, whatever the network."""
     table = log_likelihoods(world, sharpness, lean)

@@ -218,6 +218,7 @@ def test_an_adversary_warms_up_over_its_epochs(shared, data, tmp_path, monkeypat
 # --- equal runs, resuming -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_seed_is_a_network_and_it_learns(shared, data, tmp_path):
     first, log = trained(shared, data, tmp_path / "a")
     torch.manual_seed(5)
@@ -238,6 +239,7 @@ def test_a_seed_is_a_network_and_it_learns(shared, data, tmp_path):
     ],
     ids=lambda factors: factors["penalty"],
 )
+@pytest.mark.slow
 def test_a_kill_at_any_step_changes_no_byte(shared, data, tmp_path, monkeypatch, factors):
     whole = tmp_path / "whole"
     trained(shared, data, whole, **factors)
@@ -291,6 +293,7 @@ def test_networks_to_be_trained_are_a_function_of_the_seed(name):
     assert any(not torch.equal(first[k], other[k]) for k in first)
 
 
+@pytest.mark.slow
 def test_our_own_networks_and_arrays_of_digits_load_without_torchvision_and_timm(tmp_path):
     """They take seconds to import, in each process that trains or measures."""
     path = tmp_path / "digits.npz"
@@ -321,6 +324,7 @@ print(sorted({{"timm", "torchvision"}} & set(sys.modules)))
     ],
     ids=["half", "empty", "zeros", "zeroed weights", "one bit"],
 )
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_trained_anew_with_a_word(shared, data, tmp_path, spoil):
     whole, log = trained(shared, data, tmp_path, augment=False)
     state = tmp_path / "partial/state.safetensors"

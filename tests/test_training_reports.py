@@ -33,6 +33,7 @@ def project(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_label_noise_is_judged_where_a_distribution_can_be_read(project):
     found, metrics = report(project, "70_label_noise", plans=PLANS)
     for claim in ("noise_lowers_accuracy", "noise_more_uniform", "noise_less_robust_features"):
@@ -45,6 +46,7 @@ def test_label_noise_is_judged_where_a_distribution_can_be_read(project):
     assert blank == {1.0}, "random labels leave nothing to distribute"
 
 
+@pytest.mark.slow
 def test_low_bands_first_and_a_fall_after_the_peak(project):
     found, metrics = report(project, "72_dynamics", plans=PLANS)
     assert found["low_bands_learnt_first"]["verdict"] == "supported"
@@ -73,6 +75,7 @@ def test_a_study_without_such_networks_has_no_verdict(tmp_path, notebook):
 
 
 @pytest.mark.parametrize("seeds", [[0], [0, 1]])
+@pytest.mark.slow
 def test_fewer_than_three_seeds_decide_nothing(tmp_path, seeds):
     plans = {
         "two": {"architecture": "a", "noise": [0, 0.2, 0.5], "every": 1, "seed": seeds},

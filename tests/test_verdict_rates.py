@@ -149,6 +149,7 @@ def known(values, share=1.0):
     return {str(i): part(x) for i, (x,) in enumerate(values)}
 
 
+@pytest.mark.slow
 def test_a_part_of_known_spread_is_decided_as_often_as_theory_says(bench, worlds):
     """One number with the limits of a known normal spread: 5 % false, 80 % power."""
     made = worlds.of_means(

@@ -166,6 +166,7 @@ def test_other_photographs_are_part_of_the_limits():
         assert (np.arctanh(record["value"] + 6 / 990) + reach > 0) == (verdict == "undecided")
 
 
+@pytest.mark.slow
 def test_a_null_claim_is_read_by_its_margin():
     """Size: 400 networks without a relation support it, a strong one contradicts it."""
     rng = np.random.default_rng(3)
@@ -237,6 +238,7 @@ def test_beta_is_the_best_only_where_it_beats_every_other():
         verdicts.beta_075_best({0.5: y, 0.9: y}, y, range(60))
 
 
+@pytest.mark.slow
 def test_the_best_of_many_equal_betas_contradicts_nothing():
     """All are equally good: the largest of nine is above 0.75 in nine worlds of ten."""
     verdict, ahead = [], []

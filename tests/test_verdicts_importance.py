@@ -70,6 +70,7 @@ def test_untrained_networks(size, verdict):
     assert "v(all) - v(none) may be 0: b" in none["note"]
 
 
+@pytest.mark.slow
 def test_uniform_networks_are_seldom_called_uneven_by_chance():
     """32 bands worth exactly the margin: contradicted in no more than 5 % of studies, which the 95
     % limits of each would do in most of them."""
@@ -151,6 +152,7 @@ def test_the_mean_sid_is_not_that_of_the_mean_where_photographs_differ():
     assert row["value"] == pytest.approx(0.8, abs=0.03)
 
 
+@pytest.mark.slow
 def test_a_distance_that_rare_photographs_make_is_seldom_put_inside_the_margin():
     """Log-normal values whose distance is the margin exactly: 11 % *supported* by the limits of a
     distance alone, of 200 samples (with three standard errors of room)."""

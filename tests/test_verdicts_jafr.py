@@ -53,6 +53,7 @@ def tell(r, corruptions, right):
             r.tables["correct"][k] = right
 
 
+@pytest.mark.slow
 def test_each_claim_is_decided_as_planted_and_names_its_claim(study):
     for name, verdict in VERDICTS.items():
         row = verdict(study())
@@ -72,6 +73,7 @@ def test_what_is_not_trained_is_not_tested(study):
     assert all(verdict(without_pgd) is None for verdict in VERDICTS.values())
 
 
+@pytest.mark.slow
 def test_one_kind_of_training_against_the_claim_suffices_but_not_two_of_its_seeds(study):
     planted = study()
     low = [c for c, group in planted.groups[None].items() if group == "low"]

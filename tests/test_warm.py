@@ -99,6 +99,7 @@ def test_a_signal_that_ends_it_ends_who_stands_for_it(server, number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.slow
 def test_signals_are_passed_on(server, number):
     text = (
         f"import signal, sys, time; signal.signal({int(number)}, lambda *_: sys.exit(7));"
@@ -177,6 +178,7 @@ def test_forks_do_not_see_each_other(server, tmp_path):
     first.wait()
 
 
+@pytest.mark.slow
 def test_no_library_that_is_imported_beforehand_starts_a_thread_or_is_ours():
     assert not [name for name in warm.LIBRARIES if name.split(".")[0] == "iaside"]
     text = Path(warm.__file__).read_text()

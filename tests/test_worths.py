@@ -242,6 +242,7 @@ def test_the_forward_passes_announced_are_the_ones_made(capsys):
     assert net.seen == 32 + 6, "six more for the probe"
 
 
+@pytest.mark.slow
 def test_a_killed_measurement_goes_on_where_it_was(tmp_path):
     net = Net().eval()
     whole = measure(net).table
@@ -310,6 +311,7 @@ np.save(f"{own}.npy", test_worths.measure(net, resume=folder, batch_size=1, n=8)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_resume_folder_give_the_right_table(tmp_path):
     flags = [tmp_path / "a", tmp_path / "b"]
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
@@ -388,6 +390,7 @@ def test_labels_of_any_integer_kind_and_images_with_gradients_will_do():
         assert np.array_equal(w.table, measure(net).table)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images():
     """At 224 px and M = 8, beyond the photographs themselves: below 2 GiB whatever K is."""
     script = """
@@ -490,6 +493,7 @@ ia.coalition_worths(net, x, torch.zeros(2).long(), masks, precision="bfloat16",
 """
 
 
+@pytest.mark.slow
 def test_bfloat16_at_a_measured_batch_size_is_equal_bytes_too(data, tmp_path):
     def measured(name):
         env = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}

@@ -27,6 +27,7 @@ def project(tmp_path_factory):
     return make_project(tmp_path_factory.mktemp("zoo"), THREE)
 
 
+@pytest.mark.slow
 def test_jafr_is_judged_by_what_was_planted(project):
     found, metrics = report(project, "75_jafr", plans=THREE, recommended=[0.001])
     verdicts = {name: row["verdict"] for name, row in found.items()}
@@ -56,6 +57,7 @@ def test_jafr_is_judged_by_what_was_planted(project):
 
 
 @pytest.mark.parametrize("seeds", [[0], [0, 1]])
+@pytest.mark.slow
 def test_two_seeds_decide_nothing_and_missing_networks_leave_claims_untested(project, seeds):
     few = {name: PLANS[name] | {"seed": seeds} for name in ("plain", "jafr")}
     found, _ = report(project, "75_jafr", plans=few, recommended=[0.001])
@@ -65,6 +67,7 @@ def test_two_seeds_decide_nothing_and_missing_networks_leave_claims_untested(pro
     assert "augmentation_low_reliance" not in found and "jafr_large_lambda" not in found
 
 
+@pytest.mark.slow
 def test_a_network_that_pgd_has_no_gradient_of_is_not_called_robust(project, tmp_path, capsys):
     """Its answers under PGD are those to the clean images: no accuracy lost, the best of all."""
     root = shutil.copytree(project, tmp_path / "project")
@@ -84,6 +87,7 @@ def test_a_network_that_pgd_has_no_gradient_of_is_not_called_robust(project, tmp
     assert said.count(f"{name}: {N} of {N} images gave no usable gradient under pgd 0.1:") == 2
 
 
+@pytest.mark.slow
 def test_the_zoo_finds_the_planted_correlation_and_its_trivial_part(project):
     some = {name: PLANS[name] for name in ("noise", "augmented", "strong")}
     some["plain"] = STANDARD | {"adversary": ["none", "pgd"]}

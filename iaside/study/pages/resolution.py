@@ -13,12 +13,12 @@ from numpy.typing import ArrayLike
 from iaside.estimate.clean import may_be_zero
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import interval, mean_interval, paired_interval, standard_errors
-from iaside.game.resolution import check_same_game, pooled_values
+from iaside.game.resolution import pooled_values
 from iaside.game.samples import SampledWorths
 from iaside.game.surrogate import draw_pairs, resampled_table
 from iaside.score import mean_score, score_estimate, spectral_importance
 from iaside.study.pages.common import columns, listed
-from iaside.tables import Worths
+from iaside.tables import Worths, check_same_pictures
 from iaside.verdicts.rules import CONTRADICTED, SUPPORTED, UNDECIDED
 
 WORDS = {SUPPORTED: "inside", CONTRADICTED: "beyond", UNDECIDED: "undecided"}
@@ -41,7 +41,7 @@ def load_games(models: Sequence[str], bands: Sequence[int]) -> tuple[dict, dict]
     fine = {}
     for m, M in itertools.product(models, sorted(bands)):
         w = fine[m, M] = SampledWorths.load(f"results/resolution/tables/{m}/{M}.npz")
-        check_same_game(m, exact[m].provenance, w.provenance)
+        check_same_pictures(exact[m].provenance, w.provenance)
         if len(w.images) < (n := exact[m].table.shape[1]):
             raise ValueError(
                 f"{m}, M = {M}: the budget reached {len(w.images)} of {n} photographs; "
