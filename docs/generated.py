@@ -20,6 +20,7 @@ PARTS = {  # part of the package -> what its public names are for, in the order 
     "explanation": "All in one call",
     "robustness": "Perturbations and robustness",
     "attribution": "Attribution maps",
+    "card": "A page on one model",
 }
 SUPPORTED = {
     "greater": "the limits lie above {}",

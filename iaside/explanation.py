@@ -321,6 +321,8 @@ def explain(
     from iaside.game.exact import exact  # here: a table is read without torch
     from iaside.game.game import Game
     from iaside.game.sampling import check_request, sample
+    from iaside.inputs.checks import check_images
+    from iaside.spectral import band_masks, check_partition
 
     _check_settings(normalise, beta, score_kind, level, bias)
     sampled = tolerance is not None or budget is not None
@@ -328,10 +330,12 @@ def explain(
         check_request(tolerance, budget)
     elif relative:
         raise ValueError("relative=True says how to read tolerance=; give that too")
-    masks = _partition(images, n_bands, metric, spacing) if masks is None else masks
-    game = Game(model, images, labels, masks, **settings)
-    if game.n_players == 1:
+    images = check_images(images, on_disk=True)
+    if masks is None:
+        masks = band_masks(n_bands, tuple(images.shape[-2:]), metric, spacing, images)
+    if not callable(masks) and len(check_partition(masks, *images.shape[-2:])) == 1:
         raise ValueError("one band has all the worth and no share to tell; take 2 bands or more")
+    game = Game(model, images, labels, masks, **settings)
     if normalise == "share":
         _check_gain(game, level)
     if sampled:
@@ -342,15 +346,6 @@ def explain(
     if hard is not None and sampled:
         hard = hard[worths.images]
     return Explanation(worths, normalise, beta, score_kind, level, hard, bias)
-
-
-def _partition(images: Tensor, n_bands: int, metric: str, spacing: str) -> Tensor:
-    """The bands of images that were not looked at yet."""
-    from iaside.inputs.checks import check_images
-    from iaside.spectral import band_masks
-
-    images = check_images(images, on_disk=True)
-    return band_masks(n_bands, tuple(images.shape[-2:]), metric, spacing, images)
 
 
 def _check_gain(game: Game, level: float) -> None:

@@ -65,6 +65,7 @@ def stand_in(code):
     code = code.replace("n=40", "n=6").replace(
         "n_bands=32, tolerance=0.1", "n_bands=16, budget=480"
     )
+    code = code.replace('name="mine")', 'n_bands=3)')
     return re.sub(r"(ia\.explain\(.*?), labels\)", r"\1, labels, n_bands=3)", code)
 
 

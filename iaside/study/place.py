@@ -14,7 +14,7 @@ from iaside.backend.files import try_room
 from iaside.study.parameters import UsageError, read_yaml
 
 ROOM = 16 * 2**20  # bytes that must be free, or nothing that runs could even say why it ends
-PATIENCE = 2.0  # seconds that dvc.lock may take to be whole
+PATIENCE = 10.0  # seconds that dvc.lock may take to be whole, on a busy machine
 FILES = 256  # open files at a time: DVC, a kernel's sockets and the pipes of processes
 
 
@@ -25,11 +25,11 @@ def check_lock(root: Path) -> None:
     none. Errors: UsageError.
     """
     path = root / "dvc.lock"
-    for _ in range(10):
+    for _ in range(50):
         with suppress(OSError, UnicodeDecodeError):
             if not path.exists() or _is_whole(path.read_text("utf-8")):
                 return
-        time.sleep(PATIENCE / 10)  # DVC may be about to write it, of a stage beside this one
+        time.sleep(PATIENCE / 50)  # DVC may be about to write it, of a stage beside this one
     raise UsageError(
         "dvc.lock is cut off, as by a kill while DVC wrote it; take that of git (git checkout "
         "dvc.lock), or remove it: what was made is in .dvc/cache and is not made again"
