@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import shutil
 
 import matplotlib
@@ -52,11 +53,11 @@ def study(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_notebook_enters_under_its_own_name_and_takes_its_section(name, study, by_hand):
     parameters, text = cells(name)[0], "\n".join(cells(name))
-    assert f'enter_project("{name}", globals())\n' in text
-    assert text.index("enter_project(") < min(
+    assert re.search(rf'(enter_project|open_page)\("{name}", globals\(\)\)\n', text)
+    assert text.index("globals()") < min(
         (
             text.find(f"{word}(")
-            for word in ("load_images", "load_model", "networks")
+            for word in ("load_images", "load_model", "load_subject", "networks")
             if f"{word}(" in text
         ),
         default=len(text),

@@ -54,7 +54,7 @@ TRIED = {
 def test_the_answer_counts_what_was_tried_and_what_may_be_wrong():
     said = page.in_short(rows_of(**TRIED))
     total = len(rules.claims())
-    assert said.startswith(f"**In short**: of {total} claims this study tried 6: **2** are ")
+    assert said.startswith(f"of {total} claims this study tried 6: **2** are ")
     assert "**3** contradicted, **1** undecided" in said and f"{total - 6} it could not" in said
     assert "Of the 6, 0 rest on numbers without an error and 0 have too few" in said
     assert "of the other 6, up to 5% are to be expected to be wrong (0.3, if" in said
@@ -228,7 +228,7 @@ def test_the_notebook_reads_the_records_of_the_reports_and_answers_first(tmp_pat
         "low_energy_majority": "contradicted",
         "esd_power_law": "contradicted",
     }
-    assert shown[0].data.startswith("**In short**") and "tried 3: **1**" in shown[0].data
+    assert shown[0].data.startswith("**Answer.** of ") and "tried 3: **1**" in shown[0].data
     pages = [style.to_html() for style in last if hasattr(style, "to_html")]
     assert len(pages) == 3 and "n = 400 networks" in pages[0]
     assert "seven classes of Caltech101" in pages[1] and "contradicted" in pages[1]

@@ -234,6 +234,7 @@ def workplace(monkeypatch, tmp_path, net):
         return x if name in CORRUPTIONS else perturb(x, name, **how)
 
     monkeypatch.setattr("iaside.inputs.images.load_images", load_images)
+    monkeypatch.setattr("iaside.study.subject.load_images", load_images)
     module = importlib.import_module("iaside.robustness.corrupted")
     monkeypatch.setattr(module, "perturb", harmless)
     monkeypatch.setattr("iaside.game.game.Game.seconds", lambda self, passes: 0.0)

@@ -10,11 +10,12 @@ from made_up import report
 from made_up_networks import M, N, make_networks
 from smoke import ROOT
 
-from iaside import plots
 from iaside.estimate.clean import clean_line
 from iaside.estimate.intervals import interval
 from iaside.shapley import coalitions, interaction_values
+from iaside.study.pages import importance
 from iaside.tables import Worths
+from iaside.verdicts import figures
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +33,15 @@ def test_planted_substitutes_and_complements_are_named_and_drawn():
     trained = {"net": SimpleNamespace(worths=SimpleNamespace(table=table))}
     space = {
         "np": np,
-        "plots": plots,
+        "figures": figures,
+        "page": importance,
         "interval": interval,
         "M": M,
         "n": N,
         "interaction_values": interaction_values,
         "trained": trained,
-        "game": "log_likelihood",
-        "Markdown": str,
-        "display": said.append,
+        "unit": "nats",
+        "say": said.extend,
     }
     exec(source, space)
     (text,) = said
@@ -165,7 +166,7 @@ def test_choices_tell_no_share_of_a_worth_that_may_be_0(tmp_path, said):
 def test_what_was_seen_of_the_clean_images_stands_with_every_result(name):
     cells = json.loads((ROOT / f"notebooks/{name}.ipynb").read_text())["cells"]
     lines = [line for cell in cells if cell["cell_type"] == "code" for line in cell["source"]]
-    assert any("clean_line(" in line for line in lines)
+    assert any("clean_line(" in line or "print_clean(" in line for line in lines)
 
 
 def test_a_measurement_that_was_not_seen_on_clean_images_says_nothing_of_them(capsys):
@@ -173,7 +174,8 @@ def test_a_measurement_that_was_not_seen_on_clean_images_says_nothing_of_them(ca
     source = next("".join(c["source"]) for c in cells if "clean_line(w" in "".join(c["source"]))
     seen = SimpleNamespace(provenance={"clean": CLEAN_ANSWERS})
     worths = {"trained": seen, "published": SimpleNamespace(provenance={}), "untrained": seen}
-    exec(source[source.index("seen = {") :], {"clean_line": clean_line, "worths": worths})
+    told = source[source.index("seen = {") : source.index('if "untrained"')]
+    exec(told, {"clean_line": clean_line, "worths": worths})
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("trained: 10 classes") and len(said) == 2
 

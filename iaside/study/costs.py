@@ -16,7 +16,7 @@ import numpy as np
 
 from iaside.attribution.examination import QUANTITIES, examination_passes
 from iaside.attribution.maps import map_passes
-from iaside.attribution.options import PRODUCTS
+from iaside.attribution.variants import attribution_variants, grid_variants
 from iaside.backend.content import by_content
 from iaside.backend.files import as_object
 from iaside.game.absence import ABSENCES
@@ -358,32 +358,12 @@ def _profiles(p: dict, study: Study) -> list[Part]:
 
 
 def _attributions(p: dict, study: Study) -> list[Part]:
-    attack = {"steps": p["steps"], "samples": p["samples"]}
-    fampe = {"method": "fampe", "kappa": p["kappa"]}
-    options = {
-        "smoothgrad": {"samples": p["path_steps"]},
-        "integrated_gradients": {"steps": p["path_steps"]},
-        "mfaba": {"steps": p["path_steps"]},
-        "big": {"steps": p["path_steps"], "path_steps": p["path_steps"], "eps": [p["eps"] / 255]},
-        "agi": {"classes": p["classes"], "steps": p["class_steps"]},
-        "la": {"classes": p["classes"], "steps": p["class_steps"]},
-        "attexplore": attack,
-    }
-    variants = {m: {"method": m, **options.get(m, {})} for m in p["methods"]}
-    variants |= {
-        ("fampe", p["alpha"], product): fampe | attack | {"alpha": p["alpha"]}
-        for product in PRODUCTS
-    }
-    variants |= {("fampe", a): fampe | attack | {"alpha": a} for a in p["alphas"]}
-    variants |= {"clean": {"method": "clean"}, "pgd": {"method": "pgd", "steps": p["steps"]}}
-    second = {("fampe", a, "update"): fampe | attack | {"alpha": a} for a in p["alphas"]}
-    coarse = fampe | {"steps": p["grid_steps"], "samples": p["grid_samples"]}
-    grid = {
-        ("grid", a, k, product): coarse | {"alpha": a, "kappa": k}
-        for a in p["grid_alphas"]
-        for k in p["grid_kappas"]
-        for product in PRODUCTS
-    }
+    attack = {"steps": p["steps"], "samples": p["samples"], "eps": p["eps"] / 255}
+    of_fampe = {name: p[name] for name in ("alpha", "kappa", "alphas", "path_steps")}
+    others = {"classes": p["classes"], "steps": p["class_steps"]}
+    variants, second = attribution_variants(p["methods"], attack, other_classes=others, **of_fampe)
+    coarse = variants["fampe"] | {"steps": p["grid_steps"], "samples": p["grid_samples"]}
+    grid = grid_variants(coarse, p["grid_alphas"], p["grid_kappas"])
     n, bands, judges = p["n_images"], p["n_bands"], len(p["networks"])
     only = dict.fromkeys(second, n) | dict.fromkeys(grid, p["n_grid"])
     passes = examination_passes(

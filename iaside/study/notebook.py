@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from iaside.backend.files import remove_unused, sweep, write_text
@@ -115,6 +116,19 @@ def _last_used(path: Path) -> float:
         with contextlib.suppress(FileNotFoundError):  # another process has just finished with it
             latest = max(latest, each.lstat().st_mtime)
     return latest
+
+
+def say(text: str | Iterable[str], between: str = "  \n") -> None:
+    """Show Markdown; of several sentences each begins a line."""
+    import IPython.display
+
+    text = text if isinstance(text, str) else between.join(text)
+    IPython.display.display(IPython.display.Markdown(text))
+
+
+def answer(text: str | Iterable[str]) -> None:
+    """Show what a page found, as `say` does: the first thing that stands on it."""
+    say(["**Answer.** " + text] if isinstance(text, str) else ["**Answer.**", *text])
 
 
 def save_json(path: str | Path, obj) -> None:

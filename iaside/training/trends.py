@@ -224,15 +224,6 @@ def readable(cells: Cells) -> Cells:
     return {x: some for x, some in cells.items() if worth_of_all(some).low > 0}
 
 
-def columns(name: str, e: Estimate) -> dict:
-    """An estimate as figures take it: the value under a name, its limits beside it.
-
-    >>> columns("sid", Estimate(0.25, 0.1, 0.0625, 0.5, 24, "photographs"))
-    {'sid': 0.25, 'sid_low': 0.0625, 'sid_high': 0.5}
-    """
-    return {name: e.value, f"{name}_low": e.low, f"{name}_high": e.high}
-
-
 # -- along the epochs of one network ---------------------------------------------------------------
 
 

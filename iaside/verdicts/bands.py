@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import at_levels
+from iaside.spectral import band_energy
 from iaside.verdicts.rules import decide
+
+
+def energy_shares(x: Tensor, masks: Tensor) -> np.ndarray:
+    """The share of each band in the energy of images (N, C, H, W): (M, N).
+
+    >>> import torch
+    >>> from iaside.spectral import band_masks
+    >>> energy_shares(torch.rand(2, 3, 8, 8), band_masks(2, (8, 8))).sum(0).round(6).tolist()
+    [1.0, 1.0]
+    """
+    energy = band_energy(x, masks)
+    return (energy / energy.sum(0)).double().numpy()
 
 
 def low_energy_majority(energy: ArrayLike, data: str = "") -> dict:

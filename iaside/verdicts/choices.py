@@ -8,7 +8,15 @@ from numpy.typing import ArrayLike
 
 from iaside.estimate.intervals import distance_at_levels
 from iaside.score import spectral_importance
+from iaside.shapley import banzhaf_values, least_squares_values, leave_one_out, only_one_in
 from iaside.verdicts.rules import decide
+
+DECOMPOSITIONS = {  # other ways to share out the worth than Shapley's
+    "Banzhaf": banzhaf_values,
+    "least squares (001)": least_squares_values,
+    "leave one out": leave_one_out,
+    "only one in": only_one_in,
+}
 
 
 def absences_alike(

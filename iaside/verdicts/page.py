@@ -38,8 +38,8 @@ def in_short(rows: Iterable[Mapping]) -> str:
     >>> from iaside.estimate.estimate import Estimate
     >>> from iaside.verdicts.rules import as_document, decide, gather
     >>> one = decide("src_mce", lambda _: Estimate(-0.6, 0.1, -0.8, -0.3, 19, "networks"))
-    >>> print(in_short(gather([as_document("correlation", [one])])).partition(":")[0])
-    **In short**
+    >>> in_short(gather([as_document("correlation", [one])])).partition(" claims")[2][:21]
+    ' this study tried 1: '
     """
     rows = list(rows)
     tried = [row for row in rows if is_tested(row)]
@@ -51,7 +51,7 @@ def in_short(rows: Iterable[Mapping]) -> str:
     by_data = [row for row in against if not is_exact(row)]
     stand = [row for row in by_data if row["id"] in safe]
     lines = [
-        f"**In short**: of {len(rows)} claims this study tried {len(tried)}: "
+        f"of {len(rows)} claims this study tried {len(tried)}: "
         f"**{counts[SUPPORTED]}** are supported, **{len(against)}** contradicted, "
         f"**{counts[UNDECIDED]}** undecided; {counts[NOT_TESTED]} it could not test. Of the "
         f"{len(tried)}, {exact} rest on numbers without an error and {few} have too few of their "
