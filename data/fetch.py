@@ -41,8 +41,10 @@ NOTES = ".build/images"  # a file for each section whose images have been fetche
 sys.path.insert(0, str(PROJECT))  # this file runs from anywhere
 
 from iaside.backend.files import content_hash, put, sweep, sync, temporary_folder, write_text  # noqa: E402
-from iaside.study.check import check, downloadable, in_data, study_models, to_be_trained  # noqa: E402
-from iaside.study.parameters import image_sources, one_line, read_study  # noqa: E402
+from iaside.study.check import check  # noqa: E402
+from iaside.study.overlays import read_study, told  # noqa: E402
+from iaside.study.parameters import image_sources, one_line  # noqa: E402
+from iaside.study.sections import downloadable, in_data, study_models, to_be_trained  # noqa: E402
 
 SILENCE = 20  # seconds without a byte after which a server is given up
 DEADLINE = 300  # seconds for one file of a url, the largest of which has a few MB
@@ -78,8 +80,8 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     # a stop from outside must run the clean-up below, as Ctrl-C does
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    file = options.study or options.check
     try:
-        file = options.study or options.check
         study = read(file) if file else {}
         if options.images:
             fetch_section(study, options.images)
@@ -94,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
             check(study, PROJECT)  # now the packaged images can be counted
         fetch_pretrained(study)
     except (ValueError, TypeError) as error:  # the study, whatever is wrong with it
-        sys.stderr.write(f"data/fetch.py: {one_line(error)}\n")
+        sys.stderr.write(f"data/fetch.py: {told(error, file)}\n")
         return 2
     except FetchError as error:
         sys.stderr.write(f"data/fetch.py: {error}\n")

@@ -18,6 +18,7 @@ PARTS = {  # part of the package -> what its public names are for, in the order 
     "score": "Distributions and scores",
     "estimate": "Estimates and correlations",
     "explanation": "All in one call",
+    "card": "A page of one's own model",
     "robustness": "Perturbations and robustness",
     "attribution": "Attribution maps",
 }

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import html
+import json
 import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 import numpy as np
 from scipy import stats
 
 from iaside.backend.content import by_content
-from iaside.backend.files import write_text
+from iaside.backend.files import read_json, read_npz, reading, write_text
 from iaside.estimate.clean import clean_line, may_be_zero
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import interval, mean_interval, paired_interval
@@ -206,7 +209,7 @@ class Explanation:
 
     __repr__ = __str__
 
-    def plot(self, value: str | None = None, ax: Axes | None = None) -> Axes:
+    def plot(self, value: str | None = None, ax: Axes | None = None) -> np.ndarray:
         """Draw the SID or the mean values with their intervals; returns the Axes, (1,).
 
         value: "sid", "psi", or None for the SID where it is given and else psi. ax: where to draw,
@@ -224,15 +227,51 @@ class Explanation:
             )
         return plots.importance(self.to_frame().assign(model=""), value, ax=ax)
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Write the worths to ``path`` (npz) and the tidy table beside it (csv), each whole.
+    def to_dict(self) -> dict:
+        """Settings, bands and score as JSON takes them; numbers that are not given are None."""
+        named = {k: getattr(self, k) for k in _SETTINGS}
+        labels = None if self.labels is None else np.asarray(self.labels).tolist()
+        bands = self.to_frame().astype(object)
+        return {
+            "settings": named,
+            "labels": labels,
+            "bands": bands.where(bands.notna(), None).to_dict("records"),
+            "score": self.score and self.score.as_dict(),
+            "provenance": self.worths.provenance,
+        }
 
-        ``Explanation(Worths.load(path), ...)`` with the same settings brings it back (sampled
-        worths: ``SampledWorths.load``).
+    def _repr_html_(self) -> str:
+        """The table and its figure, in a notebook."""
+        from iaside import plots
+
+        lines = html.escape(str(self))
+        figure = plots.data_uri(self.plot()[0].figure)
+        return f'<pre>{lines}</pre><img alt="bands with 95 % intervals" src="{figure}">'
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the worths to ``path`` (npz), and beside it a table (csv) and all else (json).
+
+        ``load`` brings it back.
         """
         stem = str(path).removesuffix(".npz")  # a name such as resnet18.a1_in1k keeps its tag
         self.worths.save(f"{stem}.npz")
         write_text(f"{stem}.csv", self.to_frame().to_csv(index=False))
+        write_text(f"{stem}.json", json.dumps(self.to_dict(), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Explanation:
+        """What ``save`` wrote. Errors: FileNotFoundError, or DamagedError that names the file."""
+        stem = str(path).removesuffix(".npz")
+        remedy = "save the explanation again"
+        about = read_json(Path(f"{stem}.json"), "an explanation", remedy)
+        sampled = "coalition" in read_npz(f"{stem}.npz")
+        worths = (SampledWorths if sampled else Worths).load(f"{stem}.npz")
+        with reading(f"{stem}.json", "an explanation", remedy):
+            labels = None if about["labels"] is None else np.array(about["labels"])
+            return cls(worths, labels=labels, **about["settings"])
+
+
+_SETTINGS = ("normalise", "beta", "score_kind", "level", "bias")
 
 
 def explain(
@@ -359,6 +398,14 @@ class Comparison(NamedTuple):
     sid: Estimate | None
     score: Estimate | None
 
+    def __str__(self) -> str:
+        lines = [f"band     psi, first - second ({self.psi.n} {self.psi.unit})"]
+        lines += [f"{i:4d} {_row(self.psi[i], 7)}" for i in range(len(self.psi.value))]
+        score = "not given by both" if self.score is None else self.score.limits(".3f")
+        return "\n".join([*lines, f"SRC, first - second: {score}"])
+
+    __repr__ = __str__
+
 
 def compare(first: Explanation, second: Explanation) -> Comparison:
     """Compare two models on the same images, image by image.
@@ -374,7 +421,7 @@ def compare(first: Explanation, second: Explanation) -> Comparison:
     >>> compare(Explanation(w), Explanation(w)).score.estimate
     np.float64(0.0)
     """
-    for what in ("normalise", "beta", "score_kind", "level", "bias"):
+    for what in _SETTINGS:
         if getattr(first, what) != getattr(second, what):
             raise ValueError(
                 f"{what} is {getattr(first, what)!r} in one explanation and "

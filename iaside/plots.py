@@ -10,6 +10,8 @@ PDF, ...) it is the caller's alone, `axis.figure`, and gone when nothing holds i
 
 from __future__ import annotations
 
+import base64
+import io
 from contextlib import contextmanager
 
 import matplotlib as mpl
@@ -87,6 +89,13 @@ class StyledFigure(Figure):
     draw = in_style(Figure.draw)
     get_tightbbox = in_style(Figure.get_tightbbox)
     savefig = in_style(Figure.savefig)
+
+
+def data_uri(figure: Figure) -> str:
+    """A figure as an image that stands in a page itself: data:image/png;base64,..."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def use_style() -> None:

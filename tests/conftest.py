@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from smoke import copy_project, run
+from smoke import copy_project, run, take_study
 
 # JupyterLab brings this optional part of jsonschema, which compiles a grammar for 2 s whenever
 # nbformat is imported. None makes jsonschema treat it as absent.
@@ -118,4 +118,4 @@ def smoke_project(request, data, tmp_path_factory):
 def project(smoke_project):
     """The same, with the smoke study as it is shipped again after each test."""
     yield smoke_project
-    shutil.copy(smoke_project / "studies/smoke.yaml", smoke_project / "params.yaml")
+    take_study(smoke_project)

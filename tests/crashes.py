@@ -21,6 +21,7 @@ from iaside.backend import files
 from iaside.backend.files import TEMPORARY, put, replacing, temporary_folder, write_text
 from iaside.study import recorded, report, run
 from iaside.study.notebook import save_json, tidy
+from iaside.study.overlays import written_out
 from iaside.tables import save_table
 
 FUNCTIONS = {
@@ -94,7 +95,7 @@ NOTEBOOK = {
 def project(root):
     for name in ("smoke", "default"):
         write_text(root / f"studies/{name}.yaml", f"claims: {{reports: [bands]}}  # {name}\n")
-    write_text(root / "params.yaml", (root / "studies/default.yaml").read_text())
+    write_text(root / "params.yaml", written_out(root / "studies/default.yaml"))
     for name in ("10_a", "20_b"):
         write_text(root / f"notebooks/{name}.ipynb", json.dumps(NOTEBOOK))
         write_text(root / f".build/notebooks/{name}.ipynb", "{}")

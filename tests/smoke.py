@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from iaside.study.overlays import written_out
+
 ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = shutil.ignore_patterns(
     ".git",
@@ -34,6 +36,10 @@ def copy_project(root, data):
     for folder in ("weights", "images"):
         shutil.copytree(Path(data) / folder, root / "data" / folder)
     run(root, sys.executable, "-m", "iaside.study.run", "--use", "smoke")
+
+
+def take_study(root, study="smoke"):
+    (root / "params.yaml").write_text(written_out(root / f"studies/{study}.yaml"))
 
 
 def environment(root):

@@ -13,7 +13,7 @@ from smoke import ROOT
 from iaside.estimate.correlation import MIN_MODELS
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.resampling import LEAST
-from iaside.study.parameters import read_yaml
+from iaside.study.overlays import read_studies
 from iaside.verdicts import page, rules
 from iaside.verdicts.needs import unmet
 from iaside.verdicts.rules import as_document, decide, gather
@@ -145,7 +145,7 @@ def test_what_was_not_tested_says_what_it_needs_and_until_when():
 
 
 def test_a_study_that_decides_what_this_one_did_not_is_named():
-    studies = {p.stem: read_yaml(p.read_text(), p.name) for p in (ROOT / "studies").glob("*.yaml")}
+    studies = read_studies(ROOT)
     table = page.table_of_untested(gather([]), studies)
     assert (table["for want of"] != "").all(), "each has a study, waits for one, or never will"
     named = table.set_index("claim")["for want of"]

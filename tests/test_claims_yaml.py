@@ -13,13 +13,13 @@ from iaside.estimate.correlation import MIN_MODELS
 from iaside.estimate.resampling import LEAST
 from iaside.score import robustness_score
 from iaside.spectral import band_masks
-from iaside.study.parameters import read_yaml
+from iaside.study.overlays import read_studies
 from iaside.verdicts import needs, rules
 from iaside.verdicts.needs import unmet
 
 ROOT = Path(__file__).parents[1]
 CLAIMS = list(rules.claims().values())
-STUDIES = {p.stem: read_yaml(p.read_text(), p.name) for p in sorted((ROOT / "studies").glob("*"))}
+STUDIES = read_studies(ROOT)
 STAGES = {  # the reports of all studies
     "bands",
     "importance",

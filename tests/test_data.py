@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from smoke import dvc
 
-from iaside.study.check import DOWNLOADABLE, check_paths
 from iaside.study.parameters import UsageError
+from iaside.study.sections import DOWNLOADABLE, check_paths
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -241,7 +241,7 @@ def project(tmp_path, monkeypatch, fetch):
 
 def study_of(tmp_path, *changes):
     """The default study with some text of it replaced."""
-    text = (ROOT / "studies/default.yaml").read_text()
+    text = (ROOT / "params.yaml").read_text()
     for old, new in changes:
         assert old in text
         text = text.replace(old, new, 1)

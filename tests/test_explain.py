@@ -1,6 +1,7 @@
 """The one-call path: it ties the parts together and loses nothing on the way."""
 
 import itertools
+import json
 import re
 import shutil
 import subprocess
@@ -163,13 +164,30 @@ def test_saving_brings_everything_back(tmp_path):
     again = Explanation(Worths.load(tmp_path / "mine.npz"))
     assert str(again) == str(e)
     assert (tmp_path / "mine.csv").read_text().count("\n") == 4
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.csv", "mine.npz"]
+    names = ["mine.csv", "mine.json", "mine.npz"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+    tight = Explanation(e.worths, score_kind="tight", beta=0.5, labels=np.arange(e.psi.n) % 2)
+    tight.save(tmp_path / "mine.npz")
+    again = Explanation.load(tmp_path / "mine.npz")
+    assert str(again) == str(tight) != str(e) and again.to_dict() == tight.to_dict()
+    (tmp_path / "mine.json").write_text("{}")
+    with pytest.raises(ValueError, match="mine.json cannot be read as an explanation"):
+        Explanation.load(tmp_path / "mine.npz")
+
+
+def test_an_explanation_shows_itself_and_a_comparison_prints_itself():
+    e = planted()
+    assert json.loads(json.dumps(e.to_dict()))["bands"][0]["band"] == 0
+    page = e._repr_html_()
+    assert "<pre>" in page and 'src="data:image/png' in page and "alt=" in page
+    said = str(ia.compare(e, e))
+    assert said.startswith("band     psi, first - second (12 photographs)") and "SRC" in said
 
 
 def test_names_with_a_dot_do_not_overwrite_each_other(tmp_path):
     for name in ("resnet18.a1_in1k", "resnet18.tv_in1k"):
         planted().save(tmp_path / name)
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == 6
 
 
 def test_a_subset_keeps_its_labels():

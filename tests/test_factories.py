@@ -14,7 +14,8 @@ import iaside as ia
 from iaside.inputs import classifier, factories
 from iaside.study import check
 from iaside.study.costs import Study
-from iaside.study.parameters import UsageError, read_study, read_yaml
+from iaside.study.overlays import read_study
+from iaside.study.parameters import UsageError, read_yaml
 
 NETS = """
 import torch

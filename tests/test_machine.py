@@ -18,7 +18,7 @@ from iaside.backend.device import pick_device
 from iaside.backend.memory import GLIBC_TUNABLES
 from iaside.backend.precision import arithmetic, check_precision
 from iaside.backend.processes import Processes
-from iaside.study.parameters import read_yaml
+from iaside.study.overlays import read_study
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_no_number_depends_on_what_a_processor_can_do():
     for public in (ia.Game, ia.responses, ia.published_worths):
         assert inspect.signature(public).parameters["precision"].default == "float32"
     for study in sorted((Path(__file__).parents[1] / "studies").glob("*.yaml")):
-        sections = read_yaml(study.read_text(), study.name).items()
+        sections = read_study(study).items()
         named = {n: s["precision"] for n, s in sections if isinstance(s, dict) and "precision" in s}
         trained = named.pop("training")  # what a network is, not a number that is measured of it
         assert set(named.values()) == {"float32"}, study

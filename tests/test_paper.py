@@ -6,8 +6,8 @@ import pytest
 
 from iaside.study import plan
 from iaside.study.costs import Study
-from iaside.study.parameters import UsageError, commands, read_notebooks, read_pipeline, read_yaml
-from iaside.study.run import study_file, use
+from iaside.study.overlays import read_study, study_file, use
+from iaside.study.parameters import UsageError, commands, read_notebooks, read_pipeline
 from iaside.training.plans import networks
 from iaside.verdicts import rules
 from iaside.verdicts.needs import unmet
@@ -39,9 +39,7 @@ ASKS = {  # part -> its own sections
     "paper-jafr": TRAINING - {"label_noise", "dynamics", "data_size"},
     "paper-fampe": ATTRIBUTION,
 }
-STUDIES = {
-    name: read_yaml((ROOT / f"studies/{name}.yaml").read_text(), name) for name in (*ASKS, "smoke")
-}
+STUDIES = {name: read_study(ROOT / f"studies/{name}.yaml") for name in (*ASKS, "smoke")}
 HOURS, WORKERS = 24, {"paper-jafr": 8}  # of one GPU, or so many
 LONGEST = 6  # hours of a stage
 

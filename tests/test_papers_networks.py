@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-import yaml
 
 from iaside.attribution.maps import attribute
 from iaside.game.controls import LOGIT_SD, UnusableControl, calibrated, untrained_control
@@ -18,6 +17,7 @@ from iaside.inputs.folding import folded
 from iaside.inputs.images import load_images
 from iaside.robustness.responses import responses
 from iaside.spectral import band_masks
+from iaside.study.overlays import read_study
 from iaside.tables import Condition
 
 STUDIES = sorted((Path(__file__).resolve().parents[1] / "studies").glob("paper*.yaml"))
@@ -25,7 +25,7 @@ NAMES = sorted(
     {
         entry["name"]
         for study in STUDIES
-        for entry in (yaml.safe_load(study.read_text())["models"] or {}).values()
+        for entry in read_study(study)["models"].values()
         if entry["name"] in torchvision.models.list_models()
     }
 )

@@ -13,7 +13,8 @@ from torchvision.models import list_models
 
 from iaside.backend.keys import code_hash, imported
 from iaside.inputs.architectures import ARCHITECTURES
-from iaside.study.parameters import read_parameters, read_yaml, resolve_parameters
+from iaside.study.overlays import read_study, written_out
+from iaside.study.parameters import read_parameters, read_sections, read_yaml, resolve_parameters
 from iaside.study.report import write_code_hashes
 from iaside.training.data import complete
 from iaside.training.plans import networks
@@ -107,7 +108,7 @@ def test_reports_never_read_an_executed_notebook():
 @pytest.mark.parametrize("study", STUDIES, ids=lambda p: p.stem)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_every_study_sets_every_parameter_of_every_notebook(path, study):
-    params = read_yaml(study.read_text(), "params")
+    params = read_study(study)
     nouns = [p.stem.partition("_")[2] for p in NOTEBOOKS]
     defaults = read_parameters(load(path), path.stem)
     cmd = next(body["cmd"] for _, notebook, body in notebook_stages() if notebook == path.stem)
@@ -123,7 +124,7 @@ def test_every_study_sets_every_parameter_of_every_notebook(path, study):
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda p: p.stem)
 def test_every_model_of_a_study_names_its_weights(study):
-    params = read_yaml(study.read_text(), "params")
+    params = read_study(study)
     for key, model in params["models"].items():
         assert re.fullmatch(r"[A-Za-z0-9_-]+", key), "keys are names of files and stages"
         assert set(model) - {"factory"} == {"name", "weights", "recipe"}
@@ -132,8 +133,8 @@ def test_every_model_of_a_study_names_its_weights(study):
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda p: p.stem)
 def test_networks_of_a_section_are_entries_of_models_or_trained(study):
-    """By YAML anchors: a network is described once, and data/fetch.py gets those of `models`."""
-    params = read_yaml(study.read_text(), "params")
+    """So that data/fetch.py gets them, with `models`."""
+    params = read_study(study)
     sections = [section for section in params.values() if isinstance(section, dict)]
     for key, network in (item for s in sections for item in s.get("networks", {}).items()):
         model = network.get("model", network)
@@ -141,12 +142,12 @@ def test_networks_of_a_section_are_entries_of_models_or_trained(study):
             f"results/training/networks/{settings['plan']}/{name}/final.safetensors"
             for name, settings in networks(params["training"]["plans"]).items()
         ]
-        assert model is params["models"].get(key) or model["weights"] in trained, key
+        assert model == params["models"].get(key) or model["weights"] in trained, key
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda p: p.stem)
 def test_plans_of_a_study_can_be_trained(study):
-    section = read_yaml(study.read_text(), "params")["training"]
+    section = read_study(study)["training"]
     found = networks(section.pop("plans"))
     every = {name: complete(settings, section) for name, settings in found.items()}
     with pytest.MonkeyPatch.context() as patch:  # building the large ones takes seconds
@@ -157,7 +158,7 @@ def test_plans_of_a_study_can_be_trained(study):
 
 
 def test_params_is_the_default_study():
-    assert (ROOT / "params.yaml").read_bytes() == (ROOT / "studies/default.yaml").read_bytes()
+    assert (ROOT / "params.yaml").read_text() == written_out(ROOT / "studies/default.yaml")
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -207,7 +208,7 @@ def test_the_documented_own_study_gives_own_photographs_to_own_networks_alone():
     text = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```yaml\n(models:.*?)```", text, re.S)
     study = read_yaml(block, "studies.md")
-    default = read_yaml((ROOT / "params.yaml").read_text(), "params")
+    default = read_sections(ROOT / "studies/default.yaml")
     assert set(study) <= set(default) and len(study["models"]) >= 2
     for name, section in study.items():
         entries = section if name == "models" else section.get("networks", {})

@@ -23,7 +23,9 @@ from iaside.robustness.perturb import attack_passes, perturb
 from iaside.spectral import band_masks
 from iaside.study import plan
 from iaside.study.costs import AT_MOST, COSTS, Network, Part, Study
+from iaside.study.overlays import read_study
 from iaside.study.parameters import UsageError, read_parameters, read_yaml, runs
+from iaside.study.speed import build
 from iaside.tables import CORRUPTIONS
 from iaside.training.data import Data
 from iaside.training.penalties import PENALTIES
@@ -395,12 +397,12 @@ def small_project(tmp_path, monkeypatch):
     from dvc.repo import Repo
 
     root = tmp_path / "small"
-    (root / "studies").mkdir(parents=True)
+    (root / "others").mkdir(parents=True)
     (root / "results/training").mkdir(parents=True)
     for name, models in (("one", "a: {w: 1}"), ("two", "a: {w: 1}, b: {w: 2}")):
         text = f"models: {{{models}}}\nn: 1\n"
-        (root / "studies" / f"{name}.yaml").write_text(text)
-    (root / "params.yaml").write_text((root / "studies/one.yaml").read_text())
+        (root / "others" / f"{name}.yaml").write_text(text)
+    (root / "params.yaml").write_text((root / "others/one.yaml").read_text())
     (root / "dvc.yaml").write_text(
         "stages:\n"
         "  m:\n    foreach: ${models}\n    do:\n      cmd: echo ${n} > ${key}.txt\n"
@@ -431,7 +433,7 @@ def test_dvc_says_which_stages_there_are_and_how_they_stand(small_project):
         repo.reproduce("m@a")
     assert states(params)["m@a"] == "up to date"
     before = content(root)
-    two = states(root / "studies/two.yaml")
+    two = states(root / "others/two.yaml")
     assert states(params)["m@a"] == "up to date"
     assert content(root) == before, "a plan changes nothing"
     assert two == {"m@a": "up to date", "m@b": "to run", "late": "to run, after training"}
@@ -444,8 +446,8 @@ def test_dvc_says_which_stages_there_are_and_how_they_stand(small_project):
     shutil.move(root / ".dvc/cache", root.parent / "elsewhere")
     (root / ".dvc/config.local").write_text(f"[cache]\ndir = {root.parent / 'elsewhere'}\n")
     params.write_text(one.replace("n: 1", "n: 3"))
-    (root / "studies/one.yaml").write_text(one)
-    assert states(root / "studies/one.yaml")["m@a"] == "cached", "wherever the cache is"
+    (root / "others/one.yaml").write_text(one)
+    assert states(root / "others/one.yaml")["m@a"] == "cached", "wherever the cache is"
     params.write_text(one)
     (root / "results/training/x").write_text("x")
     assert states(params)["late"] == "to run"
@@ -488,7 +490,7 @@ SPEED = plan.Speed(0.1, 0.3, 10**6, 4 * 3 * SIDE**2, 10**5, 10**6, 4)
 @pytest.mark.parametrize("name", ["default", "paper-iaside", "paper-noise", "paper-fampe"])
 def test_every_stage_of_a_study_can_be_foreseen(name, monkeypatch, capsys):
     """Without its weights and data, and without a look at what DVC has of it."""
-    params = read_yaml((ROOT / f"studies/{name}.yaml").read_text(), name)
+    params = read_study(ROOT / f"studies/{name}.yaml")
     stages = []
     for stage, body in STAGES.items():
         if isinstance(body.get("foreach"), dict):  # asks no network
@@ -675,7 +677,7 @@ def test_penalties_are_in_float32_whatever_the_training_is_in(workplace):
 
 
 def test_a_network_is_timed_at_the_size_it_will_have(monkeypatch):
-    monkeypatch.setattr(plan, "SECONDS", 0.2)
+    monkeypatch.setattr("iaside.study.speed.SECONDS", 0.2)
     network = Network("counting", None, CLASSES, SIDE)
     seen = []
     for trains in (False, True):
@@ -694,18 +696,20 @@ def test_a_network_is_timed_at_the_size_it_will_have(monkeypatch):
 def test_a_network_is_timed_where_it_will_run(monkeypatch):
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *args, **how: True)
-    monkeypatch.setattr(plan, "SECONDS", 0.02)
+    monkeypatch.setattr("iaside.study.speed.SECONDS", 0.02)
     placed = []
     counted = Counting.forward
     monkeypatch.setattr(Counting, "forward", lambda net, x: placed.append(x) or counted(net, x))
     part = Part(Network("counting", None, CLASSES, SIDE), np.array([1, 1]), "float32", 4)
-    recipe, sent = plan.build(part.network).recipe, []
+    recipe, sent = build(part.network).recipe, []
     monkeypatch.setattr(Classifier, "to", lambda net, device: sent.append(device) or net)
     with FakeTensorMode(allow_non_fake_inputs=True):
         with torch.device("cuda"):  # a fake network cannot be moved
             model = Classifier(Counting(CLASSES), recipe, "there")
-        monkeypatch.setattr(plan, "build", lambda network: model)
-        monkeypatch.setattr(plan, "folded", lambda model: model)  # compares: fakes have no numbers
+        monkeypatch.setattr("iaside.study.speed.build", lambda network: model)
+        monkeypatch.setattr(
+            "iaside.study.speed.folded", lambda model: model
+        )  # compares: fakes have no numbers
         plan.calibrate(part, torch.device("cuda"), False)  # no gradients: they need a real one
     assert sent == [torch.device("cuda")] and {x.device.type for x in placed} == {"cuda"}
 
@@ -715,7 +719,7 @@ def test_an_unknown_study_is_said_in_one_line(capsys, monkeypatch):
     assert plan.main(["smok"]) == 2
     assert "did you mean 'smoke'?" in capsys.readouterr().err
     with pytest.raises(UsageError, match="no model"):
-        plan.build(Network("resnet1808"))
+        build(Network("resnet1808"))
 
 
 def test_sizes_of_data_sets_that_are_not_there(tmp_path, monkeypatch):

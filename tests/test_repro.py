@@ -5,7 +5,7 @@ import resource
 import shutil
 
 import pytest
-from smoke import ROOT, dvc, edit
+from smoke import ROOT, dvc, edit, take_study
 
 FINISHED = True
 
@@ -71,6 +71,6 @@ def test_a_colour_measures_nothing_and_a_band_measures_again(project):
     status = dvc(project, "status")
     assert "worths@" in status and "profiles@" in status
     assert "training@" not in status, "M trains nothing"
-    shutil.copy(project / "studies/smoke.yaml", project / "params.yaml")
+    take_study(project)
     edit(project, device="cpu")
     assert "up to date" in dvc(project, "status"), "runtime: belongs to no stage"

@@ -13,7 +13,7 @@ from made_up import report
 
 from iaside.backend.fingerprints import fingerprint
 from iaside.game.exact import coalition_worths
-from iaside.game.resolution import check_same_game, pooled_values
+from iaside.game.resolution import pooled_values
 from iaside.game.samples import SampledWorths
 from iaside.game.surrogate import draw_pairs, members, whole
 from iaside.inputs.classifier import load_model
@@ -62,31 +62,6 @@ def test_finer_values_are_added_up_within_wider_bands():
     assert pooled_values(fine, 3).tolist() == [fine[k : k + 4].sum(0).tolist() for k in (0, 4, 8)]
     with pytest.raises(ValueError, match="12 bands do not nest in 8: .*multiples of 8"):
         pooled_values(fine, 8)
-
-
-@pytest.mark.parametrize(
-    ("match", "exact", "sampled"),
-    [
-        (
-            "net: .*8 and 16 bands differ in their images .these and those.; give",
-            {},
-            {"images": "those"},
-        ),
-        ("labels", {"labels": "other"}, {}),
-        (r"precision \(bfloat16 and float32\)", {"precision": "bfloat16"}, {}),
-        ("absence", {"absence": "mean"}, {}),
-        ("value .accuracy and log_likelihood", {"values": ["accuracy", "log_likelihood"]}, {}),
-        ("partition of the spectrum", {}, {"metric": "l2"}),
-        ("partition", {"masks": fingerprint(band_masks(8, SIZE, "linf", "equal_cells"))}, {}),
-        ("20 bands do not nest in 8", {}, {"n_bands": 20}),
-        ("net: 8 bands are what `worths` measures", {}, {"n_bands": 8}),
-        ("temperature", {}, {"temperature": 2.0}),
-    ],
-)
-def test_tables_that_differ_in_more_than_their_bands_are_refused(match, exact, sampled):
-    check_same_game("net", EXACT, SAMPLED)
-    with pytest.raises(ValueError, match=match):
-        check_same_game("net", EXACT | exact, SAMPLED | sampled)
 
 
 def test_coalitions_of_whole_bands_are_the_coarse_game_and_owen_values_add_up_to_it(data):

@@ -493,39 +493,12 @@ def git(folder, *words):
     subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("with_git", [True, False])
-def test_switching_studies_never_loses_edits(tmp_path, monkeypatch, with_git):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    params = tmp_path / "params.yaml"
-    (tmp_path / "studies").mkdir()
-    for name in ("default", "smoke"):
-        (tmp_path / f"studies/{name}.yaml").write_text(f"name: {name}")
-    with pytest.raises(UsageError, match="no study 'smok'.*did you mean 'smoke'"):
-        run.use("smok")
-    assert "now the study 'default'" in run.use("default")
-    if with_git:
-        git(tmp_path, "init")
-        git(tmp_path, "add", ".")
-        git(tmp_path, "commit", "-m", "x")
-    assert "now the study 'smoke'" in run.use("smoke")  # not committed, but nothing is lost
-    assert "already" in run.use("smoke")
-    params.write_text("name: mine")
-    with pytest.raises(UsageError, match="cp params.yaml studies/mine.yaml"):
-        run.use("default")
-    assert params.read_text() == "name: mine"
-    if with_git:
-        git(tmp_path, "commit", "-am", "x")
-        run.use("default")
-        assert params.read_text() == "name: default"
-
-
 def test_a_notebook_finds_the_project_from_below_it(tmp_path, monkeypatch):
     project(tmp_path)
     monkeypatch.chdir(tmp_path / ".build/notebooks")
     assert enter_project("10_bands", {}) == Path.cwd() == tmp_path.resolve()
     monkeypatch.chdir(tmp_path.parent)
-    with pytest.raises(FileNotFoundError, match="no params.yaml in .*studies/default.yaml"):
+    with pytest.raises(FileNotFoundError, match="no params.yaml in .*--use default"):
         enter_project("10_bands", {})
 
 

@@ -15,17 +15,11 @@ from iaside.inputs import libraries
 from iaside.inputs.classifier import save_weights, untrained
 from iaside.inputs.downloads import DOWNLOADS
 from iaside.inputs.images import count_images, load_images
-from iaside.study import check, plan
-from iaside.study.parameters import (
-    RUNTIME,
-    UsageError,
-    read_notebooks,
-    read_study,
-    read_yaml,
-    study_values,
-)
+from iaside.study import check, plan, sections
+from iaside.study.overlays import read_study, written_out
+from iaside.study.parameters import RUNTIME, UsageError, read_notebooks, read_yaml, study_values
 
-TEXT = (ROOT / "studies/default.yaml").read_text()
+TEXT = (ROOT / "params.yaml").read_text()
 LITE0 = "data/weights/tf_efficientnet_lite0"
 WORTHS, ROBUSTNESS, CHOICES = "worths:   #", "robustness:   #", "choices:   #"
 RIVALS = "rivals:   #"
@@ -43,7 +37,7 @@ BAD = [
     (WORTHS, "n_bands: 8", "n_bands: 2", "worths.n_bands is 2", "3 or more"),
     (WORTHS, "n_bands: 8", "n_bands: 15", "worths.n_bands is 15", "from 2 to 14"),
     (WORTHS, "n_bands: 8", "n_bnads: 8", "'n_bnads'", "did you mean 'n_bands'"),
-    (WORTHS, "photographs\n", "photos\n", "no images at 'data/images/photos'", "name another"),
+    (WORTHS, "photographs ", "photos ", "no images at 'data/images/photos'", "name another"),
     ("importance:", "minmax", "none", "importance.normalise is 'none'", "softmax"),
     ("importance:", "beta: 0.75", "beta: 1.5", "importance.beta is 1.5", "between 0 and 1"),
     ("bands:", "bands:   #", "bandz:   #", "no notebook is called 'bandz'", "did you mean 'bands'"),
@@ -58,7 +52,7 @@ BAD = [
     (ROBUSTNESS, "heat_grid: 15", "heat_grid: 14", "robustness.heat_grid is 14", "odd"),
     (ROBUSTNESS, "n_attack: 8", "n_attack: 80", "robustness.n_attack is 80", "which is 24"),
     (ROBUSTNESS, "eps: [0.0039216", "eps: [4", "robustness.attack_eps is 4", "up to 1"),
-    (CHOICES, "    squeezenet1_1: *", "    squeeze.net: *", "'squeeze.net'", "choices.networks"),
+    (CHOICES, "    squeezenet1_1: {", "    squeeze.net: {", "'squeeze.net'", "choices.networks"),
     ("convergence:   #", "    small_cnn: {", "    small cnn: {", "'small cnn'", "only letters"),
     (
         "convergence:   #",
@@ -68,7 +62,7 @@ BAD = [
         "no plan of `training`",
     ),
     ("convergence:   #", "n_images: 2400", "n_images: 5001", "is 5001", "at most 5000"),
-    (ATTRIBUTIONS, "    squeezenet1_1: *", "    sq/net: *", "'sq/net'", "attributions.networks"),
+    (ATTRIBUTIONS, "    squeezenet1_1: {", "    sq/net: {", "'sq/net'", "attributions.networks"),
     (ATTRIBUTIONS, "substrate: zero", "substrate: one", "attributions.substrate is 'one'", "blur"),
     (ATTRIBUTIONS, "mfaba, big", "mfabba, big", "attributions.methods is 'mfabba'", "saliency"),
     (ATTRIBUTIONS, "alpha: 0.1", "alpha: 2.0", "attributions.alpha is 2.0", "from 0 to 1"),
@@ -191,7 +185,7 @@ BAD = [
     ),
     ("runtime:", "device: auto", "device: cuda:9", "device is 'cuda:9'", "that is here"),
     ("runtime:", "device: auto", "device: meta", "device is 'meta'", "that is here"),
-    ("models:", "  tf_efficientnet_lite1: &", "  -p: &", "the key '-p'", "(not first)"),
+    ("models:", "  tf_efficientnet_lite1: {", "  -p: {", "the key '-p'", "(not first)"),
     ("summaries:", "train: cifar10_zoo", "train: ''", "summaries.train is ''", "a name"),
     ("correlation:   #", "ours: []", "ours: [alexnet]", "'alexnet' is none", "names of `models`"),
     ("designs:", "{}", "", "`designs` is empty", "write `designs: {}`"),
@@ -264,8 +258,8 @@ BAD = [
     ),
     (
         CHOICES,
-        "squeezenet1_1: *squeezenet1_1",
-        "squeezenet1_1: 5",
+        "squeezenet1_1: {name: squeezenet1_1, weights",
+        "squeezenet1_1: 5  # {",
         "`choices.networks.squeezenet1_1` is 5",
         "must hold `{name: value, ...}`",
     ),
@@ -414,7 +408,7 @@ def test_a_params_yaml_that_is_a_folder_is_said_to_be_one(tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     for call in (check.main, plan.main):
         assert call([]) == 2
-        assert "params.yaml is a folder: copy one of studies/" in capsys.readouterr().err
+        assert "params.yaml is a folder: `make repro STUDY=default`" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -507,7 +501,7 @@ def test_weights_that_are_nowhere_are_missed_by_their_path(
     how, data, tmp_path, monkeypatch, capsys
 ):
     model = "name: mine, weights: data/weights/mine.safetensors, recipe: data/weights/mine.json"
-    text = changed("models:", "  squeezenet1_1: &", f"  mine: {{{model}}}\n  squeezenet1_1: &")
+    text = changed("models:", "  squeezenet1_1: {", f"  mine: {{{model}}}\n  squeezenet1_1: {{")
     said = refused(text, tmp_path, monkeypatch, capsys, how)
     assert "no weights at 'data/weights/mine.safetensors' (model `mine`; looked for " in said
     assert "put the file there" in said
@@ -555,7 +549,7 @@ def test_the_pipelines_first_stage_checks_too(fetch, data, tmp_path, capsys, mon
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "studies").glob("*.yaml")))
 def test_shipped_studies_pass(name, data, tmp_path):
-    text = (ROOT / f"studies/{name}.yaml").read_text()
+    text = written_out(ROOT / f"studies/{name}.yaml")
     # With photographs for images that are not packaged, and a packaged network for each of the zoos
     # that is not fetched.
     for images in ("data/imagenet/val", "data/images/imagenet-sample"):
@@ -567,7 +561,7 @@ def test_shipped_studies_pass(name, data, tmp_path):
     }
     for key, entry in params["models"].items():
         path = entry["weights"].removeprefix("data/")
-        if path.startswith("weights/zoo") and path not in check.packaged_files():
+        if path.startswith("weights/zoo") and path not in sections.packaged_files():
             params["models"][key] = {"name": key} | packaged
     for section in params.values():
         on_photographs = isinstance(section, dict) and "photographs" in section.get("images", "")
@@ -579,7 +573,7 @@ def test_shipped_studies_pass(name, data, tmp_path):
 
 
 def test_images_are_counted_as_they_are_loaded(data):
-    assert set(check.DOWNLOADABLE) == set(DOWNLOADS)
+    assert set(sections.DOWNLOADABLE) == set(DOWNLOADS)
     assert (
         count_images(data / "images/photographs")
         == len(load_images(data / "images/photographs", input_size=32)[0])
@@ -734,7 +728,7 @@ def test_a_lock_that_is_being_written_is_waited_for(tmp_path):
 
 
 def test_a_lock_that_a_kill_cut_off_is_refused_wherever_it_was_cut(tmp_path, monkeypatch):
-    monkeypatch.setattr(check, "PATIENCE", 0.0)
+    monkeypatch.setattr("iaside.study.place.PATIENCE", 0.0)
     whole = (ROOT / "dvc.lock").read_text()
     (tmp_path / "dvc.lock").write_text(whole)
     check.check_lock(tmp_path)

@@ -20,8 +20,8 @@ from smoke import ROOT
 from torch import nn
 
 from iaside.inputs import factories
-from iaside.study.check import check_paths
 from iaside.study.parameters import UsageError
+from iaside.study.sections import check_paths
 
 LONGER = 64 * 2**20  # bytes, of a file that does not end where it should
 PARTS, FEW = ["x.npy", "y.npy", "t.csv"], "images/few.npz"

@@ -5,7 +5,6 @@ from typing import assert_type
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from torch import Tensor
 
 import iaside as ia
@@ -76,7 +75,9 @@ def one_call(model: ia.Classifier, images: Tensor, labels: Tensor) -> None:
     assert_type(first.psi, ia.Estimate)
     assert_type(first.score, ia.Estimate | None)
     assert_type(first.to_frame(), pd.DataFrame)
-    assert_type(first.plot(), Axes)
+    assert_type(first.plot(), np.ndarray)
+    assert_type(ia.Explanation.load("mine.npz"), ia.Explanation)
+    assert_type(first.to_dict(), dict)
     second = ia.compare(first, first)
     assert_type(second, ia.Comparison)
     assert_type(second.score, ia.Estimate | None)

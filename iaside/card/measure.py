@@ -23,8 +23,8 @@ from iaside.estimate.clean import clean_line
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import interval
 from iaside.explanation import Explanation, explain
+from iaside.game.exact import coalition_images
 from iaside.game.surrogate import passes_per_image
-from iaside.game.worths import coalition_images
 from iaside.inputs.asked import Asked
 from iaside.inputs.checks import check_images
 from iaside.inputs.images import load_pairs

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from PIL import Image
 
+from iaside import plots
 from iaside.card.advice import where
 from iaside.card.record import placed
 
@@ -99,7 +100,7 @@ def _profile(card: Card) -> str:
     text = "No score is given: the pictures do not show its sign or the weakest band."
     if score is not None:
         text = f"Signed spectral robustness score {score.limits()}. {placed(card)} {ONE_SCORE}"
-    return f"{_image(_png(figure), alt)}<p>{html.escape(text)}</p>"
+    return f"{_image(figure, alt)}<p>{html.escape(text)}</p>"
 
 
 def _pictures(card: Card) -> str:
@@ -163,14 +164,8 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     return f"<table>{top}{''.join(line(row, 'td') for row in rows)}</table>"
 
 
-def _png(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
-    return file.getvalue()
-
-
-def _image(png: bytes, alt: str) -> str:
-    return f'<img class="figure" alt="{html.escape(alt)}" src="{_data(png)}">'
+def _image(figure: Figure, alt: str) -> str:
+    return f'<img class="figure" alt="{html.escape(alt)}" src="{plots.data_uri(figure)}">'
 
 
 def _data(png: bytes) -> str:

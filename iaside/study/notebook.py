@@ -39,7 +39,7 @@ def project_root(start: str | Path = ".") -> Path:
             return folder
     raise FileNotFoundError(
         f"no params.yaml in {start} or any folder above it: start from inside the project, or "
-        "copy studies/default.yaml to params.yaml"
+        "run `python -m iaside.study.run --use default` beside studies/default.yaml"
     )
 
 

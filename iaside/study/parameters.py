@@ -94,12 +94,12 @@ def _of_yaml(error: Exception) -> str:
     return words + (f" (line {mark.line + 1}, column {mark.column + 1})" if mark else "") + remedy
 
 
-def read_study(path: Path) -> dict:
+def read_sections(path: Path) -> dict:
     """The sections of a params.yaml, whatever lies there.
 
     Errors: FileNotFoundError; UsageError, one line, for what is no study.
     """
-    remedy = "copy one of studies/ to it, and edit that"
+    remedy = "`make repro STUDY=default` writes a params.yaml where there is none"
     if path.exists() and not path.is_file():
         raise UsageError(f"{path} is {'a folder' if path.is_dir() else 'no file'}: {remedy}")
     try:
@@ -157,7 +157,7 @@ def _take(params: dict, path: str):
             raise UsageError(f"--take {path}: nothing lies below {path.removesuffix('.' + rest)}")
         fits = [str(key) for key in value if rest == str(key) or rest.startswith(f"{key}.")]
         if not fits:
-            raise UsageError(f"--take {path}: params.yaml has no {rest!r}; {closest(rest, value)}")
+            raise UsageError(f"--take {path}: the study has no {rest!r}; {closest(rest, value)}")
         key = max(fits, key=len)
         value, rest = value[key], rest[len(key) + 1 :]
     return value
@@ -231,17 +231,17 @@ def resolve_parameters(
     for section in params:
         if section not in (*SHARED, *nouns):
             raise UsageError(
-                f"params.yaml: no notebook is called {section!r}; {closest(section, nouns)}"
+                f"the study: no notebook is called {section!r}; {closest(section, nouns)}"
             )
     if noun not in params:
-        raise UsageError(f"params.yaml has no section {noun!r} (it may be empty: `{noun}: {{}}`)")
+        raise UsageError(f"the study has no section {noun!r} (it may be empty: `{noun}: {{}}`)")
     section, runtime = params[noun] or {}, params.get("runtime") or {}
     for name, value in ((noun, section), ("runtime", runtime)):
         if not isinstance(value, dict):
-            raise UsageError(f"params.yaml: {name} must hold `name: value` lines, got {value!r}")
+            raise UsageError(f"the study: {name} must hold `name: value` lines, got {value!r}")
     if unknown := [name for name in runtime if name not in RUNTIME]:
         raise UsageError(
-            f"params.yaml: `runtime` sets {unknown[0]!r}, which nothing reads; "
+            f"the study: `runtime` sets {unknown[0]!r}, which nothing reads; "
             f"{closest(unknown[0], RUNTIME)}"
         )
     # These are the items that DVC runs a notebook for, one by one.
@@ -250,7 +250,7 @@ def resolve_parameters(
     # What belongs to all notebooks is passed only to those that ask for it.
     shared = {name: value for name, value in params.items() if name in SHARED[:-1]} | runtime
     values = {name: value for name, value in shared.items() if name in defaults}
-    sources = {name: "params.yaml" for name in values}
+    sources = {name: "the study" for name in values}
     more = {noun: section, "--take": {name: _take(params, path) for name, path in take.items()}}
     if item is not None:
         more["--item"] = {"item": item}
@@ -270,13 +270,13 @@ def resolve_parameters(
     unset = [name for name in defaults if name not in values]
     if missing := [name for name in unset if name in RUNTIME]:
         raise UsageError(
-            f"params.yaml: `runtime` lacks {missing[0]!r}, which the notebook {noun!r} declares: "
+            f"the study: `runtime` lacks {missing[0]!r}, which the notebook {noun!r} declares: "
             "copy the line from studies/default.yaml"
         )
     if unset:
         raise UsageError(
             f"the notebook {noun!r} declares {', '.join(unset)}, which nothing sets: add it to the "
-            f"section {noun!r} of params.yaml (there is: {', '.join(section) or 'nothing'}), "
+            f"section {noun!r} of the study (there is: {', '.join(section) or 'nothing'}), "
             f"or give -p {unset[0]} VALUE"
         )
     for name, value in values.items():
@@ -328,7 +328,9 @@ def command_line(description: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--digest", nargs="+", metavar=("OUT", "FILE"), help="write the hashes of these files"
     )
-    parser.add_argument("--use", metavar="STUDY", help="make studies/STUDY.yaml the params.yaml")
+    parser.add_argument(
+        "--use", metavar="STUDY", help="write the params.yaml of studies/STUDY.yaml"
+    )
     return parser
 
 
@@ -357,7 +359,7 @@ def commands(pipeline: Mapping, params: Mapping) -> Iterator[tuple[str, str]]:
         path = str(stage["foreach"]).strip("${}")
         items = _take(params, path)
         if not isinstance(items, dict) or not items:
-            raise UsageError(f"params.yaml: {path} must hold `key: ...` lines, got {items!r}")
+            raise UsageError(f"the study: {path} must hold `key: ...` lines, got {items!r}")
         for key in items:
             yield f"{name}@{key}", command.replace("${key}", str(key))
 
@@ -387,7 +389,7 @@ def study_values(name: str, root: Path) -> dict:
 
     name: NN_noun;  root: the project.  Errors: UsageError.
     """
-    params, pipeline = read_study(root / "params.yaml"), read_pipeline(root)
+    params, pipeline = read_sections(root / "params.yaml"), read_pipeline(root)
     for _, command in commands(pipeline, params):
         if runs(command).notebook == name:
             return command_values(command, read_notebooks(root), params)

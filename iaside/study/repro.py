@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator
 from iaside.backend.files import temporary_folder, write_text
 from iaside.study import warm
 from iaside.study.notebook import project_root
-from iaside.study.parameters import read_study, reports_asked
+from iaside.study.overlays import read_study
+from iaside.study.parameters import reports_asked
 from iaside.study.report import index_html
 from iaside.study.run import set_environment
 

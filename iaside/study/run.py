@@ -18,24 +18,17 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from iaside.backend.files import (
-    DamagedError,
-    content_hash,
-    read_json,
-    replacing,
-    temporary_folder,
-    write_text,
-)
+from iaside.backend.files import DamagedError, content_hash, read_json, temporary_folder, write_text
 from iaside.backend.memory import GLIBC_TUNABLES
 from iaside.study import recorded, report, warm
-from iaside.study.notebook import RUNNER, git, project_root, tidy
+from iaside.study.notebook import RUNNER, project_root, tidy
+from iaside.study.overlays import read_study, use
 from iaside.study.parameters import (
     RUNTIME,
     UsageError,
     closest,
     command_line,
     read_parameters,
-    read_study,
     resolve_parameters,
     values_given,
 )
@@ -276,42 +269,6 @@ def run(
 
 
 # ---------------------------------------------------------------- chores
-
-
-def study_file(study: str, root: Path) -> Path:
-    """The file of a study. Raises UsageError for an unknown one, or one that is in parts."""
-    studies = {path.stem: path for path in sorted((root / "studies").glob("*.yaml"))}
-    if study not in studies:
-        if parts := [name for name in studies if name.startswith(f"{study}-")]:
-            raise UsageError(f"the study {study!r} is in parts: take one of {', '.join(parts)}")
-        raise UsageError(f"no study {study!r} in studies/; {closest(study, studies)}")
-    return studies[study]
-
-
-def use(study: str) -> str:
-    """Make studies/<study>.yaml the params.yaml; returns what was done, in one sentence.
-
-    Refuses (UsageError) when that would lose work: a params.yaml that is neither committed nor
-    the same as one of the studies.
-    """
-    root = Path.cwd() if Path("studies").is_dir() else project_root()
-    params, source = root / "params.yaml", study_file(study, root)
-    studies = {path.read_bytes() for path in source.parent.glob("*.yaml")}
-    if params.exists():
-        if params.read_bytes() == source.read_bytes():
-            return f"params.yaml is already the study {study!r}."
-        tracked = git("ls-files", "params.yaml", cwd=root)
-        changes = git("status", "--porcelain", "--", "params.yaml", cwd=root)
-        committed = bool(tracked) and changes == ""
-        if params.read_bytes() not in studies and not committed:
-            raise UsageError(
-                "params.yaml has edits that are neither committed nor in studies/: they would be "
-                "lost. Keep them as a study of their own (cp params.yaml studies/mine.yaml), or "
-                "commit them, or drop them (git checkout params.yaml); then try again"
-            )
-    with replacing(params) as file:
-        file.write(source.read_bytes())
-    return f"params.yaml is now the study {study!r}."
 
 
 def digest(out: Path, *files: Path) -> None:

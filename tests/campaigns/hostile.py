@@ -25,6 +25,7 @@ from PIL import Image
 from iaside.inputs.classifier import load_model, save_weights, untrained
 from iaside.inputs.images import load_images
 from iaside.study import check
+from iaside.study.overlays import written_out
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 30  # seconds
@@ -119,7 +120,7 @@ def damaged(data: bytes, draw: random.Random) -> bytes:
 
 
 def studies(draw: random.Random, folder: Path) -> Callable[[], object]:
-    text = (ROOT / "studies/smoke.yaml").read_text()
+    text = written_out(ROOT / "studies/smoke.yaml")
     path = folder / "study.yaml"
     kind = draw.choice(("tree", "tree", "tree", "bytes", "strange"))
     if kind == "tree":
