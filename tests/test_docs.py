@@ -116,7 +116,8 @@ def test_files_that_are_named_are_there():
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
     found = {name for page in pages for name in named.findall(page.read_text(encoding="utf-8"))}
     assert len(found) > 10
-    assert not [name for name in sorted(found) if not (ROOT / name).exists()]
+    own = {"studies/mine.yaml"}  # what a reader writes
+    assert not [name for name in sorted(found - own) if not (ROOT / name).exists()]
 
 
 @pytest.mark.slow
