@@ -18,9 +18,9 @@ PARTS = {  # part of the package -> what its public names are for, in the order 
     "score": "Distributions and scores",
     "estimate": "Estimates and correlations",
     "explanation": "All in one call",
+    "card": "A page of one's own model",
     "robustness": "Perturbations and robustness",
     "attribution": "Attribution maps",
-    "card": "A page on one model",
 }
 SUPPORTED = {
     "greater": "the limits lie above {}",

@@ -249,24 +249,24 @@ class Explanation:
         return f'<pre>{lines}</pre><img alt="bands with 95 % intervals" src="{figure}">'
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the worths to ``path`` (npz), and beside it a table (csv) and all else (json).
+        """Write the worths to ``path`` (npz), and beside it a table (csv) and all else.
 
         ``load`` brings it back.
         """
         stem = str(path).removesuffix(".npz")  # a name such as resnet18.a1_in1k keeps its tag
         self.worths.save(f"{stem}.npz")
         write_text(f"{stem}.csv", self.to_frame().to_csv(index=False))
-        write_text(f"{stem}.json", json.dumps(self.to_dict(), indent=1) + "\n")
+        write_text(f"{stem}.explanation.json", json.dumps(self.to_dict(), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Explanation:
         """What ``save`` wrote. Errors: FileNotFoundError, or DamagedError that names the file."""
         stem = str(path).removesuffix(".npz")
         remedy = "save the explanation again"
-        about = read_json(Path(f"{stem}.json"), "an explanation", remedy)
+        about = read_json(Path(f"{stem}.explanation.json"), "an explanation", remedy)
         sampled = "coalition" in read_npz(f"{stem}.npz")
         worths = (SampledWorths if sampled else Worths).load(f"{stem}.npz")
-        with reading(f"{stem}.json", "an explanation", remedy):
+        with reading(f"{stem}.explanation.json", "an explanation", remedy):
             labels = None if about["labels"] is None else np.array(about["labels"])
             return cls(worths, labels=labels, **about["settings"])
 

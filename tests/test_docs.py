@@ -65,7 +65,7 @@ def stand_in(code):
     code = code.replace("n=40", "n=6").replace(
         "n_bands=32, tolerance=0.1", "n_bands=16, budget=480"
     )
-    code = code.replace('name="mine")', 'n_bands=3)')
+    code = code.replace('name="mine")', "n_bands=3)")
     return re.sub(r"(ia\.explain\(.*?), labels\)", r"\1, labels, n_bands=3)", code)
 
 
@@ -117,7 +117,8 @@ def test_files_that_are_named_are_there():
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
     found = {name for page in pages for name in named.findall(page.read_text(encoding="utf-8"))}
     assert len(found) > 10
-    assert not [name for name in sorted(found) if not (ROOT / name).exists()]
+    own = {"studies/mine.yaml"}  # what a reader writes
+    assert not [name for name in sorted(found - own) if not (ROOT / name).exists()]
 
 
 @pytest.mark.slow

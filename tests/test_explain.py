@@ -164,14 +164,14 @@ def test_saving_brings_everything_back(tmp_path):
     again = Explanation(Worths.load(tmp_path / "mine.npz"))
     assert str(again) == str(e)
     assert (tmp_path / "mine.csv").read_text().count("\n") == 4
-    names = ["mine.csv", "mine.json", "mine.npz"]
+    names = ["mine.csv", "mine.explanation.json", "mine.npz"]
     assert sorted(p.name for p in tmp_path.iterdir()) == names
     tight = Explanation(e.worths, score_kind="tight", beta=0.5, labels=np.arange(e.psi.n) % 2)
     tight.save(tmp_path / "mine.npz")
     again = Explanation.load(tmp_path / "mine.npz")
     assert str(again) == str(tight) != str(e) and again.to_dict() == tight.to_dict()
-    (tmp_path / "mine.json").write_text("{}")
-    with pytest.raises(ValueError, match="mine.json cannot be read as an explanation"):
+    (tmp_path / "mine.explanation.json").write_text("{}")
+    with pytest.raises(ValueError, match="mine.explanation.json cannot be read as an explanation"):
         Explanation.load(tmp_path / "mine.npz")
 
 
