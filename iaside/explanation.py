@@ -60,10 +60,10 @@ class Explanation:
     values below 0), or the score's sign where it is dropped, and where they pass narrowly limits
     allow for that (``score_estimate``); bias="none" gives them all the same.
     labels: (N,) class indices, needed by ``per_class`` only. score_kind: "paper" as printed
-    in the seeds, "tight" with the reachable maximum 1, "signed" also with the sign kept.
+    in the papers, "tight" with the reachable maximum 1, "signed" also with the sign kept.
 
     Errors: ValueError for an unknown score_kind or bias, and those of ``iaside.score``.
-    Source: seed 002 Eqs. 3, 10 and 11.
+    Source: Luo et al. 2024, Eqs. 3, 10 and 11.
 
     >>> w = Worths({"log_likelihood": np.random.default_rng(0).normal(size=(4, 9))}, {})
     >>> Explanation(w).psi.estimate.shape
@@ -309,7 +309,7 @@ def explain(
     Errors: as ``band_masks``, ``Game``, ``exact`` and ``sample``; ValueError for
     normalise="share" where v(all) - v(none) of several images is not clearly above 0, which is
     seen first.
-    Source: seed 002 sections 3.1 to 3.4.
+    Source: Luo et al. 2024, sections 3.1 to 3.4.
 
     >>> import torch
     >>> brightness = lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x[:, 0, 0, 0]], 1)

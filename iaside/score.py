@@ -43,7 +43,7 @@ CUT = ("minmax", "positive")  # normalisations that cut values off
 
 
 def spectral_importance(psi: ArrayLike, normalise: str = "minmax", tau: float = 1.0) -> np.ndarray:
-    """Turn values of bands (M, ...) into shares of the same shape (seed 002, SID).
+    """Turn values of bands (M, ...) into shares of the same shape (Luo et al. 2024, SID).
 
     normalise:
       "minmax"    (psi - min) / sum(psi - min), the papers' SID. The weakest band gets exactly 0,
@@ -99,9 +99,9 @@ def robustness_score(
 ) -> np.ndarray:
     """Score how far a SID (M, ...) leans to low frequencies; the result drops the first axis.
 
-    |b'p - mean(b)| / (||b||_2 - mean(b)) with b = (1, beta, beta^2, ...) (seed 002 Eq. 11). That
-    divisor is never reached: all mass in band 0 scores 0.5217 for M = 8. norm="tight" divides by
-    1 - mean(b) instead, so that it scores 1. The absolute value hides direction, a profile and
+    |b'p - mean(b)| / (||b||_2 - mean(b)) with b = (1, beta, beta^2, ...) (Luo et al. 2024, Eq. 11).
+    That divisor is never reached: all mass in band 0 scores 0.5217 for M = 8. norm="tight" divides
+    by 1 - mean(b) instead, so that it scores 1. The absolute value hides direction, a profile and
     one leaning as far to high frequencies score alike; signed=True keeps it (above 0: low).
 
     Raises ValueError for beta outside (0, 1), an unknown norm or shares that do not sum to 1.
@@ -132,7 +132,7 @@ def score_estimate(
 ) -> Estimate | None:
     """Estimate the score of images in general from the values of a sample (M, N), or say None.
 
-    kind: "paper" as printed in the seeds, "tight" with the reachable maximum 1, "signed" also with
+    kind: "paper" as printed in the papers, "tight" with the reachable maximum 1, "signed" also with
     the sign kept; normalise: as in `spectral_importance`. Of a sampled game give
     `estimates.values`: their spread over images holds both, how images differ and the noise of the
     coalitions that were drawn.
@@ -162,7 +162,7 @@ def score_estimate(
 
     Raises ValueError for an unknown kind or bias, beta outside (0, 1), and as `interval` and
     `spectral_importance`.
-    Source: seed 002 Eq. 11; methods 9.1.
+    Source: Luo et al. 2024, Eq. 11; docs/methods.md, Score.
 
     >>> psi = np.random.default_rng(0).normal(size=(3, 50)) + [[3.0], [1.0], [0.0]]
     >>> print(score_estimate(psi, kind="tight"))
@@ -193,7 +193,7 @@ def sid_estimate(
 
     None where what it cuts off is not clear: of "minmax" which band is the weakest, on which every
     share depends, of "positive" which values lie above 0; bias="none" gives it all the same.
-    Arguments, limits, errors and sources as in `score_estimate` (seed 002 Eq. 10).
+    Arguments, limits, errors and sources as in `score_estimate` (Luo et al. 2024, Eq. 10).
 
     >>> psi = np.random.default_rng(0).normal(size=(3, 50)) + [[3.0], [1.0], [0.0]]
     >>> print(sid_estimate(psi).limits(".1f"))

@@ -54,7 +54,7 @@ def check_coalitions(coalitions: ArrayLike, n_bands: int) -> np.ndarray:
 
 
 def shapley_values(table: ArrayLike) -> np.ndarray:
-    """Return the exact Shapley value of each band (seed 002 Eq. 3).
+    """Return the exact Shapley value of each band (Luo et al. 2024, Eq. 3).
 
     `table` is (2**M, N) or (2**M,); the result is (M, N) or (M,), in the unit of the worths. The
     values of an image add up to table[-1] - table[0].
@@ -101,7 +101,7 @@ def owen_values(table: ArrayLike, unions: ArrayLike) -> np.ndarray:
 
 
 def marginal_contributions(table: ArrayLike) -> np.ndarray:
-    """Return what each band adds to every coalition of the other bands (seed 002 Eq. 33).
+    """Return what each band adds to every coalition of the other bands (Luo et al. 2024, Eq. 33).
 
     `table` is (2**M, N) or (2**M,); the result is (M, 2**(M-1), N) or (M, 2**(M-1)), coalitions
     of the other M - 1 bands in the order of `coalitions`. Shapley and Banzhaf values are means over
@@ -128,7 +128,7 @@ def banzhaf_values(table: ArrayLike) -> np.ndarray:
 
 
 def least_squares_values(table: ArrayLike) -> np.ndarray:
-    """Return the additive game closest to the table in least squares (seed 001 Eq. 5-7).
+    """Return the additive game closest to the table in least squares (Luo et al. 2023, Eq. 5-7).
 
     The fit regresses g(S) = v(S) - v(empty) on membership, without an intercept, over all non-empty
     coalitions. It equals the Banzhaf value plus one constant for all bands, so after the min-max

@@ -45,7 +45,8 @@ def band_masks(
     1.0, with sum 1 everywhere.
     Errors: ValueError for an unknown name, n_bands < 1, a side shorter than 2 * n_bands pixels,
     or a band that would stay empty.
-    Source: seed 002 section 3.2, Fig. 14; partition as methods 1.2 (not the published boxes).
+    Source: Luo et al. 2024, section 3.2, Fig. 14; partition as docs/methods.md, Bands (not the
+    published boxes).
 
     >>> band_masks(8, (32, 32)).shape
     torch.Size([8, 32, 17])
@@ -322,7 +323,8 @@ def split_bands(x: Tensor, masks: Masks) -> Tensor:
     not sum to 1 at every frequency or are not the same at ky and -ky in the first or last column
     (where a half spectrum holds both), and a callable's bands that do not sum to x; each message
     says where it is worst.
-    Source: seed 002 Eq. 5 with one band present; it is linear, so coalitions are sums of bands.
+    Source: Luo et al. 2024, Eq. 5 with one band present; it is linear, so coalitions are sums of
+    bands.
 
     >>> x = torch.rand(2, 3, 32, 32)
     >>> bands = split_bands(x, band_masks(8, (32, 32)))
@@ -348,7 +350,7 @@ def band_energy(x: Tensor, masks: Tensor) -> Tensor:
     Shapes: x (B, C, H, W); masks (M, H, W//2 + 1); returns (M, B), which sums over bands to the
     squared norm of the images without their mean.
     Errors: those of ``split_bands`` for masks.
-    Source: Parseval's theorem; seed 002 Fig. 1.
+    Source: Parseval's theorem; Luo et al. 2024, Fig. 1.
 
     >>> x = torch.rand(2, 3, 16, 16)
     >>> total = (x - x.mean((2, 3), keepdim=True)).square().sum((1, 2, 3))
@@ -374,7 +376,7 @@ def esd(x: Tensor) -> Tensor:
 
     Shapes: x (B, C, H, W); returns (B, R), entry r the mean energy of the frequencies whose
     Euclidean distance from DC rounds to r cycles per shorter side, r = 0 ... min(H, W) // 2.
-    Source: seed 002 Eq. 2, with the number of lattice points as circumference.
+    Source: Luo et al. 2024, Eq. 2, with the number of lattice points as circumference.
 
     >>> esd(torch.ones(1, 1, 8, 8))[0].tolist()
     [64.0, 0.0, 0.0, 0.0, 0.0]
@@ -401,7 +403,7 @@ def spectral_snr(x: Tensor, y: Tensor) -> Tensor:
     Shapes: x, y (B, C, H, W), clean and perturbed; returns (R,), the mean ESD of x over the mean
     ESD of y - x (a plain ratio; ``10 * log10`` of it is dB), infinite where nothing was changed.
     Errors: ValueError when the shapes differ.
-    Source: seed 002 Eq. 1 and Fig. 2.
+    Source: Luo et al. 2024, Eq. 1 and Fig. 2.
 
     >>> x = torch.rand(4, 3, 16, 16)
     >>> spectral_snr(x, 1.5 * x).allclose(torch.full((9,), 4.0))
@@ -424,7 +426,7 @@ def decay_fits(profile: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Shapes: profile (..., R) positive; returns exponents a of r^-a (...), rates b of e^-br per
     cycle (...), and AIC(exponential) - AIC(power law) (...), positive where the power law fits.
-    Source: seed 002 Figs. 1 and 2 ("power-law-like", "exponentially").
+    Source: Luo et al. 2024, Figs. 1 and 2 ("power-law-like", "exponentially").
 
     >>> a, b, gain = decay_fits(torch.arange(0.0, 65.0).clamp(min=1) ** -2)
     >>> round(a.item(), 3), bool(gain > 0)

@@ -37,7 +37,7 @@ RECIPE = {
 
 @pytest.mark.slow
 def test_lite0_has_the_measured_spread_of_logits(data):
-    """Methods 9.3: 3.0 without and .59 with statistics of 16 photographs."""
+    """docs/methods.md, Controls: 3.0 without and .59 with statistics of 16 photographs."""
     name = "tf_efficientnet_lite0"
     plain = load_model(name, pretrained=False)
     x, _ = load_images(data / "images/photographs", like=plain, n=16, seed=0)

@@ -287,7 +287,7 @@ def test_numbers_that_are_too_few_or_infinite():
 
 
 def test_a_test_of_0_is_students_with_families_less_2():
-    """Methods 9.2: five families need |r| > .88, seven > .75, twelve > .58."""
+    """docs/methods.md, Verdicts: five families need |r| > .88, seven > .75, twelve > .58."""
     for n, needed in ((5, 0.88), (7, 0.75), (12, 0.58)):
         x = np.arange(n) - (n - 1) / 2
         e = np.random.default_rng(n).normal(size=n)

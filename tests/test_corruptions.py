@@ -114,7 +114,8 @@ def real_pictures():
 )
 @pytest.mark.slow
 def test_pictures_change_as_much_as_by_the_published_code(name, side, published, se, real_pictures):
-    """Root mean square change over 84 photographs and 300 exact CIFAR-10 pictures: methods 9.4."""
+    """Root mean square change over 84 photographs and 300 exact CIFAR-10 pictures: docs/methods.md,
+    Corruptions."""
     images = real_pictures(side, 24 if side == 224 else 100)
     for severity, expected in enumerate(published, 1):
         found = changes(images, name, severity)

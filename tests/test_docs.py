@@ -1,10 +1,13 @@
 """What the documentation says runs: the snippets of its first page, and the site itself."""
 
+import ast
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +122,35 @@ def test_files_that_are_named_are_there():
     assert len(found) > 10
     own = {"studies/mine.yaml"}  # what a reader writes
     assert not [name for name in sorted(found - own) if not (ROOT / name).exists()]
+
+
+def prose():
+    """Comments, docstrings and Markdown, but no strings of the program: (path, text)."""
+    for path in (ROOT / "iaside").rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                text = ast.get_docstring(node) or ""
+                yield path, re.sub(r"^ *(>>>|\.\.\.).*", "", text, flags=re.M)
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.COMMENT:
+                yield path, token.string
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            yield path, "".join(cell["source"]) if cell["cell_type"] == "markdown" else ""
+    for path in [ROOT / "dvc.yaml", *(ROOT / "studies").glob("*.yaml")]:
+        yield path, path.read_text(encoding="utf-8")
+    for path in [ROOT / "data/README.md", ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
+        yield path, path.read_text(encoding="utf-8")
+
+
+def test_works_are_cited_by_author_and_year_and_pages_by_their_headings():
+    methods = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.*)", methods, re.M)
+    for path, text in prose():
+        assert not re.search(r"seeds? 00\d|\bmethods \d", text, re.I), (path, text)
+        for named in re.findall(r"docs/methods\.md,\s+(\w+)", text):
+            assert any(heading.split()[0] == named for heading in headings), (path, named)
 
 
 @pytest.mark.slow

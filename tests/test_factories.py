@@ -145,7 +145,7 @@ def test_a_study_names_a_factory_that_is_there(project):
 
 
 def test_a_plan_builds_what_the_factory_builds(project):
-    from iaside.study.plan import build
+    from iaside.study.speed import build
 
     network = Study({}, project).network(studied(project, "nets.py:build")["models"]["mine"])
     assert build(network).net[0].weight.shape == (5, 3, 3, 3)

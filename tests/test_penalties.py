@@ -106,7 +106,8 @@ def test_it_does_not_overflow_where_the_product_does():
 
 
 def test_bias_of_known_slopes_and_scales():
-    """The values of methods 3.1: 1/r^a noise, three channels, batch of 128, 32 x 32."""
+    """The values of docs/methods.md, Penalties: 1/r^a noise, three channels, batch of 128, 32 x
+    32."""
     spectra = torch.stack([noise_spectrum(a) for a in (-1, -0.5, 0, 0.5, 1, 2)])
     bias = low_frequency_bias(spectra)
     assert torch.allclose(
@@ -120,7 +121,7 @@ def test_bias_of_known_slopes_and_scales():
 
 
 def test_one_strong_row_is_nearly_all_for_the_sum_but_not_for_the_sum_of_logarithms():
-    """Flaw (a) of methods 3.1, kept: the best row dominates."""
+    """Flaw (a) of docs/methods.md, Penalties, kept: the best row dominates."""
     low_pass = torch.ones(17)
     low_pass[:8], low_pass[9:] = 10, 0.1
     one, all_rows = torch.ones(32, 17), low_pass.expand(32, 17)
@@ -141,7 +142,8 @@ def test_axes_of_unequal_length_have_their_own_weights():
 
 
 def test_one_diagonal_is_invisible_to_jafr_and_seen_by_the_radial_variant():
-    """Flaw (b) of methods 3.1, kept: a wave at (-5, 5) is nothing, at (5, 5) much."""
+    """Flaw (b) of docs/methods.md, Penalties, kept: a wave at (-5, 5) is nothing, at (5, 5)
+    much."""
     flat = torch.zeros(3, 32, 32)
     flat[:, 0, 0] = 1  # an impulse: all frequencies alike
     x, y = torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.long)

@@ -135,7 +135,7 @@ def test_gradient_spectra_are_those_of_each_image(trained, measured, data):
 
 def test_bias_knows_no_scale_and_says_where_there_is_no_gradient():
     white = torch.ones(2, 32, 17, dtype=torch.float64)
-    assert bias_of(white) == pytest.approx(3.52, abs=0.05)  # methods 3.1
+    assert bias_of(white) == pytest.approx(3.52, abs=0.05)  # docs/methods.md, Penalties
     assert bias_of(1e-12 * white).tolist() == pytest.approx(bias_of(white).tolist())
     assert bias_of(torch.stack([white[0], 0 * white[0]])).isnan().tolist() == [False, True]
 

@@ -1,4 +1,4 @@
-"""The published filter, with the defects that methods 1.2 and 1.3 measured."""
+"""The published filter, with the defects that docs/methods.md, Bands and Absent bands measured."""
 
 import numpy as np
 import pytest

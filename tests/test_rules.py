@@ -381,7 +381,7 @@ def exact(claim_id, value, n=8):
 
 
 def test_exact_claims_about_the_score():
-    # The printed SRC of all importance in one band, seed 002 Eq. 11, M = 8 and beta = 0.75.
+    # The printed SRC of all importance in one band, Luo et al. 2024, Eq. 11, M = 8 and beta = 0.75.
     beta = 0.75 ** np.arange(8)
     mean, norm = beta.mean(), np.linalg.norm(beta)
     src = np.abs(beta - mean) / (norm - mean)

@@ -115,13 +115,15 @@ def test_marginal_contributions_one_by_one():
 
 
 def test_what_the_error_bounds_of_the_papers_come_to():
-    """Errors of values against those of the game (seed 002 Eq. 38; seed 001 Sec. 3.8, mended)."""
+    """Errors of values against those of the game (Luo et al. 2024, Eq. 38; Luo et al. 2023, Sec.
+    3.8, mended)."""
     n_bands, worths = 5, random_table(5, n_images=50)
     error = worths - worths.mean(1, keepdims=True)  # of every image taken for the mean
     # Shapley weights sum to 1: no error exceeds the largest of a contribution. No factor 2^(M-1).
     largest = np.abs(marginal_contributions(error)).max(1)
     assert (np.abs(shapley_values(error)) <= largest + 1e-12).all()
-    # The matrix that seed 001 inverts has no inverse; its pseudo-inverse bounds the mean L1 error.
+    # The matrix that Luo et al. 2023 invert has no inverse; its pseudo-inverse bounds the mean L1
+    # error.
     members = coalitions(n_bands)[1:].astype(float)
     assert np.linalg.matrix_rank(members @ members.T) == n_bands < len(members)
     norm = np.abs(np.linalg.pinv(members)).sum(1).max()

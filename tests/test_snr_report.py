@@ -35,7 +35,8 @@ def drawn(centre, networks=2, n=N, seed=0):
     [(224, "linf", 0.754), (64, "linf", 0.765), (32, "linf", 0.780), (64, "l2_corner", None)],
 )
 def test_white_noise_has_the_share_of_the_frequencies(side, metric, wanted):
-    """As counted, as published (methods 9.2), and as measured of noise, within four errors."""
+    """As counted, as published (docs/methods.md, Verdicts), and as measured of noise, within four
+    errors."""
     masks = band_masks(8, (side, side), metric)
     share = snr.white_share(cells_per_band(masks, side))
     assert wanted is None or share == pytest.approx(wanted, abs=5e-4)

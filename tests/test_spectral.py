@@ -119,7 +119,7 @@ def band_radius(side):
 
 
 def test_natural_like_energy_per_band():
-    """1/f images at 64 px: the shares of AC energy per band of methods 1.2."""
+    """1/f images at 64 px: the shares of AC energy per band of docs/methods.md, Bands."""
     noise = torch.randn(64, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     x = torch.fft.irfft2(torch.fft.rfft2(noise) / band_radius(64).clamp(min=1), s=(64, 64))
     x = x - x.mean((2, 3), keepdim=True)

@@ -1,4 +1,5 @@
-"""Theorem 3.6 of seed 002 (and its Fig. 13) where the posterior is known for every coalition.
+"""Theorem 3.6 of Luo et al. 2024 (and its Fig. 13) where the posterior is known for every
+coalition.
 
 Two equally frequent classes, +mu and -mu, in white noise. Bands are orthogonal, so their noises are
 independent and zeroing a band is exactly marginalising it: the posterior of a filtered image is the

@@ -62,7 +62,7 @@ def insertion(
     Errors: those of ``inputs.probe``; ValueError/TypeError for shapes that differ, attributions
     that are not finite, an unknown substrate or rank, steps below 1 or above the number of pixels,
     a seed or first that is no integer from 0.
-    Source: methods 2.5 (Petsiuk et al. 2018).
+    Source: docs/methods.md, Attribution (Petsiuk et al. 2018).
 
     >>> sums = lambda x: torch.stack([x.sum((1, 2, 3)), x[:, 0, 0, 0] * 0], 1)
     >>> x, maps = torch.ones(1, 1, 2, 2), torch.rand(1, 1, 2, 2)
@@ -177,7 +177,7 @@ def infidelity(
 
     Shapes: images, attribution (B, C, H, W); targets (B,); returns (B,) float64. Image i draws from
     (seed, first + i).
-    Source: Yeh et al. 2019; asked for by reviewers of AttEXplore (methods 2.3).
+    Source: Yeh et al. 2019; asked for by reviewers of AttEXplore (docs/methods.md, Attribution).
 
     >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2)).eval()
     >>> x = torch.rand(1, 3, 2, 2)

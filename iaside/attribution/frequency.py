@@ -20,7 +20,8 @@ def energy_cutoff(images: Tensor, kappa: float = 0.9, include_dc: bool = False) 
     up to which frequencies hold at least ``kappa`` of the energy of all channels. The mean (DC)
     does not count unless ``include_dc``: it would outweigh all the rest.
     Errors: ValueError for kappa outside (0, 1].
-    Source: methods 2.2 step 1, a reconstruction of the energy-based cutoff of seed 003.
+    Source: docs/methods.md, Attribution, a reconstruction of the energy-based cutoff of Yavari et
+    al. 2025.
 
     >>> wave = torch.cos(torch.arange(32) * (2 * torch.pi * 5 / 32)).expand(1, 1, 32, 32)
     >>> energy_cutoff(0.5 + 0.4 * wave).tolist()
@@ -46,7 +47,7 @@ def band_weights(
 
     Shapes: images (B, C, H, W); returns (B, 1, H, W//2 + 1), for ``torch.fft.rfft2``.
     Errors: ValueError for alpha outside [0, 1] or kappa outside (0, 1].
-    Source: methods 2.2 steps 1 and 2, a reconstruction: alpha weights the low frequencies.
+    Source: docs/methods.md, Attribution, a reconstruction: alpha weights the low frequencies.
 
     >>> band_weights(torch.rand(1, 3, 8, 8), alpha=0.0)[0, 0, 0, 0].item()
     0.0
@@ -71,11 +72,11 @@ def frequency_samples(
     sigma: float = EPS,
     mode: str = "multiplicative",
 ) -> Tensor:
-    """Draw frequency-aware samples around images (Fig. 2 of seed 003).
+    """Draw frequency-aware samples around images (Fig. 2 of Yavari et al. 2025).
 
     Shapes: x (B, C, H, W); weights as ``band_weights`` returns them; generators one per image;
     returns (samples, B, C, H, W), not clipped to [0, 1]. The rest as in ``explore``.
-    Source: methods 2.2 step 2, a reconstruction.
+    Source: docs/methods.md, Attribution, a reconstruction.
 
     >>> x = torch.rand(1, 3, 16, 16)
     >>> frequency_samples(x, band_weights(x), [torch.Generator()], samples=4).shape

@@ -1,8 +1,8 @@
 """Attribution maps by the name of their method, and the attacks that some of them follow.
 
-FAMPE is rebuilt from its public descriptions (methods 2.2): neither its code nor its equations are
-public, so every detail that they leave open is a choice made here, and an option. The others follow
-their authors' published code, some through captum.
+FAMPE is rebuilt from its public descriptions (docs/methods.md, Attribution): neither its code nor
+its equations are public, so every detail that they leave open is a choice made here, and an option.
+The others follow their authors' published code, some through captum.
 
 Every image has random numbers of its own, drawn from ``seed`` and from its place in the set. On a
 CPU a pass of the model never mixes images: what becomes of one is the same to the last bit whatever
@@ -81,7 +81,7 @@ def attribute(
     map that is not finite, as the gradient is then not; ImportError with the line that installs
     captum. A map of zeros is a RuntimeWarning. Both name images by their place in the set, which
     counts from ``first``.
-    Source: methods 2.2 to 2.4 (seed 003; AttEXplore: Zhu et al. 2024).
+    Source: docs/methods.md, Attribution (Yavari et al. 2025; AttEXplore: Zhu et al. 2024).
 
     >>> nn = torch.nn
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5)).eval()
@@ -148,7 +148,7 @@ def explore(
 
     Shapes, seeds, batch_size, outputs and errors as in ``attribute``. Low and high parts of an
     attribution are those with alpha=1 and alpha=0.
-    Source: methods 2.2, a reconstruction (FAMPE, seed 003), and 2.3 (AttEXplore).
+    Source: docs/methods.md, Attribution (FAMPE is a reconstruction).
 
     >>> nn = torch.nn
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5)).eval()

@@ -197,7 +197,7 @@ def report(
     Attacks are made where the model gives gradients, and left out where not, which the card says.
     Errors: those of ``explain`` and ``perturb``; ValueError for a budget in which each image cannot
     have one round of coalitions.
-    Source: the profile as in Li et al., I-ASIDE; advice by rule (``card.advice``).
+    Source: the profile as in Luo et al. 2024; advice by rule (``card.advice``).
 
     >>> brightness = lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x[:, 0, 0, 0]], 1)
     >>> images = torch.rand(9, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -20,7 +20,7 @@ def random_orders(n: int, n_draws: int, rng: np.random.Generator) -> np.ndarray:
 def consecutive_differences(
     psi: ArrayLike, orders: ArrayLike, sizes: ArrayLike, statistic: Callable
 ) -> np.ndarray:
-    """Return how much one more image changes a statistic of mean values (seed 002 Fig. 15).
+    """Return how much one more image changes a statistic of mean values (Luo et al. 2024, Fig. 15).
 
     statistic(mean of the first K + 1 images) - statistic(mean of the first K), for every K of
     `sizes` (S,) and every order (D, N) of the images of `psi` (M, N); `statistic` maps (M, R) to

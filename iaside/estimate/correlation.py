@@ -2,7 +2,8 @@
 
 Networks of one design (a family) are no independent samples. With several members a family the
 coefficient within families is the one to decide by, and that of the family means stands beside it
-(methods 9.2). Scores of K networks are (K,), or (K, 1 + R) as `crossed.resampled_scores` gives
+(docs/methods.md, Correlations). Scores of K networks are (K,), or (K, 1 + R) as
+`crossed.resampled_scores` gives
 them: then the limits allow for other photographs too.
 """
 
@@ -55,7 +56,7 @@ def correlation(
     Shapes: x, y, given (n,) or (n, 1 + R), groups (n,), one per network.
     Errors: ValueError for unequal lengths, an unknown method, given or groups with ``kendall``,
     masked numbers or a level outside (0, 1); TypeError for what are no real numbers.
-    Source: methods 1.11 (Pearson, Spearman, Kendall), 9.2.
+    Source: docs/methods.md, Correlations (Pearson, Spearman, Kendall).
 
     >>> print(correlation([1, 2, 3, 4, 5, 6, 7, 8], [2, 1, 4, 3, 6, 5, 8, 7]))
     0.90 [0.47, 0.99], n = 8 networks
@@ -82,7 +83,8 @@ def correlation_at_levels(
     hold 0 wherever a permutation test (within groups) does not reject it.
 
     Arguments and errors as in `correlation`.
-    Source: methods 9.2; Bonett and Wright 2000 (variance of Spearman's coefficient).
+    Source: docs/methods.md, Correlations; Bonett and Wright 2000 (variance of Spearman's
+    coefficient).
 
     >>> limits = correlation_at_levels(range(9), [1, 0, 2, 4, 3, 5, 7, 6, 8])
     >>> bool(limits(0.95).low > 0), bool(limits(0.9999).low < 0)
@@ -181,7 +183,7 @@ def correlation_row(
     p: two-sided permutation test (within groups, where there are any), exact up to 7 networks;
     loo_low, loo_high: the range of the estimate when one network is left out; independent: the
     effective number of networks; why: where there is no coefficient, the reason in words.
-    Arguments and errors as in `correlation`. Source: methods 1.11.
+    Arguments and errors as in `correlation`. Source: docs/methods.md, Robustness measures.
 
     >>> row = correlation_row(range(5), [0, 1, 2, 4, 3])
     >>> round(row["p"], 3), round(row["loo_low"], 1), row["independent"], row["why"]
@@ -226,7 +228,7 @@ def coefficients(
     the rows within families are added where some family has several members.
     Returns a dict per coefficient: predictor, measure, under, given, over and the columns of
     `correlation_row`.
-    Source: methods 4 (harness warning), 9.2.
+    Source: docs/methods.md, Correlations.
 
     >>> rows = coefficients({"SRC": [1, 2, 4]}, {("mPE", "pgd 0.1"): [3, 2, 1]}, [0.5, 0.7, 0.6])
     >>> [(row["given"], round(row["value"], 2)) for row in rows]

@@ -48,7 +48,8 @@ def crossed_mean(
     quadrature, to the reach of the limits: Student's with K - 1 degrees of freedom over what was
     drawn, and Student's with N - 1 over the photographs that all have in common. Below `LEAST` of
     the unit the limits are NaN.
-    Source: methods 9.2 (networks and photographs crossed; the unit's own degrees of freedom).
+    Source: docs/methods.md, Verdicts (networks and photographs crossed; the unit's own degrees of
+    freedom).
 
     >>> f"{crossed_mean([[1.0] * 9, [2.0] * 9, [3.0] * 9], 9):.2f}"
     '2.00 [-0.48, 4.48], n = 3 trainings'

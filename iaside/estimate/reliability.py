@@ -28,7 +28,7 @@ def reliability(
 
     Shapes: x (K, 1 + R) as `crossed.resampled_scores` gives it of n_images photographs; groups
     (K,).
-    Source: methods 9.2, zoo/README (precision).
+    Source: docs/methods.md, Correlations.
 
     >>> scores = np.arange(6.0)[:, None] + np.zeros((6, 101))
     >>> print(reliability(scores, n_images=9))
@@ -62,7 +62,7 @@ def without_error(
 
     Shapes: x, y (K, 1 + R) as `crossed.resampled_scores` gives them of n_images photographs;
     groups (K,).
-    Source: Spearman 1904; methods 9.2 (shown, never decides).
+    Source: Spearman 1904; docs/methods.md, Verdicts (shown, never decides).
 
     >>> scores = np.arange(6.0)[:, None] + np.zeros((6, 101))
     >>> print(without_error(scores, -scores, n_images=9))

@@ -14,9 +14,9 @@ from iaside.backend.outside import outside
 from iaside.estimate.estimate import Estimate
 
 Levels = Callable[[float], Estimate]  # a level, such as .95 -> the estimate with these limits
-# With fewer of them limits are NaN, and nothing is decided (methods 9.2).
+# With fewer of them limits are NaN, and nothing is decided (docs/methods.md, Verdicts).
 LEAST = {"photographs": 5, "trainings": 3, "initialisations": 5, "networks": 4}
-STUDENT = 15  # with fewer, percentiles reach at least as far as Student's (methods 9.2)
+STUDENT = 15  # with fewer, percentiles reach at least as far as Student's
 RESOLVED = 20  # resamples that a tail must hold to be read off them
 
 
@@ -65,7 +65,7 @@ def of_resamples(rows: ArrayLike, n: int, unit: str = "photographs") -> Levels:
     Student's. They always hold the estimate: the noise of a procedure may put it anywhere. With
     fewer images than the unit needs they are NaN.
     Errors: ValueError for fewer than 40 resamples.
-    Source: methods 9.2.
+    Source: docs/methods.md, Verdicts.
 
     >>> rows = np.r_[0.0, np.random.default_rng(0).normal(size=2000)]
     >>> of_resamples(rows, n=500)(0.95).limits(".0f"), of_resamples(rows, n=4)(0.95).limits(".0f")

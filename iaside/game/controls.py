@@ -51,7 +51,7 @@ def calibrated(model: Classifier, images: Tensor) -> Classifier:
     only copied; a folded one has none any more, so fold afterwards.
     Errors: ValueError for batch norms and fewer than 2 images, and those of ``coalition_worths``
     for images.
-    Source: methods 9.3.
+    Source: docs/methods.md, Controls.
 
     >>> control = load_model("resnet18", pretrained=False)
     >>> 10 < control(torch.rand(2, 3, 64, 64)).std()
@@ -99,7 +99,7 @@ def untrained_control(name: str, images: Tensor, seed: int = 0, **network) -> Co
     One initialisation is one draw: a statement about untrained networks needs at least 5 seeds.
     Errors: UnusableControl (a ValueError) for logits whose standard deviation, over images and
     classes, lies outside 0.01 to 3; those of ``load_model`` and ``calibrated``.
-    Source: seed 002 Fig. 6; methods 9.3.
+    Source: Luo et al. 2024, Fig. 6; docs/methods.md, Controls.
 
     >>> control = untrained_control("squeezenet1_1", torch.rand(2, 3, 224, 224), seed=1)
     >>> LOGIT_SD[0] < control.logit_sd < LOGIT_SD[1]

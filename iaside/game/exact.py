@@ -141,7 +141,7 @@ def coalition_images(
     absence, sigma, seed: what stands in absent bands, as there.
 
     Errors: those of `Game` for images, masks, absence and coalitions.
-    Source: seed 002 Eq. 5, Figs. 5 and 12.
+    Source: Luo et al. 2024, Eq. 5, Figs. 5 and 12.
 
     >>> from iaside.spectral import band_masks
     >>> x = torch.rand(2, 3, 16, 16)

@@ -103,7 +103,8 @@ class Game:
     Errors: ValueError/TypeError before any long computation for images outside [0, 1], labels
     that do not fit, bands that do not add up to the image (``split_bands``), and for a model that
     ``iaside.inputs.probe`` refuses; nan or infinite outputs end an evaluation.
-    Source: seed 002 Eqs. 5, 7 and 8 (the constant C, the worth of no band, is not subtracted).
+    Source: Luo et al. 2024, Eqs. 5, 7 and 8 (the constant C, the worth of no band, is not
+    subtracted).
 
     >>> from iaside.spectral import band_masks
     >>> brightness = lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x[:, 0, 0, 0]], 1)

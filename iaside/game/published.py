@@ -2,7 +2,8 @@
 
 Its boxes are not symmetric about DC, it takes the magnitude of the (therefore complex) result and
 stretches the contrast over the whole batch: an image's worth depends on its batch mates, and the
-bands it was scored on are not quite the bands that were asked for (methods 1.2 and 1.3).
+bands it was scored on are not quite the bands that were asked for (docs/methods.md, Bands and
+Absent bands).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def published_mask(members: np.ndarray, size: tuple[int, int]) -> Tensor:
 
     Shapes: members (M,) bool; returns (H, W) of 0.0 and 1.0.
     Errors: ValueError for sides below 16 pixels, which the published code refuses.
-    Source: the authors' published code, methods 1.2.
+    Source: the authors' published code; docs/methods.md, Bands.
 
     >>> int(published_mask(np.eye(8, dtype=bool)[0], (224, 224)).sum())
     784
@@ -59,7 +60,7 @@ def published_filter(x: Tensor, members: np.ndarray, spectrum: Tensor | None = N
 
     Shapes: x (B, C, H, W), members (M,) bool; returns (B, C, H, W) in [0, 1]. spectrum: the full
     transform of x where it is known already.
-    Source: the authors' published code, methods 1.3.
+    Source: the authors' published code; docs/methods.md, Absent bands.
 
     >>> published_filter(torch.rand(2, 3, 16, 16), np.array([True, False])).max().item()
     1.0
@@ -105,7 +106,8 @@ def published_worths(
     ``coalition_worths``.
     Errors: those of ``iaside.inputs.probe``, which looks at the model first; ValueError for nan or
     infinite answers.
-    Source: the authors' published code, methods 1.2 and 1.3; zero absence, as in both seeds.
+    Source: the authors' published code; docs/methods.md, Bands and Absent bands; zero absence, as
+    in both papers.
 
     >>> brightness = lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x[:, 0, 0, 0]], 1)
     >>> published_worths(brightness, torch.rand(3, 3, 16, 16), torch.zeros(3).long(), 2).shape

@@ -71,7 +71,7 @@ def sample(
     Errors and warnings: those of ``exact``; ValueError for neither tolerance nor budget,
     one that is not positive, a budget too small for 5 images, fewer than 3 bands, or ``relative``
     to 0.
-    Source: seed 002 Eq. 3, estimated as in ``iaside.game.surrogate``.
+    Source: Luo et al. 2024, Eq. 3, estimated as in ``iaside.game.surrogate``.
 
     >>> from iaside.spectral import band_masks
     >>> brightness = lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x[:, 0, 0, 0]], 1)

@@ -95,7 +95,8 @@ def sampled_values(codes: ArrayLike, worths: ArrayLike, n_bands: int) -> Estimat
     expectation over the draws is the exact Shapley value, whatever the game.
 
     Raises ValueError for an image with fewer than two pairs.
-    Source: seed 002 Eq. 3; sizes as in Lundberg and Lee (2017), pairs as in Covert and Lee (2021).
+    Source: Luo et al. 2024, Eq. 3; sizes as in Lundberg and Lee (2017), pairs as in Covert and Lee
+    (2021).
 
     >>> rng = np.random.default_rng(0)
     >>> codes = np.stack([np.r_[np.uint64([0, 7]), draw_pairs(3, 2, rng)] for _ in range(40)])

@@ -66,7 +66,7 @@ def preactresnet18(num_classes: int) -> nn.Module:
     """The pre-activation ResNet-18 for images of 32 pixels, 11 million parameters.
 
     Convolutions and linear layers are drawn from N(0, 2 / fan_out).
-    Source: He et al. 2016; methods 3.2 (the architecture of JaFR's published code).
+    Source: He et al. 2016 (the architecture of JaFR's published code).
 
     >>> import torch
     >>> preactresnet18(10)(torch.rand(2, 3, 32, 32)).shape

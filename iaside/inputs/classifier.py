@@ -122,7 +122,7 @@ def load_model(
 
     Raises ValueError (unknown name, recipe incomplete, weights that do not fit) and
     FileNotFoundError (no such weights or recipe file, or weights that cannot be downloaded).
-    Source of the untrained control: seed 002 Fig. 6.
+    Source of the untrained control: Luo et al. 2024, Fig. 6.
 
     >>> model = load_model("squeezenet1_1", pretrained=False)
     >>> model.input_size, model(torch.rand(1, 3, 224, 224)).shape

@@ -96,7 +96,7 @@ def fourier_noise(
     Shapes: x (B, C, H, W) in [0, 1]; returns the same.
     Errors: ValueError/TypeError for pixels outside [0, 1], a norm that is no number from 0, an even
     grid or one below 3, a cell that it has not, or another number of places than of images.
-    Source: Yin et al. 2019, methods 4 (irfft2 of one cell, unit norm, sign per channel).
+    Source: Yin et al. 2019 (irfft2 of one cell, unit norm, sign per channel).
 
     >>> x = torch.full((1, 3, 16, 16), 0.5)
     >>> y = fourier_noise(x, 1.0, 5, 12)  # the middle: DC

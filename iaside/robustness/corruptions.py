@@ -10,7 +10,7 @@ The published files were then stored as JPEG at quality 85. That is not done her
 under little noise are not quite those of the published files.
 
 Source: Hendrycks and Dietterich 2019 (hendrycks/robustness: make_imagenet_c, make_tinyimagenet_c,
-make_cifar_c); methods 6 and 9.4.
+make_cifar_c); docs/methods.md, Corruptions.
 """
 
 from __future__ import annotations
@@ -164,7 +164,8 @@ STRENGTHS: dict[str, dict[int, tuple]] = {
 def strengths_for(height: int, width: int) -> int:
     """The side, 32, 64 or 224, whose strengths pictures of this size get: the nearest by ratio.
 
-    Shapes: the shorter side counts. Source: methods 9.4 (other sizes: a choice of ours).
+    Shapes: the shorter side counts. Source: docs/methods.md, Corruptions (other sizes: a choice of
+    ours).
 
     >>> strengths_for(260, 260), strengths_for(97, 61), strengths_for(33, 47)
     (224, 64, 32)

@@ -22,7 +22,7 @@ def match_energy(x: Tensor, y: Tensor, energy: float) -> Tensor:
     Shapes: x, y (B, C, H, W), clean and perturbed; returns (B, C, H, W).
     Errors: ValueError for an energy that is not positive, and for images that are black or were
     not changed, whose numbers it names.
-    Source: seed 002 Fig. 2 (10 % of the energy), methods 1.10.
+    Source: Luo et al. 2024, Fig. 2 (10 % of the energy), docs/methods.md, Spectral SNR.
 
     >>> x = torch.rand(2, 3, 8, 8)
     >>> match_energy(x, 0.9 * x, 0.25).allclose(0.5 * x)

@@ -30,7 +30,8 @@ def thresholds(values: ArrayLike, chance: float) -> np.ndarray:
     nan where nothing is above chance without noise.
 
     Shapes: values (K, S, ...) at S levels, the first without noise; returns (K, ...).
-    Source: methods 9.5 (half-way from clean to chance in the place of 50 % of 16 classes).
+    Source: docs/methods.md, Predictors (half-way from clean to chance in the place of 50 % of 16
+    classes).
 
     >>> thresholds([[0.9, 0.9, 0.3, 0.1], [0.9, 0.8, 0.7, 0.6]], chance=0.1).round(3).tolist()
     [1.667, 3.0]
@@ -56,7 +57,7 @@ def masking_filter(values: ArrayLike, octaves: ArrayLike, chance: float) -> Filt
 
     Shapes: values (K, S), the mean at each level (share correct, say), the first without noise;
     octaves (K,) centres.
-    Source: Subramanian et al. 2023, methods 9.5; theirs counts whole steps.
+    Source: Subramanian et al. 2023; theirs counts whole steps.
 
     >>> steps = 3 * np.exp(-0.5 * (np.arange(7) - 4.0) ** 2)  # of 4 that there are
     >>> values = [np.clip(4.5 - step - np.arange(5), 0, 1) for step in steps]

@@ -41,7 +41,7 @@ def mean_prediction_error(p_clean: ArrayLike, p_perturbed: ArrayLike) -> np.ndar
 
     Shapes: both (..., N), probabilities of the true class of N images; returns (...).
     Errors: ValueError for different shapes or numbers outside [0, 1].
-    Source: seed 002 Eq. 12, E |Q(y|x) - Q(y|x*)|.
+    Source: Luo et al. 2024, Eq. 12, E |Q(y|x) - Q(y|x*)|.
 
     >>> float(mean_prediction_error([0.9, 0.5], [0.4, 0.5]))
     0.25
@@ -62,7 +62,7 @@ def mean_corruption_error(errors: Mapping[str, ArrayLike]) -> float:
     errors: name of each of the 15 corruptions -> top-1 errors from 0 to 1 at the five severities,
     (5,), or their mean, ().
     Errors: ValueError for corruptions that are missing or unknown, or errors outside [0, 1].
-    Source: seed 002 Fig. 7; Hendrycks and Dietterich 2019, methods 1.11.
+    Source: Luo et al. 2024, Fig. 7; Hendrycks and Dietterich 2019.
 
     >>> round(mean_corruption_error(dict(zip(CORRUPTIONS, ALEXNET))), 6)
     100.0
@@ -103,7 +103,8 @@ def measure(r: Responses, kind: str, conditions: Condition | Sequence[Condition]
     (``Responses.partner``), and leave out those that an attack had no usable gradient for
     (``tables.without_gradient``); where none is left the numbers are NaN.
     Errors: ValueError for an unknown kind or a condition that was not measured.
-    Source: seed 002 Eq. 12; temperature: seed 001 A4; relative: methods 1.12.
+    Source: Luo et al. 2024, Eq. 12; temperature: Luo et al. 2023, A4; relative: docs/methods.md,
+    Robustness measures.
     """
     rows = image_rows(r, kind, conditions)
     rows = rows[:, ~np.isnan(rows).any(0)]
@@ -245,7 +246,7 @@ def trivial_predictors(r: Responses, accuracies: ArrayLike) -> dict[str, float]:
     bands (one at least) only.
 
     Shapes: accuracies (2**M, N), the table ``accuracy`` of a network's worths.
-    Source: methods 4 (harness warning).
+    Source: docs/methods.md, Predictors.
     """
     n_bands = len(accuracies).bit_length() - 1
     clean = r.row(CLEAN)
@@ -280,7 +281,7 @@ def band_survival(clean_energy: ArrayLike, change_energy: ArrayLike) -> np.ndarr
 
     Shapes: both (..., M, N), energies of N images; returns (..., M), the mean over images.
     Errors: ValueError for negative energies. A band without any energy survives.
-    Source: methods 5.2 (seed 000: profiles matched to a deployment).
+    Source: docs/methods.md, Matching (the practice note: profiles matched to a deployment).
 
     >>> band_survival([[3.0], [1.0]], [[1.0], [0.0]])
     array([0.75, 1.  ])
@@ -305,7 +306,7 @@ def predicted_loss(psi: ArrayLike, survival: ArrayLike) -> np.ndarray:
     """Return the loss that a profile predicts: sum over bands of (1 - survival) * value.
 
     Shapes: psi (M, ...) mean values of bands, survival (K, M); returns (K, ...) in the unit of psi.
-    Source: methods 5.2.
+    Source: docs/methods.md, Matching.
 
     >>> predicted_loss([4.0, 1.0], [[0.75, 0.0]])
     array([2.])

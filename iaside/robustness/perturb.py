@@ -140,7 +140,8 @@ def perturb(
     out of range or not taken by that name, labels that do not fit, a model in training mode, one
     that fgsm, pgd or sparsefool get no gradient of (torch.no_grad, NumPy, ONNX), or a perturbation
     that cannot be scaled; ImportError with the line that installs what is missing.
-    Source: seed 002 Figs. 2, 8 and 9; energy as methods 1.10, strengths as methods 1.12.
+    Source: Luo et al. 2024, Figs. 2, 8 and 9; energy as docs/methods.md, Spectral SNR, strengths as
+    docs/methods.md, Robustness measures.
 
     >>> x = torch.rand(2, 3, 32, 32)
     >>> y = perturb(x, "white_noise", sigma=0.1, seed=0)

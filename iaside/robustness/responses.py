@@ -99,8 +99,8 @@ def responses(
     Errors: those of ``perturb``; ValueError for an unknown source, a band or cell that is not
     there, pictures that are not as many as the images, or nan answers. RuntimeWarning where the
     clean images are not clearly classified better than by chance, or probabilities were floored.
-    Source: seed 002 Figs. 7 to 9, seed 001 Fig. 7; heat map: Yin et al. 2019, methods 4;
-    corruptions: methods 9.4.
+    Source: Luo et al. 2024, Figs. 7 to 9, Luo et al. 2023, Fig. 7; heat map: Yin et al. 2019;
+    corruptions: docs/methods.md, Corruptions.
 
     >>> from iaside.spectral import band_masks
     >>> brightness = lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x[:, 0, 0, 0]], 1)

@@ -75,7 +75,7 @@ def rivals(
     Errors: ValueError/TypeError for images outside [0, 1], labels or masks that do not fit, noise
     that is not above 0 and rising, a contrast that is no share, pictures too small for an octave, a
     model that ``iaside.inputs.probe`` refuses or that gives no gradient, nan or infinite answers.
-    Source: Subramanian et al. 2023, methods 9.5; ideal octaves instead of the levels of a Laplacian
+    Source: Subramanian et al. 2023; ideal octaves instead of the levels of a Laplacian
     pyramid, noise for each picture at every level instead of one drawn, mid-grey instead of
     ImageNet's mean.
 
@@ -158,7 +158,7 @@ def grey(x: Tensor, contrast: float = CONTRAST) -> Tensor:
     three channels, else their mean.
 
     Shapes: x (B, C, H, W) in [0, 1]; returns (B, C, H, W).
-    Source: Subramanian et al. 2023, methods 9.5.
+    Source: Subramanian et al. 2023.
 
     >>> y = grey(torch.rand(2, 3, 8, 8))
     >>> torch.allclose(y.mean((2, 3)), torch.tensor(0.5)), bool(y[:, 0].equal(y[:, 2]))
@@ -180,7 +180,7 @@ def octaves(height: int, width: int) -> tuple[list[float], Tensor]:
 
     Shapes: masks (K, H, W//2 + 1) of 0.0 and 1.0.
     Errors: ValueError for pictures too small for two.
-    Source: Subramanian et al. 2023, methods 9.5: seven at 224 pixels, four at 32.
+    Source: Subramanian et al. 2023: seven at 224 pixels, four at 32.
 
     >>> octaves(32, 32)[0], len(octaves(224, 224)[0])
     ([1.75, 3.5, 7.0, 14.0], 7)

@@ -46,7 +46,7 @@ def published_mce(table: pd.DataFrame) -> pd.Series:
     """Mean corruption error of every model, in percent of AlexNet's in the same table.
 
     NaN where one of the 15 corruptions was not measured.
-    Source: Hendrycks and Dietterich 2019; methods 1.11, with the table's own AlexNet.
+    Source: Hendrycks and Dietterich 2019, with the table's own AlexNet.
 
     >>> published_mce(read())[["alexnet", "resnet50"]].round(1).tolist()
     [100.0, 76.5]

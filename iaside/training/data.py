@@ -55,7 +55,8 @@ def reassign(labels: Tensor, noise: float, n_classes: int, seed: int) -> tuple[T
 
     Shapes: labels (N,); returns the labels (N,) and the indices (round(noise * N),) that were drawn
     again, in ascending order. Those of a lower noise are among those of a higher one.
-    Source: seed 002 4.3, methods 1.13: labels are wrong with probability noise * (1 - 1 / classes).
+    Source: Luo et al. 2024, section 4.3; docs/methods.md, Training: labels are wrong with
+    probability noise * (1 - 1 / classes).
 
     >>> labels, indices = reassign(torch.zeros(10).long(), 0.4, 10, seed=0)
     >>> len(indices), int((labels != 0).sum()) <= 4

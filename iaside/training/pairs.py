@@ -280,7 +280,7 @@ def change_centroid(r: Responses, source: str) -> Estimate:
 
     Energies are pooled over images and strengths; changes of the mean (DC) do not count.
     Errors: ValueError for a source that was not measured, or changed nothing.
-    Source: methods 3.3 orders corruptions by B of the spectrum of the change; tables hold its
+    Source: Chan et al. 2022 order corruptions by B of the spectrum of the change; tables hold its
     energy per band, whose centroid orders them by the same question.
     """
     rows = [k for k in r.rows(source) if r.conditions[k].place < 0]
@@ -299,7 +299,8 @@ def frequency_groups(centroids: Mapping[str, float]) -> dict[str, str]:
     """Part corruptions into thirds, low, middle and high, by where they change images.
 
     centroids: name -> its place in the spectrum. What cannot be shared evenly goes to the middle.
-    Source: methods 3.3 (the thirds are this kit's choice; the paper's lists are not published).
+    Source: docs/methods.md, Penalties (the thirds are this kit's choice; the paper's lists are not
+    published).
 
     >>> frequency_groups({"fog": 0.1, "noise": 0.6, "jpeg": 0.5, "blur": 0.2})
     {'fog': 'low', 'blur': 'middle', 'jpeg': 'middle', 'noise': 'high'}

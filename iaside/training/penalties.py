@@ -39,7 +39,7 @@ def low_frequency_bias(spectrum: Tensor, reduce: str = "sum") -> Tensor:
         their product would be if it did not overflow.
     Errors: ValueError for an unknown reduce or fewer than two frequencies an axis, TypeError for a
     complex spectrum.
-    Source: seed 004, methods 3.1, there as products; here as a log-sum-exp, which cannot overflow.
+    Source: Chan et al. 2022, equation as products; here as a log-sum-exp, which cannot overflow.
 
     >>> radius = torch.fft.fftfreq(32)[:, None].hypot(torch.fft.rfftfreq(32)).clamp(min=1 / 32)
     >>> [round(low_frequency_bias(radius**-a).item(), 1) for a in (-1.0, 0.0, 1.0)]
@@ -75,7 +75,7 @@ def input_gradient(
     reduction: ``mean`` over the batch, as losses are and as JaFR is published; ``sum`` gives every
         image its own gradient, whatever the batch.
     Errors: ValueError when the gradient is not finite.
-    Source: seed 004, methods 3.1.
+    Source: Chan et al. 2022; docs/methods.md, Penalties.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
     >>> input_gradient(net, torch.rand(5, 3, 4, 4), torch.zeros(5, dtype=torch.long)).shape
@@ -106,7 +106,7 @@ def fourier_sensitivity(gradient: Tensor) -> Tensor:
     is for the frequencies whose distance from DC rounds to k + 1 cycles per shorter side, the
     corners of the spectrum included.
     Errors: ValueError for images with a side under 6 pixels, which have no third of a spectrum.
-    Source: Fourier sensitivity (Chari), methods 4.
+    Source: Fourier sensitivity (Chari).
 
     >>> fourier_sensitivity(torch.randn(2, 3, 8, 8)).sum().isclose(torch.tensor(1.0)).item()
     True
@@ -159,7 +159,8 @@ def jafr(model: Model, x: Tensor, y: Tensor, *, reduce: str = "sum") -> Tensor:
 
     Shapes: x (B, C, H, W), y (B,) class indices; returns ().
     reduce, errors: as ``low_frequency_bias`` and ``input_gradient``.
-    Source: seed 004, methods 3.1 (strength 0.001, batch 128, PreActResNet-18, CIFAR-10).
+    Source: Chan et al. 2022; docs/methods.md, Penalties (strength 0.001, batch 128,
+    PreActResNet-18, CIFAR-10).
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
     >>> x, y = torch.rand(5, 3, 8, 8), torch.zeros(5, dtype=torch.long)
@@ -179,7 +180,7 @@ def jafr_radial(model: Model, x: Tensor, y: Tensor) -> Tensor:
 
     Shapes: x (B, C, H, W), y (B,) class indices; returns ().
     Errors: as ``input_gradient``; ValueError for a side under 4 pixels.
-    Source: methods 3.1 (radial ratio), this kit's.
+    Source: docs/methods.md, Penalties (radial ratio), this kit's.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
     >>> jafr_radial(net, torch.rand(5, 3, 8, 8), torch.zeros(5, dtype=torch.long)).shape
@@ -199,7 +200,7 @@ def lsf(model: Model, x: Tensor, y: Tensor) -> Tensor:
 
     Shapes: x (B, C, H, W), y (B,) class indices; returns () from 0 to 1.
     Errors: as ``input_gradient`` and ``fourier_sensitivity``.
-    Source: Fourier sensitivity (Chari), methods 4: strength 0.5; N the shorter side, the share at
+    Source: Fourier sensitivity (Chari): strength 0.5; N the shorter side, the share at
     radii over N // 6 cycles.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
@@ -268,8 +269,8 @@ def gradalign(
     Shapes: x (B, C, H, W), y (B,) class indices; returns () from 0 to 2, a mean over images.
     eps: in pixels as they are in [0, 1];  generator: a CPU generator for the noise, else torch's.
     Errors: as ``input_gradient``; ValueError for eps outside (0, 1].
-    Source: methods 3.2 (strength 0.2). Both gradients are differentiated, as in the formula; the
-    published FGSM training holds that at x fixed.
+    Source: docs/methods.md, Training (strength 0.2). Both gradients are differentiated, as in the
+    formula; the published FGSM training holds that at x fixed.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
     >>> x, y = torch.rand(5, 3, 8, 8), torch.zeros(5, dtype=torch.long)
@@ -314,7 +315,7 @@ def coalition_dropout(
     keep: the probability that a band is present, one for all or one per band.
     generator: a CPU generator that draws the coalitions, else torch's.
     Errors: those of ``split_bands``; ValueError for a keep outside [0, 1] or not one per band.
-    Source: methods 5.3, this kit's.
+    Source: docs/methods.md, Penalties, this kit's.
 
     >>> x = torch.rand(2, 3, 16, 16)
     >>> shown = coalition_dropout(x, band_masks(4, (16, 16)), keep=[1, 0.5, 0.5, 0.5])

@@ -102,7 +102,8 @@ def gradient_spectra(model: Classifier, images: Tensor, labels: Tensor) -> Tenso
 
 
 def bias_of(spectra: Tensor) -> Tensor:
-    """B of methods 3.1 of each spectrum (..., H, W // 2 + 1), whatever its scale; nan for zeros."""
+    """B (`low_frequency_bias`) of each spectrum (..., H, W // 2 + 1), whatever its scale; nan for
+    zeros."""
     return low_frequency_bias(spectra / spectra.mean((-2, -1), keepdim=True))
 
 

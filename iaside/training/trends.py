@@ -70,7 +70,7 @@ def seed_rows(seeds: Sequence[int], cells: Sequence[Hashable]) -> np.ndarray:
     between cells is therefore taken seed by seed, and S of these differences are S draws whatever
     each cell scatters by.
     Errors: ValueError for two networks of one seed and cell.
-    Source: methods 9.2 (the unit is the training).
+    Source: docs/methods.md, Verdicts (the unit is the training).
 
     >>> seed_rows([0, 1, 2, 0, 1], ["a", "a", "a", "b", "b"]).tolist()
     [[0, 3], [1, 4]]
@@ -237,7 +237,7 @@ def half_epochs(epochs: ArrayLike, values: ArrayLike) -> np.ndarray:
     Shapes: epochs (E,), increasing from above 0; values (E, M, ...), the last being final; returns
     (M, ...), NaN for bands whose final value is not above 0: nothing was learnt of them.
     Errors: ValueError for fewer than two epochs or epochs that do not increase from above 0.
-    Source: seed 001 Sec. 4.3, Fig. 6 (which bands are learnt first), as a number.
+    Source: Luo et al. 2023, Sec. 4.3, Fig. 6 (which bands are learnt first), as a number.
 
     >>> half_epochs([2, 4], [[3.0, 1.0, 0.0], [4.0, 4.0, -1.0]]).round(2).tolist()
     [1.33, 2.67, nan]
@@ -350,7 +350,7 @@ def second_stage(
 
     Shapes: psi K arrays (E, M, N), correct K arrays (E, L) of all held-out photographs, chosen (N,)
     indices of those of psi among them; score maps mean values (M, R) to (R,).
-    Source: seed 001 Sec. 4.3, Fig. 6, as a number.
+    Source: Luo et al. 2023, Sec. 4.3, Fig. 6, as a number.
 
     >>> psi = np.linspace(2, 1, 3)[:, None, None] * np.ones((3, 2, 20))
     >>> correct = np.array([[0] * 20, [0] * 20, [1] * 20])

@@ -21,7 +21,7 @@ def learning_rate(schedule: str, peak: float, done: float) -> float:
     """The learning rate when a share ``done`` of the updates has been made.
 
     ``constant``; ``cosine`` from the peak to 0; ``cyclic``, which rises linearly over the first two
-    fifths and falls linearly to 0 (methods 3.2). Errors: ValueError for another schedule.
+    fifths and falls linearly to 0. Errors: ValueError for another schedule.
 
     >>> [learning_rate("cyclic", 0.3, done) for done in (0, 0.2, 0.4, 1)]
     [0.0, 0.15, 0.3, 0.0]
@@ -38,7 +38,8 @@ def learning_rate(schedule: str, peak: float, done: float) -> float:
 def warmup_factor(warm_up: int, epochs: float) -> float:
     """How much of its strength an adversary has after some epochs: it grows to 1 over ``warm_up``.
 
-    Source: seed 004, whose code does so for SVHN, over 5 epochs (methods 3.2).
+    Source: Chan et al. 2022, whose code does so for SVHN, over 5 epochs (docs/methods.md,
+    Penalties).
 
     >>> warmup_factor(0, 0.1), warmup_factor(5, 0.5), warmup_factor(5, 7)
     (1.0, 0.1, 1.0)
@@ -53,7 +54,7 @@ def attacked(
 
     ``fgsm`` is one step of 1.25 eps, ``pgd`` ``steps`` of eps / 4, both from the image itself and
     against the network in the mode it is in. warm: from 0 to 1, shrinks the step of fgsm and the
-    eps of pgd, as the published code does while it warms up. Source: methods 3.2.
+    eps of pgd, as the published code does while it warms up. Source: docs/methods.md, Training.
     Errors: ValueError when the gradient is not finite; a RuntimeWarning when it is zero for all
     images, which then are shown as they are.
     """

@@ -1,4 +1,4 @@
-"""Verdicts on FAMPE and its maps (seed 003, reports of 81_attribution_report).
+"""Verdicts on FAMPE and its maps (Yavari et al. 2025, reports of 81_attribution_report).
 
 Insertion Scores are (networks, photographs), nan where a network has no such map; the photographs
 are the same for all. FAMPE's product and the ranking of pixels are left open by the sources: a
@@ -72,7 +72,7 @@ def fampe_over_attexplore(scores: Readings, note: str = "", data: str = "") -> d
     """Whether FAMPE attains a higher Insertion Score than AttEXplore.
 
     Errors: ValueError where a reading or a method is lacking; so for all that take scores.
-    Source: seed 003 abstract.
+    Source: Yavari et al. 2025, abstract.
 
     >>> one = {fampe(0.1): np.linspace(0.5, 0.6, 9)[None], "attexplore": np.full((1, 9), 0.4)}
     >>> rows = {(p, r): one for p in ("gradient", "update") for r in ("pixel", "channel")}
@@ -92,7 +92,7 @@ def fampe_over_attexplore(scores: Readings, note: str = "", data: str = "") -> d
 def fampe_gain_13(scores: Readings, note: str = "", data: str = "") -> dict:
     """Whether FAMPE's average gain over AttEXplore is 13.02 %, within 5 percentage points.
 
-    Source: seed 003 abstract.
+    Source: Yavari et al. 2025, abstract.
 
     >>> one = {fampe(0.1): 1.13 * np.linspace(0.5, 0.6, 9)[None],
     ...        "attexplore": np.linspace(0.5, 0.6, 9)[None]}
@@ -111,7 +111,7 @@ def fampe_gain_13(scores: Readings, note: str = "", data: str = "") -> dict:
 def fampe_best(scores: Readings, others: Sequence[str], note: str = "", data: str = "") -> dict:
     """Whether FAMPE outperforms each of the other methods, its parts.
 
-    Source: seed 003 abstract, Fig. 3.
+    Source: Yavari et al. 2025, abstract, Fig. 3.
 
     >>> one = {fampe(0.1): np.linspace(0.5, 0.6, 9)[None], "saliency": np.full((1, 9), 0.4)}
     >>> rows = {(p, r): one for p in ("gradient", "update") for r in ("pixel", "channel")}
@@ -128,7 +128,7 @@ def fampe_best(scores: Readings, others: Sequence[str], note: str = "", data: st
 def fampe_decoupling_helps(scores: Readings, note: str = "", data: str = "") -> dict:
     """Whether FAMPE scores higher at alpha = 0.1 than where all frequencies are perturbed alike.
 
-    Source: seed 003 TL;DR.
+    Source: Yavari et al. 2025, TL;DR.
 
     >>> one = {fampe(0.1): np.linspace(0.5, 0.6, 9)[None], fampe(0.5): np.full((1, 9), 0.4)}
     >>> rows = {(p, r): one for p in ("gradient", "update") for r in ("pixel", "channel")}
@@ -145,7 +145,7 @@ def fampe_decoupling_helps(scores: Readings, note: str = "", data: str = "") -> 
 def fampe_high_matters(scores: Readings, note: str = "", data: str = "") -> dict:
     """Whether FAMPE scores higher where it perturbs mostly high frequencies than mostly low ones.
 
-    Source: seed 003 abstract (its direction: arXiv 2510.03245v2).
+    Source: Yavari et al. 2025, abstract (its direction: arXiv 2510.03245v2).
 
     >>> one = {fampe(0.1): np.linspace(0.5, 0.6, 9)[None], fampe(0.9): np.full((1, 9), 0.4)}
     >>> rows = {(p, r): one for p in ("gradient", "update") for r in ("pixel", "channel")}
@@ -166,7 +166,7 @@ def importance_predicts_alpha(
 
     leanings: network -> (photographs,), of Shapley values to low bands; its networks in the order
     of the scores' rows. The parts are the networks.
-    Source: seed 003 abstract (its direction: arXiv 2510.03245v2).
+    Source: Yavari et al. 2025, abstract (its direction: arXiv 2510.03245v2).
 
     >>> one = {fampe(0.1): np.linspace(0.5, 0.6, 20)[None], fampe(0.9): np.full((1, 20), 0.4)}
     >>> rows = {(p, r): one for p in ("gradient", "update") for r in ("pixel", "channel")}
@@ -206,7 +206,7 @@ def attack_transfers(
 
     correct: pair of networks -> (clean, attacked), whether the other network is right, 0 or 1, each
     (photographs,): those that were attacked. The parts are the pairs.
-    Source: seed 003 abstract.
+    Source: Yavari et al. 2025, abstract.
 
     >>> attack_transfers({"a to b": (np.ones(20), np.zeros(20))})["verdict"]
     'supported'
@@ -227,7 +227,7 @@ def fampe_cutoff_grid(
     cells: reading -> Insertion Scores of one network, (cells, photographs). What was the best of
     many looks better than it is: its limits hold for all cells at once (`best_interval`), and
     nothing can contradict that some cell is above their mean.
-    Source: seed 003 Fig. 4; methods 9.9.
+    Source: Yavari et al. 2025, Fig. 4; docs/methods.md, Attribution.
 
     >>> rows = np.linspace(0.5, 0.6, 9) + np.array([[0.0], [0.2], [0.0]])
     >>> cells = {(p, r): rows for p in ("gradient", "update") for r in ("pixel", "channel")}

@@ -45,7 +45,7 @@ def calibration(
     which lie 95 % of these; ``coverage``, the share of samples whose limits hold the truth, with
     its Wilson limits; ``bias``, the mean estimate less the truth; ``told``, the share of samples in
     which the number is told at all: all others are of these samples.
-    Source: methods 9.1.
+    Source: docs/methods.md, Score.
 
     >>> psi = np.random.default_rng(0).normal(size=(2, 40))
     >>> find = lambda index, seed: interval(psi[:, index], lambda mean: mean, n_resamples=100)

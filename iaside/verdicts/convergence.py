@@ -36,7 +36,7 @@ def error_bound_holds(
     n_images: Mapping[str, int],
     data: str = "",
 ) -> dict:
-    """Judge whether the largest error of a value stays below the bound of seed 002.
+    """Judge whether the largest error of a value stays below the bound of Luo et al. 2024.
 
     Shapes: reached maps networks to the error in 95 % of samples over the bound (1 + R, S), for
     each of the sizes (S,): a part for each network and size.
@@ -65,7 +65,8 @@ def k200_representative(distances: Found, n_images: Mapping[str, int], data: str
 
 
 def k200_l1(distance: ArrayLike, n_images: int, data: str = "") -> dict:
-    """Judge whether the SID of 200 photographs is exact to less than 0.007, the number of seed 001.
+    """Judge whether the SID of 200 photographs is exact to less than 0.007, the number of Luo et
+    al. 2023.
 
     Shapes: distance (1 + R,), in L1.
 
@@ -83,7 +84,7 @@ def sid_distances(psi: ArrayLike, orders: ArrayLike, sizes: ArrayLike) -> np.nda
 
     Means over bands and orders, (2, S); (b) times sqrt(1 - K/N), for the noise of the others.
     Shapes: psi (M, N), orders (D, N) as `random_orders` gives them, sizes (S,).
-    Source: seed 002 App. C.3 (a); methods 9.1 (b).
+    Source: Luo et al. 2024, App. C.3 (a); docs/methods.md, Score (b).
 
     >>> psi = np.array([[3.0], [2.0], [0.0]]) + np.random.default_rng(0).normal(size=(3, 40))
     >>> orders = random_orders(40, 50, np.random.default_rng(0))

@@ -122,7 +122,7 @@ def beta_075_best(
 
     scores: beta -> score of each network; 0.75 must be among them, and another.
     Errors: ValueError without 0.75 or any other beta.
-    Source: seed 002 Assumption 3.8; methods 9.2.
+    Source: Luo et al. 2024, Assumption 3.8; docs/methods.md, Verdicts.
     """
     scores = {round(float(beta), 6): columns(score) for beta, score in scores.items()}
     if 0.75 not in scores or len(scores) < 2:
@@ -280,7 +280,7 @@ def within_designs(
     families decides, and the claim reads "within designs"; else the plain one. The coefficient of
     the family means is shown; where it points the other way (of three families or more) the part
     is undecided. It takes 5 independent networks (`correlation.independent`).
-    Source: methods 9.2.
+    Source: docs/methods.md, Verdicts.
 
     >>> x, y = np.arange(12.0), np.arange(12.0)[::-1]
     >>> within_designs("src_mce", x, {"": y}, list("aaabbbcccddd"))["note"].partition(";")[0]

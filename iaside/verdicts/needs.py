@@ -39,7 +39,7 @@ def unmet(claim: rules.Claim, study: Mapping) -> list[str]:
 
     study: a parsed params.yaml. Which of its settings count is the claim's `requires`.
     Errors: ValueError for a requirement that is none of those above, naming the claim.
-    Source: methods 9.2 (minima).
+    Source: docs/methods.md, Verdicts (minima).
 
     >>> unmet(rules.find("low_energy_majority"), {"bands": {"n_images": 3}})
     ['bands.n_images is 3, below 5 (photographs)']

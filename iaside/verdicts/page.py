@@ -33,7 +33,7 @@ def in_short(rows: Iterable[Mapping]) -> str:
     A verdict on a claim that lies exactly at its threshold is wrong in 5 % of studies, and on any
     other claim in fewer; a number without an error cannot be wrong, nor can *undecided* where the
     rules leave no choice, as there are no limits.
-    Source: methods 9.2 (Holm over the page).
+    Source: docs/methods.md, Verdicts (Holm over the page).
 
     >>> from iaside.estimate.estimate import Estimate
     >>> from iaside.verdicts.rules import as_document, decide, gather

@@ -17,7 +17,7 @@ def over_photographs(rows: ArrayLike, statistic: Callable | None = None) -> Leve
 
     Shapes: rows (K, N), or (N,) for one, nan where there is no number; statistic maps means (K, R)
     to (R,), None is the mean over rows. Of no photograph the value is nan.
-    Source: methods 9.2 (the unit is what was drawn).
+    Source: docs/methods.md, Verdicts (the unit is what was drawn).
 
     >>> print(over_photographs([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, np.nan]])(0.95).n)
     5

@@ -1,11 +1,11 @@
-"""Every testable claim of the seeds, and the verdict on it, by rules fixed beforehand.
+"""Every testable claim of the sources, and the verdict on it, by rules fixed beforehand.
 
 A function of a module beside this one turns data into parts, each a function from a level to an
 `Estimate`, and `decide` makes a record of them. A report writes the records of its stage with
 `as_document` to results/<stage>/claims.json; `gather` turns those files into one row per claim,
 those that nobody tested included. The claims themselves are data: claims.yaml.
 
-The rules (methods 9.2; `benchmarks/verdicts.py` counts how often they are wrong):
+The rules (docs/methods.md, Verdicts; `benchmarks/verdicts.py` counts how often they are wrong):
 
 * supported: the 95 % limits of every part lie on the claimed side; of a null claim, within the
   margin. All parts have to succeed, so that each may have its own level.
@@ -308,7 +308,7 @@ def as_document(stage: str, records: Iterable[dict]) -> dict:
 
 
 def gather(documents: Iterable[dict]) -> list[dict]:
-    """Turn the `claims.json` contents of a study into one row per claim of the seeds, in order.
+    """Turn the `claims.json` contents of a study into one row per claim of the sources, in order.
 
     A claim that nobody recorded reads "not tested: needs ..." and has no numbers. `stage` is the
     stage that recorded the claim, or the one that would.

@@ -1,4 +1,4 @@
-"""Verdicts on the spectra of perturbations (seeds 001 and 002, reports of 16_snr_report).
+"""Verdicts on the spectra of perturbations (Luo et al. 2023 and 2024, reports of 16_snr_report).
 
 Every argument maps a source of perturbations to numbers (networks, photographs), nan where a
 network did not measure a photograph. Networks share photographs: what is measured on one is
@@ -33,7 +33,7 @@ def mean_of_networks(values: ArrayLike) -> np.ndarray:
 def snr_decays(slopes: Sources, note: str = "", data: str = "") -> dict:
     """Whether the SNR falls with frequency under every source: slopes in dB per decade.
 
-    Source: seed 002 Fig. 2.
+    Source: Luo et al. 2024, Fig. 2.
 
     >>> slopes = {"FGSM": -20 + np.random.default_rng(0).normal(size=(2, 9))}
     >>> snr_decays(slopes)["verdict"]
@@ -46,7 +46,7 @@ def snr_decays(slopes: Sources, note: str = "", data: str = "") -> dict:
 def snr_power_law(gains: Sources, note: str = "", data: str = "") -> dict:
     """Whether a power law describes the SNR better: AIC of the exponential minus the power law's.
 
-    Source: seed 002 Sec. 1.
+    Source: Luo et al. 2024, Sec. 1.
 
     >>> gains = {"FGSM": 90 + np.random.default_rng(0).normal(size=(2, 9))}
     >>> snr_power_law(gains)["verdict"], snr_exponential(gains)["verdict"]
@@ -58,7 +58,7 @@ def snr_power_law(gains: Sources, note: str = "", data: str = "") -> dict:
 def snr_exponential(gains: Sources, note: str = "", data: str = "") -> dict:
     """Whether an exponential describes the SNR better; gains as in `snr_power_law`.
 
-    Source: seed 002 abstract.
+    Source: Luo et al. 2024, abstract.
 
     >>> gains = {"FGSM": np.random.default_rng(0).normal(size=(2, 9))}
     >>> snr_exponential(gains)["verdict"]
@@ -70,7 +70,7 @@ def snr_exponential(gains: Sources, note: str = "", data: str = "") -> dict:
 def perturbations_flatter(differences: Sources, note: str = "", data: str = "") -> dict:
     """Whether spectra of perturbations fall less steeply: log-log slopes minus the photographs'.
 
-    Source: seed 002 Sec. 1.
+    Source: Luo et al. 2024, Sec. 1.
 
     >>> differences = {"FGSM": 2 + np.random.default_rng(0).normal(size=(2, 9))}
     >>> perturbations_flatter(differences)["n"]
@@ -86,8 +86,8 @@ def adversarial_high_frequency(
 
     shares: of the energy; white: white noise's, one for each network, as sizes differ
     (`white_share`).
-    Source: seed 001 Sec. 4.4, Fig. 7; methods 9.2 (not against one half: most frequencies are
-    high).
+    Source: Luo et al. 2023, Sec. 4.4, Fig. 7; docs/methods.md, Verdicts (not against one half: most
+    frequencies are high).
 
     >>> shares = {"FGSM": 0.6 + 0.1 * np.random.default_rng(0).random((2, 9))}
     >>> adversarial_high_frequency(shares, [0.754, 0.754])["verdict"]
@@ -104,7 +104,7 @@ def adversarial_high_frequency(
 def white_share(cells: ArrayLike) -> float:
     """White noise's share of energy in the upper half of the bands, from their frequencies, (M,).
 
-    Source: methods 9.2; `iaside.spectral.cells_per_band` counts.
+    Source: docs/methods.md, Verdicts; `iaside.spectral.cells_per_band` counts.
 
     >>> round(white_share([9, 40, 72, 104, 136, 168, 200, 295]), 3)
     0.78
