@@ -287,7 +287,7 @@ def test_an_error_of_a_worker_is_the_one_that_is_seen_here(workers):
         broken = (means - mean).abs() < 1e-6
         return torch.stack([means.masked_fill(broken, torch.nan), means], 1)
 
-    with pytest.raises(ValueError, match="nan or infinite worths for images 5 to 5; check"):
+    with pytest.raises(ValueError, match="nan or infinite worths for images 5; check"):
         measure(breaks_at_the_sixth, workers=workers)
     assert measure(lambda x: x.mean((2, 3)), workers=workers).forwards == N * 2**M, "and it goes on"
 

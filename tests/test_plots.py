@@ -113,7 +113,7 @@ def test_every_function_that_draws_is_tried():
         if function.__module__ == module.__name__ and name[0] != "_"
     }
     tools = {"one_panel", "legend_beside", "whiskers", "plain_ticks", "spread"}
-    assert own == DRAWINGS.keys() | {"use_style", "subplots"} | tools
+    assert own == DRAWINGS.keys() | {"use_style", "subplots", "data_uri"} | tools
 
 
 @pytest.fixture

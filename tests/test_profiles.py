@@ -77,8 +77,8 @@ def measured(trained, data):
         patch.setattr(profiles, "CORRUPTIONS", ())
         places = NETWORKS, "results/profiles/tables/p", ".partial/profiles-p"
         profiles.measure_plan(["small_cnn-seed0"], *places, SETTINGS, "cpu", 1, False)
-        plans = {"p": {"architecture": "small_cnn", "every": 1}}
-        return plans.load_profiles(plans)["small_cnn-seed0"]
+        own = {"p": {"architecture": "small_cnn", "every": 1}}
+        return plans.load_profiles(own)["small_cnn-seed0"]
 
 
 def test_every_checkpoint_is_measured_and_the_last_is_the_final_one(trained, measured, data):

@@ -413,9 +413,7 @@ def test_the_rules_need_no_network_and_no_figure():
     assert closure(["verdicts.rules"]) == {
         "verdicts.rules",
         "estimate.estimate",
-        "estimate.intervals",
-        "estimate.clean",
-        "estimate.rounding",
+        "estimate.resampling",
         "backend.content",
         "backend.outside",
     }

@@ -50,6 +50,7 @@ N_ATTACK = 20  # photographs that are attacked: a step costs three passes
 PGD_PASSES = 30  # ten steps, each a pass forth and back
 
 
+@by_content
 class Harm(NamedTuple):
     """What one perturbation costs: of accuracy, of log-likelihood (nats), with limits.
 
@@ -63,6 +64,7 @@ class Harm(NamedTuple):
     rows: np.ndarray
 
 
+@by_content
 class Picture(NamedTuple):
     """A photograph with some bands left, (H, W, 3) uint8, and the confidence in its class."""
 
@@ -71,6 +73,7 @@ class Picture(NamedTuple):
     confidence: float
 
 
+@by_content
 class Deployment(NamedTuple):
     """What a deployment does to the spectrum, and to the model as its profile predicts it."""
 
@@ -81,7 +84,6 @@ class Deployment(NamedTuple):
     measured: Estimate  # nats, of the class that the model gives to the clean photograph
 
 
-@by_content
 @dataclass(eq=False)
 class Card:
     """One model's frequency profile, what hurts it and what follows, as a page.

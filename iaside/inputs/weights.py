@@ -71,8 +71,8 @@ def _refused(path: Path, why: str) -> str:
     whole = kind and ("torch.nn" in kind[1] or kind[1].startswith("__main__"))
     take = "found.state_dict()" if whole else "found['state_dict']"
     return (
-        f"{path} holds {what}, and unpickling that may run any code. If you trust the file, make "
-        f"one of tensors alone: found = torch.load({str(path)!r}, weights_only=False); "
+        f"{path} holds {what}, or is damaged. Unpickling may run any code: if you trust the file, "
+        f"make one of tensors alone: found = torch.load({str(path)!r}, weights_only=False); "
         f"torch.save({take}, 'weights.pth')"
     )
 
