@@ -54,16 +54,14 @@ def kit_at(folder: str) -> tuple[Callable, Callable, Callable]:
         del sys.modules[name]
     sys.path.insert(0, str(Path(folder).resolve()))
     try:
-        models, folding, worths = (
-            importlib.import_module(f"iaside.{name}") for name in ("models", "folding", "worths")
-        )
-        assert Path(worths.__file__).is_relative_to(Path(folder).resolve()), worths.__file__
+        kit = importlib.import_module("iaside")
+        assert Path(kit.__file__).is_relative_to(Path(folder).resolve()), kit.__file__
+        return kit.load_model, kit.folded, kit.coalition_worths
     finally:
         sys.path.pop(0)
         for name in ours():
             del sys.modules[name]
         sys.modules.update(here)
-    return models.load_model, folding.folded, worths.coalition_worths
 
 
 def bare_torch(net, batch) -> Callable:
