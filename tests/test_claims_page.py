@@ -220,7 +220,7 @@ def test_the_notebook_reads_the_records_of_the_reports_and_answers_first(tmp_pat
                     exec(compile(ast.Module([end], []), "90_claims", "exec"), space)
             if "parameters" in cell["metadata"].get("tags", []):
                 space |= {"reports": list(split)}
-                space |= {"recorded": ["cifar10_zoo", "six_models", "caltech101"]}
+                space |= {"recorded": ["cifar10_zoo", "imagenet_zoo", "caltech101"]}
     rows = json.loads((tmp_path / "results/claims/claims.json").read_text())
     verdicts = {row["id"]: row["verdict"] for row in rows if page.is_tested(row)}
     assert verdicts == {

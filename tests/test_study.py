@@ -171,10 +171,10 @@ BAD = [
     (RESOLUTION, "[16, 32, 64]", "[16.0]", "resolution.bands is 16.0", "a whole number"),
     (
         "claims:   #",
-        "[cifar10_zoo, six_models, caltech101]",
+        "[cifar10_zoo, imagenet_zoo, caltech101]",
         "[nope]",
         "recorded as 'nope'",
-        "six_models",
+        "imagenet_zoo",
     ),
     (
         "claims:   #",
@@ -251,7 +251,7 @@ BAD = [
     ),
     (
         "claims:   #",
-        "[cifar10_zoo, six_models, caltech101]",
+        "[cifar10_zoo, imagenet_zoo, caltech101]",
         "[1.5]",
         "claims.recorded is 1.5",
         "a name",

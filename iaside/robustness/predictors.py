@@ -67,13 +67,17 @@ def predictors(
     """
     m = len(values[0])
     low = 2 ** max(1, round(m / 4)) - 1  # the coalition of the lowest quarter of the bands
-    first = rivals[0]
+    most = max(rivals, key=lambda r: len(r.octaves))
     masked = [seen(r, classes).reshape(-1, r.gradient_share.shape[1]) for r in rivals]
-    levels = 1 + len(first.octaves) * (len(first.noise_sd) - 1)
+    levels = 1 + len(most.octaves) * (len(most.noise_sd) - 1)
 
     def of_filter(part: int) -> Callable[[np.ndarray], np.ndarray]:
-        shape = len(first.octaves), len(first.noise_sd), -1
-        return lambda mean: filters(mean.reshape(shape), first.octaves, 1 / classes)[part]
+        def at(mean: np.ndarray) -> np.ndarray:  # a larger picture has one octave more
+            octaves = most.octaves[: len(mean) // len(most.noise_sd)]
+            shape = len(octaves), len(most.noise_sd), -1
+            return filters(mean.reshape(shape), octaves, 1 / classes)[part]
+
+        return at
 
     def clean(table: str) -> list[np.ndarray]:
         return [r.tables[table][r.row(CLEAN)][None] for r in answers]
