@@ -11,6 +11,7 @@ from iaside.robustness.predictors import (
     Predictor,
     conditions_asked,
     measured,
+    predictors,
     robustness_rows,
 )
 from iaside.tables import CLEAN, CLEAN_CUT, CORRUPTIONS, Condition, Responses, Rivals
@@ -137,6 +138,27 @@ def test_measures_are_as_by_hand_and_more_is_better():
     assert np.array_equal(against[1], r.tables["correct"][1]), "of the same cut"
     with pytest.raises(ValueError, match="kind='mce' is not known; choose one of accuracy left"):
         robustness_rows(r, "mce", noise)
+
+
+def test_networks_of_other_image_sizes_have_filters_of_their_own_octaves():
+    """Larger pictures have one octave more: each filter is as if its network stood alone."""
+    n, m, rng = 60, 4, np.random.default_rng(0)
+    values = [rng.random((m, n)) for _ in range(2)]
+    games = [dict.fromkeys(("log_likelihood", "accuracy"), rng.random((2**m, n)))] * 2
+    answers, rivals = [responses(n=n)] * 2, []
+    for octaves in (OCTAVES[:6], OCTAVES):
+        steps = 2 - np.abs(np.arange(len(octaves)) - 2.0) / 3
+        shares = staircase(steps)[:, :, None]
+        right = (np.linspace(0, 1, n) < shares).astype(float)
+        noise_sd = np.arange(5) / 10
+        rivals.append(Rivals(octaves, noise_sd, {"correct": right}, np.ones((m, n)), {}))
+    both = predictors(values, games, answers, rivals, 10)
+    for k in range(2):
+        alone = predictors(values[k:][:1], games[:1], answers[:1], rivals[k:][:1], 10)
+        for name in ("masking, bandwidth", "masking, centre", "masking, peak"):
+            assert np.isfinite(alone[name].on_resamples()[0, 0])
+            found = both[name].on_resamples()[k], alone[name].on_resamples()[0]
+            assert np.array_equal(*found, equal_nan=True)
 
 
 def test_images_that_an_attack_left_out_are_left_out_of_both_numbers():
