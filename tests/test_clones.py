@@ -17,7 +17,7 @@ def test_two_clones_that_share_a_cache_share_what_they_have_run(project, data, t
         run(root, "git", "-c", "user.name=a", "-c", "user.email=a@b", *words)
 
     dvc(project, "repro", "training@clean")
-    edit(project, mosaic_bands=4, absence="mean")
+    edit(project, mosaic_bands=4, n_control=1)
     git(project, "init", "-q")
     git(project, "add", "-A")
     git(project, "commit", "-qm", "other bands, other worths")

@@ -362,7 +362,7 @@ def test_check_only_checks(tmp_path, monkeypatch, fetch, capsys):
     for step in ("fetch_packaged", "fetch_section", "fetch_pretrained"):
         monkeypatch.setattr(fetch, step, lambda *a: pytest.fail("more than a check"))
     assert fetch.main(["--check", str(study_of(tmp_path))]) == 0 and not capsys.readouterr().err
-    bad = study_of(tmp_path, ("  squeezenet1_1: &", "  squeeze.net: &"))
+    bad = study_of(tmp_path, ("\n  squeezenet1_1: {", "\n  squeeze.net: {"))
     assert fetch.main(["--check", str(bad)]) == 2
     assert "key 'squeeze.net'" in capsys.readouterr().err
     assert listing(tmp_path) == ["study.yaml"]

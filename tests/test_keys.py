@@ -417,15 +417,21 @@ if __name__ == "__main__":  # not in the processes that corrupt
                 pass
 '''
 FAULTS = {  # module -> what is wrong in it at first
-    "worths": (
+    "game/values": (
         '"log_likelihood": lambda outputs, labels: _expected(outputs.log_softmax(-1)',
         '"log_likelihood": lambda outputs, labels: 2 * _expected(outputs.log_softmax(-1)',
     ),
-    "published": ("logits.float().log_softmax(-1)", "2 * logits.float().log_softmax(-1)"),
-    "responses": ("log_p.gather(1, label)[:, 0],", "2 * log_p.gather(1, label)[:, 0],"),
-    "faithfulness": ('found["total"] = a.cpu()', 'found["total"] = 2 * a.cpu()'),
-    "snr": ("match_energy(one, changed, energy)", "match_energy(one, changed, 2 * energy)"),
-    "corruptions": ("brighter = (value + more).clip(0, 1)", "brighter = (value + more / 2)"),
+    "game/published": ("logits.float().log_softmax(-1)", "2 * logits.float().log_softmax(-1)"),
+    "robustness/responses": ("log_p.gather(1, label)[:, 0],", "2 * log_p.gather(1, label)[:, 0],"),
+    "attribution/examine": ('found["total"] = a.cpu()', 'found["total"] = 2 * a.cpu()'),
+    "robustness/snr": (
+        "match_energy(one, changed, energy)",
+        "match_energy(one, changed, 2 * energy)",
+    ),
+    "robustness/corruptions": (
+        "brighter = (value + more).clip(0, 1)",
+        "brighter = (value + more / 2)",
+    ),
 }
 
 

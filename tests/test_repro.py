@@ -56,6 +56,11 @@ def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project, fi
 def test_a_colour_measures_nothing_and_a_band_measures_again(project):
     with (project / "iaside/plots.py").open("a") as file:
         file.write("\n# another colour\n")
+    dvc(project, "repro", "strip")
+    assert "up to date" in dvc(project, "status"), "a comment"
+    with (project / "iaside/plots.py").open("a") as file:
+        file.write("\nCOLOUR = 0\n")
+    dvc(project, "repro", "strip")
     status = dvc(project, "status")
     assert "importance" in status and "worths@" not in status and "worths_" not in status
     assert "convergence_report" in status and "convergence@" not in status
@@ -64,6 +69,7 @@ def test_a_colour_measures_nothing_and_a_band_measures_again(project):
     assert "training@" not in status and "profiles@" not in status
     assert "attribution_report" in status and "attributions@" not in status
     shutil.copy(ROOT / "iaside/plots.py", project / "iaside/plots.py")
+    dvc(project, "repro", "strip")
     edit(project, n_control=1)
     status = dvc(project, "status")
     assert "worths_controls@" in status and "worths@" not in status

@@ -151,7 +151,7 @@ def coalition_images(
     """
     images = check_images(images).detach()
     masks, n_bands = check_masks(masks, images)
-    members = torch.from_numpy(check_coalitions(members, n_bands))
+    members = torch.from_numpy(np.ascontiguousarray(check_coalitions(members, n_bands)))
     fill = fill_images(images, absence, sigma, seed)
     filled = None if fill is None else fill(torch.arange(len(images)))
     return Bands(images, filled, masks).coalitions(members).reshape(len(members), *images.shape)
