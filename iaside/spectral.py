@@ -43,10 +43,8 @@ def band_masks(
 
     Shapes: images (B, C, H, W), for ``equal_energy`` only; returns (M, H, W//2 + 1) of 0.0 and
     1.0, with sum 1 everywhere.
-    Errors: ValueError for an unknown name, n_bands < 1, a side shorter than 2 * n_bands pixels,
-    or a band that would stay empty.
-    Source: Luo et al. 2024, section 3.2, Fig. 14; partition as docs/methods.md, Bands (not the
-    published boxes).
+    Errors: ValueError for an unknown name, n_bands < 1, sides below 2 * n_bands, an empty band.
+    Source: Luo et al. 2024, section 3.2, Fig. 14; partition as docs/methods.md, Bands.
 
     >>> band_masks(8, (32, 32)).shape
     torch.Size([8, 32, 17])

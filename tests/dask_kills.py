@@ -60,7 +60,10 @@ def kill_workers(workers, moment: float) -> dict:
     same = bool((play(workers) == play()).all())
     took = time.monotonic() - start
     killer.join()
+    back = time.monotonic() + 120
     while workers.workers < 2:  # they are back for the next one
+        if time.monotonic() > back:
+            raise TimeoutError("the workers that were killed are not back after two minutes")
         time.sleep(0.2)
     return {"moment": moment, "seconds": took, "same": same}
 

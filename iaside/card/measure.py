@@ -47,7 +47,6 @@ BAND_NOISE = 8 / 255  # root mean square of noise that is confined to one band
 MINUTES = 5.0
 SHARE_OF_GAME = 0.6  # of the budget; the rest is for what hurts
 N_ATTACK = 20  # photographs that are attacked: a step costs three passes
-PGD_PASSES = 30  # ten steps, each a pass forth and back
 
 
 @by_content
@@ -226,7 +225,7 @@ def report(
     card = Card(
         name,
         explanation,
-        _harms(answers, len(masks)),
+        _harms(answers),
         _pictures(asked, images, labels, masks, explanation),
         settings
         | {
@@ -305,7 +304,7 @@ def _hurt(model, images, labels, masks, explanation, seed: int, how: Mapping) ->
 _NOISE = ("white_noise", "gaussian_blur")  # made of tensors: for images of any number of channels
 
 
-def _harms(answers: Sequence[Responses], n_bands: int) -> list[Harm]:
+def _harms(answers: Sequence[Responses]) -> list[Harm]:
     named = {condition: name for name, condition in (PLAIN | ATTACK).items()}
     harms = []
     for r in answers:
