@@ -12,7 +12,7 @@ from iaside.training.plans import networks
 from iaside.verdicts import rules
 from iaside.verdicts.needs import unmet
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TRAINING = {"training", "profiles", "label_noise", "dynamics", "data_size", "jafr", "zoo"}
 ATTRIBUTION = {"attributions", "attribution_report"}
 ASKS = {  # part -> its own sections
