@@ -10,8 +10,8 @@ from unittest.mock import Mock
 
 import pytest
 
-HERE = Path(__file__).parents[1]
-sys.path += [str(HERE / "campaigns"), str(HERE / "backend")]  # of `test_files`
+sys.path.append(str(Path(__file__).parents[1] / "campaigns"))
+sys.path.append(str(Path(__file__).parents[1] / "backend"))  # of `test_files`
 
 import child
 import hostile
