@@ -13,7 +13,7 @@ from iaside.verdicts import rules
 from iaside.verdicts.needs import unmet
 
 ROOT = Path(__file__).resolve().parents[2]
-TRAINING = {"training", "profiles", "label_noise", "dynamics", "data_size", "jafr", "zoo"}
+TRAINING = {"training", "profiles", "label_noise", "dynamics", "data_size", "jafr", "plans"}
 ATTRIBUTION = {"attributions", "attribution_report"}
 ASKS = {  # part -> its own sections
     "paper-iaside": {
@@ -35,7 +35,7 @@ ASKS = {  # part -> its own sections
         "resolution",
         "resolution_report",
     },
-    "paper-noise": TRAINING - {"jafr", "zoo"},
+    "paper-noise": TRAINING - {"jafr", "plans"},
     "paper-jafr": TRAINING - {"label_noise", "dynamics", "data_size"},
     "paper-fampe": ATTRIBUTION,
 }
