@@ -12,9 +12,11 @@ from pathlib import Path
 import iaside as ia
 from iaside.backend.engine import installed
 from iaside.card.card import check_ending
+from iaside.card.deployment import pictures_alone
 from iaside.card.measure import MINUTES, predicted
 from iaside.inputs.images import count_images
 from iaside.inputs.libraries import recipe_of
+from iaside.inputs.listing import find_source
 from iaside.inputs.recipes import saved_by_timm
 from iaside.inputs.weights import read_state
 
@@ -94,11 +96,12 @@ def _classes(state: dict) -> int:
 
 def _loaded(model: ia.Classifier, asked: argparse.Namespace) -> tuple:
     """Images, labels and the mapping of classes, the last two None where they are not wanted."""
-    n = asked.n or min(PICTURES, count_images(asked.folder))
+    source = asked.unlabelled and pictures_alone(find_source(asked.folder)) or asked.folder
+    n = asked.n or min(PICTURES, count_images(source))
     how = {"like": model, "n": n, "seed": asked.seed}
     if asked.unlabelled:
-        return ia.load_images(asked.folder, labels=False, **how), None, None
-    return ia.load_images(asked.folder, return_classes=True, **how)
+        return ia.load_images(source, labels=False, **how), None, None
+    return ia.load_images(source, return_classes=True, **how)
 
 
 def _report(asked: argparse.Namespace) -> int:
