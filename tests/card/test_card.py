@@ -29,6 +29,17 @@ def test_a_planted_weakness_is_named_and_moves_with_it(band):
     assert any(f"costs most in band {band} (" in line for line in said)
 
 
+@pytest.mark.slow
+def test_the_card_of_squeezenet_names_the_lowest_band_and_what_hurts_it_most():
+    model = ia.load_model("squeezenet1_1")
+    images, labels = ia.load_images("photographs", like=model, n=16)
+    card = ia.report(model, images, labels, n_bands=4, progress=False)
+    assert card.advice[0].startswith("Band 0 (below 28 cycles per image) matters most: ")
+    assert any("The largest loss that was measured is under" in line for line in card.advice)
+    low, high = (card.explanation.psi[k] for k in (0, 3))
+    assert low.low > high.high
+
+
 def test_each_sentence_has_a_number_whose_interval_does_not_hold_zero(card):
     for line in card.advice:
         low, high = map(float, re.search(r"\[(-?[\d.]+)%?, (-?[\d.]+)%?\]", line).groups())
@@ -64,7 +75,7 @@ def test_without_labels_the_models_own_classes_are_taken_and_said():
 def test_the_reference_is_compared_picture_by_picture(card):
     beside = beside_reference(card)
     assert set(beside) == {harm.name for harm in card.harms} & set(beside) and len(beside) > 5
-    name = "noise in band 1 only"
+    name = "noise in band 1"
     [own] = [h for h in card.harms if h.name == name]
     [other] = [h for h in card.reference.harms if h.name == name]
     assert beside[name].value == pytest.approx(own.nats_lost.value - other.nats_lost.value)
@@ -157,7 +168,11 @@ def test_several_checkpoints_make_one_page_with_the_deployment_of_all(own_files,
     assert main(["report", *given, *more]) == 0
     page = (own_files / "both.html").read_text()
     assert "A is first/best.safetensors, B is second/best.safetensors" in page
-    assert "a = 0, b = 1" in page and "In night" in page and "as there are no labels" in page
+    assert (
+        "a = 0, b = 1" in page
+        and "In the deployment night" in page
+        and "as there are no labels" in page
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
