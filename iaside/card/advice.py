@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from iaside.estimate.intervals import interval
+from iaside.robustness.attacks import ATTACKS
 
 if TYPE_CHECKING:
     from iaside.card.card import Card
@@ -20,7 +21,14 @@ def advise(card: Card) -> list[str]:
     A sentence rests on an interval that does not hold zero. No remedy is named: which one helps is
     not known.
     """
-    said = [_main_band(card), *_harmful_bands(card), _worst(card), _noise(card), _placed(card)]
+    said = [
+        _main_band(card),
+        *_harmful_bands(card),
+        _worst(card, False),
+        _worst(card, True),
+        _noise(card),
+        _placed(card),
+    ]
     return [sentence for sentence in said if sentence] or [NONE]
 
 
@@ -57,15 +65,17 @@ def _harmful_bands(card: Card) -> list[str]:
     ]
 
 
-def _worst(card: Card) -> str:
-    """The perturbation of whole pictures that costs most accuracy."""
+def _worst(card: Card, attacks: bool) -> str:
+    """The perturbation of whole pictures that costs most accuracy, attacks or what is none."""
     whole = [h for h in card.harms if h.condition.place < 0 and h.accuracy_lost.low > 0]
+    whole = [h for h in whole if (h.condition.source in ATTACKS) == attacks]
     if not whole:
         return ""
     worst = max(whole, key=lambda h: h.accuracy_lost.value)
+    which = "Under attack by" if attacks else "The largest loss, attacks apart, is under"
     return (
-        f"The largest loss that was measured is under {worst.name}: "
-        f"{worst.accuracy_lost.limits('.0%')} of the pictures are no longer classified right."
+        f"{which} {worst.name}: {worst.accuracy_lost.limits('.0%')} of the pictures are no longer "
+        "classified right."
     )
 
 

@@ -20,7 +20,7 @@ PLAIN = {
     "white noise, sd 0.1": Condition("white_noise", 0.1),
     "blur, 5 pixels": Condition("gaussian_blur", 5),
     "low light": Condition("low_light", 3),
-    "JPEG, quality 15": Condition("jpeg_compression", 3),
+    "JPEG": Condition("jpeg_compression", 3),
     "low contrast": Condition("contrast", 3),
     "fog": Condition("fog", 3),
 }

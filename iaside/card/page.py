@@ -12,6 +12,7 @@ from iaside.card.advice import where
 from iaside.card.deployment import PAIRED
 from iaside.card.harms import ATTACK, Harm
 from iaside.card.record import placed
+from iaside.robustness.corruptions import SETS, strengths_for
 
 if TYPE_CHECKING:
     from iaside.card.card import Card
@@ -94,11 +95,12 @@ def _harms(card: Card) -> str:
 
 def harms_note(card: Card) -> str:
     """How the harms were measured, and what was left out."""
-    strengths = "JPEG, contrast and fog: severity 3 of ImageNet-C; low light: of 3DCC."
+    strengths = SETS[strengths_for(*map(int, card.about["image size"].split("x")))]
     said = [f"{card.explanation.psi.n} photographs; 95 % intervals over them."]
     if attacked := [h for h in card.harms if h.condition in ATTACK.values()]:
         said.append(f"Attacks: {attacked[0].nats_lost.n} of them.")
-    return " ".join([*said, strengths, *card.left_out])
+    said.append(f"JPEG, contrast and fog: severity 3 of {strengths}; low light: of 3DCC.")
+    return " ".join([*said, *card.left_out])
 
 
 def _lost(harm: Harm) -> list[str]:
@@ -106,7 +108,7 @@ def _lost(harm: Harm) -> list[str]:
 
 
 def limits(estimate: Estimate | None, spec: str = ".2f") -> str:
-    return "" if estimate is None else estimate.limits(spec)
+    return "" if estimate is None else estimate.limits(f"z{spec}")  # z: no -0.00
 
 
 def _deployment(card: Card) -> str:

@@ -17,6 +17,7 @@ from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import at_levels, interval
 from iaside.estimate.unpaired import unpaired_difference
 from iaside.explanation import compare
+from iaside.robustness.attacks import ATTACKS
 
 ALIKE = "No difference is clear with these pictures."
 
@@ -184,7 +185,9 @@ def _said(card: Card, first: Card, d: Difference, n_others: int) -> list[str]:
         f"{'more' if found.value > 0 else 'less'} to {name} than to {than}."
         for k, found in d.clear.items()
     ]
-    harms = {h.name: h for h in card.harms if h.name in d.harms}
+    harms = {
+        h.name: h for h in card.harms if h.name in d.harms and h.condition.source not in ATTACKS
+    }
     level = _allowing_for(len(harms) * n_others)
     theirs = {h.name: h for h in first.harms}
     lost = {}

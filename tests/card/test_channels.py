@@ -34,7 +34,7 @@ def test_grey_pictures_are_corrupted_as_colour_pictures_of_equal_channels(grey):
     colour = ia.report(
         lambda x: model(x[:, :1]), images.expand(-1, 3, -1, -1), labels, n_bands=M, progress=False
     )
-    for name in ("fog", "low contrast", "JPEG, quality 15"):
+    for name in ("fog", "low contrast", "JPEG"):
         own, other = (next(h for h in c.harms if h.name == name) for c in (grey, colour))
         np.testing.assert_allclose(own.rows, other.rows, atol=0.05)
 
