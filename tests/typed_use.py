@@ -27,6 +27,7 @@ def a_model_and_images(images: Tensor, labels: Tensor) -> None:
 def a_card(model: ia.Classifier, images: Tensor, labels: Tensor) -> None:
     card = ia.report(model, images, labels)
     assert_type(card, ia.Card)
+    assert_type(ia.report({"a": model, "b": model}, images, labels), ia.Cards)
     assert_type(card.advice, list[str])
 
 
