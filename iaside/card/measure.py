@@ -29,6 +29,7 @@ from iaside.inputs.asked import Asked
 from iaside.inputs.checks import check_images
 from iaside.inputs.images import load_pairs
 from iaside.inputs.probe import probe
+from iaside.robustness.attacks import has_torchattacks
 from iaside.robustness.measures import image_rows, measure, predicted_losses, survival_per_image
 from iaside.robustness.responses import responses
 from iaside.spectral import band_energy, band_masks
@@ -291,7 +292,9 @@ def _hurt(model, images, labels, masks, explanation, seed: int, how: Mapping) ->
     how = {k: how[k] for k in ("outputs", "progress", "resume")} | {"seed": seed}
     answers = [responses(model, images, labels, [*conditions, *confined], masks, **how)]
     strongest = int(explanation.psi.value.argmax())
-    attacks = [*ATTACK.values(), Condition("pgd", BAND_NOISE / 4, strongest)]
+    attacks = [Condition("pgd", BAND_NOISE / 4, strongest)]
+    if has_torchattacks():
+        attacks = [*ATTACK.values(), *attacks]
     few = slice(N_ATTACK)
     try:
         answers.append(responses(model, images[few], labels[few], attacks, masks, **how))

@@ -13,6 +13,7 @@ from PIL import Image
 from iaside import plots
 from iaside.card.advice import where
 from iaside.card.record import placed
+from iaside.robustness.attacks import INSTALL
 
 if TYPE_CHECKING:
     from iaside.card.measure import Card, Harm
@@ -117,7 +118,7 @@ def _pictures(card: Card) -> str:
 
 
 def _harms(card: Card) -> str:
-    from iaside.card.measure import N_ATTACK, beside_reference
+    from iaside.card.measure import ATTACK, N_ATTACK, beside_reference
 
     beside = beside_reference(card)
     head = ["", "pictures no longer right", "log-likelihood lost (nats)"]
@@ -128,6 +129,8 @@ def _harms(card: Card) -> str:
     note = f"Attacks: on {min(N_ATTACK, card.explanation.psi.n)} pictures."
     if not any(h.condition.source == "pgd" for h in card.harms):
         note = "No attack was made: the model gives no gradient."
+    elif not any(h.condition in ATTACK.values() for h in card.harms):
+        note += f" PGD on all pixels was left out: it needs torchattacks ({INSTALL})."
     return f"{_table(head, rows)}<p><small>{note} Intervals: 95 %, over pictures.</small></p>"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from iaside.backend.checks import check_values
+from iaside.backend.log import log
 from iaside.backend.precision import undisturbed
 from iaside.inputs.image_files import only_images, read_image
 from iaside.inputs.listing import Listing, find_source, listed, source_name
@@ -98,7 +98,7 @@ def load_images(
         n_classes = recipe.get("num_classes") if recipe else None
         read, kinds, names, named = _labelled(source, n_classes, classes)
         if named:
-            print(_mapping(source, named), file=sys.stderr)
+            log.info(_mapping(source, named))
     elif classes is None and not return_classes:
         read, kinds, names, named = listed(source, Numbering(own=True))
     else:

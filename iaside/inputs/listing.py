@@ -119,24 +119,25 @@ def find_source(source: str | Path) -> Path:
     if isinstance(source, str) and not source.strip():  # to Path that is the current folder
         raise ValueError(
             f"the images are to be found at {source!r}, which names nothing: give the path of a "
-            f"folder or .npz ('.' for this one), or a packaged set: {', '.join(PACKAGED)}."
+            "folder or .npz ('.' for this one)."
         )
     path = Path(PACKAGED.get(str(source), source))
     if not path.exists():
         path = Path(os.path.expanduser(path))
     if str(source) in DOWNLOADS and not path.exists():
         path = Path("data/images") / path
-    for candidate in (path, project.PROJECT / path):
+    for candidate in project.places(path):
         if candidate.exists():
             return candidate
-    if str(source) in PACKAGED:
+    if str(source) in PACKAGED and project.CLONE:
         raise FileNotFoundError(
             f"the packaged images {source!r} are not there yet (looked for "
             f"{project.PROJECT / path}): run `python data/fetch.py`."
         )
+    packaged = f", or a packaged set: {', '.join(PACKAGED)}" if project.CLONE else ""
     raise FileNotFoundError(
-        f"no images at {str(source)!r} (looked in {Path.cwd()} and {project.PROJECT}). Give the "
-        f"path of a folder or .npz, or a packaged set: {', '.join(PACKAGED)}."
+        f"no images at {str(source)!r} ({project.looked()}). Give the path of a folder or "
+        f".npz{packaged}."
     )
 
 

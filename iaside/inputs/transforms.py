@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from iaside.backend.files import write_text
+from iaside.backend.log import log
 from iaside.inputs.recipes import RECIPE_FIELDS, WHAT_IT_IS, checked_recipe
 from iaside.inputs.sizing import fitter
 
@@ -165,7 +165,7 @@ def _tried(transform, recipe: dict) -> None:
             f"up to {far:.2g} (normalised): give the field that is wrong, such as crop_mode=, or "
             "load images with the transform itself and give ia.explain tensors"
         )
-    print(f"recipe and transform: pixels differ by at most {far:.4f}", file=sys.stderr)
+    log.info("recipe and transform: pixels differ by at most %.4f", far)
 
 
 def _asked(transform, picture: Image.Image) -> Tensor:
