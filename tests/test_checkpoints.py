@@ -7,11 +7,12 @@ import pickle
 
 import numpy as np
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
 import iaside as ia
-from iaside.inputs.recipes import saved_by_timm
+from iaside.inputs.saved import from_folder
 from iaside.inputs.weights import load_state, read_state
 
 RECIPE = {
@@ -114,17 +115,23 @@ def test_a_prefix_is_not_taken_from_a_network_whose_own_names_have_it():
         load_state(inner, {"other.weight": torch.ones(2, 2)}, "another")
 
 
-def test_a_folder_saved_by_timm_brings_its_recipe(tmp_path):
-    cfg = {"input_size": [3, 64, 64], "mean": [0.5] * 3, "std": [0.5] * 3}
-    cfg |= {"crop_pct": 0.9, "interpolation": "bicubic", "crop_mode": "center"}
-    about = {"architecture": "resnet18", "num_classes": 7, "pretrained_cfg": cfg}
-    (tmp_path / "config.json").write_text(json.dumps(about))
-    with pytest.raises(ValueError, match="model.safetensors"):
-        saved_by_timm(tmp_path)
+def test_a_folder_saved_by_timm_is_the_network_that_was_saved(tmp_path):
+    """By timm's own save, with another number of channels, size and classes."""
+    net = timm.create_model("test_vit", num_classes=7, in_chans=1, img_size=64).eval()
+    how = {"model_args": {"in_chans": 1, "img_size": 64}}
+    timm.models.save_for_hf(net, tmp_path, safe_serialization=True, **how)
+    model = ia.load_model("mine", weights=tmp_path)
+    assert model.recipe["input_size"] == [1, 64, 64] and model.recipe["num_classes"] == 7
+    x = torch.rand(2, 1, 64, 64)
+    assert torch.equal(model(x), net((x - model.mean) / model.std))
+    ia.save_weights(model, tmp_path / "again.safetensors")
+    assert torch.equal(ia.load_model("again", weights=tmp_path / "again.safetensors")(x), model(x))
+
+
+def test_a_folder_that_is_none_says_what_it_is(tmp_path):
+    with pytest.raises(ValueError, match="without config.json and model.safetensors"):
+        from_folder(tmp_path)
     save_file({"x": torch.ones(1)}, tmp_path / "model.safetensors")
-    path, recipe = saved_by_timm(tmp_path)
-    assert path.name == "model.safetensors" and recipe["num_classes"] == 7
-    assert recipe["library"] == "timm" and recipe["input_size"] == [3, 64, 64]
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}))
-    with pytest.raises(ValueError, match="not saved by timm"):
-        saved_by_timm(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="not saved by timm or transformers"):
+        from_folder(tmp_path)

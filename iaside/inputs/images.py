@@ -45,7 +45,7 @@ def load_images(
         usual ImageNet index where every folder is, or begins with, an ImageNet id such as n01440764
         and the network does not have as many classes as there are folders; the place in the order
         of the numbers where the names are as many numbers as the network has classes;
-        an .npz with `images` (N, H, W) or (N, H, W, 3), uint8 or in [0, 1], and `labels` (N,);
+        an .npz with `images` (N, H, W) or (N, H, W, C), uint8 or in [0, 1], and `labels` (N,);
         a folder as torchvision lays out CIFAR-10, CIFAR-100, STL10, MNIST, SVHN (their test split)
         or Caltech101 (all, without BACKGROUND_Google), or Tiny ImageNet (its val);
         ImageNet's validation photographs in one folder, as they are published, and in it a list of
@@ -69,14 +69,16 @@ def load_images(
     on_disk: a folder where the pixels are kept as bytes, for a set that memory does not hold: the
         images are then ``Photographs``, which games, controls and ``examine`` take as a tensor.
         50,000 of 224 pixels take 7.5 GB there (four times that where pixels are no bytes).
-    Returns images float32 (N, 3, H, W) in [0, 1] and labels int64 (N,).
+    Returns images float32 (N, C, H, W), C of the recipe or 3, in [0, 1] and labels int64 (N,).
 
     Files are taken as Pillow reads them, hidden ones apart, and turned upright by their EXIF
     orientation (torchvision's data sets do not); what it does not read is counted in a warning.
     Images and labels of a Dataset are what its items are.
 
     Grey images get three equal channels, and 28-pixel ones (MNIST) two black pixels on each side,
-    to CIFAR-10's 32: the smallest size for which strengths of the corruptions are published.
+    to CIFAR-10's 32: the smallest size for which strengths of the corruptions are published. A
+    network of one channel (``like``) gets grey images as they are, and colours as Pillow turns them
+    grey; one of more than three channels takes arrays, (C, H, W) or (H, W, C).
 
     Raises FileNotFoundError (no such source) and ValueError (nothing in it, more asked for than
     exist, a damaged image, labels that do not match the files or the network, or may be read in two
@@ -192,13 +194,13 @@ def check_labels(source, n_classes: int | None) -> None:
 
 @undisturbed
 def load_pairs(
-    source: str | Path, input_size: int | tuple[int, int] | None = None
+    source: str | Path, input_size: int | tuple[int, int] | None = None, channels: int = 3
 ) -> tuple[Tensor, Tensor]:
     """Photographs and the same ones degraded: the files of clean/ and degraded/ of equal names.
 
-    Endings may differ. input_size: as in ``load_images``. Returns two (N, 3, H, W), row by row the
-    same photograph. Raises ValueError for a name that is in one folder only, or twice, and for any
-    file that cannot be read.
+    Endings may differ. input_size: as in ``load_images``; channels: 3, or 1 for grey. Returns two
+    (N, channels, H, W), row by row the same photograph. Raises ValueError for a name that is in one
+    folder only, or twice, and for any file that cannot be read.
 
     >>> from PIL import Image
     >>> from iaside.backend.files import temporary_folder
@@ -219,7 +221,7 @@ def load_pairs(
             f"{places[0]} and {places[1]} must hold pictures of the same names: "
             f"{', '.join(alone[:5])} ({len(alone)} in all) are in one only."
         )
-    fit = fitter(None, input_size)
+    fit = fitter(None, input_size, channels)
     pairs = [
         [decoded(fit, read_image, files[name], str(files[name])) for name in sorted(clean)]
         for files in (clean, degraded)

@@ -156,8 +156,8 @@ def _from_npz(path: Path) -> Listing:
     if missing := {"images", "labels"} - set(arrays):
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}; it has {', '.join(arrays)}.")
     images, labels = arrays["images"], arrays["labels"]
-    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3):
-        raise ValueError(f"{path}: images must be (N, H, W) or (N, H, W, 3), got {images.shape}.")
+    if images.ndim not in (3, 4):
+        raise ValueError(f"{path}: images must be (N, H, W) or (N, H, W, C), got {images.shape}.")
     try:
         indices = class_labels(labels, len(images)).tolist()
     except (TypeError, ValueError) as error:
@@ -169,7 +169,7 @@ def _from_npz(path: Path) -> Listing:
         raise ValueError(f"{path} holds no images.")
 
     def read(k):
-        if images.dtype == np.uint8:
+        if images.dtype == np.uint8 and images.shape[3:] in ((), (3,)):
             return Image.fromarray(images[k])
         return images[k][None] if images.ndim == 3 else images[k].transpose(2, 0, 1)
 
