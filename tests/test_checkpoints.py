@@ -1,7 +1,6 @@
 """Checkpoints as trainers leave them: the deployed network is loaded, and no code is run."""
 
 import argparse
-import json
 import os
 import pickle
 
@@ -117,7 +116,7 @@ def test_a_prefix_is_not_taken_from_a_network_whose_own_names_have_it():
 
 def test_a_folder_saved_by_timm_is_the_network_that_was_saved(tmp_path):
     """By timm's own save, with another number of channels, size and classes."""
-    net = timm.create_model("test_vit", num_classes=7, in_chans=1, img_size=64).eval()
+    net = timm.create_model("vit_tiny_patch16_224", num_classes=7, in_chans=1, img_size=64).eval()
     how = {"model_args": {"in_chans": 1, "img_size": 64}}
     timm.models.save_for_hf(net, tmp_path, safe_serialization=True, **how)
     model = ia.load_model("mine", weights=tmp_path)

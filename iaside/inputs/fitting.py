@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from iaside.backend.log import log
-from iaside.inputs.libraries import build, recipe_of
+from iaside.inputs.libraries import build, recipes_of
 from iaside.inputs.weights import unwrapped
 
 _CLASSES = 9973  # of a network that is built to find its head: no layer has so many of anything
@@ -31,10 +31,12 @@ def recipe_for(architecture: str, state: Mapping[str, Tensor], whose: Path | str
     >>> recipe["num_classes"], recipe["input_size"]
     (7, [1, 224, 224])
     """
-    recipe = recipe_of(architecture)
-    with torch.device("meta"):
-        own = build(recipe | {"num_classes": _CLASSES}).state_dict()
-    state = unwrapped(state, own, whose)
+    for recipe in recipes_of(architecture):
+        with torch.device("meta"):
+            own = build(recipe | {"num_classes": _CLASSES}).state_dict()
+        state = unwrapped(state, own, whose)
+        if own.keys() <= state.keys():  # else another library's network of that name
+            break
     found = {
         "num_classes": _classes(own, state, recipe["num_classes"]),
         "input_size": [_channels(own, state), *_size(own, state, recipe["input_size"][1:])],

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from iaside.inputs import project
 from iaside.inputs.recipes import channels_of
-from iaside.inputs.saved import HUB, from_hub
+from iaside.inputs.saved import HUB, from_hub, recipe_of_timm
 
 # These two carry training-only heads. Their pretrained builders also set transform_input: it turns
 # ImageNet-normalised pixels into (x - 0.5) / 0.5; a recipe with mean = std = 0.5 is the same thing.
@@ -47,23 +47,21 @@ def recipe_of(name: str) -> dict:
     >>> recipe_of("resnet18")["library"], recipe_of("resnet18.a1_in1k")["library"]
     ('torchvision', 'timm')
     """
+    return recipes_of(name)[0]
+
+
+def recipes_of(name: str) -> list[dict]:
+    """The same of both libraries where both know the name, torchvision's first.
+
+    >>> [recipe["library"] for recipe in recipes_of("convnext_tiny")]
+    ['torchvision', 'timm']
+    """
     if name.startswith(HUB):
-        return from_hub(name)
-    if name in _torchvision_names():
-        weights = _torchvision_weights(name)
-        preset = weights.transforms()
-        size, half = preset.crop_size[0], [0.5] * 3
-        return {
-            "library": "torchvision",
-            "architecture": name,
-            "num_classes": len(weights.meta["categories"]),
-            "input_size": [3, size, size],
-            "mean": half if name in _AUXILIARY else list(preset.mean),
-            "std": half if name in _AUXILIARY else list(preset.std),
-            "crop_pct": size / preset.resize_size[0],
-            "interpolation": preset.interpolation.value,
-        }
-    if (config := _timm_config(name)) is None:
+        return [from_hub(name)]
+    found = [_of_torchvision(name)] if name in _torchvision_names() else []
+    if (config := _timm_config(name)) is not None:
+        found.append(recipe_of_timm(config.to_dict(), name, {}, f"timm's {name}"))
+    if not found:
         known = sorted({*_torchvision_names(), *timm.list_models(), *timm.list_pretrained()})
         close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
         raise ValueError(
@@ -71,11 +69,23 @@ def recipe_of(name: str) -> dict:
             f"{timm.__version__}. Close: {', '.join(close) or 'none'}. For own weights "
             "pass weights='file.safetensors' with its recipe beside it."
         )
-    recipe = {"library": "timm", "architecture": name, "num_classes": config.num_classes}
-    eval_config = timm.data.resolve_data_config(pretrained_cfg=config.to_dict())
-    if eval_config["crop_mode"] == "center":
-        del eval_config["crop_mode"]
-    return recipe | eval_config
+    return found
+
+
+def _of_torchvision(name: str) -> dict:
+    weights = _torchvision_weights(name)
+    preset = weights.transforms()
+    size, half = preset.crop_size[0], [0.5] * 3
+    return {
+        "library": "torchvision",
+        "architecture": name,
+        "num_classes": len(weights.meta["categories"]),
+        "input_size": [3, size, size],
+        "mean": half if name in _AUXILIARY else list(preset.mean),
+        "std": half if name in _AUXILIARY else list(preset.std),
+        "crop_pct": size / preset.resize_size[0],
+        "interpolation": preset.interpolation.value,
+    }
 
 
 def build(recipe: dict) -> nn.Module:
