@@ -60,4 +60,6 @@ from .robustness.measures import (
     mean_corruption_error as mean_corruption_error,
 )
 from .estimate.correlation import correlation as correlation
-from .card.measure import report as report, Card as Card
+from .card.card import Card as Card
+from .card.measure import report as report
+from .card.several import Cards as Cards

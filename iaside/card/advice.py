@@ -9,7 +9,7 @@ import numpy as np
 from iaside.estimate.intervals import interval
 
 if TYPE_CHECKING:
-    from iaside.card.measure import Card
+    from iaside.card.card import Card
 
 NONE = "No advice can be given: no number below is clear enough with these pictures."
 
@@ -95,7 +95,8 @@ def _placed(card: Card) -> str:
     foreseen = placed.predicted.low <= placed.measured.high
     foreseen = foreseen and placed.measured.low <= placed.predicted.high
     said = "as its profile predicts" if foreseen else "which its profile does not predict"
+    what = "it loses" if placed.labelled or placed.paired else "its confidence falls by"
     return (
-        f"In {placed.name} it loses {placed.measured.limits()} nats ({placed.n} pictures), {said} "
+        f"In {placed.name} {what} {placed.measured.limits()} nats ({placed.n} pictures), {said} "
         f"({placed.predicted.limits()})."
     )

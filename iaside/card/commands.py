@@ -8,11 +8,12 @@ import json
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import iaside as ia
 from iaside.backend.engine import installed
+from iaside.card.card import check_ending
 from iaside.card.measure import MINUTES, predicted
 from iaside.inputs.images import count_images
 from iaside.inputs.weights import ENDINGS
@@ -20,8 +21,8 @@ from iaside.inputs.weights import ENDINGS
 PICTURES = 50
 EPILOG = """CKPT: weights (.safetensors, .pt, .pth, ...) of --architecture, or with a recipe beside
 them (x.json) or in --recipe; a folder saved by timm or transformers; or a network's name (timm's,
-torchvision's, or hf-hub:owner/name). FOLDER: one folder per class, a folder with labels.csv, an
-.npz, or any pictures with --unlabelled."""
+torchvision's, or hf-hub:owner/name). Several CKPT are compared on one page. FOLDER: one folder per
+class, a folder with labels.csv, an .npz, or any pictures with --unlabelled."""
 # What messages of the library call an argument, and what it is called here.
 HERE = {"classes=": "--classes", "recipe=": "--recipe", "architecture=": "--architecture"}
 
@@ -31,9 +32,12 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser("iaside", description=__doc__)
     top.add_argument("--version", action="version", version=f"iaside {ia.__version__}")
     commands = top.add_subparsers(dest="command", required=True)
-    for name, what in (("report", "a page on one model"), ("explain", "its bands, as a table")):
+    for name, what in (
+        ("report", "a page on a model, or on several"),
+        ("explain", "its bands, as a table"),
+    ):
         one = commands.add_parser(name, help=what, epilog=EPILOG)
-        one.add_argument("ckpt", metavar="CKPT")
+        one.add_argument("ckpt", metavar="CKPT", nargs="+" if name == "report" else None)
         one.add_argument("folder", metavar="FOLDER")
         one.add_argument(
             "--architecture",
@@ -57,7 +61,9 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("-o", "--out", default="card.html", help="page (.html) or numbers (.json)")
     report.add_argument("--budget", type=float, default=MINUTES, help=f"minutes ({MINUTES:g})")
     report.add_argument("--reference", help="another network, tested on the same pictures")
-    report.add_argument("--deployment", help="folder with clean/ and degraded/ pictures")
+    report.add_argument(
+        "--deployment", help="folder of degraded pictures, or with clean/ and degraded/"
+    )
     explain.add_argument("--json", action="store_true", help="all numbers as JSON")
     explain.add_argument("--csv", action="store_true", help="the table as CSV")
     return top
@@ -102,16 +108,17 @@ def _model(ckpt: str, asked: argparse.Namespace | None = None) -> ia.Classifier:
     return ia.load_model(ckpt, **how)
 
 
-def _loaded(asked: argparse.Namespace) -> tuple:
-    """The model, its pictures and their labels; damaged pictures are left out, which is said."""
-    model = _model(asked.ckpt, asked)
-    total = count_images(asked.folder)
-    n = asked.n or (None if total <= PICTURES else PICTURES)
-    how = {"n": n, "seed": asked.seed, "skip_unreadable": True}
-    if asked.unlabelled:
-        return model, ia.load_images(asked.folder, like=model, labels=False, **how), None
+def _loaded(model: ia.Classifier, asked: argparse.Namespace) -> tuple:
+    """Images, labels and the mapping of classes, the last two None where they are not wanted.
+
+    Damaged pictures are left out, which is said.
+    """
     classes = None if asked.classes is None else _classes(asked.classes)
-    return model, *ia.load_images(asked.folder, like=model, classes=classes, **how)
+    n = asked.n or (None if count_images(asked.folder, classes) <= PICTURES else PICTURES)
+    how = {"like": model, "n": n, "seed": asked.seed, "skip_unreadable": True}
+    if asked.unlabelled:
+        return ia.load_images(asked.folder, labels=False, **how), None, None
+    return ia.load_images(asked.folder, classes=classes, return_classes=True, **how)
 
 
 def _classes(said: str) -> str | list | dict:
@@ -126,34 +133,58 @@ def _classes(said: str) -> str | list | dict:
         raise ValueError(f"--classes {said} is not JSON: {error}") from error
 
 
-def _measured(asked: argparse.Namespace, **more) -> ia.Card:
-    model, images, labels = _loaded(asked)
-    return ia.report(
-        model,
-        images,
+def _report(asked: argparse.Namespace) -> int:
+    check_ending(Path(asked.out))
+    models = dict(zip(_names(asked.ckpt), (_model(c, asked) for c in asked.ckpt), strict=True))
+    reference = asked.reference and _model(asked.reference)
+    loaded = {name: _loaded(model, asked) for name, model in models.items()}
+    images = {name: found[0] for name, found in loaded.items()}
+    _, labels, classes = next(iter(loaded.values()))
+    if labels is not None and any(not labels.equal(found[1]) for found in loaded.values()):
+        raise ValueError("the networks number the classes differently: make a card for each")
+    about = {"made again by": shlex.join(["iaside", *sys.argv[1:]])}
+    if classes and all(name == str(label) for name, label in classes.items()):
+        classes = None  # labels without names
+    if classes:
+        about["classes"] = _mapping(classes)
+    name, *others = models
+    card = ia.report(
+        models if others else models[name],
+        images if others else images[name],
         labels,
-        name=model.name,
+        name=None if others else name,
         n_bands=asked.bands,
+        reference=reference,
+        deployment=asked.deployment,
+        classes=classes,
         budget=asked.budget,
         engine=asked.engine,
         seed=asked.seed,
-        about={"made again by": shlex.join(["iaside", *sys.argv[1:]])},
-        **more,
+        about=about,
     )
-
-
-def _report(asked: argparse.Namespace) -> int:
-    if Path(asked.out).suffix not in (".html", ".json"):
-        raise ValueError(f"-o {asked.out}: a card is saved as .html or .json")
-    reference = asked.reference and _model(asked.reference)
-    card = _measured(asked, reference=reference, deployment=asked.deployment)
     card.save(asked.out)
-    print("\n".join([card.what_was_tested, *card.advice, asked.out]))
+    print("\n".join([str(card), asked.out]))
     return 0
 
 
+def _names(ckpts: Sequence[str]) -> list[str]:
+    """What a page calls models: the names of their files, with folders where these are equal."""
+    paths = map(Path, ckpts)
+    stems = [path.stem if path.is_file() else path.name for path in paths]
+    if len(set(ckpts)) < len(ckpts):
+        raise ValueError(f"a checkpoint is given twice: {', '.join(ckpts)}; give different ones")
+    return stems if len(set(stems)) == len(stems) else list(ckpts)
+
+
+def _mapping(classes: Mapping[str, int]) -> str:
+    """Names of classes and their labels, the first six."""
+    shown = [f"{name} = {label}" for name, label in classes.items()]
+    return ", ".join(shown if len(shown) <= 6 else [*shown[:6], f"{len(shown)} in all"])
+
+
 def _explain(asked: argparse.Namespace) -> int:
-    model, images, labels = _loaded(asked)
+    model = _model(asked.ckpt, asked)
+    images, labels, _ = _loaded(model, asked)
     if labels is None:
         labels = predicted(model, images)
     found = ia.explain(model, images, labels, n_bands=asked.bands, engine=asked.engine)

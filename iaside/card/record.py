@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from iaside.backend.files import write_text
 
 if TYPE_CHECKING:
-    from iaside.card.measure import Card
+    from iaside.card.card import Card
 
 TABLE = Path(__file__).with_name("record.csv")
 N_BANDS = 8  # of the games on record

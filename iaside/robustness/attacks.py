@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -21,12 +20,6 @@ ATTACKS = ("fgsm", "pgd", "pgd_restarts", "sparsefool", "pixle")
 # networks took 4 at most, on 15 photographs.
 SPARSEFOOL_STEPS, DEEPFOOL_STEPS, LIKELIEST = 20, 10, 10
 RESTARTS, STRONG_STEPS = 3, 50  # of pgd_restarts
-INSTALL = "pip install --no-deps torchattacks==3.5.1"
-
-
-def has_torchattacks() -> bool:
-    """Whether FGSM and PGD on all pixels, and Pixle, can be made; the others need no library."""
-    return importlib.util.find_spec("torchattacks") is not None
 
 
 def attack(name: str, x: Tensor, seeds, model, labels, eps, steps) -> Tensor:
@@ -34,7 +27,9 @@ def attack(name: str, x: Tensor, seeds, model, labels, eps, steps) -> Tensor:
     try:
         import torchattacks
     except ImportError as error:
-        raise ImportError(f"{name} needs torchattacks; run: {INSTALL}") from error
+        raise ImportError(
+            f"{name} needs torchattacks; run: pip install --no-deps torchattacks==3.5.1"
+        ) from error
     if name == "pixle" and x.shape[2] != x.shape[3]:
         raise ValueError(
             f"pixle takes square images, got {x.shape[2]}x{x.shape[3]} pixels "

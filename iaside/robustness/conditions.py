@@ -19,6 +19,7 @@ from iaside.tables import CORRUPTIONS, FOURIER, Condition, heat_frequencies
 STRENGTH = {  # what perturb calls the strength of a source
     "white_noise": "sigma",
     "gaussian_blur": "kernel",
+    "low_light": "severity",
     "fgsm": "eps",
     "pgd": "eps",
     "pgd_restarts": "eps",
@@ -62,7 +63,7 @@ def perturbed_images(
         return x, every
     if source == FOURIER:
         return fourier_noise(x, strength, heat_grid, place, seed, chosen.tolist()), every
-    strength = int(strength) if STRENGTH[source] == "kernel" else strength
+    strength = int(strength) if STRENGTH[source] in ("kernel", "severity") else strength
     options = {STRENGTH[source]: strength, "seed": seed}
     if place >= 0:
         options |= {"band": place, "masks": masks}

@@ -10,7 +10,15 @@ from iaside.backend.seeds import generators, normal_like
 from iaside.robustness.corruptions import corrupt
 from iaside.robustness.energy import confined, norm
 
-NOISES = ("white_noise", "poisson", "salt_and_pepper", "gaussian_blur")
+NOISES = ("white_noise", "poisson", "salt_and_pepper", "gaussian_blur", "low_light")
+# low light at the severities 1 to 5: what white becomes, photons at pixel value 1, read noise (sd)
+LOW_LIGHT = (
+    (0.6, 600, 0.008),
+    (0.5, 250, 0.012),
+    (0.4, 120, 0.018),
+    (0.3, 50, 0.026),
+    (0.2, 30, 0.038),
+)
 
 
 def white_noise(x: Tensor, seeds: list[int], sigma: float | None, band, masks) -> Tensor:
@@ -48,6 +56,15 @@ def gaussian_blur(x: Tensor, kernel: int, sigma: float | None) -> Tensor:
     from torchvision.transforms.functional import gaussian_blur
 
     return gaussian_blur(x, kernel, sigma)
+
+
+def low_light(x: Tensor, seeds: list[int], severity: int) -> Tensor:
+    """Stretch each image from black to white, darken it (gamma 2), and add shot and read noise."""
+    white, photons, read_noise = LOW_LIGHT[severity - 1]
+    low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
+    stretched = torch.where(high > low, (x - low) / (high - low).clamp(min=1e-12), x)
+    dark = poisson(white * stretched.square(), seeds, photons).clamp(0, 1)
+    return dark + read_noise * normal_like(x, [seed + 1 for seed in seeds])
 
 
 def corrupted(x: Tensor, name: str, seeds: list[int], severity: int) -> Tensor:

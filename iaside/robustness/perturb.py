@@ -42,6 +42,7 @@ from iaside.robustness.noise import (
     NOISES,
     corrupted,
     gaussian_blur,
+    low_light,
     poisson,
     salt_and_pepper,
     white_noise,
@@ -55,6 +56,7 @@ _TAKES = {  # name -> (options it needs, options it may have besides)
     "poisson": (("photons",), ()),
     "salt_and_pepper": (("amount",), ()),
     "gaussian_blur": (("kernel",), ("sigma",)),
+    "low_light": (("severity",), ()),
     "fgsm": (("model", "labels", "eps"), ()),
     "pgd": (("model", "labels"), ("eps", "steps", "band", "masks")),
     "pgd_restarts": (("model", "labels", "eps"), ("steps",)),
@@ -94,7 +96,9 @@ def perturb(
     ``white_noise``: sigma, the standard deviation. ``poisson``: photons, the mean count at pixel
     value 1. ``salt_and_pepper``: amount, the share of pixels that turn white or black, all
     channels together. ``gaussian_blur``: kernel, the side in pixels, and sigma unless it follows
-    from that as in torchvision (3, 5, 7: 0.8, 1.1, 1.4). The names in ``CORRUPTIONS``: severity
+    from that as in torchvision (3, 5, 7: 0.8, 1.1, 1.4). ``low_light``: severity 1 to 5, that of
+    3DCC (Kar et al. 2022): darker (gamma 2, white at 0.6 to 0.2), with shot and read noise; any
+    number of channels. The names in ``CORRUPTIONS``: severity
     1 to 5; three channels, at least 32 pixels a side; they compute in 8 bits, as published, with
     the strengths of ImageNet-C, Tiny ImageNet-C or CIFAR-10-C, whichever's pictures (224, 64 or 32
     pixels) are nearest in size; a higher severity need not change an image more.
@@ -269,6 +273,8 @@ def _made(
             return salt_and_pepper(x, seeds, amount)
         case "gaussian_blur":
             return gaussian_blur(x, kernel, sigma)
+        case "low_light":
+            return low_light(x, seeds, severity)
         case "pgd" if band is not None:
             radius = eps * x[0].numel() ** 0.5 if energy is None else math.sqrt(energy) * norm(x)
             return confined_pgd(x, seeds, model, labels, radius, steps or 10, band, masks)
