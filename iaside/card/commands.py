@@ -114,7 +114,8 @@ def _loaded(model: ia.Classifier, asked: argparse.Namespace) -> tuple:
     Damaged pictures are left out, which is said.
     """
     classes = None if asked.classes is None else _classes(asked.classes)
-    n = asked.n or (None if count_images(asked.folder, classes) <= PICTURES else PICTURES)
+    like = None if asked.unlabelled else model
+    n = asked.n or (None if count_images(asked.folder, like, classes) <= PICTURES else PICTURES)
     how = {"like": model, "n": n, "seed": asked.seed, "skip_unreadable": True}
     if asked.unlabelled:
         return ia.load_images(asked.folder, labels=False, **how), None, None

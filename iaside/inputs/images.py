@@ -238,13 +238,15 @@ def _mapping(source, named: dict[str, int]) -> str:
     return f"{source_name(source)}: labels of its {len(named)} classes: {', '.join(shown)}"
 
 
-def count_images(source, classes=None) -> int:
+def count_images(source, like=None, classes=None) -> int:
     """How many images ``load_images`` finds in a source; decodes none. Errors: as that.
 
     >>> count_images([(torch.zeros(3, 8, 8), k % 2) for k in range(20)])
     20
     """
-    return len(listed(source, Numbering(classes, own=True)).labels)
+    recipe = getattr(like, "recipe", None)
+    known = recipe.get("num_classes") if recipe else None
+    return len(listed(source, Numbering(classes, known, own=like is None)).labels)
 
 
 def _drawing_order(labels: list[int], seed: int) -> list[int]:
