@@ -114,8 +114,9 @@ def _loaded(model: ia.Classifier, asked: argparse.Namespace) -> tuple:
     Damaged pictures are left out, which is said.
     """
     classes = None if asked.classes is None else _classes(asked.classes)
-    like = None if asked.unlabelled else model
-    n = asked.n or (None if count_images(asked.folder, like, classes) <= PICTURES else PICTURES)
+    like, labels = (None, False) if asked.unlabelled else (model, True)
+    total = count_images(asked.folder, like, classes, labels)
+    n = asked.n or (None if total <= PICTURES else PICTURES)
     how = {"like": model, "n": n, "seed": asked.seed, "skip_unreadable": True}
     if asked.unlabelled:
         return ia.load_images(asked.folder, labels=False, **how), None, None

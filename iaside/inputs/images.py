@@ -51,8 +51,9 @@ def load_images(
         ImageNet's validation photographs in one folder, as they are published, and in it a list of
         their classes: WordNet ids (imagenet_2012_validation_synset_labels.txt, Kaggle's
         LOC_val_solution.csv), Caffe's val.txt, or the devkit's ground truth with its meta.mat;
-        a torch Dataset of (image, label): PIL's or an array (C, H, W), (H, W, C) or (H, W), uint8
-        or in [0, 1], and a class index or one-hot.
+        a torch Dataset or DataLoader of (image, label): PIL's or an array (C, H, W), (H, W, C) or
+        (H, W), uint8 or in [0, 1], and a class index or one-hot; of rows with an image and a label,
+        such as Hugging Face's; a pair (images, labels) of lists or arrays (`inputs.pairs`).
         A relative path is looked for here, then in the project's folder.
     like: a Classifier (or anything with .recipe): resize and centre crop by its recipe.
     n: how many, spread over the labels as evenly as they allow; None for all. Whatever n, images
@@ -65,7 +66,8 @@ def load_images(
         sequence of names (place in it) or a dict from name to label. What holds then is one line
         on stderr, with or without it.
     return_classes: return that dict too (label as text -> label where the classes have no names).
-    labels: False returns the images alone, the same ones: no network's classes are then asked for.
+    labels: False returns the images alone, the same ones: no network's classes are then asked for,
+        and pictures in a folder, a list or an array without labels will do.
     on_disk: a folder where the pixels are kept as bytes, for a set that memory does not hold: the
         images are then ``Photographs``, which games, controls and ``examine`` take as a tensor.
         50,000 of 224 pixels take 7.5 GB there (four times that where pixels are no bytes).
@@ -102,7 +104,7 @@ def load_images(
         if named:
             log.info(_mapping(source, named))
     elif classes is None and not return_classes:
-        read, kinds, names, named = listed(source, Numbering(own=True))
+        read, kinds, names, named = listed(source, Numbering(own=True), labelled=False)
     else:
         raise ValueError("labels=False returns no labels: leave classes= and return_classes= out.")
     total = len(kinds)
@@ -238,7 +240,7 @@ def _mapping(source, named: dict[str, int]) -> str:
     return f"{source_name(source)}: labels of its {len(named)} classes: {', '.join(shown)}"
 
 
-def count_images(source, like=None, classes=None) -> int:
+def count_images(source, like=None, classes=None, labels: bool = True) -> int:
     """How many images ``load_images`` finds in a source; decodes none. Errors: as that.
 
     >>> count_images([(torch.zeros(3, 8, 8), k % 2) for k in range(20)])
@@ -246,7 +248,8 @@ def count_images(source, like=None, classes=None) -> int:
     """
     recipe = getattr(like, "recipe", None)
     known = recipe.get("num_classes") if recipe else None
-    return len(listed(source, Numbering(classes, known, own=like is None)).labels)
+    numbering = Numbering(classes, known, own=like is None)
+    return len(listed(source, numbering, labelled=labels).labels)
 
 
 def _drawing_order(labels: list[int], seed: int) -> list[int]:
