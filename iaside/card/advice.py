@@ -92,11 +92,13 @@ def _placed(card: Card) -> str:
     placed = card.deployment
     if placed is None or not placed.measured.low > 0:
         return ""
-    foreseen = placed.predicted.low <= placed.measured.high
-    foreseen = foreseen and placed.measured.low <= placed.predicted.high
-    said = "as its profile predicts" if foreseen else "which its profile does not predict"
+    said = "as its profile predicts"
+    if placed.measured.low > placed.predicted.high:
+        said = "more than its profile predicts"
+    elif placed.measured.high < placed.predicted.low:
+        said = "less than its profile predicts"
     what = "it loses" if placed.labelled or placed.paired else "its confidence falls by"
     return (
-        f"In {placed.name} {what} {placed.measured.limits()} nats ({placed.n} pictures), {said} "
-        f"({placed.predicted.limits()})."
+        f"In the deployment {placed.name} {what} {placed.measured.limits()} nats "
+        f"({placed.n} pictures), {said} ({placed.predicted.limits()})."
     )

@@ -58,7 +58,7 @@ def plan(speed: Speed, n: int, n_bands: int, minutes: float, whole: int) -> Plan
 
     >>> fast, slow = (plan(Speed(t, 3 * t), 50, 8, 5.0, 400) for t in (0.01, 0.1))
     >>> fast.passes, fast.attacked, slow.passes, slow.attacked
-    (None, 20, 1800, 6)
+    (None, 20, 1840, 6)
     """
     total, a_pass = 60 * minutes, speed.a_pass
     exact, share = 2**n_bands * n, SHARE_OF_GAME * total

@@ -99,7 +99,7 @@ def _harms(r: Responses, n: int) -> list[Harm]:
         if condition in (CLEAN, CLEAN_CUT):
             continue
         kind = "noise" if condition.source == "white_noise" else "PGD"
-        name = named.get(condition) or f"{kind} in band {condition.place} only"
+        name = named.get(condition) or f"{kind} in band {condition.place}"
         lost = (measure(r, what, condition) for what in ("accuracy drop", "loss in nats"))
         rows = image_rows(r, "loss in nats", condition)[0], r.tables["correct"][r.row(condition)]
         harms.append(Harm(name, condition, *lost, *(_of_all(row, n) for row in rows)))

@@ -33,12 +33,12 @@ body:has(> .iaside-card) { margin: 0; }
   color-scheme: light dark; color: var(--ink); background: var(--paper);
   font: 16px/1.45 system-ui, sans-serif;
   max-width: 60rem; margin: 0 auto; padding: 1rem; box-sizing: border-box; }
-.iaside-card h1 { font-size: 1.5rem; margin: 0 0 .3rem; overflow-wrap: anywhere; }
-.iaside-card h2 { font-size: 1.1rem; margin: 1.4rem 0 .4rem; }
+.iaside-card h1 { font-size: 1.5em; margin: 0 0 .3rem; overflow-wrap: anywhere; }
+.iaside-card h2 { font-size: 1.1em; margin: 1.4rem 0 .4rem; }
 .iaside-card p { margin: .4rem 0; }
 .iaside-card .advice { background: var(--soft); margin: 0; padding: .6rem 1rem .6rem 2rem; }
 .iaside-card .table { overflow-x: auto; }
-.iaside-card table { border-collapse: collapse; width: 100%; font-size: .9rem; }
+.iaside-card table { border-collapse: collapse; width: 100%; font-size: .9em; }
 .iaside-card td, .iaside-card th { text-align: left; border-bottom: 1px solid var(--line);
   padding: .2rem .7rem .2rem 0; vertical-align: top; font-variant-numeric: tabular-nums; }
 .iaside-card td:first-child { min-width: 6.5em; }
@@ -48,14 +48,16 @@ body:has(> .iaside-card) { margin: 0; }
   height: auto; background: #fff; border-radius: 4px; }
 .iaside-card .pictures { display: grid; gap: .6rem;
   grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); }
-.iaside-card figure { margin: 0; font-size: .8rem; }
+.iaside-card figure { margin: 0; font-size: .8em; }
 .iaside-card figure img { width: 100%; image-rendering: auto; }
 .iaside-card small { opacity: .8; }
 @media (prefers-color-scheme: dark) { .iaside-card { --ink: #eee; --paper: #151515;
   --line: #444; --soft: #222; } body:has(> .iaside-card) { background: #151515; }
   .iaside-card img.figure { filter: invert(1) hue-rotate(180deg); } }
 @media (max-width: 30rem) { .iaside-card .pictures { grid-template-columns: 1fr 1fr; }
-  .iaside-card table { font-size: .75rem; } }
+  .iaside-card table { font-size: .7em; }
+  .iaside-card td, .iaside-card th { padding-right: .3rem; }
+  .iaside-card td:first-child { min-width: 5em; } }
 @media print { @page { margin: 12mm; }
   .iaside-card { --ink: #000; --paper: #fff; --line: #bbb; --soft: #fff; color-scheme: light;
     font-size: 9pt; line-height: 1.3; max-width: none; padding: 0; }

@@ -16,7 +16,7 @@ from iaside.backend.precision import undisturbed
 from iaside.card.budget import answers, plan, speed_of
 from iaside.card.card import Card
 from iaside.card.deployment import Degraded, deployed, read_deployment
-from iaside.card.harms import PLAIN, hurt
+from iaside.card.harms import ANY_CHANNELS, PLAIN, hurt
 from iaside.card.pictures import pictures_of
 from iaside.card.several import Cards
 from iaside.explanation import explain
@@ -232,10 +232,21 @@ def _card(
         explanation,
         clean,
         harms,
-        planned.left_out,
+        [*planned.left_out, *_of_colour(images.shape[1])],
         pictures_of(asked, images, labels, masks, psi, clean.log_likelihood),
         {**about, **made},
         deployment=shown and deployed(asked, shown, images, clean, explanation.values, masks),
+    )
+
+
+def _of_colour(channels: int) -> list[str]:
+    """What images of so many channels cannot meet, in a sentence."""
+    names = [name for name, c in PLAIN.items() if c.source not in ANY_CHANNELS]
+    whole = "left out: they are of colour pictures"
+    return (
+        []
+        if channels in (1, 3)
+        else [f"{', '.join(names)}: {whole}, these have {channels} channels."]
     )
 
 

@@ -29,13 +29,15 @@ NO_REMEDY = "No remedy is named: which one helps such a network has not been sho
 def body(card: Card) -> str:
     parts = [
         markup.heading(card.name, card.what_was_tested),
-        markup.section("What follows", markup.sentences(card.advice), markup.note(NO_REMEDY)),
+        markup.section(
+            "What follows", markup.sentences(card.advice), markup.note(f"{NAT} {NO_REMEDY}")
+        ),
         markup.section("By which frequencies it decides", _profile(card)),
         markup.section("One photograph, in bands", _pictures(card)),
         markup.section("What hurts it", _harms(card)),
     ]
     if card.deployment is not None:
-        parts.append(markup.section(f"In {card.deployment.name}", _deployment(card)))
+        parts.append(markup.section(f"In the deployment {card.deployment.name}", _deployment(card)))
     return "".join([*parts, markup.section("Settings", settings(card.about))])
 
 
@@ -92,10 +94,11 @@ def _harms(card: Card) -> str:
 
 def harms_note(card: Card) -> str:
     """How the harms were measured, and what was left out."""
-    said = [f"{card.explanation.psi.n} photographs; 95 % intervals over them. {NAT}"]
+    strengths = "JPEG, contrast and fog: severity 3 of ImageNet-C; low light: of 3DCC."
+    said = [f"{card.explanation.psi.n} photographs; 95 % intervals over them."]
     if attacked := [h for h in card.harms if h.condition in ATTACK.values()]:
         said.append(f"Attacks: {attacked[0].nats_lost.n} of them.")
-    return " ".join([*said, *card.left_out])
+    return " ".join([*said, strengths, *card.left_out])
 
 
 def _lost(harm: Harm) -> list[str]:
@@ -126,8 +129,9 @@ def deployment_lines(there: Deployment) -> list[str]:
     else:
         what = f"measured on {there.n} pictures there against the clean ones ({there.what})"
         how = (
-            " These are other photographs, so that the difference is also that of what they show; "
-            "the prediction takes what a band has more for noise, what it has less for blur."
+            " These are other photographs: the difference is also that of what they show. The "
+            "prediction takes what a band has more for noise and what it has less for blur; it "
+            "does not see noise in the place of what was blurred."
         )
     measured = f"Predicted from the spectra: {there.predicted.limits()} nats lost; {what}: "
     lines = [f"{measured}{there.measured.limits()} nats.{how}"]

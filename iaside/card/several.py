@@ -199,7 +199,8 @@ def _said(card: Card, first: Card, d: Difference, n_others: int) -> list[str]:
     if d.deployment is not None and _clear(d.deployment):
         more = "more" if d.deployment.value > 0 else "less"
         said.append(
-            f"In {card.deployment.name} {name} loses {_size(d.deployment)} nats {more} than {than}."
+            f"In the deployment {card.deployment.name} {name} loses {_size(d.deployment)} nats "
+            f"{more} than {than}."
         )
     if d.score is not None and _clear(d.score):
         more = "above" if d.score.value > 0 else "below"

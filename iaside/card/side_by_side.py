@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from iaside import plots
 from iaside.card import markup
 from iaside.card.advice import where
-from iaside.card.page import densities, deployment_lines, harms_note, limits
+from iaside.card.page import NAT, densities, deployment_lines, harms_note, limits
 
 if TYPE_CHECKING:
     from iaside.card.several import Cards
@@ -25,13 +25,15 @@ def body(cards: Cards) -> str:
             f"{len(cards.cards)} models on the same {n} photographs: {_letters(cards)}. "
             f"Differences are from {than}, photograph by photograph, with 95 % intervals.",
         ),
-        markup.section("What differs", markup.sentences(cards.advice)),
+        markup.section("What differs", markup.sentences(cards.advice), markup.note(NAT)),
         markup.section("What was tested", _tested(cards)),
         markup.section("By which frequencies they decide", _profiles(cards)),
         markup.section("What hurts them", _harms(cards)),
     ]
     if cards.first.deployment is not None:
-        parts.append(markup.section(f"In {cards.first.deployment.name}", _deployment(cards)))
+        parts.append(
+            markup.section(f"In the deployment {cards.first.deployment.name}", _deployment(cards))
+        )
     return "".join([*parts, markup.section("Settings", _settings(cards))])
 
 

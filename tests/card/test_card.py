@@ -29,6 +29,17 @@ def test_a_planted_weakness_is_named_and_moves_with_it(band):
     assert any(f"costs most in band {band} (" in line for line in said)
 
 
+@pytest.mark.slow
+def test_the_card_of_squeezenet_names_the_lowest_band_and_what_hurts_it_most():
+    model = ia.load_model("squeezenet1_1")
+    images, labels = ia.load_images("photographs", like=model, n=16)
+    card = ia.report(model, images, labels, n_bands=4, progress=False)
+    assert card.advice[0].startswith("Band 0 (below 28 cycles per image) matters most: ")
+    assert any("The largest loss that was measured is under" in line for line in card.advice)
+    low, high = (card.explanation.psi[k] for k in (0, 3))
+    assert low.low > high.high
+
+
 def test_each_sentence_has_a_number_whose_interval_does_not_hold_zero(card):
     for line in card.advice:
         low, high = map(float, re.search(r"\[(-?[\d.]+)%?, (-?[\d.]+)%?\]", line).groups())
@@ -64,33 +75,10 @@ def test_without_labels_the_models_own_classes_are_taken_and_said():
 def test_the_reference_is_compared_picture_by_picture(card):
     beside = beside_reference(card)
     assert set(beside) == {harm.name for harm in card.harms} & set(beside) and len(beside) > 5
-    name = "noise in band 1 only"
+    name = "noise in band 1"
     [own] = [h for h in card.harms if h.name == name]
     [other] = [h for h in card.reference.harms if h.name == name]
     assert beside[name].value == pytest.approx(own.nats_lost.value - other.nats_lost.value)
-
-
-def test_a_deployment_is_measured_and_foreseen(tmp_path):
-    """Noise of half the energy of band 1, for a model that knows band 1 alone."""
-    model, images, labels = planted(1)
-    masks = ia.band_masks(M, (SIDE, SIDE))
-    noisy = ia.perturb(images, "white_noise", sigma=0.06, band=1, masks=masks)
-    for kind, pictures in (("clean", images), ("degraded", noisy)):
-        (tmp_path / kind).mkdir()
-        for k, x in enumerate(pictures):
-            pixels = (x.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-            Image.fromarray(pixels).save(tmp_path / kind / f"{k}.png")
-    card = ia.report(model, images, labels, n_bands=M, deployment=tmp_path, progress=False)
-    kept = card.deployment.survival
-    assert kept[1] < 0.8 and (np.delete(kept, 1) > kept[1]).all()
-    assert card.deployment.n == N and card.deployment.predicted.value > 0
-    assert "share that survives" in card.to_html()
-
-
-def test_a_budget_that_is_too_small_is_refused_and_a_small_one_samples():
-    model, images, labels = planted(1)
-    with pytest.raises(ValueError, match="budget=1e-09 minutes are too few"):
-        ia.report(model, images, labels, n_bands=M, budget=1e-9, progress=False)
 
 
 def test_the_page_stands_alone_is_escaped_and_says_what_its_figures_show(card, tmp_path):
@@ -164,9 +152,41 @@ def test_two_words_make_a_page_and_a_table(own_files, capsys, monkeypatch):
     assert capsys.readouterr().out.startswith("band,")
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_several_checkpoints_make_one_page_with_the_deployment_of_all(own_files, monkeypatch):
+    monkeypatch.chdir(own_files)
+    for k, folder in enumerate(("first", "second")):
+        torch.manual_seed(k)
+        net = ia.load_model("small_cnn", pretrained=False, recipe=RECIPE)
+        (own_files / folder).mkdir()
+        ia.save_weights(net, own_files / folder / "best.safetensors")
+    own_files.joinpath("night").mkdir()
+    for k in range(6):
+        Image.new("RGB", (40, 40), (40 * k, 10, 10)).save(own_files / "night" / f"{k}.png")
+    given = ["first/best.safetensors", "second/best.safetensors", "pictures", "--bands", "3"]
+    more = ["--engine", "torch", "--deployment", "night", "-o", "both.html"]
+    assert main(["report", *given, *more]) == 0
+    page = (own_files / "both.html").read_text()
+    assert "A is first/best.safetensors, B is second/best.safetensors" in page
+    assert (
+        "a = 0, b = 1" in page
+        and "In the deployment night" in page
+        and "as there are no labels" in page
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_pictures_alone_need_no_folders_of_classes(own_files, monkeypatch):
+    monkeypatch.chdir(own_files)
+    given = ["net.safetensors", "pictures/a", "--bands", "3", "--engine", "torch", "--unlabelled"]
+    assert main(["report", *given, "-o", "card.json"]) == 0
+    assert json.loads((own_files / "card.json").read_text())["bands"][0]["band"] == 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["report", "net.safetensors", "net.safetensors", "pictures"], "given twice"),
         (["report", "nothing.pth", "pictures"], "nothing"),
         (["report", "net.safetensors", "nowhere"], "nowhere"),
         (["report", "net.safetensors", "pictures", "-o", "card.pdf"], "card.pdf"),

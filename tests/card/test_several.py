@@ -39,7 +39,7 @@ def test_differences_are_those_of_the_two_cards_photograph_by_photograph(cards):
     assert found.log_likelihood.value == pytest.approx(
         (two.clean.log_likelihood - one.clean.log_likelihood).mean()
     )
-    name = "noise in band 2 only"
+    name = "noise in band 2"
     lost = {c.name: next(h for h in c.harms if h.name == name) for c in (one, two)}
     nats, accuracy = found.harms[name]
     assert nats.value == pytest.approx(lost["two"].nats_lost.value - lost["one"].nats_lost.value)

@@ -12,10 +12,11 @@ from iaside.inputs.sizing import fitter
 
 TIMM = (  # interpolations, crops and sizes of all kinds, one that squashes
     "resnet18.a1_in1k resnet50.a1_in1k vit_tiny_patch16_224 vit_base_patch16_clip_224.openai "
-    "deit3_small_patch16_224 beit_base_patch16_224 eva02_large_patch14_448.mim_m38m_ft_in22k_in1k "
-    "swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 convnext_tiny.fb_in22k "
-    "efficientnet_b0.ra_in1k tf_efficientnet_b4.ns_jft_in1k tf_efficientnet_lite0 mobilenetv3_large_100 "
-    "nfnet_f0 inception_v4 volo_d1_224 fastvit_t8"
+    "deit3_small_patch16_224 beit_base_patch16_224 "
+    "eva02_large_patch14_448.mim_m38m_ft_in22k_in1k swin_tiny_patch4_window7_224 "
+    "swinv2_tiny_window8_256 convnext_tiny.fb_in22k efficientnet_b0.ra_in1k "
+    "tf_efficientnet_b4.ns_jft_in1k tf_efficientnet_lite0 mobilenetv3_large_100 nfnet_f0 "
+    "inception_v4 volo_d1_224 fastvit_t8"
 ).split()
 TORCHVISION = (
     "alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s mobilenet_v3_large "

@@ -16,7 +16,7 @@ from iaside.inputs.differentiable import probed_with_labels
 from iaside.robustness.attacks import ATTACKS, _of_restart
 from iaside.robustness.corruptions import _texture
 from iaside.robustness.energy import match_energy
-from iaside.robustness.noise import NOISES
+from iaside.robustness.noise import LOW_LIGHT, NOISES
 from iaside.robustness.perturb import NAMES, perturb, perturb_noting
 from iaside.spectral import band_masks, split_bands
 from iaside.tables import CORRUPTIONS
@@ -93,6 +93,7 @@ def settings(name):
         "poisson": {"photons": 50},
         "salt_and_pepper": {"amount": 0.1},
         "gaussian_blur": {"kernel": 5},
+        "low_light": {"severity": 3},
     }[name]
 
 
@@ -152,6 +153,18 @@ def test_images_of_a_batch_get_different_noise():
             options["labels"] = LABELS[:1].expand(2)
         y = perturb(same, name, **options)
         assert not y[0].equal(y[1]), name
+
+
+def test_low_light_has_the_mean_and_the_noise_that_its_strengths_say():
+    """3DCC: white at c, gamma 2, then shot noise of variance mean / photons, and read noise."""
+    ramp = torch.linspace(0.2, 0.8, 5).repeat_interleave(4000).view(1, 1, 50, 400)
+    for severity, (white, photons, read) in enumerate(LOW_LIGHT, 1):
+        y = perturb(ramp.expand(1, 5, -1, -1), "low_light", severity=severity)
+        steps = y.view(5, 5, 4000).transpose(0, 1).flatten(1)
+        mean = white * torch.linspace(0, 1, 5) ** 2
+        mean, found = mean[4:], steps[4:]  # the darker ones are cut off at 0
+        assert (found.mean(1) - mean).abs().max() < 0.002
+        assert torch.allclose(found.var(1), mean / photons + read**2, rtol=0.05)
 
 
 @pytest.mark.parametrize("name", [*NOISES, "fgsm", "pgd", "fog"])

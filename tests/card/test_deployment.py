@@ -1,0 +1,149 @@
+"""A deployment on the card: pairs, degraded pictures alone with labels and without."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from planted import SIDE, M, N, planted
+
+import iaside as ia
+from iaside.card.deployment import foreseen
+from iaside.robustness.measures import survival_of_spectra, survival_per_image
+
+
+def written(folder, pictures, names=None):
+    """Pictures (N, 3, H, W) as files of a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for k, x in enumerate(pictures):
+        pixels = (x.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(folder / (names[k] if names else f"{k}.png"))
+
+
+def noisy(images):
+    """Noise in band 1, of half the energy that a class has there."""
+    masks = ia.band_masks(M, (SIDE, SIDE))
+    return ia.perturb(images, "white_noise", sigma=0.06, band=1, masks=masks)
+
+
+def made(deployment, **how):
+    model, images, labels = planted(1)
+    return ia.report(model, images, labels, n_bands=M, deployment=deployment, progress=False, **how)
+
+
+def test_pairs_are_measured_and_foreseen(tmp_path):
+    """Noise of half the energy of band 1, for a model that knows band 1 alone."""
+    images = planted(1)[1]
+    written(tmp_path / "clean", images)
+    written(tmp_path / "degraded", noisy(images))
+    card = made(tmp_path)
+    kept = card.deployment.survival
+    assert kept[1] < 0.8 and (np.delete(kept, 1) > kept[1]).all()
+    assert card.deployment.paired and card.deployment.n == N
+    assert card.deployment.predicted.value > 0
+    assert "share that survives" in card.to_html()
+
+
+def test_degraded_pictures_alone_are_compared_with_the_clean_ones_by_their_labels(tmp_path):
+    """Other photographs: those of another seed. The loss is that of two independent means."""
+    model, _, labels = planted(1)
+    others = noisy(planted(1, seed=9)[1])
+    names = [f"{k}.png" for k in range(N)]
+    written(tmp_path / "night", others, names)
+    rows = [f"{name},{label}" for name, label in zip(names, labels.tolist(), strict=True)]
+    (tmp_path / "night/labels.csv").write_text("\n".join(["file,label", *rows]))
+    card = made(tmp_path / "night")
+    there = card.deployment
+    assert there.labelled and not there.paired and there.n == N
+    log_p = model((others.clamp(0, 1) * 255).round() / 255).log_softmax(1)[range(N), labels]
+    lost = card.clean.log_likelihood.mean() - log_p.mean().item()
+    assert there.measured.value == pytest.approx(lost, abs=1e-4)
+    assert there.measured.n == 2 * N
+    fewer = card.clean.right.mean() - (there.rows > np.log(0.5)).mean()
+    assert there.accuracy_lost.value == pytest.approx(fewer)
+    assert there.survival[1] < 0.8 and there.predicted.value > 0
+    page = card.to_html()
+    assert "log-likelihood of the right class" in page and "Accuracy lost:" in page
+
+
+def test_without_labels_the_fall_of_its_confidence_is_given_and_said(tmp_path):
+    written(tmp_path / "night", noisy(planted(1, seed=9)[1])[:9])
+    there = made(tmp_path / "night").deployment
+    assert there.accuracy_lost is None and there.n == 9
+    card = made(tmp_path / "night")
+    assert "as there are no labels" in card.to_html()
+    assert there.measured.value == pytest.approx(
+        np.log(card.clean.confidence).mean() - there.rows.mean()
+    )
+
+
+def test_clean_pictures_alone_lose_nothing_that_is_clear(tmp_path):
+    """Other photographs of the same kind: the interval of the loss holds 0, no sentence is made."""
+    model, images, labels = planted(1, seed=9)
+    for k in (0, 1):
+        written(tmp_path / "day" / "ab"[k], images[labels == k])
+    card = made(tmp_path / "day")
+    assert card.deployment.labelled
+    assert card.deployment.measured.low <= 0 <= card.deployment.measured.high
+    assert not any("In the deployment" in line for line in card.advice)
+
+
+def test_class_names_keep_their_numbers_where_a_deployment_lacks_some(tmp_path):
+    """Only class b is there: without the mapping it would be counted as class 0."""
+    _, images, labels = planted(1)
+    written(tmp_path / "night" / "b", images[labels == 1])
+    there = made(tmp_path / "night", classes={"a": 0, "b": 1}).deployment
+    assert (there.rows > np.log(0.5)).all()
+
+
+def test_two_models_are_compared_in_pairs_there(tmp_path):
+    written(tmp_path / "night", noisy(planted(1, seed=9)[1]))
+    (first, images, labels), (second, _, _) = planted(1), planted(2)
+    cards = ia.report(
+        {"one": first, "two": second}, images, labels, n_bands=M, deployment=tmp_path / "night",
+        progress=False,
+    )  # fmt: skip
+    one, two = (card.deployment for card in cards.cards.values())
+    found = cards.differences["two"].deployment
+    assert found.value == pytest.approx(two.measured.value - one.measured.value)
+    assert "In the deployment night" in cards.to_html()
+
+
+def test_a_deployment_that_is_not_there_is_refused_before_anything_long(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        made(tmp_path / "nowhere")
+
+
+def test_survival_of_spectra_is_that_of_pairs_for_noise_and_for_attenuation():
+    """Exact where the two assumptions hold: independent noise, or an amplitude that is halved."""
+    energy = np.array([4.0, 1.0])
+    noise = np.array([1.0, 3.0])
+    np.testing.assert_allclose(
+        survival_of_spectra(energy, energy + noise), survival_per_image(energy, noise)
+    )
+    np.testing.assert_allclose(
+        survival_of_spectra(energy, energy / 4), survival_per_image(energy, energy / 4)
+    )
+    assert (survival_of_spectra(energy, energy) == 1).all()
+    assert (survival_of_spectra([0.0, 0.0], [0.0, 1.0]) == [1, 0]).all()
+
+
+def test_a_foreseen_loss_holds_the_truth_as_often_as_its_interval_says():
+    """Energies and values of a known mean: 95 % intervals of the loss over both samples."""
+    rng, held = np.random.default_rng(0), 0
+    psi, energy, noise = np.array([2.0, 1.0]), np.array([4.0, 1.0]), np.array([1.0, 3.0])
+    true = ((1 - energy / (energy + noise)) * psi).sum()
+    for world in range(300):
+        values = psi[:, None] + rng.normal(size=(2, 30))
+        clean = energy[:, None] * rng.gamma(8, 1 / 8, (2, 30))
+        there = (energy + noise)[:, None] * rng.gamma(8, 1 / 8, (2, 25))
+        found = foreseen(values, clean, there, seed=world)[1]
+        held += found.low <= true <= found.high
+    assert 0.90 <= held / 300 <= 0.985
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_five_channels_have_no_deployment(tmp_path):
+    net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()).eval()
+    images = torch.rand(6, 5, 16, 16)
+    with pytest.raises(ValueError, match="the model takes 5.*as images"):
+        ia.report(net, images, torch.zeros(6).long(), deployment=tmp_path)
