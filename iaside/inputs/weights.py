@@ -128,7 +128,7 @@ def _refuse_what_is_none(path: Path) -> None:
     if start.lstrip()[:1] == b"<":
         raise ValueError(f"{path} is a web page and no weights: download the file itself")
     if not start:
-        raise ValueError(f"{path} is empty: copy or download it again")
+        raise ValueError(f"{path} is damaged, it is empty: copy or download it again")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as file:
             if any(name.endswith("/constants.pkl") for name in file.namelist()):

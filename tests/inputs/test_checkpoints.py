@@ -116,7 +116,7 @@ def test_what_only_looks_like_weights_is_said(tmp_path):
         "script.pt": "TorchScript program.*torch.jit.load",
         "lfs.pth": "git lfs pull",
         "page.safetensors": "web page",
-        "empty.ckpt": "is empty",
+        "empty.ckpt": "it is empty",
         "net.onnx": "ONNX network: give its session",
         "net.h5": "TensorFlow's",
     }.items():
