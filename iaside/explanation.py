@@ -297,7 +297,8 @@ def explain(
 ) -> Explanation:
     """Explain by frequency bands what a model's predictions rest on.
 
-    Shapes: images (N, C, H, W) in [0, 1]; labels (N,) class indices or (N, classes). ``settings``
+    Shapes: images (N, C, H, W) in [0, 1]; labels (N,) class indices or (N, classes), or with a
+    function as value any numbers that it takes, (N, ...). ``settings``
     are those of ``Game`` (value, absence, outputs, precision, batch_size, ...), resume and progress
     those of ``exact``; ``masks`` replaces the partition that n_bands, metric and spacing would
     make. With a tolerance (standard error of the mean values; with ``relative=True`` as a share of
@@ -342,7 +343,8 @@ def explain(
         worths = sample(game, tolerance, budget, relative, resume, progress)
     else:
         worths = exact(game, resume, progress)
-    hard = None if game.labels is None or game.labels.ndim == 2 else game.labels.cpu().numpy()
+    of_classes = game.labels is not None and game.labels.ndim == 1
+    hard = game.labels.cpu().numpy() if of_classes and not game.labels.is_floating_point() else None
     if hard is not None and sampled:
         hard = hard[worths.images]
     return Explanation(worths, normalise, beta, score_kind, level, hard, bias)

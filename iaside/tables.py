@@ -137,7 +137,7 @@ class Worths:
     @classmethod
     def load(cls, path: str | os.PathLike) -> Worths:
         """Read what ``save`` wrote. Errors: FileNotFoundError, or ValueError for another file."""
-        with reading(path, "a worths table", "measure it first: `make repro`"):
+        with reading(path, "a worths table", "measure it first"):
             provenance, arrays = load_table(path)
             names = provenance["values"]
             if not isinstance(names, list) or not names:

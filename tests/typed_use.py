@@ -16,6 +16,7 @@ import iaside as ia
 def a_model_and_images(images: Tensor, labels: Tensor) -> None:
     model = ia.load_model("small_cnn")
     assert_type(model, ia.Classifier)
+    ia.load_model("mine", weights="mine.pth", architecture="resnet18")
     assert_type(ia.folded(model), ia.Classifier)
     assert_type(ia.calibrated(model, images), ia.Classifier)
     ia.untrained_control("small_cnn", images)
@@ -27,6 +28,7 @@ def a_model_and_images(images: Tensor, labels: Tensor) -> None:
 def a_card(model: ia.Classifier, images: Tensor, labels: Tensor) -> None:
     card = ia.report(model, images, labels)
     assert_type(card, ia.Card)
+    assert_type(ia.report(model, images, "predicted"), ia.Card)
     assert_type(ia.report({"a": model, "b": model}, images, labels), ia.Cards)
     assert_type(card.advice, list[str])
 

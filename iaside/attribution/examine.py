@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -31,6 +30,7 @@ from iaside.attribution.options import check_options
 from iaside.backend.device import device_of, own_device
 from iaside.backend.fingerprints import fingerprint, fingerprint_model
 from iaside.backend.gradients import predictions
+from iaside.backend.log import log
 from iaside.backend.parallel import executor
 from iaside.backend.precision import arithmetic, check_precision, undisturbed
 from iaside.backend.resume import Table, unfinished
@@ -156,11 +156,9 @@ def examine(
         and (np.isnan(rows[k, i, 0]) or kept(name, i) and np.isnan(maps[k, i]).any())
     ]
     if progress and rest:
-        print(
+        log.info(
             f"{len(variants)} variants on {len(images)} images, {len(rest):,} maps to make on "
-            f"{device.type}",
-            file=sys.stderr,
-            flush=True,
+            f"{device.type}"
         )
     common = _Common(
         asked,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import queue
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
+from iaside.backend.log import log
 from iaside.backend.precision import caller
 from iaside.backend.sending import Unsendable
 from iaside.backend.worker import do, results_of
@@ -107,7 +107,7 @@ class Elsewhere(Executor):
         try:
             shared = self.share(common, torch.device(device).type)
         except Unsendable as error:
-            print(f"{error}: computing in this process, in one thread", file=sys.stderr, flush=True)
+            log.info("%s: computing in this process, in one thread", error)
             yield from Here(1).each(work, common, jobs, report=report)
             return
         modes, waiting, failed = caller(), iter(jobs), None

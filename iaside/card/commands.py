@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import iaside as ia
 from iaside.backend.engine import installed
 from iaside.card.card import check_ending
-from iaside.card.deployment import pictures_alone
 from iaside.card.measure import MINUTES, predicted
 from iaside.inputs.images import count_images
-from iaside.inputs.libraries import recipe_of
-from iaside.inputs.listing import find_source
-from iaside.inputs.recipes import saved_by_timm
-from iaside.inputs.weights import read_state
+from iaside.inputs.weights import ENDINGS
 
 PICTURES = 50
-EPILOG = """CKPT: weights (.safetensors, .pt, .pth, ...) with a recipe beside them (x.json) or in
---recipe, or a network's name (timm or torchvision). FOLDER: one folder per class, a folder with
-labels.csv, or any pictures with --unlabelled. Several CKPT are compared on one page."""
+EPILOG = """CKPT: weights (.safetensors, .pt, .pth, ...) of --architecture, or with a recipe beside
+them (x.json) or in --recipe; a folder saved by timm or transformers; or a network's name (timm's,
+torchvision's, or hf-hub:owner/name). Several CKPT are compared on one page. FOLDER: one folder per
+class, a folder with labels.csv, an .npz, or any pictures with --unlabelled."""
+# What messages of the library call an argument, and what it is called here.
+HERE = {"classes=": "--classes", "recipe=": "--recipe", "architecture=": "--architecture"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,13 +39,23 @@ def parser() -> argparse.ArgumentParser:
         one = commands.add_parser(name, help=what, epilog=EPILOG)
         one.add_argument("ckpt", metavar="CKPT", nargs="+" if name == "report" else None)
         one.add_argument("folder", metavar="FOLDER")
-        one.add_argument("--architecture", help="of timm or torchvision; its recipe is taken")
+        one.add_argument(
+            "--architecture",
+            help="of timm or torchvision: its recipe is taken, for the classes, channels and size "
+            "of the weights",
+        )
         one.add_argument("--recipe", help="JSON file that says what the network is")
         one.add_argument("--factory", help="who builds an architecture of one's own: nets.py:build")
         one.add_argument("-n", type=int, help=f"pictures (up to {PICTURES})")
         one.add_argument("--bands", type=int, default=8, help="bands (8)")
         one.add_argument("--seed", type=int, default=0, help="draws the pictures (0)")
         one.add_argument("--unlabelled", action="store_true", help="take the model's own classes")
+        one.add_argument(
+            "--classes",
+            help="which label a class folder has: 'numbers' (its name), 'words' (its place in "
+            "sorted order), names in the network's order (cat,dog,fox), or a JSON file with a list "
+            "of them or a dict from name to label",
+        )
         one.add_argument("--engine", default=_engine(), help=f"who answers ({_engine()})")
     report, explain = commands.choices["report"], commands.choices["explain"]
     report.add_argument("-o", "--out", default="card.html", help="page (.html) or numbers (.json)")
@@ -61,11 +72,25 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, or 2 with a line on what is wrong."""
     asked = parser().parse_args(argv)
+    with warnings.catch_warnings(), _in_a_line():
+        try:
+            return {"report": _report, "explain": _explain}[asked.command](asked)
+        except (ValueError, TypeError, OSError, ImportError) as error:
+            print(f"iaside {asked.command}: {error}", file=sys.stderr)
+            if options := [option for name, option in HERE.items() if name in str(error)]:
+                print(f"(here: {', '.join(options)}; see iaside --help)", file=sys.stderr)
+            return 2
+
+
+@contextlib.contextmanager
+def _in_a_line() -> Iterator[None]:
+    """Inside, a warning is a line that says it, and not where in the library it comes from."""
+    usual = warnings.formatwarning
+    warnings.formatwarning = lambda message, *where, **more: f"warning: {message}\n"
     try:
-        return {"report": _report, "explain": _explain}[asked.command](asked)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"iaside {asked.command}: {error}", file=sys.stderr)
-        return 2
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def _engine() -> str:
@@ -75,33 +100,39 @@ def _engine() -> str:
 
 def _model(ckpt: str, asked: argparse.Namespace | None = None) -> ia.Classifier:
     """What CKPT and the options beside it name; without these a file with its recipe, or a name."""
-    recipe, factory, architecture = (
-        getattr(asked, option, None) for option in ("recipe", "factory", "architecture")
-    )
+    how = {key: getattr(asked, key, None) for key in ("recipe", "factory", "architecture")}
     path = Path(ckpt)
-    if path.is_dir():
-        path, recipe = saved_by_timm(path)
-    if not path.is_file():
-        return ia.load_model(ckpt, recipe=recipe, factory=factory)
-    if architecture is not None:
-        recipe = recipe_of(architecture) | {"num_classes": _classes(read_state(path))}
-    return ia.load_model(path.stem, weights=path, recipe=recipe, factory=factory)
-
-
-def _classes(state: dict) -> int:
-    """How many classes weights are for: as many as their last vector has entries."""
-    vectors = [len(tensor) for tensor in state.values() if tensor.ndim == 1]
-    return vectors[-1] if vectors else 0
+    if path.exists() or path.suffix in ENDINGS:
+        name = path.name.removesuffix(".tar").removesuffix(path.suffix).removesuffix(".pth")
+        return ia.load_model(name, weights=path, **how)
+    return ia.load_model(ckpt, **how)
 
 
 def _loaded(model: ia.Classifier, asked: argparse.Namespace) -> tuple:
-    """Images, labels and the mapping of classes, the last two None where they are not wanted."""
-    source = asked.unlabelled and pictures_alone(find_source(asked.folder)) or asked.folder
-    n = asked.n or min(PICTURES, count_images(source))
-    how = {"like": model, "n": n, "seed": asked.seed}
+    """Images, labels and the mapping of classes, the last two None where they are not wanted.
+
+    Damaged pictures are left out, which is said.
+    """
+    classes = None if asked.classes is None else _classes(asked.classes)
+    like, labels = (None, False) if asked.unlabelled else (model, True)
+    total = count_images(asked.folder, like, classes, labels)
+    n = asked.n or (None if total <= PICTURES else PICTURES)
+    how = {"like": model, "n": n, "seed": asked.seed, "skip_unreadable": True}
     if asked.unlabelled:
-        return ia.load_images(source, labels=False, **how), None, None
-    return ia.load_images(source, return_classes=True, **how)
+        return ia.load_images(asked.folder, labels=False, **how), None, None
+    return ia.load_images(asked.folder, classes=classes, return_classes=True, **how)
+
+
+def _classes(said: str) -> str | list | dict:
+    """What --classes says, as ``load_images`` takes it."""
+    if said in ("numbers", "words"):
+        return said
+    if not said.endswith(".json"):
+        return said.split(",")
+    try:
+        return json.loads(Path(said).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"--classes {said} is not JSON: {error}") from error
 
 
 def _report(asked: argparse.Namespace) -> int:

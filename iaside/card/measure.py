@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypedDict, Unpack, overload
+from typing import Literal, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from iaside.inputs.probe import probe
 from iaside.spectral import band_masks
 
 MINUTES = 5.0
+Predicted = Literal["predicted"]
 Model = Callable[[Tensor], Tensor]
 
 
@@ -49,13 +50,16 @@ class Options(TypedDict, total=False):
 
 @overload
 def report(
-    model: Model, images: Tensor, labels: Tensor | None = None, **options: Unpack[Options]
+    model: Model,
+    images: Tensor,
+    labels: Tensor | Predicted | None = None,
+    **options: Unpack[Options],
 ) -> Card: ...
 @overload
 def report(
     model: Mapping[str, Model] | Sequence[Model],
     images: Tensor | Mapping[str, Tensor],
-    labels: Tensor | None = None,
+    labels: Tensor | Predicted | None = None,
     **options: Unpack[Options],
 ) -> Cards: ...
 
@@ -64,7 +68,7 @@ def report(
 def report(
     model: Model | Mapping[str, Model] | Sequence[Model],
     images: Tensor | Mapping[str, Tensor],
-    labels: Tensor | None = None,
+    labels: Tensor | Predicted | None = None,
     *,
     name: str | None = None,
     n_bands: int = 8,
@@ -82,8 +86,8 @@ def report(
 ) -> Card | Cards:
     """Test a model on images and write down by which frequencies it decides and what hurts it.
 
-    Shapes: images (N, C, H, W) in [0, 1]; labels (N,) class indices, or None for the classes that
-    the model gives to the clean images, which the card says.
+    Shapes: images (N, C, H, W) in [0, 1]; labels (N,) class indices, or None or "predicted" for
+    the classes that the model gives to the clean images, which the card says.
     model: several (a list, or name -> model) are compared on one page, with differences from the
     first on the same images; ``images`` may then be name -> images, the same photographs as each
     model wants them.
@@ -120,7 +124,7 @@ def report(
             given = "reference" if reference is not None else "name"
             raise ValueError(f"{given}= is for one model: give several as {{name: model, ...}}")
     about = dict(about or {})
-    if labels is None:
+    if labels is None or (isinstance(labels, str) and labels == "predicted"):
         first = next(iter(models))
         labels = predicted(models[first], images[first], outputs)
         whose = "the model itself" if len(models) == 1 else f"{first} itself"

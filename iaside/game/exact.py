@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from typing import Unpack
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from iaside.backend.executors import Here
+from iaside.backend.log import log
 from iaside.backend.precision import undisturbed
 from iaside.backend.resume import Table
 from iaside.estimate.clean import at_floor, warn_of_chance
@@ -117,11 +117,9 @@ def _announce(game: Game, missing: int) -> None:
     rows, images = 2**game.n_players, len(game.images)
     pool = game.pool
     shared = "" if isinstance(pool, Here) else f" here, shared by {pool.workers} workers"
-    print(
+    log.info(
         f"{rows} coalitions x {images} images = {rows * images:,} forward passes, "
-        f"{rows * images - missing:,} already done; {game.how_long(missing)}{shared}",
-        file=sys.stderr,
-        flush=True,
+        f"{rows * images - missing:,} already done; {game.how_long(missing)}{shared}"
     )
 
 

@@ -73,7 +73,8 @@ class Game:
     and keeps them, ``sample`` as many as a precision takes.
 
     Shapes: images (N, C, H, W) in [0, 1]; labels (N,) class indices or (N, classes)
-    probabilities (None if ``embedding`` is the only value); masks (M, H, W//2 + 1) or a callable
+    probabilities (None if ``embedding`` is the only value, any numbers (N, ...) if all values are
+    functions); masks (M, H, W//2 + 1) or a callable
     x -> (M, B, C, H, W).
 
     value: ``log_likelihood`` log Q(y|x) in nats, ``probability`` Q(y|x) at ``temperature``,

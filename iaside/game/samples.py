@@ -119,7 +119,7 @@ class Controls:
     @classmethod
     def load(cls, path: str | os.PathLike) -> Controls:
         """Read what ``save`` wrote. Errors: FileNotFoundError, or ValueError for another file."""
-        with reading(path, "untrained controls", "measure them: `make repro`"):
+        with reading(path, "untrained controls", "measure them again"):
             about, arrays = load_table(path)
             samples = [
                 SampledWorths.of(arrays, provenance, f"{k}/")

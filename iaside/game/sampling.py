@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Unpack
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from iaside.backend.checks import told_apart
 from iaside.backend.device import own_device
+from iaside.backend.log import log
 from iaside.backend.outside import outside
 from iaside.backend.precision import undisturbed
 from iaside.backend.resume import Table
@@ -87,18 +87,16 @@ def sample(
     _check_size(tolerance, budget, n, n_bands, per_image)
     found = _Sample(game, resume)
     if progress:
-        print(
+        log.info(
             f"{per_image} of {2**n_bands:,} coalitions x up to {n} images a round = "
-            f"{per_image * n:,} forward passes; {game.how_long(per_image * n)}",
-            file=sys.stderr,
-            flush=True,
+            f"{per_image * n:,} forward passes; {game.how_long(per_image * n)}"
         )
     with tqdm(total=budget, disable=not progress, unit="pass", smoothing=0.1) as bar:
         stopped, message = _run(found, tolerance, relative, budget, bar)
     if tolerance is not None and stopped != "tolerance":
         warnings.warn(message, RuntimeWarning, stacklevel=outside())
     elif progress:
-        print(message, file=sys.stderr, flush=True)
+        log.info(message)
     clean, gain = found.clean()
     warn_of_chance(clean, gain)
     return found.rows(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside.inputs.labels import class_labels
+from iaside.inputs.labels import class_labels, plain
 
 VALUES = ("log_likelihood", "probability", "accuracy", "margin", "embedding")
 OF_CLASSES = VALUES[:-1]  # what these say of answers needs logits of classes
@@ -59,11 +59,21 @@ def value_functions(value: Value | Sequence[Value], temperature: float) -> dict[
 
 
 def labels_for(values: dict, labels, n: int) -> Tensor | None:
-    """Labels of n images as these values take them. Errors: ValueError, TypeError."""
+    """Labels of n images as these values take them; functions alone take any numbers, (n, ...).
+
+    Errors: ValueError, TypeError.
+    """
     if labels is None:
         if set(values) != {"embedding"}:
             raise ValueError("labels=None is possible for value='embedding' only; give labels")
         return None
+    if set(values).isdisjoint(VALUES):
+        labels = plain(labels, "labels")
+        if labels.ndim < 1 or len(labels) != n:
+            raise ValueError(
+                f"labels are of shape {tuple(labels.shape)}; give a row for each image"
+            )
+        return labels
     labels = class_labels(labels, n, soft=True)
     if labels.ndim == 2 and "margin" in values:
         raise ValueError("value='margin' needs one class per image; give hard labels")

@@ -13,23 +13,24 @@ from torch import Tensor, nn
 from iaside.backend.answers import logits_of, not_as_said, place_of, taken
 from iaside.backend.files import replacing, write_text
 from iaside.backend.precision import undisturbed
-from iaside.inputs import factories, project
+from iaside.inputs import factories, project, saved
 from iaside.inputs.architectures import ARCHITECTURES
 from iaside.inputs.checks import check_weights
 from iaside.inputs.project import find_file
-from iaside.inputs.recipes import checked_recipe, read_recipe, recipe_beside
+from iaside.inputs.recipes import channels_of, checked_recipe, read_recipe, recipe_beside
 from iaside.inputs.weights import load_state, read_state
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+IMAGENET_GREY = {field: round(sum(values) / 3, 6) for field, values in IMAGENET.items()}
 
 
 class Classifier(nn.Module):
     """A network that takes pixels in [0, 1]: normalisation inside, eval mode, frozen parameters.
 
-    net: any module (B, 3, H, W) -> (B, K);  recipe: the dict described at the top of this file,
-    which need not say library and architecture;
+    net: any module (B, C, H, W) -> (B, K), of the channels that the recipe says, mostly 3;
+    recipe: the dict of ``inputs.recipes``, which need not say library and architecture;
     name: what tables and figures call it.
-    Attributes: net, recipe, name, input_size (H, W), mean and std (1, 3, 1, 1).
+    Attributes: net, recipe, name, input_size (H, W), mean and std (1, C, 1, 1).
 
     >>> recipe = dict(num_classes=2, input_size=(3, 32, 32), mean=(0.5,) * 3, std=(0.5,) * 3,
     ...               crop_pct=1.0, interpolation="bilinear")
@@ -59,7 +60,7 @@ class Classifier(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits.  x: (B, 3, H, W) pixels in [0, 1];  returns (B, K) in the net's dtype.
+        """Logits.  x: (B, C, H, W) pixels in [0, 1];  returns (B, K) in the net's dtype.
 
         ValueError where the net does not give what the recipe's ``outputs`` says.
         """
@@ -79,7 +80,7 @@ class Classifier(nn.Module):
     def _exact(self, key: str) -> Tensor:
         parameter = next(self.net.parameters(), torch.empty(0, device="cpu"))
         values = torch.tensor(self.recipe[key], dtype=torch.float32, device=parameter.device)
-        return values.view(1, 3, 1, 1)
+        return values.view(1, -1, 1, 1)
 
     def _apply(self, fn, recurse=True):
         # .to(bfloat16) must not round mean and std: up to 0.4 %, the same way in all images.
@@ -97,15 +98,18 @@ def load_model(
     seed: int = 0,
     packaged: bool = True,
     factory: str | Callable[[dict], nn.Module] | None = None,
+    architecture: str | None = None,
 ) -> Classifier:
     """Load an image classifier that takes pixels in [0, 1].
 
     name: a timm or torchvision name. A name both know (resnet18) is torchvision's with its
-        IMAGENET1K_V1 weights, which the papers used; timm's have a tag (resnet18.a1_in1k). With
-        `weights` the recipe says what the network is, and `name` is only what reports call it.
+        IMAGENET1K_V1 weights, which the papers used; timm's have a tag (resnet18.a1_in1k), and of
+        the Hugging Face Hub its networks are hf-hub:owner/name. With `weights` the recipe says what
+        the network is, and `name` is only what reports call it.
     weights: a file of a state dict (.safetensors, .pth, ...) or a trainer's checkpoint, of which
         the averaged weights are taken where it has some; with its recipe beside it (x.json) or in
-        `recipe`. A relative path is looked for here, then in the project's folder.
+        `recipe`; or a folder as timm and transformers save it (config.json, model.safetensors). A
+        relative path is looked for here, then in the project's folder.
         None takes data/weights/<name>.safetensors where it exists (packaged, or fetched for a
         study), else the library's own pretrained weights (a download).
     recipe: a dict, or the path of a JSON file (looked for as `weights` are), instead of the file
@@ -119,6 +123,9 @@ def load_model(
     factory: who builds an architecture of one's own: "nets.py:build", a file here or in the
         project's folder architectures and a function (recipe) -> torch.nn.Module in it, or the
         function. The file is run: a recipe that came with weights names none (`inputs.factories`).
+    architecture: the timm or torchvision name of what the weights are of, in place of a recipe: it
+        is the library's, for the classes, channels and image size that the weights have
+        (`inputs.fitting`).
 
     Raises ValueError (unknown name, recipe incomplete, weights that do not fit) and
     FileNotFoundError (no such weights or recipe file, or weights that cannot be downloaded).
@@ -130,11 +137,17 @@ def load_model(
     """
     stored = project.PROJECT / "data" / "weights" / f"{name}.safetensors"
     own = factory is not None
+    if architecture is not None and (weights is None or recipe is not None or own):
+        raise ValueError(
+            f"architecture={architecture!r} says what weights= are of, in place of recipe= and "
+            "factory=: give it with weights= alone"
+        )
     if isinstance(recipe, str | Path):
         recipe = read_recipe(find_file(Path(recipe), "recipe"), own)
     if weights is not None:
-        path = find_file(Path(weights), "weights")
-        recipe = checked_recipe(recipe or recipe_beside(path, own), f"the recipe of {path}", own)
+        path, recipe, made = _given(Path(weights), recipe, own, architecture)
+        if made is not None:
+            return Classifier(made, recipe, name)
     elif own and recipe is None:
         raise ValueError(
             f"load_model({name!r}, factory=...) without weights or recipe: give weights= with its "
@@ -162,11 +175,40 @@ def load_model(
             _kaiming(net)
             # That initialisation keeps the scale of its input, whereas trained weights may be made
             # for any: pixels up to 255, and an untrained network is certain of random classes.
-            recipe = recipe | IMAGENET
+            recipe = recipe | _imagenet(channels_of(recipe))
     if pretrained:
         state = read_state(path) if path else _libraries().download(name, recipe)
         load_state(net, state, path or name)
     return Classifier(net, recipe, name)
+
+
+def _given(
+    weights: Path, recipe: dict | None, own: bool, architecture: str | None
+) -> tuple[Path | None, dict, nn.Module | None]:
+    """The file and recipe of somebody's weights; or the network, where another library builds it.
+
+    own: whether a factory does.
+    """
+    path = find_file(weights, "weights", folders=True)
+    if path.is_dir():
+        found = saved.from_folder(path)
+        path = found.weights
+        if found.net is not None:
+            return None, found.recipe, found.net
+        recipe = recipe or found.recipe
+    elif architecture is not None:
+        from iaside.inputs.fitting import recipe_for
+
+        recipe = recipe_for(architecture, read_state(path), path)
+    recipe = recipe or recipe_beside(path, own)
+    return path, checked_recipe(recipe, f"the recipe of {path}", own), None
+
+
+def _imagenet(channels: int) -> dict:
+    """Its mean and std, of grey or other channels the mean of those of its colours."""
+    if channels == 3:
+        return IMAGENET
+    return {field: [value] * channels for field, value in IMAGENET_GREY.items()}
 
 
 def save_weights(model: Classifier, path: str | Path) -> None:
@@ -251,7 +293,8 @@ def _recipe_of_library(name: str, stored: Path) -> dict:
     try:
         return _libraries().recipe_of(name)
     except ValueError as error:
-        raise ValueError(f"there is no weights file {stored}, and {error}") from error
+        there = f"there is no weights file {stored}, and " if project.CLONE else ""
+        raise ValueError(f"{there}{error}") from error
 
 
 def _libraries():

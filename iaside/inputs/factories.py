@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # the pipeline hashes code, without a second for torch
     from torch import nn
 
 FOLDER = "architectures"  # the pipeline watches it
-FORM = "'nets.py:build', a file of that folder and a function build(recipe) -> torch.nn.Module"
+FORM = "'nets.py:build', a file and in it a function build(recipe) -> torch.nn.Module"
 
 
 def build(factory: str | Callable[[dict], nn.Module], recipe: dict) -> nn.Module:
@@ -41,7 +41,8 @@ def build(factory: str | Callable[[dict], nn.Module], recipe: dict) -> nn.Module
 
     function, name = factory, getattr(factory, "__name__", repr(factory))
     if isinstance(factory, str):
-        path, name = find(factory, Path.cwd(), project.PROJECT / FOLDER)
+        clone = [project.PROJECT / FOLDER] if project.CLONE else []
+        path, name = find(factory, Path.cwd(), *clone)
         function = getattr(_module(path), name, None)
     if not callable(function):
         raise ValueError(f"factory={factory!r}: there is no function {name!r}; write {FORM}")

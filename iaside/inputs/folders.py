@@ -52,10 +52,15 @@ def class_folders(folder: Path, numbering: Numbering, only: list[str] | None = N
             f"no images in {folder}{reason}: it needs a labels.csv (file,label) beside its images, "
             "or one folder of images per class."
         )
-    if (empty := [name for name, files in members.items() if not files]) and not named:
+    if named:
+        members = {name: files for name, files in members.items() if files or name in named}
+    empty = [name for name, files in members.items() if not files]
+    if empty and not named and numbering.n_classes != len(members):
+        others = [name for name in members if name not in empty]
         raise ValueError(
             f"the folder {empty[0]!r} of {folder} holds no images, but would count as a class: "
-            "remove it, or say with classes=[...] or a dict which classes there are."
+            "remove it, or say with classes=[...] or a dict which classes there are, such as "
+            f"{','.join(others)!s:.60}."
         )
     if not named:
         _refuse_parts(folder, members)

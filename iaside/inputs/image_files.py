@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import warnings
 from collections import Counter
@@ -130,8 +131,8 @@ def warn_left_out(folder: Path, left_out: Counter) -> None:
         warnings.warn(f"{folder}: {left_out_words(left_out)}.", RuntimeWarning, stacklevel=2)
 
 
-def read_image(path: Path) -> Image.Image:
-    """An image file upright, as its EXIF orientation says, in 8-bit grey or RGB.
+def read_image(path: Path | io.BytesIO) -> Image.Image:
+    """An image file or its bytes, upright, as its EXIF orientation says, in 8-bit grey or RGB.
 
     Grey stays grey, so that 28-pixel digits can be told from small pictures.
     Raises OSError where it cannot be read.
@@ -142,7 +143,7 @@ def read_image(path: Path) -> Image.Image:
             refuse_deep(image)
             pixels = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
     except UnidentifiedImageError as error:
-        if path.suffix.lower() in _HEIF:
+        if isinstance(path, Path) and path.suffix.lower() in _HEIF:
             raise OSError(_INSTALL_HEIF) from error
         raise
     except (OSError, MemoryError):

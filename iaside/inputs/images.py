@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from iaside.backend.checks import check_values
+from iaside.backend.log import log
 from iaside.backend.precision import undisturbed
 from iaside.inputs.image_files import only_images, read_image
 from iaside.inputs.listing import Listing, find_source, listed, source_name
@@ -45,14 +45,15 @@ def load_images(
         usual ImageNet index where every folder is, or begins with, an ImageNet id such as n01440764
         and the network does not have as many classes as there are folders; the place in the order
         of the numbers where the names are as many numbers as the network has classes;
-        an .npz with `images` (N, H, W) or (N, H, W, 3), uint8 or in [0, 1], and `labels` (N,);
+        an .npz with `images` (N, H, W) or (N, H, W, C), uint8 or in [0, 1], and `labels` (N,);
         a folder as torchvision lays out CIFAR-10, CIFAR-100, STL10, MNIST, SVHN (their test split)
         or Caltech101 (all, without BACKGROUND_Google), or Tiny ImageNet (its val);
         ImageNet's validation photographs in one folder, as they are published, and in it a list of
         their classes: WordNet ids (imagenet_2012_validation_synset_labels.txt, Kaggle's
         LOC_val_solution.csv), Caffe's val.txt, or the devkit's ground truth with its meta.mat;
-        a torch Dataset of (image, label): PIL's or an array (C, H, W), (H, W, C) or (H, W), uint8
-        or in [0, 1], and a class index or one-hot.
+        a torch Dataset or DataLoader of (image, label): PIL's or an array (C, H, W), (H, W, C) or
+        (H, W), uint8 or in [0, 1], and a class index or one-hot; of rows with an image and a label,
+        such as Hugging Face's; a pair (images, labels) of lists or arrays (`inputs.pairs`).
         A relative path is looked for here, then in the project's folder.
     like: a Classifier (or anything with .recipe): resize and centre crop by its recipe.
     n: how many, spread over the labels as evenly as they allow; None for all. Whatever n, images
@@ -65,18 +66,21 @@ def load_images(
         sequence of names (place in it) or a dict from name to label. What holds then is one line
         on stderr, with or without it.
     return_classes: return that dict too (label as text -> label where the classes have no names).
-    labels: False returns the images alone, the same ones: no network's classes are then asked for.
+    labels: False returns the images alone, the same ones: no network's classes are then asked for,
+        and pictures in a folder, a list or an array without labels will do.
     on_disk: a folder where the pixels are kept as bytes, for a set that memory does not hold: the
         images are then ``Photographs``, which games, controls and ``examine`` take as a tensor.
         50,000 of 224 pixels take 7.5 GB there (four times that where pixels are no bytes).
-    Returns images float32 (N, 3, H, W) in [0, 1] and labels int64 (N,).
+    Returns images float32 (N, C, H, W), C of the recipe or 3, in [0, 1] and labels int64 (N,).
 
     Files are taken as Pillow reads them, hidden ones apart, and turned upright by their EXIF
     orientation (torchvision's data sets do not); what it does not read is counted in a warning.
     Images and labels of a Dataset are what its items are.
 
     Grey images get three equal channels, and 28-pixel ones (MNIST) two black pixels on each side,
-    to CIFAR-10's 32: the smallest size for which strengths of the corruptions are published.
+    to CIFAR-10's 32: the smallest size for which strengths of the corruptions are published. A
+    network of one channel (``like``) gets grey images as they are, and colours as Pillow turns them
+    grey; one of more than three channels takes arrays, (C, H, W) or (H, W, C).
 
     Raises FileNotFoundError (no such source) and ValueError (nothing in it, more asked for than
     exist, a damaged image, labels that do not match the files or the network, or may be read in two
@@ -98,9 +102,9 @@ def load_images(
         n_classes = recipe.get("num_classes") if recipe else None
         read, kinds, names, named = _labelled(source, n_classes, classes)
         if named:
-            print(_mapping(source, named), file=sys.stderr)
+            log.info(_mapping(source, named))
     elif classes is None and not return_classes:
-        read, kinds, names, named = listed(source, Numbering(own=True))
+        read, kinds, names, named = listed(source, Numbering(own=True), labelled=False)
     else:
         raise ValueError("labels=False returns no labels: leave classes= and return_classes= out.")
     total = len(kinds)
@@ -192,13 +196,13 @@ def check_labels(source, n_classes: int | None) -> None:
 
 @undisturbed
 def load_pairs(
-    source: str | Path, input_size: int | tuple[int, int] | None = None
+    source: str | Path, input_size: int | tuple[int, int] | None = None, channels: int = 3
 ) -> tuple[Tensor, Tensor]:
     """Photographs and the same ones degraded: the files of clean/ and degraded/ of equal names.
 
-    Endings may differ. input_size: as in ``load_images``. Returns two (N, 3, H, W), row by row the
-    same photograph. Raises ValueError for a name that is in one folder only, or twice, and for any
-    file that cannot be read.
+    Endings may differ. input_size: as in ``load_images``; channels: 3, or 1 for grey. Returns two
+    (N, channels, H, W), row by row the same photograph. Raises ValueError for a name that is in one
+    folder only, or twice, and for any file that cannot be read.
 
     >>> from PIL import Image
     >>> from iaside.backend.files import temporary_folder
@@ -219,7 +223,7 @@ def load_pairs(
             f"{places[0]} and {places[1]} must hold pictures of the same names: "
             f"{', '.join(alone[:5])} ({len(alone)} in all) are in one only."
         )
-    fit = fitter(None, input_size)
+    fit = fitter(None, input_size, channels)
     pairs = [
         [decoded(fit, read_image, files[name], str(files[name])) for name in sorted(clean)]
         for files in (clean, degraded)
@@ -236,13 +240,16 @@ def _mapping(source, named: dict[str, int]) -> str:
     return f"{source_name(source)}: labels of its {len(named)} classes: {', '.join(shown)}"
 
 
-def count_images(source) -> int:
+def count_images(source, like=None, classes=None, labels: bool = True) -> int:
     """How many images ``load_images`` finds in a source; decodes none. Errors: as that.
 
     >>> count_images([(torch.zeros(3, 8, 8), k % 2) for k in range(20)])
     20
     """
-    return len(listed(source, Numbering(own=True)).labels)
+    recipe = getattr(like, "recipe", None)
+    known = recipe.get("num_classes") if recipe else None
+    numbering = Numbering(classes, known, own=like is None)
+    return len(listed(source, numbering, labelled=labels).labels)
 
 
 def _drawing_order(labels: list[int], seed: int) -> list[int]:

@@ -17,13 +17,13 @@ from iaside.backend.files import read_npz, reading
 from iaside.inputs import project
 from iaside.inputs.downloads import DOWNLOADS, datasets
 from iaside.inputs.folders import class_folders
-from iaside.inputs.image_files import read_image
+from iaside.inputs.image_files import find_images, read_image, warn_left_out
 from iaside.inputs.imagenet import flat_val, is_flat_val
 from iaside.inputs.imagenet import tiny_imagenet as tiny_imagenet_files
 from iaside.inputs.labels import class_labels
 from iaside.inputs.labels_csv import labelled_files
 from iaside.inputs.numbering import Labelled, Numbering
-from iaside.inputs.pairs import Rows, Zipped, as_pairs, opened
+from iaside.inputs.pairs import Alone, Rows, Zipped, as_pairs, image_of, label_of, opened
 
 PACKAGED = {"photographs": "data/images/photographs", "mnist_5k": "data/images/mnist_5k.npz"}
 # The torchvision data sets that are recognised by what lies in their folder: root, split -> data.
@@ -51,11 +51,16 @@ class Listing(NamedTuple):
 
 
 def listed(
-    source, numbering: Numbering, split: str = "test", only: list[str] | None = None
+    source,
+    numbering: Numbering,
+    split: str = "test",
+    only: list[str] | None = None,
+    labelled: bool = True,
 ) -> Listing:
-    """split: of a set that comes with one; only: the classes of a folder per class."""
+    """split: of a set that comes with one; only: the classes of a folder per class; labelled: False
+    takes pictures that have no labels, too."""
     if not isinstance(source, str | Path):
-        source = as_pairs(source)
+        source = as_pairs(source, labelled)
         if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
             raise TypeError(
                 "source must be a name, a path or a Dataset with a length and items, "
@@ -84,6 +89,10 @@ def listed(
         return of(split, numbering)
     if is_flat_val(path) and not only:
         return _from_files(flat_val(path, numbering))
+    if not labelled and find_images(path, deep=False)[0]:
+        pictures, others = find_images(path)
+        warn_left_out(path, others)
+        return _from_files(Labelled(pictures, [0] * len(pictures), None))
     for folder in (path / "101_ObjectCategories", path / "caltech101" / "101_ObjectCategories"):
         path = folder if folder.is_dir() else path
     return _from_files(class_folders(path, numbering, only))
@@ -119,24 +128,25 @@ def find_source(source: str | Path) -> Path:
     if isinstance(source, str) and not source.strip():  # to Path that is the current folder
         raise ValueError(
             f"the images are to be found at {source!r}, which names nothing: give the path of a "
-            f"folder or .npz ('.' for this one), or a packaged set: {', '.join(PACKAGED)}."
+            "folder or .npz ('.' for this one)."
         )
     path = Path(PACKAGED.get(str(source), source))
     if not path.exists():
         path = Path(os.path.expanduser(path))
     if str(source) in DOWNLOADS and not path.exists():
         path = Path("data/images") / path
-    for candidate in (path, project.PROJECT / path):
+    for candidate in project.places(path):
         if candidate.exists():
             return candidate
-    if str(source) in PACKAGED:
+    if str(source) in PACKAGED and project.CLONE:
         raise FileNotFoundError(
             f"the packaged images {source!r} are not there yet (looked for "
             f"{project.PROJECT / path}): run `python data/fetch.py`."
         )
+    packaged = f", or a packaged set: {', '.join(PACKAGED)}" if project.CLONE else ""
     raise FileNotFoundError(
-        f"no images at {str(source)!r} (looked in {Path.cwd()} and {project.PROJECT}). Give the "
-        f"path of a folder or .npz, or a packaged set: {', '.join(PACKAGED)}."
+        f"no images at {str(source)!r} ({project.looked()}). Give the path of a folder or "
+        f".npz{packaged}."
     )
 
 
@@ -155,8 +165,8 @@ def _from_npz(path: Path) -> Listing:
     if missing := {"images", "labels"} - set(arrays):
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}; it has {', '.join(arrays)}.")
     images, labels = arrays["images"], arrays["labels"]
-    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3):
-        raise ValueError(f"{path}: images must be (N, H, W) or (N, H, W, 3), got {images.shape}.")
+    if images.ndim not in (3, 4):
+        raise ValueError(f"{path}: images must be (N, H, W) or (N, H, W, C), got {images.shape}.")
     try:
         indices = class_labels(labels, len(images)).tolist()
     except (TypeError, ValueError) as error:
@@ -168,7 +178,7 @@ def _from_npz(path: Path) -> Listing:
         raise ValueError(f"{path} holds no images.")
 
     def read(k):
-        if images.dtype == np.uint8:
+        if images.dtype == np.uint8 and images.shape[3:] in ((), (3,)):
             return Image.fromarray(images[k])
         return images[k][None] if images.ndim == 3 else images[k].transpose(2, 0, 1)
 
@@ -194,14 +204,14 @@ def _from_dataset(dataset, called: str) -> Listing:
     if not (labels := _indices(labels, called)):
         raise ValueError(f"{called} holds no images.")
     return Listing(
-        lambda k: opened(dataset[k][0]), labels, lambda k: f"item {k} of {called}", classes
+        lambda k: opened(image_of(dataset[k])), labels, lambda k: f"item {k} of {called}", classes
     )
 
 
 def _item_labels(dataset) -> Sequence:
     """``dataset[k][1]`` of all items; where it is known what that returns, without decoding."""
     kind = next((c for c in type(dataset).__mro__ if "__getitem__" in vars(c)), type(dataset))
-    if kind in (Zipped, Rows):
+    if kind in (Alone, Zipped, Rows):
         return list(dataset.labels)
     if kind is torch.utils.data.Subset:
         labels = _item_labels(dataset.dataset)
@@ -218,8 +228,8 @@ def _item_labels(dataset) -> Sequence:
 
 
 def _label_of(item, k: int):
-    if isinstance(item, tuple | list) and len(item) == 2:
-        return item[1]
+    if (isinstance(item, tuple | list) and len(item) == 2) or label_of(item) is not None:
+        return label_of(item)
     kind, pairs = type(item).__name__, "list(zip(images, labels))"
     if isinstance(item, Mapping) and len(item) > 1:
         label = next((key for key in item if "label" in str(key).lower()), [*item][1])

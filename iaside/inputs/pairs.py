@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from iaside.inputs.image_files import read_image
@@ -15,13 +15,14 @@ from iaside.inputs.image_files import read_image
 IMAGE, LABEL = ("image", "img", "pixel_values"), ("label", "labels", "fine_label", "class")
 
 
-def as_pairs(source):
+def as_pairs(source, labelled: bool = True):
     """What has pairs as items, of a DataLoader, of two lists or arrays, or of rows with names.
 
     A DataLoader gives the data set it loads, in that one's order. Two lists or arrays of one length
     are images (paths, PIL's, arrays, uint8 (H, W, 3) as NumPy has them, or tensors) and labels.
     Rows are mappings with an image and a label, as Hugging Face's ``datasets`` have them. All else
     is given back as it is.
+    labelled: False where no labels are wanted: images alone will do, in all these forms.
 
     >>> as_pairs((np.zeros((2, 4, 4, 3), np.uint8), ["cat", "dog"]))[1][1]
     'dog'
@@ -30,6 +31,8 @@ def as_pairs(source):
         source = source.dataset
     if isinstance(source, tuple) and len(source) == 2 and _are_labels(source[1]):
         return Zipped(*source)
+    if not labelled and hasattr(source, "__getitem__") and len(source):
+        return source if _is_pair(source[0]) else Alone(source)
     # Not of other data sets, whose first item would be decoded for it
     if isinstance(source, list) or hasattr(source, "column_names"):
         row = source[0] if len(source) else None
@@ -47,7 +50,7 @@ class Zipped:
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images and {len(labels)} labels: give one for each")
         self.images = images
-        self.labels = labels.tolist() if isinstance(labels, np.ndarray | Tensor) else labels
+        self.labels = labels.tolist() if hasattr(labels, "tolist") else labels
 
     def __len__(self) -> int:
         return len(self.images)
@@ -71,8 +74,48 @@ class Rows:
         return opened(row[self.image]), row[self.label]
 
 
+class Alone:
+    """Images without labels, as pairs whose label is 0."""
+
+    def __init__(self, images: Sequence) -> None:
+        self.images, self.labels = images, [0] * len(images)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, k: int) -> tuple:
+        return opened(image_of(self.images[k])), 0
+
+
+def image_of(item):
+    """The image in an item of a data set: of a pair or a row, or the item itself.
+
+    >>> image_of(("a.png", 3)), image_of({"img": "b.png", "label": 3}), image_of("c.png")
+    ('a.png', 'b.png', 'c.png')
+    """
+    if isinstance(item, Mapping) and (name := _named(item, IMAGE)) is not None:
+        return item[name]
+    return item[0] if isinstance(item, tuple | list) and len(item) else item
+
+
+def label_of(item):
+    """The label in an item of a data set, None where it is neither a pair nor a row with one."""
+    if isinstance(item, Mapping) and _named(item, IMAGE) is not None:
+        name = _named(item, LABEL)
+        return None if name is None else item[name]
+    return item[1] if _is_pair(item) else None
+
+
+def _is_pair(item) -> bool:
+    return isinstance(item, tuple | list) and len(item) == 2
+
+
 def opened(image):
-    """An image of a pair: read where it is a path, PIL's where it is 8-bit colours of NumPy."""
+    """An image of a pair: read where it is a path, or bytes as Hugging Face's rows have them; PIL's
+    where it is 8-bit colours of NumPy."""
+    if isinstance(image, Mapping) and ("bytes" in image or "path" in image):
+        content = image.get("bytes")
+        return read_image(Path(image["path"]) if content is None else io.BytesIO(content))
     if isinstance(image, str | Path):
         return read_image(Path(image))
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[-1:] == (3,):
@@ -82,7 +125,7 @@ def opened(image):
 
 def _are_labels(values) -> bool:
     """Whether this is a list or an array of numbers or names, one for each image."""
-    if isinstance(values, np.ndarray | Tensor):
+    if hasattr(values, "ndim") and hasattr(values, "__len__"):  # of NumPy, torch, pandas
         return values.ndim in (1, 2)
     plain = isinstance(values, list | tuple) and len(values) > 0
     kinds = (str, (int, np.integer))

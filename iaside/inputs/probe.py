@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import re
-import sys
 import warnings
 from collections.abc import Callable
 
@@ -23,6 +22,7 @@ from iaside.backend.answers import NARROW, OUTPUTS, SPREAD, Place, not_as_said, 
 from iaside.backend.checks import in_a_line
 from iaside.backend.engine import Engine, check_engine, converted, named
 from iaside.backend.inside import in_training, networks
+from iaside.backend.log import log
 from iaside.backend.precision import arithmetic, undisturbed
 from iaside.inputs.asked import USUAL, Asked, Way, answered, answers_of, check_length, joined
 from iaside.inputs.checks import WIDE, check_here, check_images, check_range, check_weights
@@ -105,10 +105,7 @@ def probe(
     if way.dtype == pair.dtype:
         way = way._replace(dtype=None)
     if way.place:
-        print(
-            f"the model answers with more than a tensor: model(x){said(way.place)} is taken",
-            file=sys.stderr,
-        )
+        log.info(f"the model answers with more than a tensor: model(x){said(way.place)} is taken")
     chosen, answers = None, "torch"
     if engine != "torch":
         why = _unusual(way, precision, known_values and classes is not None)
@@ -131,8 +128,8 @@ def _engine(
 
 @functools.cache
 def _say_once(line: str) -> None:
-    """On stderr; of the many loops and checkpoints of a process one says it for all."""
-    print(line, file=sys.stderr)
+    """Of the many loops and checkpoints of a process one says it for all."""
+    log.info(line)
 
 
 def _unusual(way: Way, precision: str, of_classes: bool) -> str:

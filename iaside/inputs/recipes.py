@@ -2,10 +2,12 @@
 
 A *recipe* is a dict: library ("timm", "torchvision", or "iaside" for those of architectures.py),
 architecture, num_classes, input_size (3, H, W), mean, std, crop_pct, interpolation, and for the few
-timm networks that squash instead of crop, crop_mode. `outputs` says what a network gives, unless
-logits: probabilities or binary (`inputs.probe`). It travels with the weights as a JSON file. Other
-fields are notes; a name that is nearly one of these is refused. With a factory
-(`iaside.inputs.factories`) library and architecture are notes, too.
+timm networks that squash instead of crop, crop_mode. A network of grey pictures has the input_size
+(1, H, W), one of C channels (C, H, W), and a mean and std for each. `outputs` says what a network
+gives, unless logits: probabilities or binary (`inputs.probe`); `model_args` what timm's
+``create_model`` was given besides. It travels with the weights as a JSON file. Other fields are
+notes; a name that is nearly one of these is refused. With a factory (`iaside.inputs.factories`)
+library and architecture are notes, too.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from iaside.backend.answers import OUTPUTS
 from iaside.backend.checks import is_whole
 
 INTERPOLATIONS = ("nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos")
+CHANNELS = 64  # at most
 LARGEST_SIDE = 8192  # pixels: a picture of so many a side takes 800 MB
 WHAT_IT_IS = ("library", "architecture")  # what a network is; the rest, how it wants its images
 RECIPE_FIELDS = (
@@ -37,9 +40,10 @@ def recipe_beside(path: Path, given: bool = False) -> dict:
     beside = path.with_suffix(".json")
     if not beside.is_file():
         raise ValueError(
-            f"{path} has no recipe: put a {beside.name} beside it, or pass recipe=dict(...) or "
-            f"recipe='file.json', with the fields {', '.join(RECIPE_FIELDS)}. Without it nobody "
-            "knows how to size and normalise the images."
+            f"{path} has no recipe: put a {beside.name} beside it, or give recipe='file.json', "
+            f"with the fields {', '.join(RECIPE_FIELDS)} (ia.recipe_of writes it); or say which "
+            "network of timm or torchvision it is, such as architecture='resnet18'. Without that "
+            "nobody knows how to size and normalise the images."
         )
     return read_recipe(beside, given)
 
@@ -53,30 +57,6 @@ def read_recipe(path: Path, given: bool = False) -> dict:
             f"{', '.join(RECIPE_FIELDS)}."
         ) from error
     return checked_recipe(recipe, f"the recipe {path}", given)
-
-
-def saved_by_timm(folder: Path) -> tuple[Path, dict]:
-    """Weights and recipe of a folder as timm saves and publishes them: config.json and weights.
-
-    Errors: ValueError for a folder of another library, or without one of the two.
-    """
-    config = folder / "config.json"
-    weights = [folder / f"{stem}" for stem in ("model.safetensors", "pytorch_model.bin")]
-    found = [path for path in weights if path.is_file()]
-    if not config.is_file() or not found:
-        raise ValueError(f"{folder} is a folder without config.json and {weights[0].name} in it")
-    about = json.loads(config.read_text(encoding="utf-8"))
-    if "architecture" not in about:
-        raise ValueError(
-            f"{folder} is not saved by timm (its config.json names no architecture): load the "
-            "network with its own library and give ia.report a callable pixels -> logits"
-        )
-    how = about | about.get("pretrained_cfg", {})
-    fields = {field: how[field] for field in RECIPE_FIELDS[2:] if field in how}
-    fields |= {"num_classes": about.get("num_classes", how.get("num_classes"))}
-    fields |= {field: how[field] for field in ("crop_mode",) if field in how}
-    recipe = {"library": "timm", "architecture": about["architecture"]} | fields
-    return found[0], checked_recipe(recipe, f"the recipe in {config}")
 
 
 def _is_share(value) -> bool:
@@ -98,16 +78,17 @@ _FIELD_RULES = {
     "input_size": (
         lambda v: (
             _are(lambda side: is_whole(side) and 0 < side <= LARGEST_SIDE, v, 2, 3)
-            and (v[0] == 3) == (len(v) == 3)
+            and (v[0] <= CHANNELS if len(v) == 3 else v[0] != 3)
         ),
-        f"(3, H, W) or (H, W) in whole pixels up to {LARGEST_SIDE:,}, such as [3, 224, 224]",
+        f"(3, H, W) or (H, W) in whole pixels up to {LARGEST_SIDE:,}, such as [3, 224, 224], or "
+        "(1, H, W) of grey pictures",
     ),
     "mean": (
-        lambda v: _are(_is_share, v, 3),
+        lambda v: _are(_is_share, v, *range(1, CHANNELS + 1)),
         "three numbers in [0, 1], as pixels are (of pixels up to 255, divide it by 255)",
     ),
     "std": (
-        lambda v: _are(lambda std: _is_share(std) and std >= 1e-6, v, 3),
+        lambda v: _are(lambda std: _is_share(std) and std >= 1e-6, v, *range(1, CHANNELS + 1)),
         "three numbers from 1e-6 to 1, as pixels are in [0, 1] (of pixels up to 255, divide it by "
         "255; 1/255 each for a network that takes such pixels as they are)",
     ),
@@ -118,7 +99,18 @@ _FIELD_RULES = {
     "interpolation": (lambda v: v in INTERPOLATIONS, f"one of {', '.join(INTERPOLATIONS)}"),
     "crop_mode": (lambda v: v in ("center", "squash"), "'center' or 'squash'"),
     "outputs": (lambda v: v in OUTPUTS, f"one of {', '.join(OUTPUTS)}"),
+    "model_args": (lambda v: isinstance(v, dict), "a dict of arguments of timm.create_model"),
 }
+
+
+def channels_of(recipe: dict) -> int:
+    """How many channels the pictures of a recipe have: 3 unless its input_size says others.
+
+    >>> channels_of({"input_size": [1, 28, 28]}), channels_of({"input_size": [32, 32]})
+    (1, 3)
+    """
+    size = recipe["input_size"]
+    return size[0] if len(size) == 3 else 3
 
 
 def checked_recipe(recipe: dict, whose: str, given: bool = False) -> dict:
@@ -160,4 +152,12 @@ def checked_recipe(recipe: dict, whose: str, given: bool = False) -> dict:
             continue
         if field in recipe and not holds(recipe[field]):
             raise ValueError(f"{whose}: {field} must be {rule}; got {recipe[field]!r}.")
+    channels = channels_of(recipe)
+    for field in ("mean", "std"):
+        if len(recipe[field]) != channels:
+            of = {3: "three numbers", 1: "one number"}.get(channels, f"{channels} numbers")
+            raise ValueError(
+                f"{whose}: {field} must be {of} in [0, 1], one for each channel of input_size "
+                f"{recipe['input_size']!r}; got {recipe[field]!r}."
+            )
     return {k: list(v) if isinstance(v, tuple) else v for k, v in recipe.items()}

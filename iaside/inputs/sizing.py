@@ -14,8 +14,10 @@ from torch import Tensor
 from iaside.backend.checks import ROUNDED, told_apart
 from iaside.inputs.image_files import refuse_deep
 from iaside.inputs.labels import plain
+from iaside.inputs.recipes import channels_of
 
 # Of damaged files: read_image's error, and those of data sets that decode with Pillow themselves.
+_LUMA = (0.299, 0.587, 0.114)  # as Pillow makes grey of colours
 UNREADABLE = (OSError, SyntaxError, Image.DecompressionBombError)
 
 
@@ -35,10 +37,16 @@ def decoded(fit, read, what, name: str) -> Tensor:
 # --- from what was read to pixels of the right size ----------------------------------------------
 
 
-def fitter(recipe: dict | None, input_size) -> Callable[[Image.Image | Tensor], Tensor]:
-    """A function from an image to float32 (3, H, W) in [0, 1], sized by the recipe."""
+def fitter(
+    recipe: dict | None, input_size, channels: int = 3
+) -> Callable[[Image.Image | Tensor], Tensor]:
+    """A function from an image to float32 (C, H, W) in [0, 1], sized by the recipe.
+
+    C are the recipe's channels, ``channels`` without one.
+    """
+    channels = channels if recipe is None else channels_of(recipe)
     if recipe is None and input_size is None:
-        return lambda image: _pixels(_as_rgb(image))
+        return lambda image: _pixels(_of_channels(image, channels))
     if input_size is None:
         size = recipe["input_size"][-2:]
     else:
@@ -61,7 +69,7 @@ def fitter(recipe: dict | None, input_size) -> Callable[[Image.Image | Tensor], 
     scaled = [math.floor(side / recipe["crop_pct"] + 1e-6) for side in size]
 
     def fit(image):
-        image = _as_rgb(image)
+        image = _of_channels(image, channels)
         width, height = image.size if isinstance(image, Image.Image) else image.shape[:-3:-1]
         if [height, width] == scaled == size:
             return _pixels(image)
@@ -84,21 +92,19 @@ def fitter(recipe: dict | None, input_size) -> Callable[[Image.Image | Tensor], 
     return fit
 
 
-def _as_rgb(image):
-    """A picture, PIL's or an array, in three channels; 28-pixel grey squares padded."""
+def _of_channels(image, channels: int):
+    """A picture, PIL's or an array, in so many channels; in three, 28-pixel grey squares padded."""
     if isinstance(image, Image.Image) and min(image.size) > 0:
-        refuse_deep(image)
-        digit = image.mode == "L" and image.size == (28, 28)
-        try:
-            image = image.convert("RGB")
-        except ValueError as error:
-            raise OSError(f"{image.mode} pixels are none that Pillow turns into RGB") from error
-        return ImageOps.expand(image, 2) if digit else image
-    image = _channels_first(image)
-    if image.ndim != 3 or len(image) not in (1, 3) or image.numel() == 0:
+        return _of_pil(image, channels)
+    image = _channels_first(image, channels)
+    if image.ndim != 3 or len(image) not in {1, 3, channels} or image.numel() == 0:
+        more = "" if channels in (1, 3) else f"({channels}, H, W), "
         raise ValueError(
-            f"an image must be (3, H, W), (1, H, W), (H, W, 3) or (H, W), got {tuple(image.shape)}."
+            f"an image must be {more}(3, H, W), (1, H, W), (H, W, 3) or (H, W), got "
+            f"{tuple(image.shape)}."
         )
+    if len(image) != channels and channels not in (1, 3):
+        raise ValueError(_too_few(len(image), channels))
     low, high = image.min().item(), image.max().item()
     if not (low >= -ROUNDED and high <= 1 + ROUNDED):
         raise ValueError(
@@ -106,22 +112,47 @@ def _as_rgb(image):
             f"{told_apart(low, 0)} to {told_apart(high, 1)}: divide by 255, and leave "
             "normalisation to the model."
         )
-    digit = len(image) == 1 and image.shape[-2:] == (28, 28)
-    image = image.clamp(0, 1).expand(3, -1, -1)
+    digit = len(image) == 1 and channels == 3 and image.shape[-2:] == (28, 28)
+    image = image.clamp(0, 1)
+    if channels == 1 and len(image) == 3:
+        image = (image * torch.tensor(_LUMA).view(3, 1, 1)).sum(0, keepdim=True)
+    image = image.expand(channels, -1, -1)
     return torch.nn.functional.pad(image, [2] * 4) if digit else image
 
 
-def _channels_first(image) -> Tensor:
+def _of_pil(image: Image.Image, channels: int) -> Image.Image:
+    refuse_deep(image)
+    if channels not in (1, 3):
+        raise ValueError(_too_few(len(image.getbands()), channels))
+    digit = channels == 3 and image.mode == "L" and image.size == (28, 28)
+    mode = "L" if channels == 1 else "RGB"
+    try:
+        image = image.convert(mode)
+    except ValueError as error:
+        raise OSError(f"{image.mode} pixels are none that Pillow turns into {mode}") from error
+    return ImageOps.expand(image, 2) if digit else image
+
+
+def _too_few(given: int, channels: int) -> str:
+    return (
+        f"the network takes images of {channels} channels, and this one has {given}: give arrays "
+        f"({channels}, H, W) in a data set or a list, or an .npz with images (N, H, W, {channels})"
+    )
+
+
+def _channels_first(image, channels: int) -> Tensor:
     """A tensor or array as a plain float32 tensor, (C, H, W) where it is (H, W) or (H, W, C)."""
     image = plain(image, "the pixels of an image").cpu()
     image = image.float() / 255 if image.dtype == torch.uint8 else image.float()
     if image.ndim == 2:
         return image[None]
-    last = image.ndim == 3 and len(image) not in (1, 3) and image.shape[-1] in (1, 3)
+    known = {1, 3, channels}
+    last = image.ndim == 3 and len(image) not in known and image.shape[-1] in known
     return image.permute(2, 0, 1) if last else image
 
 
 def _pixels(image) -> Tensor:
     if isinstance(image, Image.Image):
-        return torch.as_tensor(np.array(image)).permute(2, 0, 1).float() / 255
+        pixels = torch.as_tensor(np.array(image)).float() / 255
+        return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
     return image.clamp(0, 1)  # bicubic overshoots; PIL cuts that off in the same way

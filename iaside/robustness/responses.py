@@ -7,7 +7,6 @@ here judges: `robustness.measures` does, and reports.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from tqdm import tqdm
 from iaside.backend.checks import check_values
 from iaside.backend.device import device_of, own_device
 from iaside.backend.fingerprints import fingerprint, fingerprint_model, look
+from iaside.backend.log import log
 from iaside.backend.parallel import executor
 from iaside.backend.precision import arithmetic, check_precision, undisturbed
 from iaside.backend.resume import keep_array, kept_array, unfinished
@@ -185,11 +185,9 @@ def responses(
     with corruptions(pictures, wanted, cache, seed, workers, progress):
         if progress and rest:
             done = len(conditions) - len(rest)
-            print(
+            log.info(
                 f"{len(conditions)} conditions of {len(images)} images, {done} already done; "
-                f"{precision} on {device.type}",
-                file=sys.stderr,
-                flush=True,
+                f"{precision} on {device.type}"
             )
         asking = pool.each(_row, questions, [(c,) for c in rest], device, name=condition_name)
         for (condition,), row in tqdm(

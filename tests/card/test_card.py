@@ -67,7 +67,8 @@ def test_a_model_without_gradients_has_no_attack_and_the_page_says_so():
 
 def test_without_labels_the_models_own_classes_are_taken_and_said():
     model, images, labels = planted(1)
-    given, own = made(1), ia.report(model, images, n_bands=M, progress=False)
+    given = made(1)
+    own = ia.report(model, images, "predicted", n_bands=M, progress=False)
     assert "model itself" in own.about["labels"]
     np.testing.assert_allclose(own.explanation.psi.value, given.explanation.psi.value)
 

@@ -98,9 +98,9 @@ def test_pixels_that_are_inside_are_not_even_copied(dtype):
 
 def test_single_pictures_are_clipped_and_refused_alike():
     white = torch.full((3, 40, 40), 1.0000002)
-    assert torch.equal(sizing._as_rgb(white), torch.ones(3, 40, 40))
+    assert torch.equal(sizing._of_channels(white, 3), torch.ones(3, 40, 40))
     with pytest.raises(ValueError, match=r"from 1 to 1\.0000(19|2)\d*: divide"):
-        sizing._as_rgb(torch.tensor([1.0, 1.00002]).expand(3, 4, 2))
+        sizing._of_channels(torch.tensor([1.0, 1.00002]).expand(3, 4, 2), 3)
 
 
 @pytest.mark.parametrize("limit", [0.0, 1.0, 0.1, 3.0, 1e-9])

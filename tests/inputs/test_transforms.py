@@ -29,6 +29,7 @@ KINDS = {
     "squash to another shape": composed(T.Resize((48, 80), HOW.BICUBIC)),
     "shorter side and crop": composed(T.Resize(72), T.CenterCrop(64)),
     "bicubic": composed(T.Resize(64, HOW.BICUBIC), T.CenterCrop(64)),
+    "grey": T.Compose([T.Grayscale(), T.Resize((28, 28)), T.ToTensor(), T.Normalize(0.13, 0.31)]),
     "v2": composed(v2.Resize(72), v2.CenterCrop(64), kind=v2),
     "torchvision's own": models.get_model_weights("resnet18").DEFAULT.transforms(),
 }
@@ -38,12 +39,13 @@ KINDS = {
 def test_a_recipe_prepares_images_as_the_transform_does(kind, capsys):
     recipe = ia.recipe_of(transform=KINDS[kind])
     assert "at most 0.0000" in capsys.readouterr().err
-    assert ("crop_mode" in recipe) == ("squash" in kind)
+    assert ("crop_mode" in recipe) == ("squash" in kind or kind == "grey")
+    assert recipe["input_size"][0] == len(recipe["mean"]) == (1 if kind == "grey" else 3)
 
 
 def test_squashing_is_told_from_cropping_by_pixels():
     wrong = ia.recipe_of(transform=KINDS["squash"]) | {"crop_mode": "center"}
-    with pytest.raises(ValueError, match="differ from the transform's by up to [1-9]"):
+    with pytest.raises(ValueError, match="differ from the transform's by up to 0.[1-9]"):
         _tried(KINDS["squash"], wrong)
 
 
@@ -66,21 +68,48 @@ def test_a_timm_network_says_it_itself():
     assert recipe["input_size"] == [3, 224, 224] and 0.8 < recipe["crop_pct"] <= 1
 
 
-@pytest.mark.parametrize("crop", [True, False])
-def test_a_processor_of_transformers_is_read(crop):
-    """A stand-in with the attributes of its image processors."""
-    size = {"shortest_edge": 72} if crop else {"height": 64, "width": 64}
-    about = dict(size=size, do_center_crop=crop, crop_size={"height": 64, "width": 64})
-    about |= dict(image_mean=NORM[0], image_std=NORM[1], resample=Image.Resampling.BICUBIC)
+class FloorCrop:
+    """A crop whose offset is rounded down, as that of transformers; torchvision's half to even."""
+
+    def __call__(self, picture):
+        left, top = (picture.width - 64) // 2, (picture.height - 64) // 2
+        return picture.crop((left, top, left + 64, top + 64))
+
+
+SQUARE = {"height": 64, "width": 64}
+PROCESSORS = {  # kind -> its attributes, the steps that it takes, whether the recipe squashes
+    "crop": (
+        dict(size={"shortest_edge": 72}, do_center_crop=True, crop_size=SQUARE),
+        [T.Resize(72, HOW.BICUBIC), T.CenterCrop(64)],
+        False,
+    ),
+    "squash": (dict(size=SQUARE), [T.Resize((64, 64), HOW.BICUBIC)], True),
+    "squash, then crop": (
+        dict(size={"height": 72, "width": 72}, do_center_crop=True, crop_size=SQUARE),
+        [T.Resize((72, 72), HOW.BICUBIC), T.CenterCrop(64)],
+        True,
+    ),
+    "ConvNeXT's": (
+        dict(size={"shortest_edge": 64}, crop_pct=64 / 67),
+        [T.Resize(67, HOW.BICUBIC), FloorCrop()],
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PROCESSORS)
+def test_a_processor_of_transformers_is_read(kind, capsys):
+    """Stand-ins with the attributes of its image processors."""
+    about, steps, squashed = PROCESSORS[kind]
+    about = about | dict(image_mean=NORM[0], image_std=NORM[1], resample=Image.Resampling.BICUBIC)
 
     class Processor(types.SimpleNamespace):
         def __call__(self, picture, return_tensors):
-            resize = T.Resize(72 if crop else (64, 64), HOW.BICUBIC)
-            steps = composed(resize, *([T.CenterCrop(64)] * crop))
-            return {"pixel_values": steps(picture)[None]}
+            return {"pixel_values": composed(*steps)(picture)[None]}
 
     recipe = ia.recipe_of(transform=Processor(**about))
-    assert recipe["interpolation"] == "bicubic" and ("crop_mode" in recipe) != crop
+    assert recipe["interpolation"] == "bicubic" and ("crop_mode" in recipe) == squashed
+    assert ("lie a pixel further" in capsys.readouterr().err) == (kind == "ConvNeXT's")
 
 
 def test_the_file_beside_the_weights_loads_them(tmp_path):
