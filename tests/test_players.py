@@ -107,12 +107,12 @@ def test_sectors_add_up_and_a_real_image_stays_real(angles, rings, size):
     assert torch.allclose(filtered.real, ia.split_bands(x, players))
 
 
-@pytest.mark.parametrize("angle", range(0, 180, 15))
+@pytest.mark.parametrize("angle", range(0, 180, 13))
 @pytest.mark.parametrize("angles", [2, 4, 12])
 def test_a_planted_orientation_gets_its_sector(angle, angles):
     turn = angle / 180 * angles
-    if turn % 1 == 0.5:
-        return  # on the border of two
+    if abs(turn % 1 - 0.5) < 0.05:
+        return  # next to the border of two
     rows, columns = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
     theta = torch.tensor(angle * torch.pi / 180)
     kx, ky = (20 * theta.cos()).round(), (20 * theta.sin()).round()
@@ -204,6 +204,7 @@ def test_a_score_needs_an_order():
     assert levels.score is not None and ia.compare(levels, levels).score is not None
     assert sectors.score is None and ia.compare(sectors, sectors).score is None
     assert "score not given: the players have no order" in str(sectors)
+    assert scored(ia.wavelet_bands("haar", 1, "orientation")).score is None
     assert sectors.sid is not None and sectors.psi.value.shape == (3,)
 
 
