@@ -33,7 +33,7 @@ $(READY): pyproject.toml constraints.txt
 	@rm -f $(READY)
 	@$(PYTHON) -m venv .venv
 	@python -m pip install -q -c constraints.txt \
-	  -e '.[notebooks,dvc,corruptions,attribution,engine,cluster,lab,docs,dev]'
+	  -e '.[notebooks,dvc,corruptions,attribution,engine,wavelets,cluster,lab,docs,dev]'
 	@# On its own and without its dependencies: its pins cannot be met beside JupyterLab 4.
 	@python -m pip install --no-deps torchattacks==3.5.1 -q
 	@touch $(READY)

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 PARTS = {  # part of the package -> what its public names are for, in the order of the story
     "inputs": "Networks and images",
     "spectral": "Bands of the spectrum",
+    "players": "Other players",
     "game": "The game of bands",
     "tables": "What was measured",
     "shapley": "Values of bands",

@@ -19,6 +19,7 @@ from .spectral import (
     esd as esd,
     spectral_snr as spectral_snr,
 )
+from .players import wavelet_bands as wavelet_bands, orientation_bands as orientation_bands
 from .shapley import coalitions as coalitions
 from .game.game import Game as Game
 from .game.exact import (

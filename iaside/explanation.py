@@ -23,11 +23,9 @@ from iaside.estimate.rounding import total_worth
 from iaside.estimate.shares import normalisation_noise
 from iaside.game.samples import SampledWorths
 from iaside.score import (
-    SCORES,
-    check_bias,
+    check_settings,
     no_score,
     no_sid,
-    robustness_score,
     score_difference,
     score_estimate,
     sid_difference,
@@ -83,7 +81,7 @@ class Explanation:
     score: Estimate | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_settings(self.normalise, self.beta, self.score_kind, self.level, self.bias)
+        check_settings(self.normalise, self.beta, self.score_kind, self.level, self.bias)
         if isinstance(self.worths, SampledWorths):
             self.values = self.worths.estimates.values
         else:
@@ -103,6 +101,8 @@ class Explanation:
 
         None where the score is not given; NaN at those betas of several where it is not.
         """
+        if not _ordered(self):
+            return None
         kind = kind or self.score_kind
         betas = np.asarray(self.beta if beta is None else beta, dtype=float)
         found = [
@@ -114,6 +114,12 @@ class Explanation:
         none = Estimate.unsure(np.nan, self.psi.n, self.psi.unit)
         numbers = np.array([[*(one or none)] for one in found]).T.reshape(4, *betas.shape)
         return Estimate(*(part[()] for part in numbers), self.psi.n, self.psi.unit)
+
+    def no_score(self, kind: str | None = None) -> str:
+        """Why a score of a kind is not given, in words; "" where it is."""
+        if not _ordered(self):
+            return "the players have no order from low to high frequencies"
+        return no_score(self.values, self.beta, kind or self.score_kind, self.normalise)
 
     @property
     def gain(self) -> np.ndarray:
@@ -202,7 +208,7 @@ class Explanation:
             low, high = (f"{limit:.3f}" for limit in (self.score.low, self.score.high))
             lines.append(f"{what} {self.score.value:.3f}  [{low}, {high}]")
         else:
-            why = no_score(self.values, self.beta, self.score_kind, self.normalise)
+            why = self.no_score()
             whose = "score" if self.sid is not None else "SID and score"
             lines.append(f"{what}: {whose} not given: {why}")
         return "\n".join(lines)
@@ -325,7 +331,7 @@ def explain(
     from iaside.inputs.checks import check_images
     from iaside.spectral import band_masks, check_partition
 
-    _check_settings(normalise, beta, score_kind, level, bias)
+    check_settings(normalise, beta, score_kind, level, bias)
     sampled = tolerance is not None or budget is not None
     if sampled:
         check_request(tolerance, budget)
@@ -368,18 +374,9 @@ def _row(one: Estimate, width: int) -> str:
     return f"{one.value:{width}.3f}  [{one.low:6.3f}, {one.high:6.3f}]"
 
 
-def _check_settings(normalise: str, beta: float, score_kind: str, level: float, bias: str) -> None:
-    """Refuse what the scores would refuse, before anything is measured."""
-    check_bias(bias)
-    if score_kind not in SCORES:
-        raise ValueError(
-            f"score_kind={score_kind!r} is not known; choose one of {', '.join(SCORES)}"
-        )
-    if normalise == "none":
-        raise ValueError("normalise='none' gives no distribution; the raw values are always in psi")
-    if not 0 < level < 1:
-        raise ValueError(f"level={level} must lie between 0 and 1, both excluded")
-    robustness_score(spectral_importance(np.array([2.0, 1.0]), normalise), beta)
+def _ordered(e: Explanation) -> bool:
+    """Whether its players go from low to high frequencies, as orientations do not."""
+    return e.worths.provenance.get("ordered", True)
 
 
 def _columns(e: Explanation) -> np.ndarray:
@@ -444,8 +441,9 @@ def compare(first: Explanation, second: Explanation) -> Comparison:
     check_same_pictures(first.worths.provenance, second.worths.provenance)
 
     pair, level = (first.values, second.values), first.level
+    how = first.beta, first.score_kind, first.bias, level, first.normalise
     return Comparison(
         paired_interval(*pair, lambda mean: mean, level),
         sid_difference(*pair, first.bias, level, first.normalise),
-        score_difference(*pair, first.beta, first.score_kind, first.bias, level, first.normalise),
+        score_difference(*pair, *how) if _ordered(first) else None,
     )

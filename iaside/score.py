@@ -349,6 +349,20 @@ def no_score(
     return ""
 
 
+def check_settings(normalise: str, beta: float, score_kind: str, level: float, bias: str) -> None:
+    """Refuse what the scores would refuse, before anything is measured."""
+    check_bias(bias)
+    if score_kind not in SCORES:
+        raise ValueError(
+            f"score_kind={score_kind!r} is not known; choose one of {', '.join(SCORES)}"
+        )
+    if normalise == "none":
+        raise ValueError("normalise='none' gives no distribution; the raw values are always in psi")
+    if not 0 < level < 1:
+        raise ValueError(f"level={level} must lie between 0 and 1, both excluded")
+    robustness_score(spectral_importance(np.array([2.0, 1.0]), normalise), beta)
+
+
 def mean_score(
     beta: float = 0.75, kind: str = "signed", normalise: str = "minmax"
 ) -> Callable[[np.ndarray], np.ndarray]:

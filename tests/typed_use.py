@@ -41,6 +41,8 @@ def the_spectrum(x: Tensor, labels: Tensor) -> None:
     assert_type(ia.band_energy(x, masks), Tensor)
     assert_type(ia.esd(x), Tensor)
     assert_type(ia.spectral_snr(x, x), Tensor)
+    assert_type(ia.split_bands(x, ia.wavelet_bands("db4", levels=4, kind="packets")), Tensor)
+    assert_type(ia.split_bands(x, ia.orientation_bands(angles=4, rings=2)), Tensor)
 
 
 def the_game(model: ia.Classifier, images: Tensor, labels: Tensor, masks: Tensor) -> None:

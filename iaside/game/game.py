@@ -41,6 +41,7 @@ from iaside.game.values import (
 from iaside.inputs.checks import check_images, widened
 from iaside.inputs.labels import places
 from iaside.inputs.probe import probe
+from iaside.players import about_players
 from iaside.shapley import check_coalitions
 from iaside.spectral import Masks, bands_of, check_masks
 
@@ -187,6 +188,7 @@ class Game:
                 bands_of(images[:1], self.masks) if callable(self.masks) else self.masks
             ),
             "n_bands": self.n_players,
+            **about_players(self.masks),
             "n_images": len(images),
             "values": list(self.values),
             "temperature": temperature,

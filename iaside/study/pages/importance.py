@@ -13,7 +13,7 @@ from iaside.estimate.intervals import interval, mean_interval, nonuniformity, st
 from iaside.estimate.shares import centroid, entropy
 from iaside.explanation import Explanation
 from iaside.game.samples import Controls
-from iaside.score import SCORES, no_score, spectral_importance
+from iaside.score import SCORES, spectral_importance
 from iaside.shapley import shapley_values
 from iaside.study.pages.common import columns
 from iaside.verdicts.choices import DECOMPOSITIONS
@@ -74,9 +74,7 @@ def control_words(control: Controls, gain: float | None) -> str:
 def score_words(e: Explanation, kind: str) -> str:
     """A score, or why it is not given."""
     found = e.src(kind)
-    return (
-        f"{found:.3f}" if found else f"not given: {no_score(e.values, e.beta, kind, e.normalise)}"
-    )
+    return f"{found:.3f}" if found else f"not given: {e.no_score(kind)}"
 
 
 def other_distributions(e: Explanation, sure: bool) -> dict:
