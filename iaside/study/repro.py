@@ -21,10 +21,10 @@ from collections.abc import Callable, Iterator
 
 from iaside.backend.files import temporary_folder, write_text
 from iaside.study import warm
+from iaside.study.index import index_html
 from iaside.study.notebook import project_root
 from iaside.study.overlays import read_study
 from iaside.study.parameters import reports_asked
-from iaside.study.report import index_html
 from iaside.study.run import set_environment
 
 WORKERS = "IASIDE_WORKERS"  # environment: how many processes measure in one of them

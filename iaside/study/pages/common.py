@@ -13,18 +13,20 @@ from iaside.estimate.clean import clean_line
 from iaside.estimate.estimate import Estimate
 from iaside.explanation import Explanation
 from iaside.study.notebook import enter_project, save_json
+from iaside.study.pages.alt import describe_figures
 from iaside.tables import Responses, Worths, check_same_pictures, without_gradient
 from iaside.verdicts.rules import as_document
 from iaside.verdicts.shown import verdict_table
 
 
 def open_page(name: str, space: dict) -> Path:
-    """`enter_project`, with the style of figures and tables; returns the root.
+    """`enter_project`, with the style of figures and tables, figures described; returns the root.
 
     Warnings of too few photographs are silent: each stands on the page as a number without limits.
     """
     root = enter_project(name, space)
     plots.use_style()
+    describe_figures()
     pd.set_option("display.max_colwidth", None)
     warnings.simplefilter("ignore", RuntimeWarning)
     return root
