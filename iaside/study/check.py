@@ -24,6 +24,7 @@ from iaside.study.parameters import (
     placed,
     read_notebooks,
     read_pipeline,
+    reports_testing,
     runs,
 )
 from iaside.study.place import check_lock, check_place
@@ -286,7 +287,7 @@ def _check_together(
                 )
     if section == "claims":
         recorded.runs(root, values["recorded"])
-        testing = _testing(root)
+        testing = reports_testing(root)
         if wrong := [noun for noun in values["reports"] if noun not in testing]:
             raise UsageError(
                 f"claims.reports holds {wrong[0]!r}, which tests no claims; "
@@ -308,18 +309,6 @@ def _check_together(
                 "n_images",
                 f"at most {held}: no more images are held out for the plan {values['item']!r}",
             )
-
-
-def _testing(root: Path) -> list[str]:
-    """The reports that say of claims what was found, by dvc.yaml; without the one of them all."""
-    files = [
-        Path(file)
-        for stage in read_pipeline(root)["stages"].values()
-        for metric in stage.get("metrics", [])
-        for file in metric
-    ]
-    nouns = [file.parent.name for file in files if file.name == "claims.json"]
-    return [noun for noun in nouns if noun != "claims"]
 
 
 def _count(images: str, root: Path) -> int | None:

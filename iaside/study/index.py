@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from iaside.backend.files import as_object, reading
+from iaside.backend.files import as_object, reading, write_text
 from iaside.study import recorded
+from iaside.study.notebook import save_json
 from iaside.study.page import markdown, page
 from iaside.study.parameters import read_pipeline, read_yaml
 from iaside.study.report import outputs_of_study, title_of
@@ -43,6 +45,33 @@ def index_html(root: Path) -> str:
     if not pages:
         parts.append("<p>No report yet: run <code>make repro</code>.</p>")
     return page("iaside: what was found", "\n".join(parts))
+
+
+def write_index(root: Path) -> None:
+    """Write results/index.html, and beside it what `dvc metrics diff` shows of a change."""
+    write_text(root / "results/index.html", index_html(root))
+    save_json(root / "results/metrics.json", headline(root))
+
+
+def headline(root: Path) -> dict:
+    """The numbers to compare two studies by: each network's signed score, with its limits; the
+    coefficient of the score with the mCE; how many claims got which verdict."""
+
+    def read(noun: str, file: str):
+        path = root / "results" / noun / file
+        with reading(path, "results", f"run `dvc repro -f {noun}`"):
+            return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    limits = ("value", "low", "high")
+    found, correlation = {}, read(CENTRAL, "metrics.json")
+    for name, network in correlation.get("models", {}).items():
+        found[name] = {f"signed SRC, {each}": network["signed_src"][each] for each in limits}
+    if rho := correlation.get("signed_src_mce_within_families"):
+        found["all networks"] = {f"signed SRC with mCE, {each}": rho[each] for each in limits}
+    verdicts = [row["verdict"].partition(":")[0] for row in read("claims", "claims.json")]
+    return found | {
+        "claims": {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))}
+    }
 
 
 def _section(root: Path, out: Path) -> str:

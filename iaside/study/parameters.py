@@ -425,12 +425,16 @@ def image_sources(section: object) -> list:
     return [*own, *(e["images"] for e in entries if isinstance(e, dict) and e.get("images"))]
 
 
+def reports_testing(root: Path) -> list[str]:
+    """The reports that say of claims what was found, in the order of dvc.yaml."""
+    deps = read_pipeline(root)["stages"].get("claims", {}).get("deps", [])
+    return [Path(dep).parent.name for dep in deps if Path(dep).name == "claims.json"]
+
+
 def reports_asked(study: Mapping, root: Path) -> list[str]:
     """The reports that a study names under `claims`, [] where these are all that make claims."""
     asked = (study.get("claims") or {}).get("reports") or []
-    every = read_pipeline(root)["stages"].get("claims", {}).get("deps", [])
-    every = {Path(dep).parent.name for dep in every if Path(dep).name == "claims.json"}
-    return [] if every <= set(asked) else list(asked)
+    return [] if set(reports_testing(root)) <= set(asked) else list(asked)
 
 
 def read_notebooks(root: Path) -> dict[str, dict]:

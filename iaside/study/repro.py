@@ -19,9 +19,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
-from iaside.backend.files import temporary_folder, write_text
+from iaside.backend.files import temporary_folder
 from iaside.study import warm
-from iaside.study.index import index_html
+from iaside.study.index import write_index
 from iaside.study.notebook import project_root
 from iaside.study.overlays import read_study
 from iaside.study.parameters import reports_asked
@@ -209,7 +209,7 @@ def main() -> int:
             if code == INTERRUPTED:
                 return 130
     if asked:  # the stage of this page needs every report
-        write_text(root / "results/index.html", index_html(root))
+        write_index(root)
     return int(code != 0)
 
 

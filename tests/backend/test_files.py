@@ -386,7 +386,7 @@ def test_a_damaged_file_ends_a_command_with_one_line(tmp_path, monkeypatch, caps
         return read_json(tmp_path / "x.json", "claims", "do it again")
 
     write_text(tmp_path / "x.json", "[]")
-    monkeypatch.setattr("iaside.study.run.index_html", page)
+    monkeypatch.setattr("iaside.study.run.write_index", page)
     monkeypatch.chdir(ROOT)
     assert main(["--index"]) == 2
     assert re.fullmatch(r"error: .*x\.json cannot .*; do it again\n", capsys.readouterr().err)
