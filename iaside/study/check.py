@@ -17,6 +17,7 @@ from pathlib import Path
 from iaside.study.notebook import project_root
 from iaside.study.overlays import read_study, told
 from iaside.study.parameters import (
+    WITHOUT,
     UsageError,
     closest,
     command_values,
@@ -24,7 +25,6 @@ from iaside.study.parameters import (
     placed,
     read_notebooks,
     read_pipeline,
-    reports_testing,
     runs,
 )
 from iaside.study.place import check_lock, check_place
@@ -36,6 +36,8 @@ from iaside.study.sections import (
     in_data,
     items_of,
     packaged_files,
+    reports_listed,
+    reports_testing,
     study_models,
     to_be_trained,
 )
@@ -62,6 +64,7 @@ def check(study: Mapping, root: Path) -> None:
     there = {path.stem.partition("_")[2] for path in (root / "notebooks").glob("*_*.ipynb")}
     check_sections(study, notebooks, there)
     check_designs(study)
+    _check_left_out(study, root)
     check_place(root)
     check_paths(study, root)
     values = {
@@ -82,6 +85,18 @@ def check(study: Mapping, root: Path) -> None:
     count = functools.cache(functools.partial(_count, root=root))  # stages share images
     for section, parameters in values.values():
         _check_together(section, parameters, study, root, count)
+
+
+def _check_left_out(study: Mapping, root: Path) -> None:
+    """Refuse to leave out what is no report."""
+    left, reports = study.get(WITHOUT) or [], reports_listed(root)
+    if not isinstance(left, list):
+        raise UsageError(f"`{WITHOUT}` is {left!r}, but must be a list of reports, as [jafr]")
+    if wrong := [noun for noun in left if noun not in reports]:
+        raise UsageError(
+            f"`{WITHOUT}` holds {wrong[0]!r}, which is no report; {closest(wrong[0], reports)} "
+            "What only a report needs is not measured without it."
+        )
 
 
 def _check_training(section: Mapping) -> None:

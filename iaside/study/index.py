@@ -11,9 +11,10 @@ from pathlib import Path
 from iaside.backend.files import as_object, reading, write_text
 from iaside.study import recorded
 from iaside.study.notebook import save_json
+from iaside.study.overlays import read_study
 from iaside.study.page import markdown, page
-from iaside.study.parameters import read_pipeline, read_yaml
 from iaside.study.report import outputs_of_study, title_of
+from iaside.study.sections import reports_asked, reports_listed
 
 CENTRAL = "correlation"  # does the score predict robustness?
 
@@ -24,12 +25,11 @@ def index_html(root: Path) -> str:
     Only what the present dvc.yaml and params.yaml name is listed, never whatever lies in results/.
     """
     pages: dict[str, list[Path]] = {}
-    for out in outputs_of_study(root):
+    for out in outputs_of_study(root, reports_asked(read_study(root / "params.yaml"), root)):
         if out.suffix == ".html" and out.parts[0] == "results" and len(out.parts) == 3:
             if (root / out).is_file():
                 pages.setdefault(out.parts[1], []).append(out)
-    named = [Path(dep).parent.name for dep in read_pipeline(root)["stages"]["index"]["deps"]]
-    reports = [noun for noun in dict.fromkeys(named) if noun in pages and noun != "claims"]
+    reports = [noun for noun in reports_listed(root) if noun in pages]
     parts = ["<h1>What was found</h1>"]
     for noun in reports:
         found = _section(root, pages[noun][0])
@@ -39,7 +39,7 @@ def index_html(root: Path) -> str:
     if "claims" in pages:
         parts.append(_section(root, pages["claims"][0]))
         parts.append(_recorded(root))
-    if measured := [noun for noun in pages if noun not in named]:
+    if measured := [noun for noun in pages if noun not in (*reports, "claims")]:
         parts.append("<h2>What was measured, page by page</h2>")
         parts += [_measured(root, pages[noun]) for noun in measured]
     if not pages:
@@ -57,10 +57,14 @@ def headline(root: Path) -> dict:
     """The numbers to compare two studies by: each network's signed score, with its limits; the
     coefficient of the score with the mCE; how many claims got which verdict."""
 
+    asked = reports_asked(read_study(root / "params.yaml"), root)
+
     def read(noun: str, file: str):
         path = root / "results" / noun / file
+        if not path.is_file() or (asked and noun not in (*asked, "claims")):
+            return {}
         with reading(path, "results", f"run `dvc repro -f {noun}`"):
-            return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            return json.loads(path.read_text(encoding="utf-8"))
 
     limits = ("value", "low", "high")
     found, correlation = {}, read(CENTRAL, "metrics.json")
@@ -150,8 +154,8 @@ def _verdict(row: Mapping | None) -> str:
 
 def _runs(root: Path) -> dict[str, dict]:
     """The runs in results/recorded that params.yaml names."""
-    params = read_yaml((root / "params.yaml").read_text(encoding="utf-8"), "params.yaml")
-    return recorded.runs(root, params.get("claims", {}).get("recorded", []))
+    claims = read_study(root / "params.yaml").get("claims") or {}
+    return recorded.runs(root, claims.get("recorded", []))
 
 
 def _recorded(root: Path) -> str:

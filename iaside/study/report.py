@@ -8,13 +8,15 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from iaside.backend.files import as_object, put, reading, temporary_folder, write_text
 from iaside.backend.keys import code_hash, imported
+from iaside.study.notebook import git
 from iaside.study.page import markdown, page
 from iaside.study.parameters import UsageError, read_yaml
+from iaside.study.stages import Stage, needed
 
 # When JupyterLab is installed, importing nbformat pulls this in and compiles a grammar (2 s).
 sys.modules.setdefault("rfc3987_syntax", None)
@@ -172,24 +174,33 @@ def title_of(notebook: Mapping) -> tuple[str, str]:
     return found["title"].strip(), " ".join(found["lead"].split())
 
 
-def outputs_of_study(root: Path) -> list[Path]:
-    """All outs of the present dvc.yaml and params.yaml, in that order, relative to the root."""
+def outputs_of_study(root: Path, reports: Sequence[str] = ()) -> list[Path]:
+    """The outs of the present dvc.yaml and params.yaml, in that order, relative to the root.
+
+    reports: of these and what they rest on alone, and of the two pages that list them.
+    """
     from dvc.repo import Repo  # DVC alone knows which outs its templates and matrices stand for
 
     with Repo(str(root)) as repo:
-        return [Path(out.fs_path).relative_to(root) for out in repo.index.outs]
+        stages, graph = repo.index.stages, repo.index.graph
+        all_ = [Stage(s.name, "", "", tuple(d.name for d in graph[s])) for s in stages]
+        asked = {stage.name for stage in needed(all_, reports)} | {"claims", "index"}
+        outs = [out for stage in stages if stage.name in asked for out in stage.outs]
+        return [Path(out.fs_path).relative_to(root) for out in outs]
 
 
 def prune(root: Path) -> list[Path]:
     """Remove from results/ what dvc.lock says an earlier study made and the present one does not.
 
-    DVC keeps copies, so going back to that study brings them back; other files are left alone.
+    DVC keeps copies, so going back to that study brings them back. What git holds stays, and so
+    do other files.
     """
     lock = root / "dvc.lock"
     if not lock.is_file():
         return []
     stages = read_yaml(lock.read_text(encoding="utf-8"), "dvc.lock")["stages"]
     made = {Path(out["path"]) for stage in stages.values() for out in stage.get("outs", [])}
+    made -= {Path(line) for line in (git("ls-files", "results", cwd=root) or "").splitlines()}
     stale = [p for p in sorted(made - set(outputs_of_study(root))) if p.parts[0] == "results"]
     for path in stale:
         if (root / path).is_dir():

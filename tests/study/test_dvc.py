@@ -62,6 +62,9 @@ def test_one_screen_says_whether_a_change_moved_the_score(tmp_path):
         "signed_src_mce_within_families": signed | {"low": None, "unit": "networks"},
     }
     verdicts = [{"verdict": v} for v in ("supported", "not tested: needs a", "not tested: needs b")]
+    (tmp_path / "dvc.yaml").symlink_to(ROOT / "dvc.yaml")
+    params = tmp_path / "params.yaml"
+    params.write_text((ROOT / "params.yaml").read_text())
     for place, made in {"correlation/metrics": numbers, "claims/claims": verdicts}.items():
         path = tmp_path / f"results/{place}.json"
         path.parent.mkdir(parents=True)
@@ -70,4 +73,5 @@ def test_one_screen_says_whether_a_change_moved_the_score(tmp_path):
     assert found["net"] == {f"signed SRC, {k}": signed[k] for k in ("value", "low", "high")}
     assert found["all networks"]["signed SRC with mCE, value"] == 0.5
     assert found["claims"] == {"supported": 1, "not tested": 2}
-    assert headline(tmp_path / "nowhere") == {"claims": {}}
+    params.write_text(params.read_text() + "without: [correlation]")
+    assert list(headline(tmp_path)) == ["claims"], "numbers of another study"

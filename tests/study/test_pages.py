@@ -114,7 +114,7 @@ def study(tmp_path, monkeypatch):
     document = rules.as_document("correlation", [rules.decide("src_mce", lambda level: rho)])
     (tmp_path / "results/correlation/claims.json").write_text(json.dumps(document))
     (tmp_path / "results/correlation/metrics.json").write_text("{}")
-    monkeypatch.setattr("iaside.study.index.outputs_of_study", lambda root: pages)
+    monkeypatch.setattr("iaside.study.index.outputs_of_study", lambda *_: pages)
     recorded.record(tmp_path, "mine", "Title")
     check(index_html(tmp_path))
     return tmp_path

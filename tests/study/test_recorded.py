@@ -135,7 +135,7 @@ def test_what_cannot_be_recorded_or_shown_is_said(finished):
 def test_the_index_leads_to_recorded_runs_as_such(finished, monkeypatch):
     record(finished, "mine", "My own photographs")
     (finished / "dvc.yaml").write_text('stages: {index: {cmd: "", deps: []}}')
-    monkeypatch.setattr("iaside.study.index.outputs_of_study", lambda root: [])
+    monkeypatch.setattr("iaside.study.index.outputs_of_study", lambda *_: [])
     assert "My own photographs" not in index_html(finished)  # no claims page, no runs beside it
     page = finished / "results" / "claims" / "report.html"
     page.parent.mkdir()
@@ -143,7 +143,7 @@ def test_the_index_leads_to_recorded_runs_as_such(finished, monkeypatch):
     notebook = {"cells": [{"cell_type": "markdown", "source": "# Claims\n\nWhich hold?"}]}
     page.with_suffix(".ipynb").write_text(json.dumps(notebook))
     out = page.relative_to(finished)
-    monkeypatch.setattr("iaside.study.index.outputs_of_study", lambda root: [out])
+    monkeypatch.setattr("iaside.study.index.outputs_of_study", lambda *_: [out])
     shown = index_html(finished)
     assert "My own photographs" in shown and "Claims: 1 supported" in shown
     assert 'href="recorded/mine/bands.html"' in shown
