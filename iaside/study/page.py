@@ -51,7 +51,9 @@ hr { border: 0; border-top: 1px solid var(--line); margin: 2rem 0 1rem; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   h1 { font-size: 17pt; } h2 { font-size: 13pt; } h1, h2, h3 { break-after: avoid; }
   .bar, #code { display: none; } .output, .rendered_html, .scroll, pre { overflow: visible; }
-  table { font-size: 7.5pt; } th, td { padding: .12rem .3rem; overflow-wrap: anywhere; }
+  table { font-size: 7.5pt; }
+  th, td { padding: .12rem .3rem; overflow-wrap: anywhere; min-width: 3.4em; }
+  th:first-child, td:first-child { min-width: 6.6em; }
   tr, img, svg, .lead { break-inside: avoid; } thead { display: table-header-group; }
   img { max-height: 240mm; }
 }

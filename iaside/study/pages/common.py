@@ -52,6 +52,28 @@ def span(numbers: Iterable[float], spec: str = "") -> str:
     return " to ".join(dict.fromkeys(f"{x:{spec}}" for x in (min(numbers), max(numbers))))
 
 
+def decided(e: Estimate, above: str, below: str, neither: str) -> str:
+    """What the limits of an estimate say of its sign, in the words given.
+
+    >>> one = Estimate(0.25, 0.1, 0.0625, 0.5, 24, "photographs")
+    >>> decided(one, "more", "less", "cannot be told")
+    'more'
+    """
+    return above if e.low > 0 else below if e.high < 0 else neither
+
+
+def clear_words(found: Mapping[str, Estimate], what: str, spec: str) -> str:
+    """How many estimates have limits that exclude 0, and these.
+
+    >>> one = Estimate(0.25, 0.1, 0.0625, 0.5, 24, "photographs")
+    >>> clear_words({"a": one, "b": one - 0.25}, "gains", "+.2f")
+    '1 of 2 gains has limits that exclude 0: a, +0.25 [+0.06, +0.50], n = 24 photographs'
+    """
+    clear = [f"{name}, {e:{spec}}" for name, e in found.items() if e.low > 0 or e.high < 0]
+    counts = f"{len(clear)} of {len(found)} {what} {'has' if len(clear) == 1 else 'have'}"
+    return f"{counts} limits that exclude 0" + (f": {'; '.join(clear)}" if clear else "")
+
+
 def columns(name: str, e: Estimate, unit: float = 1.0) -> dict:
     """An estimate and its limits as columns that `plots` reads, divided by a unit.
 
