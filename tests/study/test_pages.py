@@ -97,6 +97,17 @@ def test_figures_styles_and_tables_of_a_notebook_stay():
     assert "x<br/>y <b>z</b>" in page and 'href="b.html"' in page and "<msup>" in page
 
 
+def test_a_page_prints_follows_dark_screens_frames_the_answer_and_describes_figures():
+    png = nbformat.v4.new_output("display_data", {"image/png": "iVBORw0KGgo="})
+    png.metadata = {"image/png": {"alt": "nats against <band>"}}
+    said = nbformat.v4.new_output("display_data", {"text/markdown": "**Answer.** So."})
+    page = report.to_html(notebook("# A", outputs=[said, png]))
+    assert "@media print" in page and "prefers-color-scheme: dark" in page
+    assert '<div class="lead"><p><strong>Answer.</strong> So.</p>' in page
+    (figure,) = (given for tag, given in Seen(page).tags if tag == "img")
+    assert figure["alt"] == "nats against <band>"
+
+
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     """A project of two reports and a measurement, whose index shows a recorded run."""
