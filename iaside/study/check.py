@@ -17,6 +17,7 @@ from pathlib import Path
 from iaside.study.notebook import project_root
 from iaside.study.overlays import read_study, told
 from iaside.study.parameters import (
+    WITHOUT,
     UsageError,
     closest,
     command_values,
@@ -35,6 +36,8 @@ from iaside.study.sections import (
     in_data,
     items_of,
     packaged_files,
+    reports_listed,
+    reports_testing,
     study_models,
     to_be_trained,
 )
@@ -61,6 +64,7 @@ def check(study: Mapping, root: Path) -> None:
     there = {path.stem.partition("_")[2] for path in (root / "notebooks").glob("*_*.ipynb")}
     check_sections(study, notebooks, there)
     check_designs(study)
+    _check_left_out(study, root)
     check_place(root)
     check_paths(study, root)
     values = {
@@ -81,6 +85,18 @@ def check(study: Mapping, root: Path) -> None:
     count = functools.cache(functools.partial(_count, root=root))  # stages share images
     for section, parameters in values.values():
         _check_together(section, parameters, study, root, count)
+
+
+def _check_left_out(study: Mapping, root: Path) -> None:
+    """Refuse to leave out what is no report."""
+    left, reports = study.get(WITHOUT) or [], reports_listed(root)
+    if not isinstance(left, list):
+        raise UsageError(f"`{WITHOUT}` is {left!r}, but must be a list of reports, as [jafr]")
+    if wrong := [noun for noun in left if noun not in reports]:
+        raise UsageError(
+            f"`{WITHOUT}` holds {wrong[0]!r}, which is no report; {closest(wrong[0], reports)} "
+            "What only a report needs is not measured without it."
+        )
 
 
 def _check_training(section: Mapping) -> None:
@@ -286,7 +302,7 @@ def _check_together(
                 )
     if section == "claims":
         recorded.runs(root, values["recorded"])
-        testing = _testing(root)
+        testing = reports_testing(root)
         if wrong := [noun for noun in values["reports"] if noun not in testing]:
             raise UsageError(
                 f"claims.reports holds {wrong[0]!r}, which tests no claims; "
@@ -308,18 +324,6 @@ def _check_together(
                 "n_images",
                 f"at most {held}: no more images are held out for the plan {values['item']!r}",
             )
-
-
-def _testing(root: Path) -> list[str]:
-    """The reports that say of claims what was found, by dvc.yaml; without the one of them all."""
-    files = [
-        Path(file)
-        for stage in read_pipeline(root)["stages"].values()
-        for metric in stage.get("metrics", [])
-        for file in metric
-    ]
-    nouns = [file.parent.name for file in files if file.name == "claims.json"]
-    return [noun for noun in nouns if noun != "claims"]
 
 
 def _count(images: str, root: Path) -> int | None:

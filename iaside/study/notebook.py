@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -123,9 +124,15 @@ def say(text: str | Iterable[str], between: str = "  \n") -> None:
     IPython.display.display(IPython.display.Markdown(text))
 
 
-def answer(text: str | Iterable[str]) -> None:
-    """Show what a page found, as `say` does: the first thing that stands on it."""
-    say(["**Answer.** " + text] if isinstance(text, str) else ["**Answer.**", *text])
+def answer(text: str, each: Iterable[str] = ()) -> None:
+    """Show what a page found, the first thing that stands on it, and what lies behind it as a list.
+
+    text: its first sentence is what the page of all reports shows.
+    """
+    if re.match(r"[a-z]+[ ,]", text):  # not the name of a network
+        text = text[0].upper() + text[1:]
+    behind = "\n".join(f"* {line}" for line in each)
+    say([f"**Answer.** {text}", *([behind] if behind else [])], between="\n\n")
 
 
 def save_json(path: str | Path, obj) -> None:

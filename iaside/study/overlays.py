@@ -3,6 +3,7 @@
 studies/default.yaml holds every value. Any other is an overlay of it, or of the study that it names
 under `base:`: each name that a section holds takes the place of that of the base. A value is
 replaced whole, lists, `networks`, `plans`, `models` and `designs` too: what is to go is not listed.
+`without: [jafr]` leaves out reports, and what only they need.
 
 `game` holds what measurements share: a section whose notebook declares one of its names has that
 value, unless it says another. params.yaml is one of the studies with every value written out, as
@@ -22,6 +23,7 @@ from iaside.backend.files import replacing
 from iaside.study.notebook import git, project_root
 from iaside.study.parameters import (
     LARGEST,
+    WITHOUT,
     UsageError,
     closest,
     one_line,
@@ -59,13 +61,22 @@ def read_study(path: Path) -> dict:
     """
     path = path.absolute()
     if path.parent.name != FOLDER:
-        return read_sections(path)
+        return _left_out(read_sections(path))
     root = path.parents[1]
     study: dict = {}
     for layer in reversed(_layers(path, root)):
         study = merged(study, read_sections(layer))
     study.pop("base", None)
-    return inherited(study, root)
+    return _left_out(inherited(study, root))
+
+
+def _left_out(study: dict) -> dict:
+    """A study whose claims are not asked of the reports that it leaves out."""
+    left, claims = study.get(WITHOUT), study.get("claims")
+    if isinstance(left, list) and isinstance(claims, dict) and claims.get("reports"):
+        kept = [noun for noun in claims["reports"] if noun not in left]
+        study["claims"] = claims | {"reports": kept}
+    return study
 
 
 def read_studies(root: Path) -> dict[str, dict]:

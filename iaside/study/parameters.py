@@ -15,6 +15,7 @@ from iaside.backend.files import as_object, reading
 
 # the sections of params.yaml that belong to no notebook; the last one is spread
 SHARED = ("seed", "models", "designs", "runtime")
+WITHOUT = "without"  # beside them: reports that are left out
 RUNTIME = ("device", "batch_size", "workers")  # what may stand under `runtime`
 LARGEST = 1_000_000  # bytes of a study; studies/paper-jafr.yaml has 20,000
 DEEPEST = 32  # levels of lists and mappings inside each other
@@ -229,7 +230,7 @@ def resolve_parameters(
     """
     take, given = take or {}, given or {}
     for section in params:
-        if section not in (*SHARED, *nouns):
+        if section not in (*SHARED, WITHOUT, *nouns):
             raise UsageError(
                 f"the study: no notebook is called {section!r}; {closest(section, nouns)}"
             )
@@ -423,14 +424,6 @@ def image_sources(section: object) -> list:
     own = images if isinstance(images, list) else [images]
     entries = [*(section.get("networks") or {}).values(), *(section.get("plans") or {}).values()]
     return [*own, *(e["images"] for e in entries if isinstance(e, dict) and e.get("images"))]
-
-
-def reports_asked(study: Mapping, root: Path) -> list[str]:
-    """The reports that a study names under `claims`, [] where these are all that make claims."""
-    asked = (study.get("claims") or {}).get("reports") or []
-    every = read_pipeline(root)["stages"].get("claims", {}).get("deps", [])
-    every = {Path(dep).parent.name for dep in every if Path(dep).name == "claims.json"}
-    return [] if every <= set(asked) else list(asked)
 
 
 def read_notebooks(root: Path) -> dict[str, dict]:

@@ -26,7 +26,8 @@ from iaside.study.check import check
 from iaside.study.costs import AT_MOST, COSTS, Network, Part, Study
 from iaside.study.notebook import project_root
 from iaside.study.overlays import read_study, study_file, told
-from iaside.study.parameters import UsageError, command_values, read_notebooks, reports_asked, runs
+from iaside.study.parameters import UsageError, command_values, read_notebooks, runs
+from iaside.study.sections import reports_asked
 from iaside.study.speed import (
     BACKWARD,
     GPUS,

@@ -60,7 +60,7 @@ def record(root: Path, name: str, title: str) -> Path:
         },
     }
     documents = [
-        _claims(root / "results" / noun / "claims.json", f"run `dvc repro -f {noun}`")
+        claims(root / "results" / noun / "claims.json", f"run `dvc repro -f {noun}`")
         for noun in nouns
     ]
     target = root / "results" / "recorded" / name
@@ -107,7 +107,7 @@ def runs(root: Path, names: list[str]) -> dict[str, dict]:
         with reading(folder / "run.json", "a record of a run", remedy):
             nouns = list(map(str, about["reports"]))
             about = {**about, "title": about["title"], "date": about["date"]}
-        documents = [_claims(folder / f"{noun}.claims.json", remedy) for noun in nouns]
+        documents = [claims(folder / f"{noun}.claims.json", remedy) for noun in nouns]
         rows = [row for row in gather(documents) if is_tested(row)]
         found[name] = about | {"rows": rows}
     return found
@@ -131,7 +131,7 @@ def _files(study: dict) -> list[str]:
     return weights + sorted({i for section in study.values() for i in image_sources(section)})
 
 
-def _claims(path: Path, remedy: str) -> dict:
+def claims(path: Path, remedy: str) -> dict:
     """A claims.json, as ``gather`` takes it. Errors: DamagedError."""
     from iaside.verdicts.rules import gather
 
@@ -149,6 +149,7 @@ def _marked(page: str, about: dict) -> str:
         '<code>make repro</code> does not make it again. Settings: <a href="params.yaml">'
         "params.yaml</a>.</p>"
     )
+    page = page.replace('href="../index.html"', 'href="../../index.html"', 1)
     return page.replace("<body>\n", f"<body>\n{note}\n", 1)
 
 

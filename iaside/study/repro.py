@@ -1,6 +1,7 @@
 """`dvc repro`, independent stages side by side, the headline first: python -m iaside.study.repro.
 
-A study that names some of the reports (`claims: reports:`) gets these, and what they rest on.
+A study that names some of the reports (`claims: reports:`) or leaves some out (`without:`) gets
+these, and what they rest on.
 
 DVC runs one stage at a time, and several `dvc repro` at once refuse each other's files. Here one
 DVC process does what it always does, one thing at a time: it looks at a stage, and after its
@@ -15,17 +16,19 @@ import contextlib
 import copy
 import os
 import queue
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from iaside.backend.files import temporary_folder, write_text
+from iaside.backend.files import temporary_folder
 from iaside.study import warm
+from iaside.study.index import write_index
 from iaside.study.notebook import project_root
 from iaside.study.overlays import read_study
-from iaside.study.parameters import reports_asked
-from iaside.study.report import index_html
 from iaside.study.run import set_environment
+from iaside.study.sections import reports_asked
 
 WORKERS = "IASIDE_WORKERS"  # environment: how many processes measure in one of them
 MOST = 4  # stages at once: each has its networks in memory
@@ -193,10 +196,11 @@ def main() -> int:
     study = read_study(root / "params.yaml")
     asked = reports_asked(study, root)
     code = dvc(["status", "-q", *(["--with-deps", *asked] if asked else [])])
+    if code == INTERRUPTED:
+        return 130
     if code == 0:
         print("Everything is up to date: nothing was run.")
-    if code in (0, INTERRUPTED):
-        return 130 if code else 0
+        return _listed(root, asked, code)
     runtime = study.get("runtime") or {}
     lanes, cores = shares(os.environ.get(WORKERS) or runtime.get("workers"), runtime.get("device"))
     for name in ONE_THREAD:  # processes of one thread each, of which every stage has its share
@@ -208,8 +212,18 @@ def main() -> int:
             code = dvc(["repro", "-k", *targets])
             if code == INTERRUPTED:
                 return 130
-    if asked:  # the stage of this page needs every report
-        write_text(root / "results/index.html", index_html(root))
+    return _listed(root, asked, code)
+
+
+def _listed(root: Path, asked: list[str], code: int) -> int:
+    """Make the two pages that list the others, where only some are: their stages need all reports.
+
+    Returns the exit code: 0, or 1 for a failure, now or before (`code`).
+    """
+    if asked:
+        command = [sys.executable, "-m", "iaside.study.run", "90_claims"]
+        code = code or subprocess.call(command, cwd=root)
+        write_index(root)
     return int(code != 0)
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from iaside.backend.files import DamagedError, content_hash, read_json, temporary_folder, write_text
 from iaside.backend.memory import GLIBC_TUNABLES
 from iaside.study import recorded, report, warm
+from iaside.study.index import write_index
 from iaside.study.notebook import RUNNER, project_root, tidy
 from iaside.study.overlays import read_study, use
 from iaside.study.parameters import (
@@ -304,8 +305,7 @@ def main(argv: list[str] | None = None) -> int:
             for path in report.prune(project_root()):
                 print(f"{path} belongs to an earlier study: removed")
         elif a.index:
-            root = project_root()
-            write_text(root / "results" / "index.html", report.index_html(root))
+            write_index(project_root())
         else:
             out = run(a.notebook, a.item, dict(a.take), values_given(a), a.params, a.notebooks)
             print(f"{os.path.relpath(out)} ({time.perf_counter() - start:.0f} s)")

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from iaside.study.parameters import (
     SHARED,
+    WITHOUT,
     UsageError,
     check_plain,
     closest,
     image_sources,
+    read_pipeline,
     read_yaml,
 )
 
@@ -30,7 +32,7 @@ def check_sections(study: Mapping, notebooks: Mapping, own: Collection[str] = ()
     """
     nouns = {name.partition("_")[2]: name for name in notebooks}
     for section in study:
-        if section not in (*SHARED, *nouns, *own):
+        if section not in (*SHARED, WITHOUT, *nouns, *own):
             raise UsageError(
                 f"no notebook is called {section!r}, a section of the study; "
                 f"{closest(section, (*SHARED, *nouns))}"
@@ -213,6 +215,30 @@ def packaged_files() -> set[str]:
     """The paths inside data/ of what data/fetch.py makes from package files and those of a url."""
     sources = read_yaml((PROJECT / "data/sources.yaml").read_text("utf-8"), "data/sources.yaml")
     return {path for output in sources["outputs"].values() for path in output["becomes"]}
+
+
+def reports_testing(root: Path) -> list[str]:
+    """The reports that say of claims what was found, in the order of dvc.yaml."""
+    deps = read_pipeline(root)["stages"].get("claims", {}).get("deps", [])
+    return [Path(dep).parent.name for dep in deps if Path(dep).name == "claims.json"]
+
+
+def reports_listed(root: Path) -> list[str]:
+    """All reports but the one of the claims, in the order in which the page of them is read."""
+    deps = map(Path, read_pipeline(root)["stages"]["index"]["deps"])
+    nouns = [dep.parent.name for dep in deps if dep.name == "report.html"]
+    return [noun for noun in nouns if noun != "claims"]
+
+
+def reports_asked(study: Mapping, root: Path) -> list[str]:
+    """The reports that a study is to make, [] where these are all of them.
+
+    Either those named under `claims`, or all but those named under `without`.
+    """
+    asked, left = (study.get("claims") or {}).get("reports") or [], study.get(WITHOUT) or []
+    if not set(reports_testing(root)) <= {*asked, *left}:
+        return list(asked)
+    return [noun for noun in reports_listed(root) if noun not in left] if left else []
 
 
 def check_key(where: str, key: object) -> None:

@@ -183,7 +183,11 @@ def styled(frame: pd.DataFrame, name: str):
     """A table of claims as the page shows it: verdicts in colour, text at the top left."""
     verdicts = [column for column in ("verdict", "here") if column in frame]
     style = frame.style.set_uuid(name).hide(axis="index")
-    style = style.map(lambda v: f"background-color: {COLOURS.get(v, 'none')}", subset=verdicts)
+    ink = "; color: black"  # on dark pages, too
+    style = style.map(
+        lambda v: f"background-color: {COLOURS[v]}{ink}" if v in COLOURS else "", subset=verdicts
+    )
+    style = style.set_table_styles([{"selector": "th", "props": "text-align: left"}])
     return style.set_properties(
         **{"text-align": "left", "vertical-align": "top", "white-space": "normal"}
     )

@@ -19,6 +19,7 @@ DATA_SETS = {  # stem of `images` -> the data set in words
     "mnist": "MNIST digits",
     "fashion_mnist": "Fashion-MNIST",
     "cifar10": "CIFAR-10",
+    "cifar10_exact": "CIFAR-10",
     "cifar100": "CIFAR-100",
     "svhn": "SVHN",
     "stl10": "STL-10",

@@ -28,7 +28,7 @@ from iaside.inputs.probe import probe
 from iaside.inputs.weights import read_state
 from iaside.robustness.responses import corrupt_all, responses
 from iaside.robustness.snr import perturbation_spectra
-from iaside.study import recorded, report
+from iaside.study import recorded
 from iaside.study.notebook import save_json
 from iaside.study.run import main
 from iaside.tables import CLEAN, TABLES, Condition, Responses, Worths, save_table
@@ -346,7 +346,7 @@ def test_damaged_claims_and_settings_are_one_line(text, tmp_path):
         read_json(tmp_path / "x.json", "claims", "do it again")
     if text != "[]":
         with pytest.raises(DamagedError, match="dvc repro -f claims"):
-            report._claims(tmp_path / "x.json")
+            recorded.claims(tmp_path / "x.json", "run `dvc repro -f claims`")
 
 
 @pytest.mark.parametrize("ending", ["pt", "safetensors"])
@@ -386,7 +386,7 @@ def test_a_damaged_file_ends_a_command_with_one_line(tmp_path, monkeypatch, caps
         return read_json(tmp_path / "x.json", "claims", "do it again")
 
     write_text(tmp_path / "x.json", "[]")
-    monkeypatch.setattr(report, "index_html", page)
+    monkeypatch.setattr("iaside.study.run.write_index", page)
     monkeypatch.chdir(ROOT)
     assert main(["--index"]) == 2
     assert re.fullmatch(r"error: .*x\.json cannot .*; do it again\n", capsys.readouterr().err)

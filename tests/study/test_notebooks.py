@@ -42,7 +42,9 @@ def faults(path):
         return ["no answer"]
     said = page[told][1]
     said = said[said.index("answer(") :]
-    found = [] if re.match(r"answer\((?:[\w.]+\(|[^#]*\{)", said) else ["no number in the answer"]
+    found = (
+        [] if re.match(r"answer\((?:\*?[\w.]+\(|[^#]*\{)", said) else ["no number in the answer"]
+    )
     before, after = page[1:told], page[told + 1 :]
     if any(name not in code for name, _ in before):
         found.append("words before the answer")
@@ -154,9 +156,9 @@ def test_what_is_said_is_shown_as_markdown(monkeypatch):
     monkeypatch.setattr("IPython.display.display", lambda text: shown.append(text.data))
     say(f"{x}." for x in "ab")
     say("one line")
-    answer("three of four")
-    answer(f"{x}." for x in "ab")
-    end = ["**Answer.** three of four", "**Answer.**  \na.  \nb."]
+    answer("three of four", (f"{x}." for x in "ab"))
+    answer("net_1 sees")
+    end = ["**Answer.** Three of four\n\n* a.\n* b.", "**Answer.** net_1 sees"]
     assert shown == ["a.  \nb.", "one line", *end]
 
 

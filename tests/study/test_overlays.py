@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from smoke import ROOT
 
-from iaside.study import check, overlays, plan
+from iaside.study import check, overlays, plan, sections
 from iaside.study.overlays import made_of, merged, read_study, study_file, use, written_out
 from iaside.study.parameters import UsageError, read_sections, read_yaml
 
@@ -206,3 +206,36 @@ def test_a_study_is_known_by_its_name(project):
     assert study_file("mine", project) == project / MINE_FILE
     with pytest.raises(UsageError, match="no study 'mien'.*did you mean 'mine'"):
         study_file("mien", project)
+
+
+def test_a_report_that_is_left_out_is_asked_nothing_and_needs_nothing(project):
+    (project / "studies/mine.yaml").write_text("without: [jafr, attribution_report]\n")
+    study, default = (read_study(study_file(name, project)) for name in ("mine", "default"))
+    kept = [n for n in default["claims"]["reports"] if n not in ("jafr", "attribution_report")]
+    assert study["claims"]["reports"] == kept and study["jafr"] == default["jafr"]
+    check.check(study, project)
+    assert sections.reports_asked(default, project) == []
+    asked = sections.reports_asked(study, project)
+    assert asked == [
+        n for n in sections.reports_listed(project) if n in (*kept, "summaries", "plans")
+    ]
+    use("mine")
+    assert read_study(project / "params.yaml") == study
+    (project / "studies/mine.yaml").write_text("base: cifar10_zoo\nwithout: [match]\n")
+    fewer = read_study(study_file("mine", project))
+    zoo = read_study(study_file("cifar10_zoo", project))["claims"]["reports"]
+    assert sections.reports_asked(fewer, project) == [n for n in zoo if n != "match"]
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        ("[attributions]", "'attributions', which is no report"),
+        ("jafr", "list"),
+        ("[claims]", "no report"),
+    ],
+)
+def test_only_reports_can_be_left_out(left, said, project):
+    (project / "studies/mine.yaml").write_text(f"without: {left}\n")
+    with pytest.raises(UsageError, match=said):
+        check.check(read_study(study_file("mine", project)), project)

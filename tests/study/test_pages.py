@@ -10,6 +10,7 @@ import pytest
 from iaside.backend.files import DamagedError
 from iaside.estimate.estimate import Estimate
 from iaside.study import recorded, report
+from iaside.study.index import index_html
 from iaside.verdicts import rules
 
 HOSTILE = [
@@ -96,36 +97,52 @@ def test_figures_styles_and_tables_of_a_notebook_stay():
     assert "x<br/>y <b>z</b>" in page and 'href="b.html"' in page and "<msup>" in page
 
 
+def test_a_page_prints_follows_dark_screens_frames_the_answer_and_describes_figures():
+    png = nbformat.v4.new_output("display_data", {"image/png": "iVBORw0KGgo="})
+    png.metadata = {"image/png": {"alt": "nats against <band>"}}
+    said = nbformat.v4.new_output("display_data", {"text/markdown": "**Answer.** So."})
+    page = report.to_html(notebook("# A", outputs=[said, png]))
+    assert "@media print" in page and "prefers-color-scheme: dark" in page
+    assert '<div class="lead"><p><strong>Answer.</strong> So.</p>' in page
+    (figure,) = (given for tag, given in Seen(page).tags if tag == "img")
+    assert figure["alt"] == "nats against <band>"
+
+
 @pytest.fixture
 def study(tmp_path, monkeypatch):
-    """A project of two reports, whose index shows claims and a recorded run."""
-    (tmp_path / "params.yaml").write_text("claims: {reports: [bands], recorded: [mine]}")
-    pages = []
-    for noun in ("bands", "claims"):
-        page = tmp_path / "results" / noun / "report.html"
+    """A project of two reports and a measurement, whose index shows a recorded run."""
+    (tmp_path / "params.yaml").write_text("claims: {reports: [correlation], recorded: [mine]}")
+    nouns, pages = ("correlation", "claims"), []
+    named = {"index": {"cmd": "", "deps": [f"results/{noun}/report.html" for noun in nouns]}}
+    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": named}))
+    for place in ("worths/net", *(f"{noun}/report" for noun in nouns)):
+        page = tmp_path / "results" / f"{place}.html"
         page.parent.mkdir(parents=True)
         page.write_text("<html>\n<body>\n</body></html>")
-        page.with_suffix(".ipynb").write_text(json.dumps(notebook("# A\n\nB?")))
+        page.with_suffix(".ipynb").write_text(json.dumps(notebook(f"# Of {place}\n\nB?")))
         pages.append(page.relative_to(tmp_path))
-    share = Estimate(0.75, 0.06, 0.625, 0.875, 24, "photographs")
-    row = rules.decide("low_energy_majority", lambda level: share)
-    document = rules.as_document("bands", [row])
-    (tmp_path / "results/bands/claims.json").write_text(json.dumps(document))
-    (tmp_path / "results/bands/metrics.json").write_text("{}")
-    (tmp_path / "results/claims/claims.json").write_text(json.dumps(rules.gather([document])))
-    monkeypatch.setattr(report, "outputs_of_study", lambda root: pages)
+    rho = Estimate(-0.75, 0.06, -0.875, -0.625, 24, "networks")
+    document = rules.as_document("correlation", [rules.decide("src_mce", lambda level: rho)])
+    (tmp_path / "results/correlation/claims.json").write_text(json.dumps(document))
+    (tmp_path / "results/correlation/metrics.json").write_text("{}")
+    monkeypatch.setattr("iaside.study.index.outputs_of_study", lambda *_: pages)
     recorded.record(tmp_path, "mine", "Title")
-    check(report.index_html(tmp_path))
+    check(index_html(tmp_path))
     return tmp_path
 
 
-def test_the_index_says_what_was_measured_and_on_which_data(study):
-    path = study / "results/claims/claims.json"
-    rows = json.loads(path.read_text())
-    next(row for row in rows if row["verdict"] == "supported")["data"] = "MNIST digits"
-    path.write_text(json.dumps(rows))
-    shown = report.index_html(study)
-    assert "<td>0.75 [0.625, 0.875], n = 24 photographs</td><td>MNIST digits</td>" in shown
+def test_the_index_opens_with_the_answers_the_central_one_first(study):
+    page = study / "results/claims/report.ipynb"
+    told = "**Answer.** Of 3 claims 1.5 hold. The rest does not."
+    output = nbformat.v4.new_output("display_data", {"text/markdown": told})
+    page.write_text(json.dumps(notebook("# Claims\n\nWhich hold?", outputs=[output])))
+    shown = index_html(study)
+    places = [shown.index(words) for words in ("Of correlation", "Claims", "Of worths")]
+    assert places == sorted(places)
+    assert "<p>Of 3 claims 1.5 hold.</p>" in shown and "The rest" not in shown
+    assert "Which hold?" not in shown and "<p>B?</p>" in shown, "a question only for want of both"
+    assert "<td>supported: -0.75 [-0.875, -0.625], n = 24 networks</td>" * 2 in shown
+    assert '<a href="worths/net.html">net</a>' in shown
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -134,13 +151,15 @@ def test_no_field_that_the_index_reads_back_acts(text, study):
     given = json.loads(about.read_text())
     given |= {"title": text, "date": text, "commit": text}
     about.write_text(json.dumps(given))
-    rows = json.loads((study / "results/claims/claims.json").read_text())
-    row = next(row for row in rows if row["verdict"] == "supported")
-    row |= {"statement": text, "source": text, "data": text, "unit": text}
-    (study / "results/claims/claims.json").write_text(json.dumps([row]))
-    page = study / "results/bands/report.ipynb"
-    page.write_text(json.dumps(notebook(f"# {text}\n\n{text}")))
-    shown = report.index_html(study)
+    path = study / "results/correlation/claims.json"
+    document = json.loads(path.read_text())
+    document["claims"][0] |= {"statement": text, "verdict": text}
+    path.write_text(json.dumps(document))
+    answer = nbformat.v4.new_output("display_data", {"text/markdown": f"**Answer.** {text}"})
+    for noun, outputs in (("claims", []), ("correlation", [answer])):
+        page = study / f"results/{noun}/report.ipynb"
+        page.write_text(json.dumps(notebook(f"# {text}\n\n{text}", outputs=outputs)))
+    shown = index_html(study)
     check(shown)
     for tag in re.findall(r"<\w+", text):
         assert f"&lt;{tag[1:]}" in shown, "it is shown as text"
@@ -150,24 +169,17 @@ def test_names_that_a_record_lists_lead_nowhere_else(study):
     about = study / "results/recorded/mine/run.json"
     given = json.loads(about.read_text())
     noun = '"onload="x'
-    source = study / "results/recorded/mine/bands.claims.json"
+    source = study / "results/recorded/mine/correlation.claims.json"
     (source.parent / f"{noun}.claims.json").write_text(source.read_text())
     about.write_text(json.dumps(given | {"reports": [noun]}))
-    check(report.index_html(study))
-
-
-def test_a_verdict_that_is_none_is_refused(study):
-    row = {"verdict": "<script>", "statement": "a", "source": "b"}
-    (study / "results/claims/claims.json").write_text(json.dumps([row]))
-    with pytest.raises(DamagedError, match=r"'<script>' is no verdict"):
-        report.index_html(study)
+    check(index_html(study))
 
 
 @pytest.mark.parametrize("text", ["{}", '{"cells": [3]}', '{"cells": [{}]}', "[]", "[" * 20_000])
 def test_a_tampered_report_is_refused_by_its_name(text, study):
-    (study / "results/bands/report.ipynb").write_text(text)
-    with pytest.raises(DamagedError, match=r"bands/report.ipynb cannot be .*dvc repro -f bands"):
-        report.index_html(study)
+    (study / "results/correlation/report.ipynb").write_text(text)
+    with pytest.raises(DamagedError, match=r"correlation/report.ipynb cannot .*-f correlation"):
+        index_html(study)
 
 
 @pytest.mark.parametrize("text", HOSTILE)

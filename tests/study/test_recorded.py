@@ -12,9 +12,10 @@ from PIL import Image
 from smoke import ROOT
 
 from iaside.estimate.estimate import Estimate
+from iaside.study.index import index_html
+from iaside.study.page import POLICY
 from iaside.study.parameters import UsageError
 from iaside.study.recorded import record, runs
-from iaside.study.report import POLICY, index_html
 from iaside.verdicts import rules
 from iaside.verdicts.page import measured
 
@@ -133,7 +134,8 @@ def test_what_cannot_be_recorded_or_shown_is_said(finished):
 
 def test_the_index_leads_to_recorded_runs_as_such(finished, monkeypatch):
     record(finished, "mine", "My own photographs")
-    monkeypatch.setattr("iaside.study.report.outputs_of_study", lambda root: [])
+    (finished / "dvc.yaml").write_text('stages: {index: {cmd: "", deps: []}}')
+    monkeypatch.setattr("iaside.study.index.outputs_of_study", lambda *_: [])
     assert "My own photographs" not in index_html(finished)  # no claims page, no runs beside it
     page = finished / "results" / "claims" / "report.html"
     page.parent.mkdir()
@@ -141,9 +143,9 @@ def test_the_index_leads_to_recorded_runs_as_such(finished, monkeypatch):
     notebook = {"cells": [{"cell_type": "markdown", "source": "# Claims\n\nWhich hold?"}]}
     page.with_suffix(".ipynb").write_text(json.dumps(notebook))
     out = page.relative_to(finished)
-    monkeypatch.setattr("iaside.study.report.outputs_of_study", lambda root: [out])
+    monkeypatch.setattr("iaside.study.index.outputs_of_study", lambda *_: [out])
     shown = index_html(finished)
-    assert "Recorded: My own photographs" in shown and "1 supported" in shown
+    assert "My own photographs" in shown and "Claims: 1 supported" in shown
     assert 'href="recorded/mine/bands.html"' in shown
 
 

@@ -13,18 +13,20 @@ from iaside.estimate.clean import clean_line
 from iaside.estimate.estimate import Estimate
 from iaside.explanation import Explanation
 from iaside.study.notebook import enter_project, save_json
+from iaside.study.pages.alt import describe_figures
 from iaside.tables import Responses, Worths, check_same_pictures, without_gradient
 from iaside.verdicts.rules import as_document
 from iaside.verdicts.shown import verdict_table
 
 
 def open_page(name: str, space: dict) -> Path:
-    """`enter_project`, with the style of figures and tables; returns the root.
+    """`enter_project`, with the style of figures and tables, figures described; returns the root.
 
     Warnings of too few photographs are silent: each stands on the page as a number without limits.
     """
     root = enter_project(name, space)
     plots.use_style()
+    describe_figures()
     pd.set_option("display.max_colwidth", None)
     warnings.simplefilter("ignore", RuntimeWarning)
     return root
@@ -48,6 +50,28 @@ def span(numbers: Iterable[float], spec: str = "") -> str:
     """
     numbers = list(numbers)
     return " to ".join(dict.fromkeys(f"{x:{spec}}" for x in (min(numbers), max(numbers))))
+
+
+def decided(e: Estimate, above: str, below: str, neither: str) -> str:
+    """What the limits of an estimate say of its sign, in the words given.
+
+    >>> one = Estimate(0.25, 0.1, 0.0625, 0.5, 24, "photographs")
+    >>> decided(one, "more", "less", "cannot be told")
+    'more'
+    """
+    return above if e.low > 0 else below if e.high < 0 else neither
+
+
+def clear_words(found: Mapping[str, Estimate], what: str, spec: str) -> str:
+    """How many estimates have limits that exclude 0, and these.
+
+    >>> one = Estimate(0.25, 0.1, 0.0625, 0.5, 24, "photographs")
+    >>> clear_words({"a": one, "b": one - 0.25}, "gains", "+.2f")
+    '1 of 2 gains has limits that exclude 0: a, +0.25 [+0.06, +0.50], n = 24 photographs'
+    """
+    clear = [f"{name}, {e:{spec}}" for name, e in found.items() if e.low > 0 or e.high < 0]
+    counts = f"{len(clear)} of {len(found)} {what} {'has' if len(clear) == 1 else 'have'}"
+    return f"{counts} limits that exclude 0" + (f": {'; '.join(clear)}" if clear else "")
 
 
 def columns(name: str, e: Estimate, unit: float = 1.0) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import interval, mean_interval, nonuniformity, standard_errors
-from iaside.estimate.shares import centroid, entropy
+from iaside.estimate.shares import centroid, entropy, share_of_worth
 from iaside.explanation import Explanation
 from iaside.game.samples import Controls
 from iaside.score import SCORES, spectral_importance
@@ -44,6 +45,26 @@ def control_bars(untrained: Mapping[str, ArrayLike], normalise: str) -> list[pd.
         row |= columns("sid", mean_interval(spectral_importance(psi, normalise), unit=unit))
         frames.append(pd.DataFrame(row))
     return frames
+
+
+def top_words(explained: Mapping[str, Explanation], sure: Mapping) -> tuple[str, list[str]]:
+    """Which band most networks have most of their worth from, and each network's share.
+
+    sure: the networks whose v(all) - v(none) is clearly above 0; of others no share is told.
+    """
+    top = {m: int(e.psi.value.argmax()) for m, e in explained.items()}
+    shares = {m: share_of_worth(explained[m].values, i) for m, i in top.items()}
+    band, count = Counter(top.values()).most_common(1)[0]
+    M, n = next(iter(explained.values())).values.shape
+    lowest = f"band 0 holds the lowest frequencies, band {M - 1} the highest; n = {n} photographs"
+    if len(top) == 1:
+        ((m, share),) = shares.items()
+        return f"{m} draws most from band {band}, {share} ({lowest}).", []
+    told = [m for m, e in sure.items() if top[m] == band]
+    told.sort(key=lambda m: explained[m].psi.value[band] / explained[m].psi.value.sum())
+    ends = " to ".join(f"{shares[m]} ({m})" for m in dict.fromkeys(told[:1] + told[-1:]))
+    text = f"{count} of {len(top)} networks draw most from band {band}{', ' * bool(ends)}{ends}"
+    return f"{text} ({lowest}).", [f"{m}: {shares[m]} from band {i}" for m, i in top.items()]
 
 
 def trained_words(e: Explanation, sure: bool) -> str:

@@ -147,5 +147,5 @@ def looked_words(told: pd.DataFrame, designs: Mapping) -> list[str]:
         found = f"rho = {row.rho:+.2f} [{row.rho_low:+.2f}, {row.rho_high:+.2f}]"
         if not np.isfinite(row.rho_low):
             found = row.why or "too few for an interval"
-        lines.append(f"* {over}: {found}, {size}")
+        lines.append(f"{over}: {found}, {size}")
     return lines
