@@ -76,6 +76,7 @@ class Deployment(NamedTuple):
         }
 
 
+@by_content
 class Degraded(NamedTuple):
     """Pictures of a deployment: with clean ones row by row, or with labels, or alone."""
 
