@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -519,6 +520,7 @@ def test_save_json_gives_equal_bytes_and_plain_numbers(tmp_path):
 def test_footer_names_the_commit_and_whether_it_is_what_ran(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert import_module("iaside.spectral").torch, "as a report that measures"
     assert "commit unknown" in footer(n=24, precision="bfloat16", device="cpu").data
     for name in ("params.yaml", "dvc.lock", "results/metrics.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
