@@ -109,12 +109,13 @@ def test_planted_games_are_judged(tmp_path):
     study = {
         "seed": 0,
         "models": {name: {"name": name} for name in ("additive", "together")},
+        "worths": {"images": "photographs"},
         "resolution": {"bands": [16]},
         "resolution_report": {"beta": 0.75, "n_draws": 5},
     }
     (tmp_path / "params.yaml").write_text(json.dumps(study))
     command = [sys.executable, "-m", "iaside.study.run", "67_resolution_report"]
-    command += ["--take", "bands", "resolution.bands"]
+    command += ["--take", "bands", "resolution.bands", "--take", "images", "worths.images"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     folder = tmp_path / "results/resolution_report"
