@@ -47,6 +47,16 @@ def test_differences_are_those_of_the_two_cards_photograph_by_photograph(cards):
     assert nats.n == accuracy.n == N
 
 
+def test_sentences_on_losses_say_who_loses_more(cards):
+    found = cards.differences["two"].harms
+    lines = [re.match(r"Under (.+) two loses .+ nats (more|less) than one", a) for a in cards.advice]
+    lines = [line for line in lines if line]
+    assert lines
+    for line in lines:
+        nats, _ = found[line[1]]
+        assert (nats.value > 0) == (line[2] == "more"), line[0]
+
+
 def test_a_paired_difference_is_narrower_than_an_unpaired_one(cards):
     """What photographs have in common cancels: the second model is the first, a little colder."""
     model, images, labels = planted(1)
