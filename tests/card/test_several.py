@@ -49,8 +49,8 @@ def test_differences_are_those_of_the_two_cards_photograph_by_photograph(cards):
 
 def test_sentences_on_losses_say_who_loses_more(cards):
     found = cards.differences["two"].harms
-    lines = [re.match(r"Under (.+) two loses .+ nats (more|less) than one", a) for a in cards.advice]
-    lines = [line for line in lines if line]
+    form = r"Under (.+) two loses .+ nats (more|less) than one"
+    lines = [line for line in (re.match(form, said) for said in cards.advice) if line]
     assert lines
     for line in lines:
         nats, _ = found[line[1]]
