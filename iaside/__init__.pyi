@@ -60,4 +60,5 @@ from .robustness.measures import (
     mean_corruption_error as mean_corruption_error,
 )
 from .estimate.correlation import correlation as correlation
+from .training.mend import mend as mend, Mended as Mended
 from .card.measure import report as report, Card as Card

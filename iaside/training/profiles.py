@@ -40,12 +40,12 @@ def checkpoints(folder: str | os.PathLike) -> dict[int, Path]:
     folder = Path(folder)
     if not (folder / "settings.json").is_file():
         raise FileNotFoundError(f"no finished network in {folder}; train it first (68_training)")
-    last = _settings(folder)["epochs"]
+    last = settings_of(folder)["epochs"]
     early = {int(p.stem[6:]): p for p in sorted(folder.glob("epoch-*.safetensors"))}
     return dict(sorted(early.items())) | {last: folder / "final.safetensors"}
 
 
-def _settings(folder: Path) -> dict:
+def settings_of(folder: Path) -> dict:
     """The settings of a training. Errors: ValueError for a damaged file, naming it."""
     path, remedy = folder / "settings.json", "delete it and train again (68_training)"
     with reading(path, "settings of a training", remedy):
@@ -114,7 +114,7 @@ def measure_network(common, name, trained, out, partial, settings, device, repor
     kept;  settings: of the section, with ``seed``;  common: images -> its held-out half.
     Equal networks and settings give equal bytes.
     """
-    of, device = _settings(Path(trained)), own_device(device)
+    of, device = settings_of(Path(trained)), own_device(device)
     held, held_labels = common[of["images"]]
     chosen = _chosen(held_labels, settings)
     x, y = held[chosen].float() / 255, held_labels[chosen]
@@ -233,7 +233,7 @@ def measure_plan(
     total = sum(len(checkpoints(Path(trained) / name)) + 1 for name in names)
     held = {}
     for name in names:
-        of = _settings(Path(trained) / name)
+        of = settings_of(Path(trained) / name)
         if of["images"] not in held:
             data = load_data(of, settings["seed"])
             held[of["images"]] = data.held_images, data.held_labels
