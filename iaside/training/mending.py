@@ -1,0 +1,325 @@
+"""The study of mending: what each remedy does to trained networks, at deployments held out.
+
+All arms begin with the same weights and make the same number of updates; most differ from one
+deployment to the next in the band only, so that a network serves all deployments with one band.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from iaside.backend.device import pick_device
+from iaside.backend.files import reading
+from iaside.estimate.shares import centroid, survival_per_image
+from iaside.game.exact import coalition_passes, coalition_worths
+from iaside.inputs.classifier import load_model
+from iaside.inputs.folding import folded
+from iaside.inputs.splits import stratified_order
+from iaside.robustness.responses import response_passes, responses
+from iaside.shapley import shapley_values
+from iaside.spectral import band_masks
+from iaside.tables import CLEAN, Condition, Responses, checked, load_table, save_table
+from iaside.training.data import load_data
+from iaside.training.mend import Diagnosis, diagnose, remedy_factors
+from iaside.training.plans import BANDS, FACTORS
+from iaside.training.profiles import settings_of
+from iaside.training.training import train_plan, training_passes
+
+ELSEWHERE = "_elsewhere"  # the same remedy, in the band that is damaged least
+ARMS = {  # what is done, in words
+    "none": "no remedy",
+    "adversarial": "PGD training",
+    "white_noise": "noise in all bands",
+    "augmentation": "noise in the band",
+    "augmentation_elsewhere": "noise in another band",
+    "dropout": "dropout of the band",
+    "dropout_elsewhere": "dropout of another band",
+    "penalty": "penalty on the band",
+    "penalty_elsewhere": "penalty on another band",
+}
+
+
+def arm_factors(arm: str, diagnosis: Diagnosis, strengths: Mapping[str, float]) -> dict:
+    """What an arm changes of a plan's factors, for a network that was diagnosed so.
+
+    strengths: remedy -> its strength; that of augmentation is the noise in all bands too.
+
+    >>> found = Diagnosis(*[np.zeros(8)] * 3, band=7, elsewhere=1)
+    >>> arm_factors("dropout_elsewhere", found, {"dropout": 0.5})
+    {'penalty': 'coalition_dropout', 'strength': 0.5, 'band': 1}
+    """
+    if arm == "none":
+        return {}
+    if arm == "adversarial":
+        return {"adversary": "pgd"}
+    if arm == "white_noise":
+        return remedy_factors("augmentation", None, strengths["augmentation"])
+    remedy = arm.removesuffix(ELSEWHERE)
+    band = diagnosis.elsewhere if arm.endswith(ELSEWHERE) else diagnosis.band
+    return remedy_factors(remedy, band, strengths[remedy])
+
+
+def arm_name(factors: Mapping) -> str:
+    """The name of the network that an arm leads to; arms that do the same share it.
+
+    >>> arm_name({}), arm_name({"adversary": "pgd"}), arm_name(remedy_factors("penalty", 3))
+    ('none', 'pgd', 'band_share-band3')
+    """
+    parts = [factors.get("adversary"), factors.get("penalty")]
+    if factors.get("band") is not None:
+        parts.append(f"band{factors['band']}")
+    return "-".join(filter(None, parts)) or "none"
+
+
+def fine_tunings(
+    base: Mapping, start: str, tuning: Mapping, diagnoses: Sequence[Diagnosis]
+) -> dict[str, dict]:
+    """The networks that all arms need, name -> complete settings of a training from ``start``.
+
+    base: settings of the training of the weights;  tuning: ``epochs``, ``lr`` and ``strengths``.
+    """
+    plain = _own(base) | {name: FACTORS[name] for name in ("noise", "fraction", "adversary")}
+    plain |= {name: FACTORS[name] for name in ("penalty", "strength", "band")}
+    plain |= {"epochs": tuning["epochs"], "lr": tuning["lr"], "schedule": "cosine"}
+    plain |= {"every": 0, "warm_up": 0, "start": start}
+    found = {}
+    for diagnosis in diagnoses:
+        for arm in ARMS:
+            factors = arm_factors(arm, diagnosis, tuning["strengths"])
+            found[arm_name(factors)] = plain | factors
+    return found
+
+
+def _own(base: Mapping) -> dict:
+    return {k: v for k, v in base.items() if k not in ("key", "files", "plan")}
+
+
+@dataclass(eq=False)
+class Mending:
+    """What every arm did to one network, for every deployment D that was diagnosed.
+
+    deployments: in their order, with strengths;  correct (A, D, 1 + D, n) bool and log_likelihood
+    (A, D, 1 + D, n): of the arms in the order of ``ARMS``, fine-tuned for a deployment and asked
+    about clean images and all deployments;  before (1 + D, n), before_log: of the network as it
+    was;  survival, damage (D, M), values (M,), band, elsewhere (D,): the diagnoses;  place (D,):
+    the mean band of each deployment's change, from 0 to 1;  passes (A, D, 2): of the fine-tuning.
+    """
+
+    deployments: list[Condition]
+    correct: np.ndarray
+    log_likelihood: np.ndarray
+    before: np.ndarray
+    before_log: np.ndarray
+    values: np.ndarray
+    survival: np.ndarray
+    damage: np.ndarray
+    band: np.ndarray
+    elsewhere: np.ndarray
+    place: np.ndarray
+    passes: np.ndarray
+    provenance: dict
+
+    def gain(self, arm: str, other: str, deployment: int, under: int | None = None) -> np.ndarray:
+        """Right answers of one arm less those of another, of every image, (n,).
+
+        deployment: of the diagnosis;  under: the deployment that is asked about, -1 for clean
+        images, None for the same.
+        """
+        at = 1 + (deployment if under is None else under)
+        one, two = (self.correct[list(ARMS).index(a), deployment, at] for a in (arm, other))
+        return one.astype(float) - two
+
+    def opposite(self, deployment: int) -> int:
+        """The deployment that changes pictures farthest from where this one does."""
+        return int(np.abs(self.place - self.place[deployment]).argmax())
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write everything to one npz, whole or not at all."""
+        note = self.provenance | {"deployments": [list(c) for c in self.deployments]}
+        save_table(path, note, {name: getattr(self, name) for name in _SHAPES})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Mending:
+        """Read what ``save`` wrote. Errors: FileNotFoundError, or ValueError for another file."""
+        with reading(path, "a table of mending", "measure it (85_mend)"):
+            provenance, arrays = load_table(path)
+            conditions = [Condition(*c) for c in provenance.pop("deployments")]
+            d, n = len(conditions), arrays["before"].shape[-1]
+            sizes = {"A": len(ARMS), "D": d, "C": 1 + d, "M": BANDS, "n": n, "2": 2}
+            for name, (shape, kinds) in _SHAPES.items():
+                checked(arrays[name], name, tuple(sizes[k] for k in shape), kinds)
+            return cls(conditions, **{k: arrays[k] for k in _SHAPES}, provenance=provenance)
+
+
+_SHAPES = {  # array -> its dimensions, and kinds of numbers
+    "correct": ("ADCn", "b"),
+    "log_likelihood": ("ADCn", "f"),
+    "before": ("Cn", "b"),
+    "before_log": ("Cn", "f"),
+    "values": ("M", "f"),
+    "survival": ("DM", "f"),
+    "damage": ("DM", "f"),
+    "band": ("D", "i"),
+    "elsewhere": ("D", "i"),
+    "place": ("D", "f"),
+    "passes": ("AD2", "iu"),
+}
+
+
+def mend_network(
+    weights: str | os.PathLike,
+    folder: str | os.PathLike,
+    partial: str | os.PathLike,
+    settings: Mapping,
+    device: str = "auto",
+    workers: object = None,
+    progress: bool = True,
+) -> Mending:
+    """Diagnose one trained network at every deployment, fine-tune every arm, and ask all of them.
+
+    weights: final.safetensors of a training, with its settings.json beside it;  folder: gets the
+    fine-tuned networks (``train_plan``);  partial: keeps what a kill must not lose;  settings: of
+    the section: deployments (corruption -> severity), n_images (for the diagnosis), n_judged
+    (others, for the comparison), epochs, lr, strengths (remedy -> one), seed, precision, engine,
+    batch_size.
+
+    Errors: FileNotFoundError for weights that were not trained here; ValueError for fewer images
+    held out than are asked for; those of ``train_plan`` and ``responses``.
+    """
+    weights, partial = Path(weights), Path(partial)
+    base, device = settings_of(weights.parent), pick_device(device)
+    data = load_data(base, settings["seed"])
+    n, judged = settings["n_images"], settings["n_judged"]
+    check_images_held(n, judged, len(data.held_labels))
+    order = stratified_order(data.held_labels.tolist(), settings["seed"])[: n + judged]
+    x, y = data.held_images[order].float() / 255, data.held_labels[order]
+    conditions = [Condition(name, float(s)) for name, s in settings["deployments"].items()]
+
+    def ask(path: Path) -> Responses:
+        model = folded(load_model(path.parent.name, weights=path)).to(device)
+        return _asked(model, x, y, conditions, settings, partial)
+
+    was = ask(weights)
+    worths = coalition_worths(
+        folded(load_model(weights.parent.name, weights=weights)).to(device),
+        x[:n],
+        y[:n],
+        band_masks(BANDS, tuple(x.shape[-2:])),
+        precision=settings["precision"],
+        batch_size=settings["batch_size"],
+        resume=partial / "worths",
+        progress=False,
+        workers=1,
+        engine=settings["engine"],
+    )
+    values = shapley_values(worths.table)
+    rows = [was.row(c) for c in conditions]
+    diagnoses = [
+        diagnose(
+            values, survival_per_image(was.partner_energy(c)[:, :n], was.change_energy[k][:, :n])
+        )
+        for c, k in zip(conditions, rows, strict=True)
+    ]
+    networks = fine_tunings(base, str(weights), settings, diagnoses)
+    train_plan(
+        networks,
+        _own(base),
+        folder,
+        partial / "training",
+        settings["seed"],
+        str(device),
+        workers,
+        progress,
+    )
+    answers = {name: ask(Path(folder) / name / "final.safetensors") for name in networks}
+    arms = [
+        [arm_name(arm_factors(arm, found, settings["strengths"])) for found in diagnoses]
+        for arm in ARMS
+    ]
+
+    def each(table: str, of: Responses) -> np.ndarray:
+        return of.tables[table][[of.row(CLEAN), *rows], n:]
+
+    passes = {
+        name: training_passes(s, len(data.labels), len(data.held_labels))
+        for name, s in networks.items()
+    }
+    change = was.change_energy[rows].sum(2)
+    return Mending(
+        conditions,
+        *(
+            np.stack([[each(t, answers[name]).astype(kind) for name in row] for row in arms])
+            for t, kind in (("correct", bool), ("log_likelihood", np.float32))
+        ),
+        each("correct", was).astype(bool),
+        each("log_likelihood", was).astype(np.float32),
+        values.mean(1),
+        *(np.stack([getattr(d, k) for d in diagnoses]) for k in ("survival", "damage")),
+        *(np.array([getattr(d, k) for d in diagnoses]) for k in ("band", "elsewhere")),
+        np.asarray(centroid(change.T / change.sum(1))),
+        np.array([[passes[name] for name in row] for row in arms]),
+        {
+            "network": weights.parent.name,
+            "architecture": base["architecture"],
+            "seed": base["seed"],
+            "images": base["images"],
+            "n_images": n,
+            "diagnosis_passes": coalition_passes(BANDS, n),
+            "corrupted_as": was.corrupted_as(),
+            "precision": settings["precision"],
+            "device": device.type,
+            "networks": list(networks),
+        },
+    )
+
+
+def check_images_held(n: int, judged: int, held: int) -> None:
+    """Refuse to diagnose and judge on more images than are held out."""
+    if n + judged > held:
+        raise ValueError(
+            f"n_images={n} and n_judged={judged} are {n + judged} images, of which {held} are held "
+            "out: take fewer"
+        )
+
+
+def _asked(model, x: Tensor, y: Tensor, conditions, settings: Mapping, partial: Path) -> Responses:
+    return responses(
+        model,
+        x,
+        y,
+        conditions,
+        band_masks(BANDS, tuple(x.shape[-2:])),
+        seed=settings["seed"],
+        precision=settings["precision"],
+        batch_size=settings["batch_size"],
+        resume=partial / "responses",
+        cache=partial.parent,
+        progress=False,
+        workers=1,
+        engine=settings["engine"],
+    )
+
+
+def mending_passes(settings: Mapping, base: Mapping, n: int, held: int) -> np.ndarray:
+    """Images that ``mend_network`` shows networks, and gradients it takes, at most, (2,) int64.
+
+    settings: of the section;  base: complete settings of the training of the weights;  n, held:
+    images of both halves of the data. At most: deployments may share a band.
+    """
+    diagnoses = [
+        Diagnosis(*[np.zeros(BANDS)] * 3, band=k, elsewhere=-1 - k)
+        for k in range(len(settings["deployments"]))
+    ]
+    networks = fine_tunings(base, "", settings, diagnoses)
+    asked = response_passes(
+        dict.fromkeys(settings["deployments"], 1), settings["n_images"] + settings["n_judged"]
+    )
+    each = [training_passes(s, n, held) for s in networks.values()]
+    game = np.array([coalition_passes(BANDS, settings["n_images"]), 0])
+    return sum(each) + (1 + len(networks)) * asked + game
