@@ -31,8 +31,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("sweep") or "smoke_project" in item.fixturenames:
             item.add_marker("slow")
-    first = ["test_repro.py", "test_resume.py", "test_zoo_reports.py", "test_clones.py"]
-    last = ["test_twice.py", "test_zoo.py", "test_switching.py"]
+    first = ["test_repro.py", "test_resume.py", "test_plan_reports.py", "test_clones.py"]
+    last = ["test_twice.py", "test_plans.py", "test_switching.py"]
     order = [*first, None, *last]
     items.sort(key=lambda item: order.index(item.path.name if item.path.name in order else None))
 

@@ -13,13 +13,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from readers import MASKS, Net, band_reader, some_images, some_labels
 
 import iaside as ia
 from iaside.backend.fingerprints import fingerprint, look
 from iaside.explanation import Explanation
 from iaside.shapley import coalitions
 from iaside.tables import Worths
-from tests.test_worths import MASKS, Net, band_reader, some_images, some_labels
 
 ROOT = Path(__file__).resolve().parents[1]
 ARGS = dict(n_bands=3, batch_size=8, progress=False)

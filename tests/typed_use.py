@@ -1,4 +1,7 @@
-"""The public names as a type checker sees them; nothing runs this file (tests/test_typing.py)."""
+"""The public names as a type checker sees them; nothing runs this file.
+
+mypy reads it: tests/project/test_typing.py.
+"""
 
 from pathlib import Path
 from typing import assert_type

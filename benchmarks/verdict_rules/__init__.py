@@ -1,6 +1,6 @@
 """The rules that decide claims, each with the claims it decides and the worlds it is tried in.
 
-`RULES` and `NOT_TRIED` together name every claim of claims.yaml (tests/test_verdict_rates.py).
+`RULES` and `NOT_TRIED` together name every claim of claims.yaml (test_verdict_rates.py).
 """
 
 from __future__ import annotations

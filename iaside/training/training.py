@@ -68,9 +68,9 @@ def train_network(
 ) -> list[dict]:
     """Train one network and write its folder; returns the log, a row per epoch.
 
-    settings: complete ones (all factors of zoo, and the shared settings of the study). Epochs are
-    counted in updates of the full training set, whatever the fraction that is shown. ``start``:
-    weights to begin with, else those that the seed draws.
+    settings: complete ones (all factors of plans, and the shared settings of the study). Epochs
+    are counted in updates of the full training set, whatever the fraction that is shown.
+    ``start``: weights to begin with, else those that the seed draws.
     folder: gets final.safetensors, best.safetensors (by held-out accuracy), epoch-005.safetensors
     and so on after each ``every`` epochs, their recipes, log.csv, and relabelled.npz with label
     noise. partial: keeps what is needed to go on after a kill, from the last whole epoch; the same
@@ -296,7 +296,7 @@ def train_plan(
 ) -> list[str]:
     """Train those networks of a plan that are not there yet; returns the names of those trained.
 
-    networks: name -> settings, as zoo gives them;  shared: settings of the study;  seed: draws what
+    networks: name -> settings of plans;  shared: settings of the study;  seed: draws what
     is held out. Each gets a folder of its name in ``folder``. One is finished when its
     settings.json holds the hash of its settings, its images and the code that trained it, and every
     other file is the one whose hash stands there; folders that no network has are removed.

@@ -16,7 +16,7 @@ from iaside.robustness.corruptions import CUT, SETS, STRENGTHS, TEXTURES, corrup
 from iaside.robustness.perturb import perturb
 from iaside.tables import CORRUPTIONS
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 SIDES = (32, 64, 224)
 
 

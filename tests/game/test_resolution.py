@@ -22,7 +22,7 @@ from iaside.shapley import coalitions, owen_values, shapley_values
 from iaside.spectral import band_masks
 from iaside.tables import Worths
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 N, SIZE = 16, (32, 32)
 EXACT = {
     "classes": 10,

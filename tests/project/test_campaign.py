@@ -10,7 +10,8 @@ from unittest.mock import Mock
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent / "campaigns"))
+sys.path.append(str(Path(__file__).parents[1] / "campaigns"))
+sys.path.append(str(Path(__file__).parents[1] / "backend"))  # of `test_files`
 
 import child
 import hostile

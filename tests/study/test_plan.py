@@ -31,7 +31,7 @@ from iaside.training.data import Data
 from iaside.training.penalties import PENALTIES
 from iaside.training.training import checkpoint_count, train_network, training_passes
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 STAGES = read_yaml((ROOT / "dvc.yaml").read_text(), "dvc.yaml")["stages"]
 SIDE, CLASSES = 32, 12
 SEEN = np.zeros(2, np.int64)  # images forward, gradients back

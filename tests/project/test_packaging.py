@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from iaside.backend.files import TEMPORARY
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # heif: for those who bring such photographs; the kit's own environment does without.
 EXTRAS = {k: v for k, v in PROJECT["optional-dependencies"].items() if k != "heif"}

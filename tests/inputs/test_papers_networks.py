@@ -20,7 +20,7 @@ from iaside.spectral import band_masks
 from iaside.study.overlays import read_study
 from iaside.tables import Condition
 
-STUDIES = sorted((Path(__file__).resolve().parents[1] / "studies").glob("paper*.yaml"))
+STUDIES = sorted((Path(__file__).resolve().parents[2] / "studies").glob("paper*.yaml"))
 NAMES = sorted(
     {
         entry["name"]

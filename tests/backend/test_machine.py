@@ -107,7 +107,7 @@ def test_no_number_depends_on_what_a_processor_can_do():
         check_precision("half")
     for public in (ia.Game, ia.responses, ia.published_worths):
         assert inspect.signature(public).parameters["precision"].default == "float32"
-    for study in sorted((Path(__file__).parents[1] / "studies").glob("*.yaml")):
+    for study in sorted((Path(__file__).parents[2] / "studies").glob("*.yaml")):
         sections = read_study(study).items()
         named = {n: s["precision"] for n, s in sections if isinstance(s, dict) and "precision" in s}
         trained = named.pop("training")  # what a network is, not a number that is measured of it

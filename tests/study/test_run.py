@@ -21,7 +21,7 @@ from iaside.study import report, run
 from iaside.study.notebook import enter_project, footer, save_json
 from iaside.study.parameters import UsageError, read_parameters, read_yaml, resolve_parameters
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PARAMS = """\
 seed: 3
 models:

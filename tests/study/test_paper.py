@@ -12,8 +12,8 @@ from iaside.training.plans import networks
 from iaside.verdicts import rules
 from iaside.verdicts.needs import unmet
 
-ROOT = Path(__file__).resolve().parents[1]
-TRAINING = {"training", "profiles", "label_noise", "dynamics", "data_size", "jafr", "zoo"}
+ROOT = Path(__file__).resolve().parents[2]
+TRAINING = {"training", "profiles", "label_noise", "dynamics", "data_size", "jafr", "plans"}
 ATTRIBUTION = {"attributions", "attribution_report"}
 ASKS = {  # part -> its own sections
     "paper-iaside": {
@@ -35,7 +35,7 @@ ASKS = {  # part -> its own sections
         "resolution",
         "resolution_report",
     },
-    "paper-noise": TRAINING - {"jafr", "zoo"},
+    "paper-noise": TRAINING - {"jafr", "plans"},
     "paper-jafr": TRAINING - {"label_noise", "dynamics", "data_size"},
     "paper-fampe": ATTRIBUTION,
 }

@@ -20,7 +20,7 @@ from iaside.training.data import complete
 from iaside.training.plans import networks
 from iaside.training.training import check_settings
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
 STAGES = read_yaml((ROOT / "dvc.yaml").read_text(), "params")["stages"]

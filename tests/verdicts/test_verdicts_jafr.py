@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from made_up_zoo import write
+from made_up_plans import write
 
 from iaside.training.pairs import Treatments
 from iaside.training.plans import load_profiles, networks

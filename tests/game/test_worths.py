@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from readers import MASKS, SIDE, M, Net, band_reader, some_images, some_labels
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
@@ -17,43 +18,6 @@ from iaside.game.exact import coalition_images, coalition_worths
 from iaside.shapley import coalitions, least_squares_values, non_additivity, shapley_values
 from iaside.spectral import band_masks, split_bands
 from iaside.tables import Worths
-
-SIDE, M = 16, 3
-MASKS = band_masks(M, (SIDE, SIDE))
-
-
-def some_images(n=4, seed=0):
-    return torch.rand(n, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
-
-
-def some_labels(n=4):
-    return torch.arange(n) % 2
-
-
-def band_reader(band, masks=MASKS, gain=0.01):
-    """A two-class model that sees nothing but the energy in one band."""
-
-    def model(x):
-        energy = split_bands(x.float().contiguous(), masks)[band].square().sum(dim=(1, 2, 3))
-        return torch.stack([gain * energy, torch.zeros_like(energy)], 1)
-
-    return model
-
-
-class Net(nn.Module):
-    """A small nonlinear classifier that counts the images it is shown."""
-
-    def __init__(self, classes=2):
-        super().__init__()
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            self.conv = nn.Conv2d(3, 4, 3)
-            self.head = nn.Linear(4, classes)
-        self.seen = 0
-
-    def forward(self, x):
-        self.seen += len(x)
-        return self.head(self.conv(x).relu().mean((2, 3)))
 
 
 def spoiled():
@@ -314,7 +278,7 @@ np.save(f"{own}.npy", test_worths.measure(net, resume=folder, batch_size=1, n=8)
 @pytest.mark.slow
 def test_two_processes_on_one_resume_folder_give_the_right_table(tmp_path):
     flags = [tmp_path / "a", tmp_path / "b"]
-    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    paths = [str(folder) for folder in Path(__file__).parents[:3]]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     both = [
         subprocess.Popen(

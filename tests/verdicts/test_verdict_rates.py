@@ -22,7 +22,7 @@ from iaside.estimate.intervals import at_levels, mean_interval
 from iaside.verdicts.convergence import sid_distances
 from iaside.verdicts.rules import CONTRADICTED, SUPPORTED, UNDECIDED, claims, decide
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Tables of 78_zoo: the score and robustness over networks whose cause is known."""
+"""Tables of 78_plans: the score and robustness over networks whose cause is known."""
 
 from __future__ import annotations
 

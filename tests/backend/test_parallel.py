@@ -399,7 +399,7 @@ def test_every_loop_gives_the_same_bytes_whoever_does_it(loop, local):
     assert [_arrays(found) for found in loop(Noted())] == here and asked, "and it is asked"
 
 
-@pytest.mark.slow  # tests/test_training.py trains with two
+@pytest.mark.slow  # tests/training/test_training.py trains with two
 def test_trainings_and_profiles_give_the_same_bytes_whoever_does_them(local, tmp_path):
     rng = np.random.default_rng(0)
     np.savez(

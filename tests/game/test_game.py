@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from pretended import pretended_game
+from readers import MASKS, SIDE, M, Net, some_images, some_labels
 from torch._subclasses import FakeTensorMode
 
 import iaside as ia
@@ -16,12 +17,11 @@ from iaside.game.sampling import visit
 from iaside.game.values import finite
 from iaside.shapley import coalitions, shapley_values
 from iaside.spectral import band_masks, split_bands
-from tests.test_worths import MASKS, SIDE, M, Net, some_images, some_labels
 
 ALL = coalitions(M)
 FIVE = band_masks(5, (SIDE, SIDE))
 pytestmark = pytest.mark.filterwarnings("ignore:the first answers lie between 0 and 1")
-DOCUMENT = Path(__file__).parents[1] / "docs/game.md"
+DOCUMENT = Path(__file__).parents[2] / "docs/game.md"
 
 
 def a_game(model=None, n=4, **settings):

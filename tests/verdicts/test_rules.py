@@ -294,7 +294,7 @@ def test_gather_lists_every_claim_once_and_in_order():
     documents = [
         as_document("bands", [decide("esd_power_law", fixed(9, 5, 12, 24, "photographs"))]),
         as_document(
-            "zoo",
+            "plans",
             [
                 decide("src_mce", fixed(0.5, 0.2, 0.8, 19)),
                 decide(
@@ -309,7 +309,7 @@ def test_gather_lists_every_claim_once_and_in_order():
     by_id = {row["id"]: row for row in rows}
     assert by_id["esd_power_law"]["verdict"] == SUPPORTED
     mce = by_id["src_mce"]
-    assert (mce["verdict"], mce["stage"], mce["n"]) == (CONTRADICTED, "zoo", 19)
+    assert (mce["verdict"], mce["stage"], mce["n"]) == (CONTRADICTED, "plans", 19)
     assert by_id["src_corruptions"]["parts"][0]["part"] == "noise"
     untested = by_id["shufflenet_robust"]
     assert untested["verdict"] == f"not tested: needs {find('shufflenet_robust').needs}"
@@ -338,11 +338,11 @@ def test_holm_lets_few_of_many_stand():
 
 def test_a_claim_recorded_twice_names_both_stages():
     once = as_document("correlation", [decide("src_mce", fixed(-0.5, -0.6, -0.4))])
-    again = as_document("zoo", [decide("src_mce", fixed(0.5, 0.4, 0.6))])
-    with pytest.raises(ValueError, match="'src_mce' .* stage 'correlation' and by stage 'zoo'"):
+    again = as_document("plans", [decide("src_mce", fixed(0.5, 0.4, 0.6))])
+    with pytest.raises(ValueError, match="'src_mce' .* stage 'correlation' and by stage 'plans'"):
         gather([once, again])
     with pytest.raises(ValueError, match="recorded twice"):
-        as_document("zoo", once["claims"] + again["claims"])
+        as_document("plans", once["claims"] + again["claims"])
 
 
 def test_unknown_claims_name_the_close_ones():

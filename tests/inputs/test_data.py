@@ -16,7 +16,7 @@ from smoke import dvc
 from iaside.study.parameters import UsageError
 from iaside.study.sections import DOWNLOADABLE, check_paths
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def listing(folder):

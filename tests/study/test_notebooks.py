@@ -11,7 +11,7 @@ import pytest
 from iaside.study.notebook import answer, say
 from iaside.study.pages import common
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LINES, SAME = 25, 4  # lines of a cell; consecutive lines that may stand in two notebooks
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -17,7 +17,7 @@ from iaside.study.overlays import read_studies
 from iaside.verdicts import needs, rules
 from iaside.verdicts.needs import unmet
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CLAIMS = list(rules.claims().values())
 STUDIES = read_studies(ROOT)
 STAGES = {  # the reports of all studies

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from made_up import report
-from made_up_zoo import PITCH, N, make_project
+from made_up_plans import PITCH, N, make_project
 
 from iaside.tables import TABLES, Responses
 from iaside.training.plans import networks
@@ -24,7 +24,7 @@ THREE = {name: plan | {"seed": [0, 1, 2]} for name, plan in PLANS.items()}
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    return make_project(tmp_path_factory.mktemp("zoo"), THREE)
+    return make_project(tmp_path_factory.mktemp("plans"), THREE)
 
 
 @pytest.mark.slow
@@ -78,7 +78,7 @@ def test_a_network_that_pgd_has_no_gradient_of_is_not_called_robust(project, tmp
     for t in TABLES:
         r.tables[t][r.rows("pgd")] = 1.0 if t == "no_gradient" else np.nan
     r.save(path)
-    _, metrics = report(root, "78_zoo", plans=plans)
+    _, metrics = report(root, "78_plans", plans=plans)
     assert np.isnan(float(metrics["signed_src"]["error, PGD"]["all networks"]["rho"] or "nan"))
     found, _ = report(root, "75_jafr", plans={"plain": THREE["plain"]}, recommended=[0.001])
     row = found["adversarial_training_tradeoff"]
@@ -88,11 +88,11 @@ def test_a_network_that_pgd_has_no_gradient_of_is_not_called_robust(project, tmp
 
 
 @pytest.mark.slow
-def test_the_zoo_finds_the_planted_correlation_and_its_trivial_part(project):
+def test_trained_networks_show_the_planted_correlation_and_its_trivial_part(project):
     some = {name: PLANS[name] for name in ("noise", "augmented", "strong")}
     some["plain"] = STANDARD | {"adversary": ["none", "pgd"]}
     some["jafr"] = STANDARD | {"penalty": "jafr", "strength": [-0.001, 0.001]}
-    found, metrics = report(project, "78_zoo", plans=some)
+    found, metrics = report(project, "78_plans", plans=some)
     assert found == {} and metrics["n"] == 16
     assert metrics["causes"]["label noise"] == 4
     drop = metrics["signed_src"]["error, PGD"]
@@ -100,6 +100,6 @@ def test_the_zoo_finds_the_planted_correlation_and_its_trivial_part(project):
     assert drop["recipes"]["n"] == 8 and drop["without label noise"]["n"] == 12
     assert drop["given accuracy, without label noise"]["rho_high"] < 0
     assert drop["between causes"]["n"] == len(metrics["causes"])
-    table = (project / "results/zoo/correlations.csv").read_text()
+    table = (project / "results/plans/correlations.csv").read_text()
     assert "clean accuracy" in table and "low-pass accuracy" in table
     assert np.isfinite(metrics["trivial"]["confidence"])

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from readers import SIDE, Net, band_reader, some_images, some_labels
 
 import iaside as ia
 from iaside.game import sampling
@@ -16,7 +17,6 @@ from iaside.game.sampling import sampled_worths
 from iaside.inputs.probe import PROBE
 from iaside.shapley import shapley_values
 from iaside.spectral import band_masks, split_bands
-from tests.test_worths import SIDE, Net, band_reader, some_images, some_labels
 
 M = 5
 MASKS = band_masks(M, (SIDE, SIDE))
