@@ -301,6 +301,8 @@ def _check_together(
     if "untrained" in values.get("variants", ()) or values.get("n_twin"):
         if values["n_images"] < 2:
             refuse("n_images", "2 or more: batch norms of an untrained twin need a variance")
+    if section == "mend":
+        _check_mend(values, study["training"])
     if section == "profiles":
         held = _fewest_held_out(values["plan"], values["item"], study["training"])
         if held is not None and values["n_images"] > held:
@@ -308,6 +310,26 @@ def _check_together(
                 "n_images",
                 f"at most {held}: no more images are held out for the plan {values['item']!r}",
             )
+
+
+def _check_mend(values: Mapping, training: Mapping) -> None:
+    """Refuse to mend a network that no plan trains, or on more images than are held out."""
+    from iaside.training.mending import check_images_held
+
+    weights = values["model"]["weights"]
+    if not to_be_trained(values["model"]):
+        raise UsageError(
+            f"mend.networks has the weights {weights!r}, but must have networks that a plan of "
+            f"`training` trains ({TRAINED}<plan>/<network>/final.safetensors): mending goes on "
+            "with their training"
+        )
+    plan = Path(weights).parts[3]
+    held = _fewest_held_out(training["plans"][plan], plan, training)
+    if held is not None:
+        try:
+            check_images_held(values["n_images"], values["n_judged"], held)
+        except ValueError as error:
+            raise UsageError(f"mend: {error}") from error
 
 
 def _testing(root: Path) -> list[str]:

@@ -306,20 +306,20 @@ def _asked(model, x: Tensor, y: Tensor, conditions, settings: Mapping, partial: 
     )
 
 
-def mending_passes(settings: Mapping, base: Mapping, n: int, held: int) -> np.ndarray:
-    """Images that ``mend_network`` shows networks, and gradients it takes, at most, (2,) int64.
+def most_fine_tunings(base: Mapping, tuning: Mapping) -> dict[str, dict]:
+    """`fine_tunings` where no two deployments damage the same bands: as many as there can be."""
+    bands = [(k % BANDS, BANDS - 1 - k % BANDS) for k in range(len(tuning["deployments"]))]
+    found = [Diagnosis(*[np.zeros(BANDS)] * 3, *pair) for pair in bands]
+    return fine_tunings(base, "", tuning, found)
 
-    settings: of the section;  base: complete settings of the training of the weights;  n, held:
-    images of both halves of the data. At most: deployments may share a band.
+
+def asking_passes(deployments: Mapping, n_images: int, asked: int, networks: int) -> int:
+    """Images that ``mend_network`` shows networks besides the fine-tuning.
+
+    n_images: of the diagnosis;  asked: all of them;  networks: that are fine-tuned.
+
+    >>> asking_passes({"fog": 5}, n_images=10, asked=30, networks=9)
+    3226
     """
-    diagnoses = [
-        Diagnosis(*[np.zeros(BANDS)] * 3, band=k, elsewhere=-1 - k)
-        for k in range(len(settings["deployments"]))
-    ]
-    networks = fine_tunings(base, "", settings, diagnoses)
-    asked = response_passes(
-        dict.fromkeys(settings["deployments"], 1), settings["n_images"] + settings["n_judged"]
-    )
-    each = [training_passes(s, n, held) for s in networks.values()]
-    game = np.array([coalition_passes(BANDS, settings["n_images"]), 0])
-    return sum(each) + (1 + len(networks)) * asked + game
+    each = response_passes(dict.fromkeys(deployments, 1), asked)[0]
+    return int((1 + networks) * each) + coalition_passes(BANDS, n_images)
