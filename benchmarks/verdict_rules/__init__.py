@@ -28,8 +28,6 @@ NOT_TRIED = {  # claim -> why
     ),
     "information_identity": "no verdict yet: no study will decide it (`cannot`)",
     "tradeoffs_early": "no verdict yet: the study is still to be written (`until`)",
-    "targeted_beats_generic": "no verdict yet: the study of mending is to come (`until`)",
-    "penalty_mends": "no verdict yet: the study of mending is to come (`until`)",
 }
 
 RULES: dict[str, Rule] = {
@@ -170,6 +168,8 @@ RULES: dict[str, Rule] = {
     "a gain and a loss of 3 twins": Rule(
         ("jafr_mirrored", "adversarial_training_tradeoff"), trainings.gains_and_losses
     ),
+    "a gain of 3 fine-tunings": Rule(("targeted_beats_generic",), trainings.gains_of_fine_tunings),
+    "2 gains of 3 fine-tunings": Rule(("penalty_mends",), trainings.gains_over_two),
     "gradients of 3 kinds of 3 twins": Rule(
         ("jafr_shifts_spectrum",), trainings.gradients_of_twins
     ),

@@ -14,6 +14,7 @@ from iaside.verdicts.needs import unmet
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = {"training", "profiles", "label_noise", "dynamics", "data_size", "jafr", "plans"}
+TRAINING |= {"mend", "mend_report"}
 ATTRIBUTION = {"attributions", "attribution_report"}
 ASKS = {  # part -> its own sections
     "paper-iaside": {
@@ -35,7 +36,7 @@ ASKS = {  # part -> its own sections
         "resolution",
         "resolution_report",
     },
-    "paper-noise": TRAINING - {"jafr", "plans"},
+    "paper-noise": TRAINING - {"jafr", "plans", "mend", "mend_report"},
     "paper-jafr": TRAINING - {"label_noise", "dynamics", "data_size"},
     "paper-fampe": ATTRIBUTION,
 }
