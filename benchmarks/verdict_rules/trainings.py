@@ -183,7 +183,7 @@ def gains_over_two() -> list[World]:
 
 
 def mended(seed: int, over: np.ndarray, over_another: np.ndarray | None = None) -> SimpleNamespace:
-    """What verdicts ask of `mending.Mending`: one deployment, gains (1, N) of every image."""
+    """What verdicts ask of `remedies.Mending`: one deployment, gains (1, N) of every image."""
     gains = {"penalty_elsewhere": over_another}
     return SimpleNamespace(
         deployments=[Condition("fog")],

@@ -40,10 +40,10 @@ from iaside.spectral import METRICS, SPACINGS
 from iaside.study.parameters import UsageError
 from iaside.tables import CORRUPTIONS, FOURIER
 from iaside.training.data import complete
-from iaside.training.mend import REMEDIES
-from iaside.training.mending import ARMS, asking_passes, most_fine_tunings
+from iaside.training.mending import asking_passes, most_fine_tunings
 from iaside.training.plans import BANDS, networks
 from iaside.training.profiles import AT_ONCE, profile_passes
+from iaside.training.remedies import ARMS, REMEDIES
 from iaside.training.training import checkpoint_count, training_passes
 
 BATCH = 8  # images to time with where no other number is known

@@ -1,4 +1,4 @@
-"""Mend a network where a deployment hurts it: diagnosis by a rule, remedies by fine-tuning.
+"""Mend a network where a deployment hurts it, in one call: diagnose, fine-tune, compare.
 
 The rule, fixed beforehand: a deployment leaves a share w of each band; the band that it damages
 most has the largest (1 - w) max(psi, 0), psi the band's Shapley value. The remedy works in that
@@ -16,11 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from iaside.backend.checks import is_number, is_whole
-from iaside.backend.content import by_content
 from iaside.backend.device import channels_last, device_of
 from iaside.backend.precision import undisturbed
 from iaside.estimate.accuracy import accuracy_difference, accuracy_interval
@@ -34,76 +32,10 @@ from iaside.inputs.splits import stratified_order
 from iaside.shapley import shapley_values
 from iaside.spectral import band_energy, band_masks
 from iaside.training.plans import BANDS, FACTORS
+from iaside.training.remedies import Diagnosis, diagnose, remedy_factors
 from iaside.training.training import repeatable, sgd, train_epoch, training_passes, updates_of
 
-REMEDIES = {  # remedy -> the penalty of a plan, its usual strength, and what that is
-    "augmentation": ("white_noise", 0.1, "root mean square of the noise, up to 1"),
-    "dropout": ("coalition_dropout", 0.5, "probability that the band is left out, below 1"),
-    "penalty": ("band_share", 0.5, "weight of the band's share of the input gradient"),
-}
 AT_ONCE = 100  # images that are asked about at a time
-
-
-@by_content
-class Diagnosis(NamedTuple):
-    """What a deployment does to a network, band by band, each (M,), and where it hurts."""
-
-    survival: np.ndarray  # share of each band that is left, w
-    values: np.ndarray  # Shapley value of each band, psi, in nats
-    damage: np.ndarray  # (1 - w) max(psi, 0), in nats
-    band: int  # of the largest damage: what a remedy is targeted at
-    elsewhere: int  # of the least: where the same remedy must not help
-
-
-def diagnose(values: ArrayLike, survival: ArrayLike) -> Diagnosis:
-    """Find the band that a deployment damages most, and the one that it damages least.
-
-    Of bands that are damaged alike, the least damaged is the one farthest from the most damaged.
-
-    Shapes: values (M, N) of the bands of every image, survival (M, N) (`survival_per_image`).
-    Errors: ValueError for shapes that differ, fewer than two bands, and where nothing is damaged.
-    Source: docs/methods.md, Mending.
-
-    >>> values = np.array([[2.0], [1.0], [3.0]]) + np.zeros((3, 9))
-    >>> found = diagnose(values, np.array([[0.9], [0.5], [0.5]]) + np.zeros((3, 9)))
-    >>> found.damage.round(2).tolist(), found.band, found.elsewhere
-    ([0.2, 0.5, 1.5], 2, 0)
-    """
-    values, survival = np.asarray(values, dtype=float), np.asarray(survival, dtype=float)
-    if values.shape != survival.shape or values.ndim != 2 or len(values) < 2:
-        raise ValueError(
-            f"values and survival must both be (M, N), M >= 2, of the same images; got "
-            f"{values.shape} and {survival.shape}"
-        )
-    w, psi = survival.mean(1), values.mean(1)
-    damage = (1 - w) * np.maximum(psi, 0)
-    if not damage.any():
-        raise ValueError(
-            "the deployment damages no band that the network gains anything by: there is nothing "
-            "to mend; is it the network, and are these the pictures, that you mean?"
-        )
-    band = int(damage.argmax())
-    least = np.flatnonzero(damage == damage.min())
-    elsewhere = int(least[np.abs(least - band).argmax()])
-    return Diagnosis(w, psi, damage, band, elsewhere)
-
-
-def remedy_factors(remedy: str, band: int | None, strength: float | None = None) -> dict:
-    """The factors of a plan that a remedy in a band stands for; no band: in all of them.
-
-    Errors: ValueError for a remedy that is not known or a strength that it cannot have.
-
-    >>> remedy_factors("augmentation", 7)
-    {'penalty': 'white_noise', 'strength': 0.1, 'band': 7}
-    """
-    if remedy not in REMEDIES:
-        raise ValueError(f"remedy={remedy!r} is not known; choose one of {', '.join(REMEDIES)}")
-    penalty, usual, what = REMEDIES[remedy]
-    strength = usual if strength is None else strength
-    most = np.inf if remedy == "penalty" else 1
-    if not is_number((int, float), strength) or not 0 < strength <= most:
-        raise ValueError(f"strength={strength!r} of {remedy} must be above 0: it is the {what}")
-    return {"penalty": penalty, "strength": float(strength), "band": band}
 
 
 class Change(NamedTuple):

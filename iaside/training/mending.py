@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from iaside.backend.device import pick_device
-from iaside.backend.files import reading
 from iaside.estimate.shares import centroid, survival_per_image
 from iaside.game.exact import coalition_passes, coalition_worths
 from iaside.inputs.classifier import load_model
@@ -24,57 +22,12 @@ from iaside.inputs.splits import stratified_order
 from iaside.robustness.responses import response_passes, responses
 from iaside.shapley import shapley_values
 from iaside.spectral import band_masks
-from iaside.tables import CLEAN, Condition, Responses, checked, load_table, save_table
+from iaside.tables import CLEAN, Condition, Responses
 from iaside.training.data import load_data
-from iaside.training.mend import Diagnosis, diagnose, remedy_factors
 from iaside.training.plans import BANDS, FACTORS
 from iaside.training.profiles import settings_of
+from iaside.training.remedies import ARMS, Diagnosis, Mending, arm_factors, arm_name, diagnose
 from iaside.training.training import train_plan, training_passes
-
-ELSEWHERE = "_elsewhere"  # the same remedy, in the band that is damaged least
-ARMS = {  # what is done, in words
-    "none": "no remedy",
-    "adversarial": "PGD training",
-    "white_noise": "noise in all bands",
-    "augmentation": "noise in the band",
-    "augmentation_elsewhere": "noise in another band",
-    "dropout": "dropout of the band",
-    "dropout_elsewhere": "dropout of another band",
-    "penalty": "penalty on the band",
-    "penalty_elsewhere": "penalty on another band",
-}
-
-
-def arm_factors(arm: str, diagnosis: Diagnosis, strengths: Mapping[str, float]) -> dict:
-    """What an arm changes of a plan's factors, for a network that was diagnosed so.
-
-    strengths: remedy -> its strength; that of augmentation is the noise in all bands too.
-
-    >>> found = Diagnosis(*[np.zeros(8)] * 3, band=7, elsewhere=1)
-    >>> arm_factors("dropout_elsewhere", found, {"dropout": 0.5})
-    {'penalty': 'coalition_dropout', 'strength': 0.5, 'band': 1}
-    """
-    if arm == "none":
-        return {}
-    if arm == "adversarial":
-        return {"adversary": "pgd"}
-    if arm == "white_noise":
-        return remedy_factors("augmentation", None, strengths["augmentation"])
-    remedy = arm.removesuffix(ELSEWHERE)
-    band = diagnosis.elsewhere if arm.endswith(ELSEWHERE) else diagnosis.band
-    return remedy_factors(remedy, band, strengths[remedy])
-
-
-def arm_name(factors: Mapping) -> str:
-    """The name of the network that an arm leads to; arms that do the same share it.
-
-    >>> arm_name({}), arm_name({"adversary": "pgd"}), arm_name(remedy_factors("penalty", 3))
-    ('none', 'pgd', 'band_share-band3')
-    """
-    parts = [factors.get("adversary"), factors.get("penalty")]
-    if factors.get("band") is not None:
-        parts.append(f"band{factors['band']}")
-    return "-".join(filter(None, parts)) or "none"
 
 
 def fine_tunings(
@@ -98,78 +51,6 @@ def fine_tunings(
 
 def _own(base: Mapping) -> dict:
     return {k: v for k, v in base.items() if k not in ("key", "files", "plan")}
-
-
-@dataclass(eq=False)
-class Mending:
-    """What every arm did to one network, for every deployment D that was diagnosed.
-
-    deployments: in their order, with strengths;  correct (A, D, 1 + D, n) bool and log_likelihood
-    (A, D, 1 + D, n): of the arms in the order of ``ARMS``, fine-tuned for a deployment and asked
-    about clean images and all deployments;  before (1 + D, n), before_log: of the network as it
-    was;  survival, damage (D, M), values (M,), band, elsewhere (D,): the diagnoses;  place (D,):
-    the mean band of each deployment's change, from 0 to 1;  passes (A, D, 2): of the fine-tuning.
-    """
-
-    deployments: list[Condition]
-    correct: np.ndarray
-    log_likelihood: np.ndarray
-    before: np.ndarray
-    before_log: np.ndarray
-    values: np.ndarray
-    survival: np.ndarray
-    damage: np.ndarray
-    band: np.ndarray
-    elsewhere: np.ndarray
-    place: np.ndarray
-    passes: np.ndarray
-    provenance: dict
-
-    def gain(self, arm: str, other: str, deployment: int, under: int | None = None) -> np.ndarray:
-        """Right answers of one arm less those of another, of every image, (n,).
-
-        deployment: of the diagnosis;  under: the deployment that is asked about, -1 for clean
-        images, None for the same.
-        """
-        at = 1 + (deployment if under is None else under)
-        one, two = (self.correct[list(ARMS).index(a), deployment, at] for a in (arm, other))
-        return one.astype(float) - two
-
-    def opposite(self, deployment: int) -> int:
-        """The deployment that changes pictures farthest from where this one does."""
-        return int(np.abs(self.place - self.place[deployment]).argmax())
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Write everything to one npz, whole or not at all."""
-        note = self.provenance | {"deployments": [list(c) for c in self.deployments]}
-        save_table(path, note, {name: getattr(self, name) for name in _SHAPES})
-
-    @classmethod
-    def load(cls, path: str | os.PathLike) -> Mending:
-        """Read what ``save`` wrote. Errors: FileNotFoundError, or ValueError for another file."""
-        with reading(path, "a table of mending", "measure it (85_mend)"):
-            provenance, arrays = load_table(path)
-            conditions = [Condition(*c) for c in provenance.pop("deployments")]
-            d, n = len(conditions), arrays["before"].shape[-1]
-            sizes = {"A": len(ARMS), "D": d, "C": 1 + d, "M": BANDS, "n": n, "2": 2}
-            for name, (shape, kinds) in _SHAPES.items():
-                checked(arrays[name], name, tuple(sizes[k] for k in shape), kinds)
-            return cls(conditions, **{k: arrays[k] for k in _SHAPES}, provenance=provenance)
-
-
-_SHAPES = {  # array -> its dimensions, and kinds of numbers
-    "correct": ("ADCn", "b"),
-    "log_likelihood": ("ADCn", "f"),
-    "before": ("Cn", "b"),
-    "before_log": ("Cn", "f"),
-    "values": ("M", "f"),
-    "survival": ("DM", "f"),
-    "damage": ("DM", "f"),
-    "band": ("D", "i"),
-    "elsewhere": ("D", "i"),
-    "place": ("D", "f"),
-    "passes": ("AD2", "iu"),
-}
 
 
 def mend_network(

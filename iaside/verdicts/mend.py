@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from iaside.estimate.crossed import resampled_scores
 from iaside.estimate.resampling import Levels
-from iaside.training.mending import ARMS, ELSEWHERE, Mending
 from iaside.training.pairs import share_limits
+from iaside.training.remedies import ARMS, ELSEWHERE, Mending
 from iaside.training.trends import over_seeds, seed_rows
 from iaside.verdicts.rules import decide
 

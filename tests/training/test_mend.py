@@ -8,9 +8,10 @@ from torch import nn
 import iaside as ia
 from iaside.spectral import band_energy, band_masks
 from iaside.training import mend as module
-from iaside.training.mend import REMEDIES, diagnose, mend, remedy_factors
+from iaside.training.mend import mend
 from iaside.training.penalties import band_share, noise_in
 from iaside.training.plans import BANDS
+from iaside.training.remedies import REMEDIES, diagnose, remedy_factors
 from iaside.training.updates import loss_of
 
 SIDE, CLASSES = 16, 2

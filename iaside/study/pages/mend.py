@@ -6,7 +6,7 @@ import pandas as pd
 
 from iaside.estimate.estimate import Estimate
 from iaside.study.pages.common import columns
-from iaside.training.mending import ARMS
+from iaside.training.remedies import ARMS
 from iaside.verdicts.mend import Trainings, deployments, gain
 
 CLEAN = -1  # in the place of a deployment
