@@ -14,6 +14,7 @@ MAY_BE_EMPTY = (
     "attributions.alphas",
     "claims.recorded",
     "robustness.strong_eps",
+    "profiles.strong_eps",
     "robustness.band_eps",
     "correlation.ours",
 )

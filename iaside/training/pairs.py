@@ -387,8 +387,9 @@ def _conditions(r: Responses, groups: Mapping[str, str]) -> dict[str, list[Condi
     members["all corruptions"] = list(groups)
     asked = {u: [c for c in r.conditions if c.source in own] for u, own in members.items()}
     attacks = {
-        name.upper(): [c for c in r.conditions if c.source == name and c.place < 0]
-        for name in ("fgsm", "pgd")
+        name.upper(): [c for c in r.conditions if c.source == source and c.place < 0]
+        for name, source in (("fgsm", "fgsm"), ("pgd", "pgd"), ("pgd", "pgd_restarts"))
+        if r.rows(source)  # of PGD the strongest that was measured
     }
     return {"clean": [CLEAN]} | asked | {name: some for name, some in attacks.items() if some}
 

@@ -29,6 +29,7 @@ from iaside.training.data import load_data
 from iaside.training.penalties import input_gradient, low_frequency_bias
 
 VALUES = ("log_likelihood", "accuracy", "probability")
+ATTACKS = ("fgsm", "pgd", "pgd_restarts")
 AT_ONCE = 100  # images attacked, or asked for a gradient, at a time
 
 
@@ -56,7 +57,8 @@ def settings_of(folder: Path) -> dict:
 def conditions_of(settings: Mapping) -> list[Condition]:
     """The conditions that final networks are measured under besides clean images.
 
-    settings: attack_eps, noise_sigma, severities (lists), band_noise, band_eps, n_bands.
+    settings: attack_eps, strong_eps, noise_sigma, severities (lists), band_noise, band_eps,
+    n_bands.
     """
     bands = range(settings["n_bands"])
     return [
@@ -65,6 +67,7 @@ def conditions_of(settings: Mapping) -> list[Condition]:
         *(Condition("white_noise", settings["band_noise"], band) for band in bands),
         *(Condition(name, eps) for name in ("fgsm", "pgd") for eps in settings["attack_eps"]),
         *(Condition("pgd", settings["band_eps"], band) for band in bands),
+        *(Condition("pgd_restarts", eps) for eps in settings["strong_eps"]),
     ]
 
 
@@ -162,14 +165,14 @@ def measure_network(common, name, trained, out, partial, settings, device, repor
             "bias_pooled": bias_of(spectra.mean(0)).numpy(),
         },
     )
-    few = range(settings["n_attack"])
+    few, conditions = range(settings["n_attack"]), conditions_of(settings)
     responses(
         model,
         x,
         y,
-        conditions_of(settings),
+        conditions,
         masks,
-        {"fgsm": few, "pgd": few},
+        {c.source: few for c in conditions if c.source in ATTACKS},
         seed=settings["seed"],
         precision=precision,
         batch_size=settings["batch_size"],
@@ -194,7 +197,7 @@ def profile_passes(
     n, few = settings["n_images"], settings["n_attack"]
     game = FOLD + held + coalition_passes(settings["n_bands"], n)
     counts = Counter(condition.source for condition in conditions_of(settings))
-    final = response_passes(counts, n, {"fgsm": few, "pgd": few}, cut)
+    final = response_passes(counts, n, dict.fromkeys(ATTACKS, few), cut)
     return n_checkpoints * np.array([game, 0]) + np.array([held + 1, held]) + final
 
 

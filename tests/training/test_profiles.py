@@ -23,6 +23,7 @@ SETTINGS = dict(
     severities=[1],
     noise_sigma=[0.1],
     attack_eps=[0.05],
+    strong_eps=[0.05],
     band_noise=0.1,
     band_eps=0.05,
     precision="float32",
