@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import math
 import os
@@ -15,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from iaside.backend.files import remove_unused, sweep, write_text
+from iaside.study import warm
 from iaside.study.parameters import study_values
 
 RUNNER = "IASIDE_RUN"  # set by the runner for its kernels; a notebook opened by hand is without
@@ -67,14 +67,11 @@ def enter_project(name: str, space: dict) -> Path:
 
 
 def end_with(runner: int) -> None:
-    """Let the kernel end when its runner does, on Linux whatever it is at; the runner calls it.
+    """Let the kernel end when its runner does; the runner calls it.
 
     IPython's own watch is a thread, which a cell that never lets go of the interpreter keeps out.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != runner:
-        os._exit(1)
+    warm.end_with(runner, signal.SIGKILL)
 
 
 def output(path: str | Path) -> Path:

@@ -6,7 +6,6 @@ Also the chores around notebooks: --strip, --code-hashes, --index, --prune, --re
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import re
@@ -55,10 +54,7 @@ def _end_with_parent():
     before = {each: how for each, how in before.items() if how != signal.SIG_IGN}
     for each in before:
         signal.signal(each, stop)
-    if sys.platform == "linux":  # else a killed `dvc repro` leaves runner and kernel writing on
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:
-            raise KeyboardInterrupt
+    warm.end_with(parent, signal.SIGTERM)  # else a killed `dvc repro` leaves us writing on
     try:
         yield
     finally:

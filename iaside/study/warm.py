@@ -72,12 +72,20 @@ def is_fork() -> bool:
     return os.environ.get(FORKED) == str(os.getpid())
 
 
+def end_with(parent: int, number: int) -> None:
+    """Let this process get a signal when its parent ends, on Linux whatever it is at."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, int(number))  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)
+
+
 # -- the process that stands for a fork ------------------------------------------------------------
 
 
 def stand_for(arguments: list[str], on_end: int) -> int:
     """Have it forked, pass signals on to it, and end as it does; returns its exit code."""
-    _end_with_parent(on_end)
+    end_with(os.getppid(), on_end)
     fork, early = [], []
 
     def pass_on(number, _):
@@ -137,13 +145,6 @@ def _ended(code: int) -> int:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.kill(os.getpid(), -code)
     return code
-
-
-def _end_with_parent(number: int) -> None:
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(1, int(number))  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        os.kill(os.getpid(), number)
 
 
 def _send(connection: socket.socket, message: dict, files: tuple[int, ...]) -> None:
@@ -296,9 +297,7 @@ def _fits(environment: dict[str, str]) -> bool:
 
 def _begin(asked: dict, files: list[int], before: dict, server: int) -> None:
     """Make a fork what a new process would be: streams, signals, folder, environment."""
-    ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))
-    if os.getppid() != server:
-        os._exit(1)
+    end_with(server, signal.SIGKILL)
     os.setsid()  # what a terminal sends comes from who stands for it, once
     for number, how in before.items():
         signal.signal(number, signal.SIG_IGN if number in asked["ignored"] else how)
