@@ -27,7 +27,6 @@ NOT_TRIED = {  # claim -> why
         "exact: a formula or a count, which has no error",
     ),
     "information_identity": "no verdict yet: no study will decide it (`cannot`)",
-    "tradeoffs_early": "no verdict yet: the study is still to be written (`until`)",
 }
 
 RULES: dict[str, Rule] = {
@@ -101,6 +100,16 @@ RULES: dict[str, Rule] = {
             networks.correlations,
             "src_mce",
             networks.with_mce,
+            networks.ALONE,
+            designs={"no designs": 0.0},
+        ),
+    ),
+    "a correlation over 21 kinds of training": Rule(
+        ("tradeoffs_early",),
+        partial(
+            networks.correlations,
+            "tradeoffs_early",
+            networks.with_kinds,
             networks.ALONE,
             designs={"no designs": 0.0},
         ),

@@ -189,7 +189,7 @@ def test_what_is_required_are_settings_that_studies_have(claim):
 
 
 def test_a_claim_that_no_study_decides_has_to_say_so():
-    claim = replace(rules.find("tradeoffs_early"), until="")
+    claim = replace(rules.find("parameter_count"), cannot="")
     assert "no study decides it" in complaint(claim, STUDIES)
     own, claim = {"own": STUDIES["default"]}, rules.find("jafr_high_gain")
     assert "2 seeds that were trained with all of" in complaint(claim, own)
@@ -197,10 +197,10 @@ def test_a_claim_that_no_study_decides_has_to_say_so():
 
 def test_an_until_that_has_come_is_noticed():
     studies = deepcopy(STUDIES)
-    for plan in studies["paper-jafr"]["training"]["plans"].values():
-        plan["every"] = 6
+    for name in ("jafr", "adversarial"):
+        studies["default"]["training"]["plans"][name]["seed"] = list(range(6))
     now = {c.id for c in CLAIMS if "delete its `until`" in complaint(c, studies)}
-    assert now == {"tradeoffs_early"}
+    assert now == {"jafr_over_pgd"}
     iaside = STUDIES["paper-iaside"]
     more = iaside["models"] | {f"net{k}": {} for k in range(25)}
     studies = STUDIES | {"large": iaside | {"models": more}}
