@@ -79,6 +79,7 @@ def check(study: Mapping, root: Path) -> None:
     _check_training(study["training"])
     _check_networks(study, root)
     count = functools.cache(functools.partial(_count, root=root))  # stages share images
+    _held.cache_clear()
     for section, parameters in values.values():
         _check_together(section, parameters, study, root, count)
 
@@ -370,17 +371,28 @@ def _check_labels(images: str, recipe: Path, root: Path) -> None:
         raise UsageError(f"the images at {images!r} cannot be used: {error}") from error
 
 
+@functools.cache
+def _held(images: str, held_out: float, classes: int | tuple | None) -> int:
+    """Held-out images of a data set, whose folders are looked through once in a check."""
+    from iaside.inputs.splits import split_size
+
+    return split_size(images, held_out, classes)[1]
+
+
 def _fewest_held_out(plan: Mapping, item: str, section: Mapping) -> int | None:
     """Held-out images of the networks of a plan, the fewest; None for images still to come."""
-    from iaside.inputs.splits import split_size
     from iaside.training.data import complete
     from iaside.training.plans import networks
 
     shared = {name: value for name, value in section.items() if name != "plans"}
     found = [complete(s, shared) for s in networks({item: plan}).values()]
-    sizes = {(s["images"], s["held_out"], str(s["classes"])): s for s in found}
+    only = [s["classes"] for s in found]
+    sets = {
+        (s["images"], s["held_out"], tuple(c) if isinstance(c, list) else c)
+        for s, c in zip(found, only, strict=True)
+    }
     try:
-        return min(split_size(s["images"], s["held_out"], s["classes"])[1] for s in sizes.values())
+        return min(_held(*of) for of in sets)
     except FileNotFoundError:
         return None
     except ValueError as error:

@@ -41,6 +41,7 @@ ASKS = {  # part -> its own sections
     "paper-fampe": ATTRIBUTION,
 }
 STUDIES = {name: read_study(ROOT / f"studies/{name}.yaml") for name in (*ASKS, "smoke")}
+ELSEWHERE = {"tradeoffs_early"}  # of networks that are attacked as well, as in cifar10
 HOURS, WORKERS = 24, {"paper-jafr": 8}  # of one GPU, or so many
 LONGEST = 6  # hours of a stage
 
@@ -53,7 +54,7 @@ def test_a_part_decides_every_claim_of_its_reports(name):
     reports = set(study["claims"]["reports"])
     assert reports <= ASKS[name]
     for claim in rules.claims().values():
-        if claim.stage in reports and not (claim.until or claim.cannot):
+        if claim.stage in reports and not (claim.until or claim.cannot or claim.id in ELSEWHERE):
             assert unmet(claim, study) == [], claim.id
 
 
