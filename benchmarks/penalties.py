@@ -13,6 +13,7 @@ import argparse
 import json
 import statistics
 import time
+from functools import partial
 
 import torch
 import torchvision
@@ -20,7 +21,7 @@ from torch import nn
 
 from iaside.backend.device import pick_device
 from iaside.spectral import band_masks
-from iaside.training.penalties import PENALTIES, coalition_dropout
+from iaside.training.penalties import PENALTIES, band_share, coalition_dropout
 
 
 def seconds_per_step(net, descent, x, y, steps: int, penalty=None, masks=None) -> float:
@@ -49,6 +50,7 @@ def main() -> None:
     torch.manual_seed(0)
     masks = band_masks(8, (a.side, a.side)).to(device)
     kinds = {name: {"penalty": penalty} for name, penalty in PENALTIES.items()}
+    kinds["band_share"] = {"penalty": partial(band_share, band=7)}
     kinds["coalition_dropout"] = {"masks": masks}
     ratios = {name: [] for name in kinds}
     for network in a.networks:

@@ -22,6 +22,7 @@ PARTS = {  # part of the package -> what its public names are for, in the order 
     "card": "A page of one's own model",
     "robustness": "Perturbations and robustness",
     "attribution": "Attribution maps",
+    "training": "Mending a network",
 }
 SUPPORTED = {
     "greater": "the limits lie above {}",

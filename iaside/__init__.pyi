@@ -64,3 +64,4 @@ from .estimate.correlation import correlation as correlation
 from .card.card import Card as Card
 from .card.measure import report as report
 from .card.several import Cards as Cards
+from .training.mend import mend as mend, Mended as Mended

@@ -8,7 +8,7 @@ from typing import assert_type
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
+from torch import Tensor, nn
 
 import iaside as ia
 
@@ -100,6 +100,13 @@ def robustness(model: ia.Classifier, x: Tensor, labels: Tensor, masks: Tensor) -
     assert_type(ia.mean_prediction_error([0.9], [0.8]), np.ndarray)
     assert_type(ia.mean_corruption_error({"fog": [0.5]}), float)
     assert_type(ia.correlation([1.0, 2.0], [2.0, 3.0]), ia.Estimate)
+
+
+def mending(model: ia.Classifier, x: Tensor, labels: Tensor) -> None:
+    mended = ia.mend(model, x, labels, lambda x: x / 2, remedy="dropout")
+    assert_type(mended, ia.Mended)
+    assert_type(mended.model, nn.Module)
+    assert_type(mended.to_frame(), pd.DataFrame)
 
 
 def attribution(model: ia.Classifier, x: Tensor, labels: Tensor) -> None:

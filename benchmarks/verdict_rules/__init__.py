@@ -27,9 +27,6 @@ NOT_TRIED = {  # claim -> why
         "exact: a formula or a count, which has no error",
     ),
     "information_identity": "no verdict yet: no study will decide it (`cannot`)",
-    "tradeoffs_early": "no verdict yet: the study is still to be written (`until`)",
-    "targeted_beats_generic": "no verdict yet: the study of mending is to come (`until`)",
-    "penalty_mends": "no verdict yet: the study of mending is to come (`until`)",
 }
 
 RULES: dict[str, Rule] = {
@@ -107,6 +104,16 @@ RULES: dict[str, Rule] = {
             designs={"no designs": 0.0},
         ),
     ),
+    "a correlation over 21 kinds of training": Rule(
+        ("tradeoffs_early",),
+        partial(
+            networks.correlations,
+            "tradeoffs_early",
+            networks.with_kinds,
+            networks.ALONE,
+            designs={"no designs": 0.0},
+        ),
+    ),
     "a correlation within 7 designs": Rule(
         ("src_mce",), partial(networks.correlations, "src_mce", networks.with_mce)
     ),
@@ -170,6 +177,8 @@ RULES: dict[str, Rule] = {
     "a gain and a loss of 3 twins": Rule(
         ("jafr_mirrored", "adversarial_training_tradeoff"), trainings.gains_and_losses
     ),
+    "a gain of 3 fine-tunings": Rule(("targeted_beats_generic",), trainings.gains_of_fine_tunings),
+    "2 gains of 3 fine-tunings": Rule(("penalty_mends",), trainings.gains_over_two),
     "gradients of 3 kinds of 3 twins": Rule(
         ("jafr_shifts_spectrum",), trainings.gradients_of_twins
     ),

@@ -9,6 +9,7 @@ from scipy.optimize import brentq
 
 from iaside.estimate.crossed import resampled_scores
 from iaside.score import spectral_importance
+from iaside.training.early import Early
 from iaside.verdicts.architecture import (
     parameter_count,
     silhouette,
@@ -21,6 +22,7 @@ from iaside.verdicts.correlation import (
     src_adversarial,
     src_mce,
 )
+from iaside.verdicts.dynamics import tradeoffs_early
 from iaside.verdicts.match import profile_beats_score, profile_predicts_loss
 from iaside.verdicts.rules import CONTRADICTED, SUPPORTED, find
 from verdict_rules.profiles import MEANS, profiles
@@ -79,7 +81,7 @@ def correlations(
         ("all parts", AT): k * [rho],
         ("all but one", AT): (k - 1) * [rho] + [side],
         ("all parts", SUPPORTED): k * [side if claim.kind == "null" else effect],
-        ("one part", CONTRADICTED): [0.8] + (k - 1) * [side],
+        ("one part", CONTRADICTED): [-0.8 if claim.kind == "greater" else 0.8] + (k - 1) * [side],
     }
     if k == 1:
         del worlds["one part", AT], worlds["all but one", AT]
@@ -112,6 +114,12 @@ def with_attacks(x, ys, families, n):
 
 def with_parameters(x, ys, families, n):
     return parameter_count(x, ys[0][:, 0], families, n)  # known without an error
+
+
+def with_kinds(x, ys, families, n):
+    """Of kinds of training with one network each."""
+    kinds = [str(f) for f in families]
+    return tradeoffs_early(Early(kinds, kinds, [1] * len(kinds), x, ys[0], {}, n))
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:

@@ -13,7 +13,7 @@ from iaside.shapley import coalitions
 from iaside.tables import Condition, Responses, Worths
 from iaside.training.plans import Profile
 from iaside.training.trends import learning, second_stage
-from iaside.verdicts import jafr
+from iaside.verdicts import jafr, mend
 from iaside.verdicts.data_size import more_data_more_robust
 from iaside.verdicts.dynamics import low_bands_learnt_first, second_stage_tradeoff
 from iaside.verdicts.importance import untrained_uniform
@@ -161,6 +161,35 @@ def gains_and_losses() -> list[World]:
         return jafr.jafr_mirrored(study_of(twins, asked), [0.01])
 
     return of_trainings("jafr_mirrored", verdict, parts=2, size=0.05)
+
+
+def gains_of_fine_tunings() -> list[World]:
+    """Accuracy gained by one remedy over another, from the same weights."""
+
+    def verdict(values):
+        return mend.targeted_beats_generic([mended(s, r) for s, r in enumerate(values[0])])
+
+    return of_trainings("targeted_beats_generic", verdict, size=0.05)
+
+
+def gains_over_two() -> list[World]:
+    """Accuracy gained over no remedy, and over the same one elsewhere, the two parts of a claim."""
+
+    def verdict(values):
+        both = zip(*values, strict=True)
+        return mend.penalty_mends([mended(s, *rows) for s, rows in enumerate(both)])
+
+    return of_trainings("penalty_mends", verdict, parts=2, size=0.05)
+
+
+def mended(seed: int, over: np.ndarray, over_another: np.ndarray | None = None) -> SimpleNamespace:
+    """What verdicts ask of `remedies.Mending`: one deployment, gains (1, N) of every image."""
+    gains = {"penalty_elsewhere": over_another}
+    return SimpleNamespace(
+        deployments=[Condition("fog")],
+        provenance={"seed": seed, "architecture": "a"},
+        gain=lambda arm, other, deployment, under: gains.get(other, over)[0],
+    )
 
 
 def gradients_of_twins() -> list[World]:

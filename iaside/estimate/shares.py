@@ -130,3 +130,22 @@ def distance_from_0(values: np.ndarray, rounding: float) -> float:
     if se <= rounding:
         return np.inf if size > rounding else 0.0
     return float(size / se)
+
+
+def survival_per_image(clean_energy: ArrayLike, change_energy: ArrayLike) -> np.ndarray:
+    """Return how much of each band survives a perturbation of each image, (..., M, N).
+
+    The Wiener weight s / (1 + s), s the energy of the band over that of the perturbation in it; a
+    band without any energy survives.
+
+    Shapes: both (..., M, N). Errors: ValueError for negative energies.
+    Source: docs/methods.md, Matching.
+
+    >>> survival_per_image([[3.0, 1.0]], [[1.0, 1.0]]).tolist()
+    [[0.75, 0.5]]
+    """
+    clean, change = np.asarray(clean_energy, dtype=float), np.asarray(change_energy, dtype=float)
+    if (clean < 0).any() or (change < 0).any():
+        raise ValueError("energies must be 0 or more")
+    total = clean + change
+    return np.divide(clean, total, out=np.ones(total.shape), where=total > 0)

@@ -14,7 +14,7 @@ from torch import Tensor
 from iaside.backend.checks import check_values
 from iaside.backend.precision import undisturbed
 from iaside.inputs.downloads import SIZES, fetch_images
-from iaside.inputs.listing import layout_of, listed, source_name
+from iaside.inputs.listing import find_source, layout_of, listed, source_name
 from iaside.inputs.numbering import Numbering
 from iaside.inputs.sizing import decoded, fitter
 
@@ -29,7 +29,8 @@ def load_split(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Both halves of a data set: training images and labels, held-out images and labels.
 
-    source: what ``load_images`` takes, a folder in Tiny ImageNet's layout, or one of the names
+    source: what ``load_images`` takes, a folder in Tiny ImageNet's layout, one that holds train/
+        and test/ with a folder per class each, or one of the names
         "stl10", "cifar10", "cifar100", "svhn", "tiny_imagenet" and "caltech101", which lie in
         data/images/<name> and are downloaded when they do not.
     held_out: the share that is held out, stratified by label and drawn by `seed`; sets that come
@@ -89,9 +90,17 @@ def split_size(
 def _halves(source, held_out: float, seed: int, classes) -> list[tuple]:
     """(reader, [(index, label)], names) of both halves."""
     only = None if classes is None or isinstance(classes, Integral) else list(classes)
-    official = not only and layout_of(source) is not None
-    splits = ("train", "test") if official else ("all",)
-    listings = [listed(source, Numbering(own=True), split, only) for split in splits]
+    if parts := _parts(source):
+        official, listings = True, [listed(part, Numbering(own=True), only=only) for part in parts]
+        if (named := [sorted(part.classes) for part in listings])[0] != named[1]:
+            raise ValueError(
+                f"{parts[0]} and {parts[1]} hold different classes, and are no halves of one set: "
+                f"{', '.join(sorted(set(named[0]) ^ set(named[1])))} in one of them."
+            )
+    else:
+        official = not only and layout_of(source) is not None
+        splits = ("train", "test") if official else ("all",)
+        listings = [listed(source, Numbering(own=True), split, only) for split in splits]
     kinds = sorted(set().union(*(listing.labels for listing in listings)))
     if isinstance(classes, Integral):
         if not 2 <= classes <= len(kinds):
@@ -113,6 +122,14 @@ def _halves(source, held_out: float, seed: int, classes) -> list[tuple]:
             (read, [items[k] for k in sorted(part)], names) for part in (order[n:], order[:n])
         ]
     return halves
+
+
+def _parts(source) -> list[Path]:
+    """The folders train/ and test/ in a folder that holds both, of a folder per class each."""
+    if not isinstance(source, str | Path) or not (path := find_source(source)).is_dir():
+        return []
+    parts = [path / "train", path / "test"]
+    return parts if all(part.is_dir() for part in parts) and not layout_of(path) else []
 
 
 def stratified_order(labels: Sequence[int], seed: int) -> list[int]:

@@ -11,6 +11,7 @@ from iaside.estimate.accuracy import accuracy_difference, accuracy_interval
 from iaside.estimate.crossed import resampled_scores
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import interval
+from iaside.estimate.shares import survival_per_image
 from iaside.tables import CLEAN, CLEAN_CUT, CORRUPTIONS, FOURIER, Condition, Responses
 
 # Mean top-1 error of AlexNet over the five severities, in the order of CORRUPTIONS.
@@ -287,19 +288,6 @@ def band_survival(clean_energy: ArrayLike, change_energy: ArrayLike) -> np.ndarr
     array([0.75, 1.  ])
     """
     return survival_per_image(clean_energy, change_energy).mean(-1)
-
-
-def survival_per_image(clean_energy: ArrayLike, change_energy: ArrayLike) -> np.ndarray:
-    """Return what `band_survival` averages, (..., M, N).
-
-    >>> survival_per_image([[3.0, 1.0]], [[1.0, 1.0]]).tolist()
-    [[0.75, 0.5]]
-    """
-    clean, change = np.asarray(clean_energy, dtype=float), np.asarray(change_energy, dtype=float)
-    if (clean < 0).any() or (change < 0).any():
-        raise ValueError("energies must be 0 or more")
-    total = clean + change
-    return np.divide(clean, total, out=np.ones(total.shape), where=total > 0)
 
 
 def survival_of_spectra(clean_energy: ArrayLike, degraded_energy: ArrayLike) -> np.ndarray:

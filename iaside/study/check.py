@@ -83,6 +83,7 @@ def check(study: Mapping, root: Path) -> None:
     _check_training(study["training"])
     _check_networks(study, root)
     count = functools.cache(functools.partial(_count, root=root))  # stages share images
+    _held.cache_clear()
     for section, parameters in values.values():
         _check_together(section, parameters, study, root, count)
 
@@ -317,6 +318,8 @@ def _check_together(
     if "untrained" in values.get("variants", ()) or values.get("n_twin"):
         if values["n_images"] < 2:
             refuse("n_images", "2 or more: batch norms of an untrained twin need a variance")
+    if section == "mend":
+        _check_mend(values, study["training"])
     if section == "profiles":
         held = _fewest_held_out(values["plan"], values["item"], study["training"])
         if held is not None and values["n_images"] > held:
@@ -324,6 +327,26 @@ def _check_together(
                 "n_images",
                 f"at most {held}: no more images are held out for the plan {values['item']!r}",
             )
+
+
+def _check_mend(values: Mapping, training: Mapping) -> None:
+    """Refuse to mend a network that no plan trains, or on more images than are held out."""
+    from iaside.training.mending import check_images_held
+
+    weights = values["model"]["weights"]
+    if not to_be_trained(values["model"]):
+        raise UsageError(
+            f"mend.networks has the weights {weights!r}, but must have networks that a plan of "
+            f"`training` trains ({TRAINED}<plan>/<network>/final.safetensors): mending goes on "
+            "with their training"
+        )
+    plan = Path(weights).parts[3]
+    held = _fewest_held_out(training["plans"][plan], plan, training)
+    if held is not None:
+        try:
+            check_images_held(values["n_images"], values["n_judged"], held)
+        except ValueError as error:
+            raise UsageError(f"mend: {error}") from error
 
 
 def _count(images: str, root: Path) -> int | None:
@@ -352,17 +375,28 @@ def _check_labels(images: str, recipe: Path, root: Path) -> None:
         raise UsageError(f"the images at {images!r} cannot be used: {error}") from error
 
 
+@functools.cache
+def _held(images: str, held_out: float, classes: int | tuple | None) -> int:
+    """Held-out images of a data set, whose folders are looked through once in a check."""
+    from iaside.inputs.splits import split_size
+
+    return split_size(images, held_out, classes)[1]
+
+
 def _fewest_held_out(plan: Mapping, item: str, section: Mapping) -> int | None:
     """Held-out images of the networks of a plan, the fewest; None for images still to come."""
-    from iaside.inputs.splits import split_size
     from iaside.training.data import complete
     from iaside.training.plans import networks
 
     shared = {name: value for name, value in section.items() if name != "plans"}
     found = [complete(s, shared) for s in networks({item: plan}).values()]
-    sizes = {(s["images"], s["held_out"], str(s["classes"])): s for s in found}
+    only = [s["classes"] for s in found]
+    sets = {
+        (s["images"], s["held_out"], tuple(c) if isinstance(c, list) else c)
+        for s, c in zip(found, only, strict=True)
+    }
     try:
-        return min(split_size(s["images"], s["held_out"], s["classes"])[1] for s in sizes.values())
+        return min(_held(*of) for of in sets)
     except FileNotFoundError:
         return None
     except ValueError as error:

@@ -40,8 +40,10 @@ from iaside.spectral import METRICS, SPACINGS
 from iaside.study.parameters import UsageError
 from iaside.tables import CORRUPTIONS, FOURIER
 from iaside.training.data import complete
-from iaside.training.plans import networks
+from iaside.training.mending import asking_passes, most_fine_tunings
+from iaside.training.plans import BANDS, networks
 from iaside.training.profiles import AT_ONCE, profile_passes
+from iaside.training.remedies import ARMS, REMEDIES
 from iaside.training.training import checkpoint_count, training_passes
 
 BATCH = 8  # images to time with where no other number is known
@@ -306,29 +308,62 @@ def _resolution(p: dict, study: Study) -> list[Part]:
 
 
 def _training(p: dict, study: Study) -> list[Part]:
-    parts = []
-    for settings, network, n, held in study.trained({p["item"]: p["plan"]}).values():
-        passes = training_passes(settings, n, held)
-        plain = training_passes({**settings, "penalty": "none"}, n, held)
-        precision = settings["precision"]
-        part = Part(
+    found = study.trained({p["item"]: p["plan"]}).values()
+    return [part for trained in found for part in _one_training(*trained)]
+
+
+def _one_training(settings: Mapping, network: Network, n: int, held: int) -> list[Part]:
+    passes = training_passes(settings, n, held)
+    plain = training_passes({**settings, "penalty": "none"}, n, held)
+    precision = settings["precision"]
+    part = Part(
+        network,
+        plain,
+        precision,
+        settings["batch"],
+        settings["batch"],
+        (n + held) // 4,  # as bytes, a quarter of what pixels take
+        checkpoints=1 + checkpoint_count(settings),
+        alone=True,
+        trains=True,
+        gradients=precision,
+    )
+    # Penalties are computed in float32 whatever the precision is.
+    penalty = part._replace(
+        passes=passes - plain, precision="float32", gradients="float32", images=0, checkpoints=0
+    )
+    return [part, penalty] if penalty.passes.any() else [part]
+
+
+def _mend(p: dict, study: Study) -> list[Part]:
+    """At most: deployments may share a band, and so the networks that are fine-tuned in it."""
+    plan, name = Path(p["model"]["weights"]).parts[3:5]
+    base, network, n, held = study.trained({plan: study.params["training"]["plans"][plan]})[name]
+    tuning = p | {
+        "strengths": dict(zip(REMEDIES, (p["noise"], p["dropout"], p["weight"]), strict=True))
+    }
+    networks = most_fine_tunings(base, tuning)
+    parts = [part for s in networks.values() for part in _one_training(s, network, n, held)]
+    asked = p["n_images"] + p["n_judged"]
+    passes = asking_passes(p["deployments"], p["n_images"], asked, len(networks))
+    disk = NUMBER * 2 * len(ARMS) * len(p["deployments"]) * (1 + len(p["deployments"])) * asked
+    severities = len(p["deployments"]) / len(CORRUPTIONS)
+    return [
+        *parts,
+        Part(
             network,
-            plain,
-            precision,
-            settings["batch"],
-            settings["batch"],
-            (n + held) // 4,  # as bytes, a quarter of what pixels take
-            checkpoints=1 + checkpoint_count(settings),
-            alone=True,
-            trains=True,
-            gradients=precision,
-        )
-        # Penalties are computed in float32 whatever the precision is.
-        penalty = part._replace(
-            passes=passes - plain, precision="float32", gradients="float32", images=0, checkpoints=0
-        )
-        parts += [part, penalty] if penalty.passes.any() else [part]
-    return parts
+            _forward(passes),
+            p["precision"],
+            p["batch_size"] or 256,
+            images=asked,
+            bands=BANDS,
+            disk=disk,
+            corrupt=(
+                (base["images"], asked, p["seed"], tuple(p["deployments"])),
+                round(asked * severities * network.input_side() ** 2),
+            ),
+        ),
+    ]
 
 
 def _profiles(p: dict, study: Study) -> list[Part]:
@@ -407,7 +442,8 @@ COSTS: dict[str, Callable[[dict, Study], list[Part]]] = {
     "resolution": _resolution,
     "training": _training,
     "profiles": _profiles,
+    "mend": _mend,
     "attributions": _attributions,
 }
 # Where attacks or sampling may end early, or training images turn out to be held out as well.
-AT_MOST = {"snr", "worths", "robustness", "resolution", "training", "attributions"}
+AT_MOST = {"snr", "worths", "robustness", "resolution", "training", "mend", "attributions"}

@@ -14,6 +14,7 @@ MAY_BE_EMPTY = (
     "attributions.alphas",
     "claims.recorded",
     "robustness.strong_eps",
+    "profiles.strong_eps",
     "robustness.band_eps",
     "correlation.ours",
 )
@@ -52,6 +53,7 @@ def rules() -> dict[str, Rule]:
     from iaside.inputs.recipes import LARGEST_SIDE
     from iaside.score import spectral_importance
     from iaside.spectral import METRICS, SPACINGS
+    from iaside.tables import CORRUPTIONS
 
     def one_of(*names: str) -> Rule:
         return f"one of {', '.join(names)}", lambda v: v in names
@@ -112,6 +114,7 @@ def rules() -> dict[str, Rule]:
             "sizes",
             "interval_sizes",
             "n_initialisations",
+            "n_judged",
             "resolution.bands",
             "grid_steps",
             "grid_samples",
@@ -163,8 +166,16 @@ def rules() -> dict[str, Rule]:
             "noise_sigma",
             "noise_sd",
             "sigma",
+            "noise",
         ),
         **each(positive, "photons", "heat_norm", "recommended"),
+        "dropout": between(0, 1, "a probability between 0 and 1, both excluded"),
+        **each(positive, "mend.lr", "weight"),
+        "deployments": (
+            f"`corruption: severity` pairs, a severity from 1 to 5 of each of some of "
+            f"{', '.join(CORRUPTIONS)}",
+            lambda v: bool(v) and all(c in CORRUPTIONS and whole(1, 5)[1](s) for c, s in v.items()),
+        ),
         "eps": between(0, 255 + 1e-9, "above 0 and up to 255, in 1/255"),
         "device": (
             "auto, or a device that is here: cpu, cuda, mps",

@@ -104,4 +104,5 @@ def augmented(x: Tensor, flip: bool, generator: torch.Generator) -> Tensor:
 
 
 def as_pixels(images: Tensor) -> Tensor:
-    return channels_last(images.float() / 255)
+    """Images uint8 as pixels in [0, 1], others as they are."""
+    return channels_last(images.float() / 255 if images.dtype == torch.uint8 else images)

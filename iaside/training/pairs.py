@@ -116,7 +116,7 @@ def _by_seed(networks: Sequence[Profile], scores: np.ndarray) -> np.ndarray:
     return scores[seed_rows(seeds, builds)].mean(1)
 
 
-def _share(found: Estimate, n_images: int, level: float, lowest: float = 0) -> Estimate:
+def share_limits(found: Estimate, n_images: int, level: float, lowest: float = 0) -> Estimate:
     """Cut the limits of a share, or of a difference of shares, at what it can be.
 
     Where neither images nor trainings part, resampling sees no spread: the limits are then as far
@@ -132,7 +132,7 @@ def _share(found: Estimate, n_images: int, level: float, lowest: float = 0) -> E
 def _mean_share(networks, each: np.ndarray, level: float, lowest: float = 0) -> Estimate:
     each = _asked(each)
     found = _over_trainings(networks, each[:, None], _first, level)
-    return _share(found, each.shape[1], level, lowest)
+    return share_limits(found, each.shape[1], level, lowest)
 
 
 def _asked(each: np.ndarray) -> np.ndarray:
@@ -242,7 +242,7 @@ def share_of_wins(
         return Estimate.unsure(np.nan, len(couples), "trainings")
     scores = _by_seed(firsts, resampled_scores(ahead, won))
     scores[:, 1:] *= np.sqrt(OF_SIGNS)  # only their spread counts
-    found = _share(over_seeds(scores, n)(level), n, level)
+    found = share_limits(over_seeds(scores, n)(level), n, level)
     most = [(scores[:, 0] > 0.5).sum(), (scores[:, 0] < 0.5).sum()]
     if sum(most) and stats.binomtest(max(most), sum(most)).pvalue <= 1 - level:
         return found
@@ -387,8 +387,9 @@ def _conditions(r: Responses, groups: Mapping[str, str]) -> dict[str, list[Condi
     members["all corruptions"] = list(groups)
     asked = {u: [c for c in r.conditions if c.source in own] for u, own in members.items()}
     attacks = {
-        name.upper(): [c for c in r.conditions if c.source == name and c.place < 0]
-        for name in ("fgsm", "pgd")
+        name.upper(): [c for c in r.conditions if c.source == source and c.place < 0]
+        for name, source in (("fgsm", "fgsm"), ("pgd", "pgd"), ("pgd", "pgd_restarts"))
+        if r.rows(source)  # of PGD the strongest that was measured
     }
     return {"clean": [CLEAN]} | asked | {name: some for name, some in attacks.items() if some}
 

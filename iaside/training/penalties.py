@@ -1,7 +1,7 @@
 """Spectral penalties: terms of a training loss about the frequencies a network relies on.
 
 All have one form, ``penalty(model, x, y) -> scalar``, to be added to the loss times a strength;
-all but coalition dropout (which changes the images instead) are functions of the input gradient,
+all but coalition dropout and noise (which change the images instead) are of the input gradient,
 so that their own gradient takes a second backward pass. They compute in float32 also inside
 autocast, in the mode the model is in (batch norm sees a training batch twice), and on the images
 as they are: adversarial training penalises at the clean images. Under ``torch.no_grad`` they
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from iaside.spectral import Masks, band_energy, band_masks, bands_of, check_masks
+from iaside.training.plans import BANDS
 
 EPSILON = 1e-5  # of the published JaFR: in the logarithm and in the weights
 REDUCTIONS = ("sum", "sumlog", "product")
@@ -287,6 +288,30 @@ def gradalign(
     return (apart * counts).sum() / counts.sum().clamp(min=1)
 
 
+@_in_float32
+def band_share(model: Model, x: Tensor, y: Tensor, *, band: int) -> Tensor:
+    """A band unwanted: its share of the input gradient's energy, the mean (DC) left out.
+
+    Every image counts the same, however large its gradient.
+
+    Shapes: x (B, C, H, W), y (B,) class indices; returns () from 0 to 1.
+    band: one of the 8 bands of ``band_masks``.
+    Errors: as ``input_gradient``; ValueError for a band that is not there, or a side under 16.
+    Source: docs/methods.md, Mending (the band that the decomposition found), this kit's.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(768, 2))
+    >>> 0 <= band_share(net, torch.rand(5, 3, 16, 16), torch.zeros(5).long(), band=7).item() <= 1
+    True
+    """
+    if not 0 <= band < BANDS:
+        raise ValueError(f"band={band!r} is not there; training knows bands 0 to {BANDS - 1}")
+    masks = band_masks(BANDS, x.shape[-2:])
+    energy = band_energy(_to_one(_gradient(model, x, y)), masks)
+    total = energy.sum(0)
+    share = energy[band] / total.clamp(min=torch.finfo(total.dtype).eps)
+    return share.sum() / (total > 0).sum().clamp(min=1)
+
+
 PENALTIES: dict[str, Callable[[Model, Tensor, Tensor], Tensor]] = {
     "jafr": jafr,
     "jafr_radial": jafr_radial,
@@ -295,6 +320,7 @@ PENALTIES: dict[str, Callable[[Model, Tensor, Tensor], Tensor]] = {
     "hsf": hsf,
     "asf": asf,
     "gradalign": gradalign,
+    "band_share": band_share,
 }
 
 
@@ -335,3 +361,27 @@ def coalition_dropout(
         return (bands_of(x, masks) * members.transpose(0, 1)[..., None]).sum(0)
     present = (members * masks.to(x)).sum(1)  # one transform per image, not one per band
     return torch.fft.irfft2(torch.fft.rfft2(x) * present[:, None], s=x.shape[-2:])
+
+
+def noise_in(
+    x: Tensor, sigma: float, band: int | None = None, generator: torch.Generator | None = None
+) -> Tensor:
+    """Add white noise to training images, or noise of the same size that lies in one band.
+
+    Nothing is clipped, so that what is confined to a band stays there.
+
+    Shapes: x (B, C, H, W); returns the same.
+    sigma: root mean square of the noise of each image;  band: one of the 8 of ``band_masks``, None
+        for all;  generator: a CPU generator, else torch's.
+    Source: docs/methods.md, Mending, this kit's.
+
+    >>> change = noise_in(torch.zeros(2, 3, 16, 16), 0.1, band=7)
+    >>> round(change.square().mean().sqrt().item(), 6)
+    0.1
+    """
+    noise = torch.randn(x.shape, generator=generator, device="cpu").to(x)
+    if band is not None:
+        mask = band_masks(BANDS, tuple(x.shape[-2:]))[band : band + 1]
+        noise = bands_of(noise, mask.to(x))[0]
+        noise = noise / noise.square().mean((1, 2, 3), keepdim=True).sqrt()
+    return x + sigma * noise

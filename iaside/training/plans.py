@@ -27,7 +27,11 @@ PENALTIES = (
     "asf",
     "coalition_dropout",
     "gradalign",
+    "band_share",
+    "white_noise",
 )
+BANDS = 8  # that training knows: `band_masks`, linf
+IN_A_BAND = ("coalition_dropout", "band_share", "white_noise")  # those that `band` may confine
 FACTORS = {  # what tells one network from another, in the order of their names: the default
     "architecture": None,
     "images": None,
@@ -36,6 +40,7 @@ FACTORS = {  # what tells one network from another, in the order of their names:
     "adversary": "none",
     "penalty": "none",
     "strength": 0.0,
+    "band": None,
     "augment": False,
     "seed": 0,
 }
@@ -62,6 +67,10 @@ _ALLOWED = {  # factor -> (the rule in words, the rule)
     "adversary": (f"one of {', '.join(ADVERSARIES)}", lambda v: v in ADVERSARIES),
     "penalty": (f"one of {', '.join(PENALTIES)}", lambda v: v in PENALTIES),
     "strength": ("a number", lambda v: math.isfinite(v)),
+    "band": (
+        f"null, or one of the {BANDS} bands of training, 0 to {BANDS - 1}",
+        lambda v: v is None or (type(v) is int and 0 <= v < BANDS),
+    ),
     "augment": ("true or false", lambda v: isinstance(v, bool)),
     "seed": ("a whole number from 0", lambda v: type(v) is int and v >= 0),
 }
@@ -144,6 +153,18 @@ def _check_penalty(plan: str, factors: dict) -> None:
             f"plan {plan!r} has coalition_dropout with strength {strength!r}: it is the "
             "probability that a band is left out, between 0 and 1"
         )
+    if penalty == "white_noise" and not 0 < strength <= 1:
+        raise ValueError(
+            f"plan {plan!r} has white_noise with strength {strength!r}: it is the root mean square "
+            "of the noise, above 0 and up to 1, as pixels are"
+        )
+    if factors["band"] is not None and penalty not in IN_A_BAND:
+        raise ValueError(
+            f"plan {plan!r} has band {factors['band']} with penalty {penalty!r}: only "
+            f"{', '.join(IN_A_BAND)} can be confined to a band"
+        )
+    if penalty == "band_share" and factors["band"] is None:
+        raise ValueError(f"plan {plan!r} has band_share without a band: name it, `band: 7`")
 
 
 def _name(factors: dict) -> str:
@@ -157,6 +178,8 @@ def _name(factors: dict) -> str:
         parts.append(factors["adversary"])
     if factors["penalty"] != "none":
         parts.append(f"{factors['penalty']}{factors['strength']:g}")
+    if factors["band"] is not None:
+        parts.append(f"band{factors['band']}")
     if factors["augment"]:
         parts.append("augment")
     return "-".join([*parts, f"seed{factors['seed']}"])

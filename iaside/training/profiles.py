@@ -29,6 +29,7 @@ from iaside.training.data import load_data
 from iaside.training.penalties import input_gradient, low_frequency_bias
 
 VALUES = ("log_likelihood", "accuracy", "probability")
+ATTACKS = ("fgsm", "pgd", "pgd_restarts")
 AT_ONCE = 100  # images attacked, or asked for a gradient, at a time
 
 
@@ -40,12 +41,12 @@ def checkpoints(folder: str | os.PathLike) -> dict[int, Path]:
     folder = Path(folder)
     if not (folder / "settings.json").is_file():
         raise FileNotFoundError(f"no finished network in {folder}; train it first (68_training)")
-    last = _settings(folder)["epochs"]
+    last = settings_of(folder)["epochs"]
     early = {int(p.stem[6:]): p for p in sorted(folder.glob("epoch-*.safetensors"))}
     return dict(sorted(early.items())) | {last: folder / "final.safetensors"}
 
 
-def _settings(folder: Path) -> dict:
+def settings_of(folder: Path) -> dict:
     """The settings of a training. Errors: ValueError for a damaged file, naming it."""
     path, remedy = folder / "settings.json", "delete it and train again (68_training)"
     with reading(path, "settings of a training", remedy):
@@ -56,7 +57,8 @@ def _settings(folder: Path) -> dict:
 def conditions_of(settings: Mapping) -> list[Condition]:
     """The conditions that final networks are measured under besides clean images.
 
-    settings: attack_eps, noise_sigma, severities (lists), band_noise, band_eps, n_bands.
+    settings: attack_eps, strong_eps, noise_sigma, severities (lists), band_noise, band_eps,
+    n_bands.
     """
     bands = range(settings["n_bands"])
     return [
@@ -65,6 +67,7 @@ def conditions_of(settings: Mapping) -> list[Condition]:
         *(Condition("white_noise", settings["band_noise"], band) for band in bands),
         *(Condition(name, eps) for name in ("fgsm", "pgd") for eps in settings["attack_eps"]),
         *(Condition("pgd", settings["band_eps"], band) for band in bands),
+        *(Condition("pgd_restarts", eps) for eps in settings["strong_eps"]),
     ]
 
 
@@ -114,7 +117,7 @@ def measure_network(common, name, trained, out, partial, settings, device, repor
     kept;  settings: of the section, with ``seed``;  common: images -> its held-out half.
     Equal networks and settings give equal bytes.
     """
-    of, device = _settings(Path(trained)), own_device(device)
+    of, device = settings_of(Path(trained)), own_device(device)
     held, held_labels = common[of["images"]]
     chosen = _chosen(held_labels, settings)
     x, y = held[chosen].float() / 255, held_labels[chosen]
@@ -162,14 +165,14 @@ def measure_network(common, name, trained, out, partial, settings, device, repor
             "bias_pooled": bias_of(spectra.mean(0)).numpy(),
         },
     )
-    few = range(settings["n_attack"])
+    few, conditions = range(settings["n_attack"]), conditions_of(settings)
     responses(
         model,
         x,
         y,
-        conditions_of(settings),
+        conditions,
         masks,
-        {"fgsm": few, "pgd": few},
+        {c.source: few for c in conditions if c.source in ATTACKS},
         seed=settings["seed"],
         precision=precision,
         batch_size=settings["batch_size"],
@@ -194,7 +197,7 @@ def profile_passes(
     n, few = settings["n_images"], settings["n_attack"]
     game = FOLD + held + coalition_passes(settings["n_bands"], n)
     counts = Counter(condition.source for condition in conditions_of(settings))
-    final = response_passes(counts, n, {"fgsm": few, "pgd": few}, cut)
+    final = response_passes(counts, n, dict.fromkeys(ATTACKS, few), cut)
     return n_checkpoints * np.array([game, 0]) + np.array([held + 1, held]) + final
 
 
@@ -233,7 +236,7 @@ def measure_plan(
     total = sum(len(checkpoints(Path(trained) / name)) + 1 for name in names)
     held = {}
     for name in names:
-        of = _settings(Path(trained) / name)
+        of = settings_of(Path(trained) / name)
         if of["images"] not in held:
             data = load_data(of, settings["seed"])
             held[of["images"]] = data.held_images, data.held_labels

@@ -33,7 +33,7 @@ from iaside.backend.keys import code_hash
 from iaside.backend.parallel import executor
 from iaside.backend.precision import arithmetic, check_precision
 from iaside.backend.resume import measure_again, settings_key
-from iaside.inputs.classifier import Classifier, save_weights, untrained
+from iaside.inputs.classifier import Classifier, load_model, save_weights, untrained
 from iaside.inputs.splits import stratified_order
 from iaside.training.data import Data, as_pixels, augmented, batch_of, complete, load_data, reassign
 from iaside.training.penalties import PASSES
@@ -68,8 +68,9 @@ def train_network(
 ) -> list[dict]:
     """Train one network and write its folder; returns the log, a row per epoch.
 
-    settings: complete ones (all factors of plans, and the shared settings of the study). Epochs are
-    counted in updates of the full training set, whatever the fraction that is shown.
+    settings: complete ones (all factors of plans, and the shared settings of the study). Epochs
+    are counted in updates of the full training set, whatever the fraction that is shown.
+    ``start``: weights to begin with, else those that the seed draws.
     folder: gets final.safetensors, best.safetensors (by held-out accuracy), epoch-005.safetensors
     and so on after each ``every`` epochs, their recipes, log.csv, and relabelled.npz with label
     noise. partial: keeps what is needed to go on after a kill, from the last whole epoch; the same
@@ -81,10 +82,8 @@ def train_network(
     folder, partial = Path(folder), Path(partial)
     folder.mkdir(parents=True, exist_ok=True)
     partial.mkdir(parents=True, exist_ok=True)
-    seed, batch, n = settings["seed"], settings["batch"], len(data.labels)
+    seed, n, precision = settings["seed"], len(data.labels), settings["precision"]
     steps = updates_of(settings, n)
-    updates = steps * settings["epochs"]
-    precision = settings["precision"]
     check_precision(precision)
     shown = sorted(stratified_order(data.labels, seed)[: max(1, round(settings["fraction"] * n))])
     labels, moved = reassign(data.labels[shown], settings["noise"], data.n_classes, seed)
@@ -94,47 +93,19 @@ def train_network(
         with replacing(folder / "relabelled.npz") as file:
             np.savez(file, **relabelled)
 
-    recipe, net = _fresh(settings, data.n_classes)
+    recipe, net = _fresh(name, settings, data.n_classes)
     net = net.to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(
-        net.parameters(),
-        settings["lr"],
-        settings["momentum"],
-        weight_decay=settings["weight_decay"],
-    )
+    optimizer = sgd(net, settings)
     log = _resume(partial / "state.safetensors", net, optimizer)
     best = max((row["held_out_accuracy"] for row in log), default=-1.0)
     for row in log:
         report(name, row)
-    with _repeatable(device):
+    with repeatable(device):
         for epoch in range(len(log) + 1, settings["epochs"] + 1):
-            sums, seen = torch.zeros(3, dtype=torch.float64), 0
-            for update in range((epoch - 1) * steps, epoch * steps):
-                torch.manual_seed(2 * (seed * 1_000_003 + update))  # for dropout layers
-                generator = torch.Generator().manual_seed(2 * (seed * 1_000_003 + update) + 1)
-                chosen = torch.from_numpy(batch_of(update, batch, len(shown), seed))
-                x, y = as_pixels(images[chosen.to(device)]), labels[chosen].to(device)
-                if settings["augment"]:
-                    x = augmented(x, settings["flip"], generator)
-                for group in optimizer.param_groups:
-                    done = (update + 0.5) / updates
-                    group["lr"] = learning_rate(settings["schedule"], settings["lr"], done)
-                warm = warmup_factor(settings["warm_up"], (update + 1) / steps)
-                with arithmetic(precision, device):
-                    loss, penalty, logits = loss_of(net, x, y, settings, generator, warm)
-                if not loss.isfinite():
-                    raise ValueError(
-                        f"the loss is {loss.item()} in epoch {epoch} of {name}: it has diverged; "
-                        "lower lr or the strength of the penalty"
-                    )
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                right = (logits.argmax(1) == y).float().mean()
-                sums += torch.stack([loss, penalty, right]).detach().cpu().double()
-                seen += 1
+            loss, penalty, accuracy = train_epoch(
+                net, optimizer, images, labels, settings, epoch, steps, name
+            )
             held_loss, held_accuracy = evaluate(net, data.held_images, data.held_labels, precision)
-            loss, penalty, accuracy = (sums / seen).tolist()
             log.append(
                 {
                     "epoch": epoch,
@@ -161,6 +132,60 @@ def train_network(
     table.writerows(log)
     write_text(folder / "log.csv", text.getvalue())
     return log
+
+
+def sgd(net: nn.Module, settings: Mapping) -> torch.optim.SGD:
+    """The optimizer of a training."""
+    return torch.optim.SGD(
+        net.parameters(),
+        settings["lr"],
+        settings["momentum"],
+        weight_decay=settings["weight_decay"],
+    )
+
+
+def train_epoch(
+    net: nn.Module,
+    optimizer: torch.optim.SGD,
+    images: Tensor,
+    labels: Tensor,
+    settings: Mapping,
+    epoch: int,
+    steps: int,
+    name: str,
+) -> list[float]:
+    """Make the updates of one epoch, counted from 1; returns mean loss, penalty and accuracy.
+
+    images: uint8, or pixels in [0, 1], (N, 3, H, W), on the network's device;  labels: (N,);
+    settings: complete ones;  steps: updates in an epoch;  name: of the network, for errors.
+    Errors: ValueError for a loss that is no number.
+    """
+    seed, batch, device = settings["seed"], settings["batch"], images.device
+    sums = torch.zeros(3, dtype=torch.float64)
+    for update in range((epoch - 1) * steps, epoch * steps):
+        torch.manual_seed(2 * (seed * 1_000_003 + update))  # for dropout layers
+        generator = torch.Generator().manual_seed(2 * (seed * 1_000_003 + update) + 1)
+        chosen = torch.from_numpy(batch_of(update, batch, len(images), seed))
+        x, y = as_pixels(images[chosen.to(device)]), labels[chosen].to(device)
+        if settings["augment"]:
+            x = augmented(x, settings["flip"], generator)
+        for group in optimizer.param_groups:
+            done = (update + 0.5) / (steps * settings["epochs"])
+            group["lr"] = learning_rate(settings["schedule"], settings["lr"], done)
+        warm = warmup_factor(settings["warm_up"], (update + 1) / steps)
+        with arithmetic(settings["precision"], device):
+            loss, penalty, logits = loss_of(net, x, y, settings, generator, warm)
+        if not loss.isfinite():
+            raise ValueError(
+                f"the loss is {loss.item()} in epoch {epoch} of {name}: it has diverged; "
+                "lower lr or the strength of the penalty"
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        right = (logits.argmax(1) == y).float().mean()
+        sums += torch.stack([loss, penalty, right]).detach().cpu().double()
+    return (sums / steps).tolist()
 
 
 def updates_of(settings: Mapping, n: int) -> int:
@@ -194,8 +219,11 @@ def training_passes(settings: Mapping, n: int, held: int) -> np.ndarray:
     return settings["epochs"] * (shown * each + np.array([held, 0]))
 
 
-def _fresh(settings: Mapping, n_classes: int) -> tuple[dict, nn.Module]:
-    model = untrained(settings["architecture"], n_classes, settings["side"], settings["seed"])
+def _fresh(name: str, settings: Mapping, n_classes: int) -> tuple[dict, nn.Module]:
+    if "start" in settings:
+        model = load_model(name, weights=settings["start"])
+    else:
+        model = untrained(settings["architecture"], n_classes, settings["side"], settings["seed"])
     return model.recipe, model.net.train().requires_grad_(True)
 
 
@@ -204,7 +232,7 @@ def _save(net: nn.Module, recipe: dict, name: str, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _repeatable(device: torch.device) -> Iterator[None]:
+def repeatable(device: torch.device) -> Iterator[None]:
     """Leave torch's random state as it was, and take no algorithm that varies from run to run."""
     cudnn = torch.backends.cudnn
     before = cudnn.deterministic
@@ -344,6 +372,7 @@ def _key(settings: Mapping, data: Data, device: torch.device) -> str:
             "device": device.type,
             "precision": settings["precision"],
         }
+        | ({"start": content_hash(Path(settings["start"]))} if "start" in settings else {})
     )
 
 

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iaside.spectral import band_masks
-from iaside.training.penalties import PENALTIES, coalition_dropout, input_gradient
+from iaside.training.penalties import PENALTIES, coalition_dropout, input_gradient, noise_in
+from iaside.training.plans import BANDS
 
 SCHEDULES = ("constant", "cosine", "cyclic")
-DROPOUT_BANDS = 8
 
 
 def learning_rate(schedule: str, peak: float, done: float) -> float:
@@ -92,19 +92,22 @@ def loss_of(
 
     Shapes: x (B, 3, H, W) in [0, 1], y (B,); returns (), (), (B, classes). Penalties are of the
     images as they are, the cross-entropy of what the adversary made of them, ``warm`` as it is
-    by now.
+    by now. Coalition dropout with a ``band`` leaves out that band alone.
     """
-    penalty, eps = settings["penalty"], settings["eps"] / 255
+    penalty, eps, band = settings["penalty"], settings["eps"] / 255, settings.get("band")
     shown = x
     if penalty == "coalition_dropout":
-        masks = band_masks(DROPOUT_BANDS, tuple(x.shape[-2:])).to(x.device)
-        shown = coalition_dropout(x, masks, 1 - settings["strength"], generator)
+        masks = band_masks(BANDS, tuple(x.shape[-2:])).to(x.device)
+        keep = [1 - settings["strength"] * (band in (None, b)) for b in range(BANDS)]
+        shown = coalition_dropout(x, masks, keep, generator)
+    elif penalty == "white_noise":
+        shown = noise_in(x, settings["strength"], band, generator)
     if settings["adversary"] != "none":
         shown = attacked(net, shown, y, settings["adversary"], eps, settings["steps"], warm)
     logits = net(shown)
     loss, extra = F.cross_entropy(logits, y), torch.zeros((), device=x.device)
     if penalty in PENALTIES:
-        options = {"eps": eps, "generator": generator} if penalty == "gradalign" else {}
-        extra = PENALTIES[penalty](net, x, y, **options)
+        options = {"gradalign": {"eps": eps, "generator": generator}, "band_share": {"band": band}}
+        extra = PENALTIES[penalty](net, x, y, **options.get(penalty, {}))
         loss = loss + settings["strength"] * extra
     return loss, extra, logits

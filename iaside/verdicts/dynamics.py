@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from iaside.estimate.correlation import MIN_MODELS, correlation_at_levels
 from iaside.estimate.resampling import Levels
+from iaside.training.early import Early
 from iaside.training.plans import Profile
 from iaside.training.trends import Learning, SecondStage, over_groups, over_seeds, unclear
 from iaside.verdicts.rules import decide, withheld
@@ -80,3 +82,26 @@ def changes(groups: Groups, stage: SecondStage) -> dict[str, Levels]:
         name: over_seeds(over_groups(groups, scores), n)
         for (name, scores), n in zip(both.items(), stage.n, strict=True)
     }
+
+
+def tradeoffs_early(found: Early | None, data: str = "") -> dict | None:
+    """Judge whether the leaning to low bands a fifth of the way goes with the trade in the end.
+
+    Spearman's coefficient of the means of kinds of training, so that n counts these: networks of
+    one kind differ in their seed only, and are no further draws of kinds.
+    """
+    if found is None:
+        return None
+    kinds, early, final = found.of_kinds()
+    limits = correlation_at_levels(early, final, n_images=found.n_images)
+    note = f"n counts the kinds of training, of {len(found.names)} networks"
+    return decide("tradeoffs_early", limits, note=note, data=data, short=few_kinds(len(kinds)))
+
+
+def few_kinds(n: int) -> str:
+    """Why so many kinds of training decide nothing, "" where they may.
+
+    >>> few_kinds(4)
+    '4 kinds of training, 5 are needed'
+    """
+    return "" if n >= MIN_MODELS else f"{n} kinds of training, {MIN_MODELS} are needed"

@@ -434,6 +434,7 @@ def test_trainings_and_profiles_give_the_same_bytes_whoever_does_them(local, tmp
         "severities": [1],
         "noise_sigma": [0.1],
         "attack_eps": [0.1],
+        "strong_eps": [],
         "band_noise": 0.1,
         "band_eps": 0.05,
         "precision": "float32",

@@ -14,6 +14,7 @@ from iaside.verdicts.needs import unmet
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = {"training", "profiles", "label_noise", "dynamics", "data_size", "jafr", "plans"}
+TRAINING |= {"mend", "mend_report"}
 ATTRIBUTION = {"attributions", "attribution_report"}
 ASKS = {  # part -> its own sections
     "paper-iaside": {
@@ -35,11 +36,12 @@ ASKS = {  # part -> its own sections
         "resolution",
         "resolution_report",
     },
-    "paper-noise": TRAINING - {"jafr", "plans"},
+    "paper-noise": TRAINING - {"jafr", "plans", "mend", "mend_report"},
     "paper-jafr": TRAINING - {"label_noise", "dynamics", "data_size"},
     "paper-fampe": ATTRIBUTION,
 }
 STUDIES = {name: read_study(ROOT / f"studies/{name}.yaml") for name in (*ASKS, "smoke")}
+ELSEWHERE = {"tradeoffs_early"}  # of networks that are attacked as well, as in cifar10
 HOURS, WORKERS = 24, {"paper-jafr": 8}  # of one GPU, or so many
 LONGEST = 6  # hours of a stage
 
@@ -52,7 +54,7 @@ def test_a_part_decides_every_claim_of_its_reports(name):
     reports = set(study["claims"]["reports"])
     assert reports <= ASKS[name]
     for claim in rules.claims().values():
-        if claim.stage in reports and not (claim.until or claim.cannot):
+        if claim.stage in reports and not (claim.until or claim.cannot or claim.id in ELSEWHERE):
             assert unmet(claim, study) == [], claim.id
 
 

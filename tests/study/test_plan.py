@@ -183,6 +183,7 @@ def test_training_makes_the_passes_that_are_foreseen(tmp_path, adversary, penalt
         "precision": "float32",
         "eps": 8.0,
         "steps": 3,
+        "band": 2 if penalty == "band_share" else None,
         "warm_up": 0,
         "adversary": adversary,
         "penalty": penalty,

@@ -27,6 +27,7 @@ def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project, fi
         "dynamics",
         "data_size",
         "jafr",
+        "mend_report",
         "attribution_report",
         "claims",
     ):

@@ -1,6 +1,7 @@
 """Published numbers, planted gradients and finite differences of the spectral penalties."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from iaside.inputs.classifier import Classifier
 from iaside.spectral import band_masks, cells_per_band, esd, split_bands
 from iaside.training import penalties
 from iaside.training.penalties import (
-    PENALTIES,
+    band_share,
     coalition_dropout,
     fourier_sensitivity,
     gradalign,
@@ -22,7 +23,8 @@ from iaside.training.penalties import (
     low_frequency_bias,
 )
 
-SIDE = 12
+SIDE = 16
+PENALTIES = penalties.PENALTIES | {"band_share": partial(band_share, band=1)}
 
 
 def seeded(seed=0):

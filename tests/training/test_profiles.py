@@ -10,7 +10,14 @@ from iaside.inputs.classifier import load_model
 from iaside.tables import CORRUPTIONS, Condition
 from iaside.training import plans, profiles
 from iaside.training.data import Data, complete
-from iaside.training.profiles import answers, bias_of, checkpoints, conditions_of, gradient_spectra
+from iaside.training.profiles import (
+    ATTACKS,
+    answers,
+    bias_of,
+    checkpoints,
+    conditions_of,
+    gradient_spectra,
+)
 from iaside.training.training import train_network
 
 NETWORKS = "results/training/networks/p"
@@ -23,6 +30,7 @@ SETTINGS = dict(
     severities=[1],
     noise_sigma=[0.1],
     attack_eps=[0.05],
+    strong_eps=[0.05],
     band_noise=0.1,
     band_eps=0.05,
     precision="float32",
@@ -142,8 +150,8 @@ def test_bias_knows_no_scale_and_says_where_there_is_no_gradient():
 
 def test_conditions_are_all_kinds_once():
     found = conditions_of(SETTINGS | {"severities": [1, 5], "n_bands": 3})
-    assert len(found) == len(set(found)) == 15 * 2 + 1 + 3 + 2 + 3
-    assert {c.source for c in found} == {*CORRUPTIONS, "white_noise", "fgsm", "pgd"}
+    assert len(found) == len(set(found)) == 15 * 2 + 1 + 3 + 2 + 3 + 1
+    assert {c.source for c in found} == {*CORRUPTIONS, "white_noise", *ATTACKS}
     assert Condition("pgd", 0.05, 2) in found
 
 

@@ -427,7 +427,7 @@ def test_what_cannot_be_trained_is_said_before(shared, tmp_path, change, message
 
 
 def test_names_of_penalties_and_shared_settings_agree():
-    named = {"none", "coalition_dropout", *penalties.PENALTIES}
+    named = {"none", "coalition_dropout", "white_noise", *penalties.PENALTIES}
     assert set(plans.PENALTIES) == named
     used = "".join(map(inspect.getsource, (training, training_data, updates)))
     assert all(f'"{name}"' in used for name in plans.SHARED if name != "every")

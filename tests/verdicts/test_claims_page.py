@@ -135,7 +135,7 @@ def test_what_was_not_tested_says_what_it_needs_and_until_when():
     table = page.table_of_untested(rows_of(**TRIED)).set_index("claim")
     assert len(table) == len(rules.claims()) - len(TRIED)
     for claim_id, word in (
-        ("penalty_mends", "until: "),
+        ("jafr_over_pgd", "until: "),
         ("parameter_count", "cannot: "),
         ("sid_linear", ""),
     ):
