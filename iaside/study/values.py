@@ -50,6 +50,7 @@ def rules() -> dict[str, Rule]:
     from iaside.game.exact import MAX_BANDS
     from iaside.game.values import VALUES
     from iaside.inputs.recipes import LARGEST_SIDE
+    from iaside.players import PLAYERS, wavelet_bands
     from iaside.score import spectral_importance
     from iaside.spectral import METRICS, SPACINGS
 
@@ -75,6 +76,8 @@ def rules() -> dict[str, Rule]:
     return {
         "metric": one_of(*METRICS),
         "spacing": one_of(*SPACINGS),
+        "worths.players": one_of(*PLAYERS),
+        "wavelet": ("a discrete wavelet of PyWavelets", lambda v: wavelet_bands(v) is not None),
         "absence": one_of(*ABSENCES),
         "values": one_of(*VALUES),
         "substrate": one_of(*SUBSTRATES),
@@ -113,6 +116,7 @@ def rules() -> dict[str, Rule]:
             "interval_sizes",
             "n_initialisations",
             "resolution.bands",
+            "grid",
             "grid_steps",
             "grid_samples",
             "n_beta",
