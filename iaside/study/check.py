@@ -50,7 +50,12 @@ SAME = {
     "match": ("metric",),
     "resolution": ("images", "n_images", "metric", "precision", "engine"),
 }
-COARSE = {"spacing": "linear", "absence": "zero", "values": "log_likelihood"}
+COARSE = {
+    "spacing": "linear", "players": "fourier", "absence": "zero", "values": "log_likelihood",
+}  # fmt: skip
+PLAYED = ("worths", "player_worths")  # sections whose players need not be bands
+RADIAL = ("match", "resolution_report")  # reports that take players for bands of the spectrum
+SCORED = ("correlation", "rivals_report", "architecture")  # for players from low to high
 
 
 def check(study: Mapping, root: Path) -> None:
@@ -250,8 +255,11 @@ def _check_together(
     for part, of in most.items():
         if part in values and of in values and values[part] > values[of]:
             refuse(part, f"at most {of}, which is {values[of]}: they are some of those")
-    if section == "worths" and values["n_bands"] < MIN_BANDS:
-        refuse("n_bands", f"{MIN_BANDS} or more: of fewer bands the controls have no sample")
+    if section in PLAYED and values["n_bands"] < MIN_BANDS:
+        why = "the controls have no sample" if section == "worths" else "none is above the lowest"
+        refuse("n_bands", f"{MIN_BANDS} or more: of fewer bands {why}")
+    if section in PLAYED:
+        _check_players(section, values, study, root)
     for name in ("transformers", "ours"):
         if wrong := [m for m in values.get(name, ()) if m not in study["models"]]:
             refuse(
@@ -261,6 +269,14 @@ def _check_together(
     if section == "attributions" and values["precision"] != "float32":
         if "deeplift" in values["methods"]:
             refuse("precision", "float32 where methods name deeplift, which adds up in no other")
+    if section == "player_worths":
+        cells = (values["n_bands"] - 1) * values["grid"] ** 2
+        if not MIN_BANDS <= cells <= MAX_BANDS:
+            refuse(
+                "grid", f"such that {values['n_bands'] - 1} * grid**2 is {MIN_BANDS} to {MAX_BANDS}"
+            )
+        if values["budget"] < (least := passes_per_image(cells)):
+            refuse("budget", f"at least {least} for {cells} cells")
     if section == "resolution":
         coarse = study["worths"]["n_bands"]
         if wrong := [M for M in values["bands"] if M % coarse or not coarse < M <= MAX_BANDS]:
@@ -347,6 +363,30 @@ def _check_mend(values: Mapping, training: Mapping) -> None:
             check_images_held(values["n_images"], values["n_judged"], held)
         except ValueError as error:
             raise UsageError(f"mend: {error}") from error
+
+
+def _check_players(section: str, values: Mapping, study: Mapping, root: Path) -> None:
+    """Refuse players that images are too small for, or that a report could not read."""
+    from iaside.players import players_of
+
+    players = values.get("players", "wavelet")
+    recipe = root / (values["model"].get("recipe") or "")
+    if players != "fourier" and recipe.is_file():
+        size = tuple(json.loads(recipe.read_text("utf-8"))["input_size"][-2:])
+        try:
+            players_of(players, values["n_bands"], size, wavelet=values["wavelet"])
+        except (ValueError, ModuleNotFoundError) as error:
+            raise UsageError(
+                f"{section}.n_bands is {values['n_bands']}, for {players} players of "
+                f"{recipe.stem}: {error} (levels are n_bands - 1)"
+            ) from error
+    unread = RADIAL if players == "wavelet" else (*RADIAL, *SCORED)
+    asked = [noun for noun in study["claims"]["reports"] if noun in unread]
+    if section == "worths" and players != "fourier" and asked:
+        raise UsageError(
+            f"worths.players is {players!r}, but must be fourier for {', '.join(asked)}: correct "
+            "it, or leave these out of claims.reports"
+        )
 
 
 def _count(images: str, root: Path) -> int | None:

@@ -213,6 +213,17 @@ def _worths(p: dict, study: Study) -> list[Part]:
     return parts
 
 
+def _player_worths(p: dict, study: Study) -> list[Part]:
+    n, bands = p["n_images"], p["n_bands"]
+    games = [bands] * 3 + [4, 4, 4, 2, 5]  # players of each, in the order of the notebook's cells
+    cells = (bands - 1) * p["grid"] ** 2
+    passes = FOLD + sum(coalition_passes(k, n) for k in games)
+    passes += sampled_passes(cells, 1, p["budget"])
+    disk = NUMBER * n * sum(2**k for k in games)
+    part = Part(study.network(p["model"]), _forward(passes), p["precision"], p["batch_size"])
+    return [part._replace(images=n, bands=bands, disk=disk)]
+
+
 def _robustness(p: dict, study: Study) -> list[Part]:
     eps, bands, severities = len(p["attack_eps"]), p["n_bands"], len(p["severities"])
     counts = {
@@ -435,6 +446,7 @@ def _attributions(p: dict, study: Study) -> list[Part]:
 COSTS: dict[str, Callable[[dict, Study], list[Part]]] = {
     "snr": _snr,
     "worths": _worths,
+    "player_worths": _player_worths,
     "robustness": _robustness,
     "rivals": _rivals,
     "choices": _choices,
@@ -446,4 +458,13 @@ COSTS: dict[str, Callable[[dict, Study], list[Part]]] = {
     "attributions": _attributions,
 }
 # Where attacks or sampling may end early, or training images turn out to be held out as well.
-AT_MOST = {"snr", "worths", "robustness", "resolution", "training", "mend", "attributions"}
+AT_MOST = {
+    "snr",
+    "worths",
+    "player_worths",
+    "robustness",
+    "resolution",
+    "training",
+    "mend",
+    "attributions",
+}

@@ -51,6 +51,7 @@ def rules() -> dict[str, Rule]:
     from iaside.game.exact import MAX_BANDS
     from iaside.game.values import VALUES
     from iaside.inputs.recipes import LARGEST_SIDE
+    from iaside.players import PLAYERS, wavelet_bands
     from iaside.score import spectral_importance
     from iaside.spectral import METRICS, SPACINGS
     from iaside.tables import CORRUPTIONS
@@ -77,6 +78,8 @@ def rules() -> dict[str, Rule]:
     return {
         "metric": one_of(*METRICS),
         "spacing": one_of(*SPACINGS),
+        "worths.players": one_of(*PLAYERS),
+        "wavelet": ("a discrete wavelet of PyWavelets", lambda v: wavelet_bands(v) is not None),
         "absence": one_of(*ABSENCES),
         "values": one_of(*VALUES),
         "substrate": one_of(*SUBSTRATES),
@@ -116,6 +119,7 @@ def rules() -> dict[str, Rule]:
             "n_initialisations",
             "n_judged",
             "resolution.bands",
+            "grid",
             "grid_steps",
             "grid_samples",
             "n_beta",

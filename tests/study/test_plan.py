@@ -264,6 +264,7 @@ NOTEBOOKS = {
         "variants": ["trained", "untrained", "other_engine", "published"],
         "values": ["margin", "embedding"],
     },
+    "44_player_worths": {"n_images": 3, "n_bands": 4, "wavelet": "haar"},
     "40_robustness": {"n_images": 3, "n_attack": 2, "severities": [1, 5]},
     "42_rivals": {"n_images": 6, "noise_sd": [0.04, 0.16]},
     "67_resolution": {"n_images": 6, "bands": [4, 8], "budget": 75},
@@ -286,7 +287,7 @@ def test_a_notebook_makes_the_passes_that_are_foreseen(workplace, notebook):
     noun = notebook.partition("_")[2]
     parts = COSTS[noun](values, Study({}, workplace))
     seen, foreseen = SEEN.tolist(), sum(part.passes for part in parts).tolist()
-    if noun in ("worths", "resolution"):  # a coalition drawn twice costs one pass
+    if noun in ("worths", "player_worths", "resolution"):  # a coalition drawn twice costs one pass
         assert 0.8 * foreseen[0] < seen[0] <= foreseen[0] and seen[1] == foreseen[1] == 0
     else:
         assert seen == foreseen

@@ -1,0 +1,98 @@
+"""The report on players: planted profiles agree or do not, directions and rings are told apart."""
+
+import numpy as np
+import pytest
+import torch
+
+import iaside as ia
+from iaside.players import Cells, player_energy
+from iaside.study.pages import players as page
+
+N = 20
+RNG = np.random.default_rng(0)
+
+
+def profile(*means):
+    return np.array(means, float)[:, None] + RNG.normal(scale=0.05, size=(len(means), N))
+
+
+LOW, HIGH, TIED = profile(5, 4, 3, 2, 1), profile(1, 2, 3, 4, 5), profile(1, 1, 1, 1, 1)
+
+
+def test_profiles_that_rank_alike_agree_and_others_do_not():
+    assert page.agreement(LOW, 2 * LOW).value == 1 and page.agreement(LOW, 2 * LOW).low == 1
+    assert page.agreement(LOW, HIGH).value == -1
+    unsure = page.agreement(LOW, TIED)
+    assert unsure.low < 0 < unsure.high and -1 <= unsure.low and unsure.high <= 1
+
+
+def test_too_few_photographs_give_a_number_without_limits():
+    few = page.agreement(LOW[:, :3], HIGH[:, :3])
+    assert few.value == -1 and np.isnan(few.low)
+
+
+def games(n_networks=6):
+    """Networks from low to high frequencies, the same by octaves and levels, not by packets."""
+    lean = np.linspace(-1, 1, n_networks)
+    made = [profile(*(3 + x * np.linspace(1, -1, 5))) for x in lean]
+    four = [v[:4] for v in made]
+    mixed = [four[i] for i in np.random.default_rng(1).permutation(n_networks)]
+    named = {
+        "octaves": made, "levels": made, "bands": four, "packets": mixed, "sectors": made,
+        "directions": four, "two bands": [v[:2] for v in made], "sectors x rings": made,
+    }  # fmt: skip
+    assert set(named) == set(page.GAMES)
+    return {g: {f"net{i}": v for i, v in enumerate(of)} for g, of in named.items()}
+
+
+def test_scores_of_the_same_profiles_correlate_over_networks():
+    found = page.over_networks(games(8), 0.75)
+    assert found["levels"].value == 1 and found["levels"].low > 0.5
+    assert abs(found["packets"].value) < 0.9
+    gaps = page.score_gaps(games(5), 0.75)
+    assert all(e.value == 0 for e in gaps["levels"].values())
+    text = page.agreements(games(2))
+    assert text.loc[("net0", "levels and octaves"), "rank agreement of the profiles"][:4] == "1.00"
+
+
+def test_stripes_are_horizontal_waves_by_sectors_and_by_wavelets():
+    """One thing by two names: sectors give the direction of the wave, wavelets that of the edge."""
+    fine = torch.cos(2.6 * torch.arange(64.0)).expand(1, 1, 64, 64)  # of the finest level
+    for picture, where in ((fine, 0), (fine.mT, 1)):
+        values = {
+            "sectors": {"net": player_energy(picture, ia.orientation_bands(4)).numpy()},
+            "directions": {
+                "net": player_energy(picture, ia.wavelet_bands("db4", 1, "orientation")).numpy()
+            },
+        }
+        values = {g: {m: np.repeat(v, N, 1) for m, v in of.items()} for g, of in values.items()}
+        bars = page.direction_bars(values)
+        for g in values:
+            psi = bars[bars["players"] == g]["psi"].to_numpy()
+            assert psi.argmax() == where and psi[where] > 0.8 * psi.sum()
+        told = page.contrasts(values).iloc[0]
+        for name in ("horizontal - vertical, sectors", "horizontal - vertical, wavelets"):
+            assert told[name].startswith("-" if where else "+")
+
+
+def test_rings_of_sectors_are_the_two_bands():
+    x = torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    mine = player_energy(x, ia.orientation_bands(2, rings=2)).numpy()
+    assert np.allclose(page.rings_of(mine, 2), player_energy(x, ia.band_masks(2, (32, 32))))
+
+
+@pytest.mark.filterwarnings("ignore:the first answers lie", "ignore:one image alone")
+def test_the_map_of_cells_shows_the_place_that_is_looked_at():
+    def model(x):
+        seen = x[:, :, 16:, :16].mean((1, 2, 3)) * 9  # below on the left
+        return torch.stack([seen, 0 * seen], 1)
+
+    x = torch.full((1, 3, 32, 32), 0.5)
+    cells = Cells(ia.wavelet_bands("haar", 2), grid=2)
+    how = dict(value="margin", batch_size=64, progress=False)
+    found = ia.sampled_worths(model, x, torch.zeros(1).long(), cells, budget=200, **how)
+    found.provenance |= {"grid": 2}
+    maps = page.cell_maps(found)
+    assert maps.shape == (3, 2, 2) and maps[0, 1, 0] == pytest.approx(4.5, abs=0.1)
+    assert np.abs(np.delete(maps.ravel(), 2)).max() < 0.1
+    assert page.strongest_cells(found, 1).startswith("approximation at 1, 0 +4.5")
