@@ -22,9 +22,10 @@ from iaside.inputs.classifier import Classifier, save_weights, untrained
 from iaside.robustness.perturb import attack_passes, perturb
 from iaside.spectral import band_masks
 from iaside.study import plan
-from iaside.study.costs import AT_MOST, COSTS, Network, Part, Study
+from iaside.study.costs import AT_MOST, COSTS
 from iaside.study.overlays import read_study
 from iaside.study.parameters import UsageError, read_parameters, read_yaml, runs
+from iaside.study.parts import Network, Part, Study
 from iaside.study.speed import build
 from iaside.tables import CORRUPTIONS
 from iaside.training.data import Data
