@@ -40,7 +40,7 @@ MASKS = ia.band_masks(2, (SIDE, SIDE))
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.rand(3, 3, SIDE, SIDE, generator=GENERATOR)
 MAPS = torch.randn(X.shape, generator=GENERATOR)
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def network():
