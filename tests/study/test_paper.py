@@ -23,6 +23,8 @@ ASKS = {  # part -> its own sections
         "snr_report",
         "worths",
         "importance",
+        "player_worths",
+        "players",
         "robustness",
         "rivals",
         "correlation",
