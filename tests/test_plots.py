@@ -139,6 +139,7 @@ def test_drawing_changes_nothing_of_the_program(name, theirs):
     assert theirs.axes[0].get_children() == shown and len(theirs.axes) == 1
 
 
+@pytest.mark.slow
 def test_importing_changes_nothing_of_the_program():
     code = """if True:
         import matplotlib, pandas, warnings

@@ -265,6 +265,7 @@ def test_the_zoos_networks_answer_as_their_own_code_does(zoo):
             assert torch.allclose(ours(x), reference(x), atol=1e-5), path.stem
 
 
+@pytest.mark.slow
 def test_workers_are_sent_the_code_of_an_architecture_of_ones_own(project, monkeypatch):
     """Also of what it imports beside it; they find neither file."""
     (project / "architectures" / "parts.py").write_text(

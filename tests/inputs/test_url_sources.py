@@ -330,6 +330,7 @@ def test_no_path_leads_out_of_the_data_folder(sources, server, fetch, tmp_path):
     assert there(sources.into) == A and not list(tmp_path.rglob("named.pth"))
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_no_half_file(sources, server):
     sources(changes={"url": f"{server.url}/stalls/a.pth"})  # only writes the table
     code = (

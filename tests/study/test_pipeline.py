@@ -161,6 +161,7 @@ def test_params_is_the_default_study():
     assert (ROOT / "params.yaml").read_text() == written_out(ROOT / "studies/default.yaml")
 
 
+@pytest.mark.slow
 def test_reports_that_only_read_tables_do_without_torch():
     """It takes seconds to import; these others cut or show photographs, or compute with tensors."""
     others = {
