@@ -241,6 +241,7 @@ def test_what_is_no_panel_is_refused_in_one_line(make):
             draw(frame, "y", ax=make())
 
 
+@pytest.mark.slow
 def test_many_plots_leave_no_figure_open(theirs):
     e = Explanation(Worths({"v": np.random.default_rng(0).normal(size=(4, 9))}, {}), "positive")
     before = plt.get_fignums()

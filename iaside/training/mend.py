@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from iaside.backend.checks import is_number, is_whole
-from iaside.backend.content import by_content
 from iaside.backend.device import channels_last, device_of
 from iaside.backend.precision import undisturbed
 from iaside.estimate.accuracy import accuracy_difference, accuracy_interval
@@ -39,7 +38,6 @@ from iaside.training.training import repeatable, sgd, train_epoch, training_pass
 AT_ONCE = 100  # images that are asked about at a time
 
 
-@by_content
 class Change(NamedTuple):
     """A share of right answers before and after, the gain in it, and that in nats."""
 

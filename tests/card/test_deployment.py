@@ -65,6 +65,7 @@ def test_degraded_pictures_alone_are_compared_with_the_clean_ones_by_their_label
     assert "log-likelihood of the right class" in page and "Accuracy lost:" in page
 
 
+@pytest.mark.slow
 def test_without_labels_the_fall_of_its_confidence_is_given_and_said(tmp_path):
     written(tmp_path / "night", noisy(planted(1, seed=9)[1])[:9])
     there = made(tmp_path / "night").deployment
@@ -95,6 +96,7 @@ def test_class_names_keep_their_numbers_where_a_deployment_lacks_some(tmp_path):
     assert (there.rows > np.log(0.5)).all()
 
 
+@pytest.mark.slow
 def test_two_models_are_compared_in_pairs_there(tmp_path):
     written(tmp_path / "night", noisy(planted(1, seed=9)[1]))
     (first, images, labels), (second, _, _) = planted(1), planted(2)

@@ -253,6 +253,7 @@ def test_the_networks_of_cifar10_have_their_size(name, args, parameters):
     assert net(torch.rand(2, 3, 32, 32)).shape == (2, 10)
 
 
+@pytest.mark.slow
 def test_the_zoos_networks_answer_as_their_own_code_does(zoo):
     """Every network of the two zoos beside the project: same weights, same logits."""
     for folder, own in (("cifar10", "cifar10.py:build"), ("imagenet", "graph.py:build")):
