@@ -155,7 +155,12 @@ def test_importing_changes_nothing_of_the_program():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("name", ["importance", "curves", "matrix", "scatter", "heat_maps"])
+SLOWLY = [
+    pytest.param(name, marks=pytest.mark.slow) for name in ("importance", "matrix", "scatter")
+]
+
+
+@pytest.mark.parametrize("name", ["curves", "heat_maps", *SLOWLY])
 def test_a_figure_looks_the_same_in_every_program(name, theirs):
     """Its ticks, too, which matplotlib makes when it draws: in a report all is in the style."""
 

@@ -30,6 +30,7 @@ def made(deployment, **how):
     return ia.report(model, images, labels, n_bands=M, deployment=deployment, progress=False, **how)
 
 
+@pytest.mark.slow
 def test_pairs_are_measured_and_foreseen(tmp_path):
     """Noise of half the energy of band 1, for a model that knows band 1 alone."""
     images = planted(1)[1]
@@ -43,6 +44,7 @@ def test_pairs_are_measured_and_foreseen(tmp_path):
     assert "share that survives" in card.to_html()
 
 
+@pytest.mark.slow
 def test_degraded_pictures_alone_are_compared_with_the_clean_ones_by_their_labels(tmp_path):
     """Other photographs: those of another seed. The loss is that of two independent means."""
     model, _, labels = planted(1)

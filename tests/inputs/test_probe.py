@@ -79,6 +79,7 @@ def test_probabilities_are_refused_and_right_when_said():
     assert np.allclose(ia.coalition_worths(logs, x, y, MASKS, **GAME).table, right.table, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_squeezenet_with_a_softmax_inside(data):
     net = ia.folded(ia.load_model("squeezenet1_1"))
     x, y = ia.load_images("data/images/photographs", like=net, n=2, seed=0)

@@ -459,7 +459,7 @@ assert set(precisions().values()) == {{"tf32"}}, "none is pinned to what it had 
 @pytest.mark.parametrize(
     "name",
     [
-        None,
+        pytest.param(None, marks=pytest.mark.slow),
         pytest.param("", marks=pytest.mark.slow),
         *(
             pytest.param(name, marks=pytest.mark.sweep)
