@@ -79,6 +79,7 @@ def values_and_scores(table: np.ndarray, psi: np.ndarray) -> None:
 
 def one_call(model: ia.Classifier, images: Tensor, labels: Tensor) -> None:
     first = ia.explain(model, images, labels, resume="folder", workers=2)
+    ia.explain(model, images, "predicted")
     assert_type(first, ia.Explanation)
     assert_type(first.psi, ia.Estimate)
     assert_type(first.score, ia.Estimate | None)

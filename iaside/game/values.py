@@ -65,7 +65,10 @@ def labels_for(values: dict, labels, n: int) -> Tensor | None:
     """
     if labels is None:
         if set(values) != {"embedding"}:
-            raise ValueError("labels=None is possible for value='embedding' only; give labels")
+            raise ValueError(
+                "labels=None is possible for value='embedding' only; give labels, or take those "
+                "that the model gives: explain(..., labels='predicted')"
+            )
         return None
     if set(values).isdisjoint(VALUES):
         labels = plain(labels, "labels")
