@@ -23,6 +23,8 @@ ASKS = {  # part -> its own sections
         "snr_report",
         "worths",
         "importance",
+        "embedding_worths",
+        "embeddings",
         "robustness",
         "rivals",
         "correlation",
