@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from iaside.estimate.clean import may_be_zero
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import interval, paired_distance, paired_interval
-from iaside.score import mean_score
+from iaside.score import mean_score, score_range
 from iaside.shapley import shapley_values
 from iaside.study.pages.common import columns
 from iaside.study.pages.players import agreement, shares
@@ -83,7 +83,13 @@ def gaps(told: Values) -> dict[str, dict[str, Estimate]]:
 def scores(psi: Values, beta: float) -> dict[str, dict[str, Estimate]]:
     """The signed score, plain, of every network and game."""
     score = mean_score(beta, "signed")
-    return {m: {g: interval(v, score) for g, v in of.items()} for m, of in psi.items()}
+    return {
+        m: {
+            g: interval(v, score).within(*score_range(len(v), beta, "signed"))
+            for g, v in of.items()
+        }
+        for m, of in psi.items()
+    }
 
 
 def leads(psi: Values, beta: float) -> dict[str, dict[str, Estimate]]:
