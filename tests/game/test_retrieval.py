@@ -71,7 +71,7 @@ def test_the_passes_are_those_that_are_announced(values):
     assert net.seen == coalition_passes(M, 5, values)
 
 
-def test_a_sample_and_several_processes_find_the_same():
+def test_a_sample_finds_the_same():
     x, net = some_images(6), Net(classes=8).eval()
     table = worths(net, x).table
     sampled = ia.sampled_worths(net, x, None, MASKS, budget=48, value="retrieval", **HOW)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import iaside as ia
+from iaside.inputs.classifier import untrained
 
 SMALL = dict(input_size=(3, 32, 32), mean=(0.5,) * 3, std=(0.5,) * 3, crop_pct=1.0)
 SMALL |= dict(interpolation="bilinear")
@@ -38,3 +39,15 @@ def test_small_networks_and_what_they_give():
         ia.without_head(classifier(nn.Flatten(), 3072))
     with pytest.raises(TypeError, match="without_head takes a Classifier"):
         ia.without_head(net)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0", "small_cnn"])
+def test_it_is_saved_and_loaded_as_any_network(name, tmp_path):
+    if name == "small_cnn":
+        model = untrained(name, num_classes=10, side=32, seed=0)
+    else:
+        model = ia.load_model(name, pretrained=False, packaged=False)
+    bare = ia.without_head(model)
+    ia.save_weights(bare, tmp_path / "bare.safetensors")
+    x = torch.rand(1, 3, *bare.input_size, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(ia.load_model("bare", weights=tmp_path / "bare.safetensors")(x), bare(x))

@@ -41,9 +41,11 @@ def test_a_classifier_on_the_same_bands_is_near_and_on_others_far():
     assert lead["alike"]["classifier"].value == pytest.approx(0, abs=0.05)
     assert lead["apart"]["classifier"].low > 1, "embeddings lean to low frequencies"
     assert list(gaps["bare"]) == list(lead["bare"]) == ["cosine"]
-    first, others = page.answer_words(told)
-    assert first.startswith("alike: band 0 has most of the worth of its embedding, 7")
-    assert "and band 2 of that of its classifier, 7" in others[0] and "classifier" not in others[1]
+    first, lines = page.answer_words(told)
+    assert first.startswith("3 of 3 embeddings have most of their worth from band 0; classifiers")
+    assert lines[0].startswith("alike: band 0 has most of the worth of its embedding, 7")
+    assert "and band 2 of that of its classifier, 7" in lines[1] and "classifier" not in lines[2]
+    assert page.answer_words({"bare": told["bare"]})[0].startswith("bare: band 0 has most")
     frame = page.compared(psi, told, 0.75)
     assert frame.loc[("apart", "classifier"), "rank agreement with retrieval"].startswith("-1.00")
 

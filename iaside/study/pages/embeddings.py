@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -14,7 +15,7 @@ from iaside.estimate.intervals import interval, paired_distance, paired_interval
 from iaside.score import mean_score, score_range
 from iaside.shapley import shapley_values
 from iaside.study.pages.common import columns
-from iaside.study.pages.players import agreement, shares
+from iaside.study.pages.players import agreement, range_words, shares
 from iaside.tables import Worths, check_same_pictures
 
 FIRST = "retrieval"
@@ -142,19 +143,25 @@ def known_curves(worths: Mapping[str, Worths]) -> pd.DataFrame:
 
 
 def answer_words(told: Values) -> tuple[str, list[str]]:
-    """What the page answers: where each embedding has most of its worth, and how far the classifier
-    on top of it is from that."""
-    found = gaps(told)
-    lines = []
+    """What the page answers: where embeddings have most of their worth, and how far the classifiers
+    on top of them are from that; a line for each network where there are several."""
+    found, lines, tops = gaps(told), [], []
     for m, of in told.items():
         if FIRST not in of:
             lines.append(f"{m}: v(all) - v(none) of its embedding may be 0, so nothing is told")
             continue
         band, share = top_share(of[FIRST])
+        tops.append(band)
         line = f"{m}: band {band} has most of the worth of its embedding, {share.limits('.0%')}"
         if "classifier" in of:
             top, part = top_share(of["classifier"])
             line += f", and band {top} of that of its classifier, {part.limits('.0%')}"
             line += f"; the two profiles are {found[m]['classifier'].limits()} apart in L1"
         lines.append(f"{line} (n = {share.n} {share.unit})")
-    return f"{lines[0]}.", lines[1:]
+    if len(lines) == 1 or not tops:
+        return f"{lines[0]}.", lines[1:]
+    band, count = Counter(tops).most_common(1)[0]
+    text = f"{count} of {len(told)} embeddings have most of their worth from band {band}"
+    if apart := [of["classifier"] for of in found.values() if "classifier" in of]:
+        text += f"; classifiers on top of them have profiles {range_words(apart)} apart in L1"
+    return f"{text} (n = {share.n} {share.unit}).", lines
