@@ -7,6 +7,7 @@ from .inputs.classifier import (
     Classifier as Classifier,
     save_weights as save_weights,
 )
+from .inputs.headless import without_head as without_head
 from .inputs.transforms import recipe_of as recipe_of
 from .inputs.folding import folded as folded
 from .game.controls import calibrated as calibrated, untrained_control as untrained_control

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Literal, NamedTuple, Unpack
 
 import numpy as np
 from scipy import stats
@@ -283,7 +283,7 @@ _SETTINGS = ("normalise", "beta", "score_kind", "level", "bias")
 def explain(
     model: Callable[[Tensor], Tensor],
     images: Tensor,
-    labels: Tensor | None,
+    labels: Tensor | Literal["predicted"] | None,
     n_bands: int = 8,
     metric: str = "linf",
     spacing: str = "linear",
@@ -304,8 +304,9 @@ def explain(
     """Explain by frequency bands what a model's predictions rest on.
 
     Shapes: images (N, C, H, W) in [0, 1]; labels (N,) class indices or (N, classes), or with a
-    function as value any numbers that it takes, (N, ...). ``settings``
-    are those of ``Game`` (value, absence, outputs, precision, batch_size, ...), resume and progress
+    function as value any numbers that it takes, (N, ...), or "predicted" for the classes that the
+    model gives to the images, which the provenance and the printed table say. ``settings`` are
+    those of ``Game`` (value, absence, outputs, precision, batch_size, ...), resume and progress
     those of ``exact``; ``masks`` replaces the partition that n_bands, metric and spacing would
     make. With a tolerance (standard error of the mean values; with ``relative=True`` as a share of
     their sum) or a budget (forward passes) coalitions are sampled until it is reached
@@ -329,6 +330,7 @@ def explain(
     from iaside.game.game import Game
     from iaside.game.sampling import check_request, sample
     from iaside.inputs.checks import check_images
+    from iaside.inputs.predicted import predicted
     from iaside.spectral import band_masks, check_partition
 
     check_settings(normalise, beta, score_kind, level, bias)
@@ -342,7 +344,13 @@ def explain(
         masks = band_masks(n_bands, tuple(images.shape[-2:]), metric, spacing, images)
     if not callable(masks) and len(check_partition(masks, *images.shape[-2:])) == 1:
         raise ValueError("one band has all the worth and no share to tell; take 2 bands or more")
+    own = isinstance(labels, str) and labels == "predicted"
+    if own:
+        how = {k: settings[k] for k in ("outputs", "precision", "device") if k in settings}
+        labels = predicted(model, images, **how)
     game = Game(model, images, labels, masks, **settings)
+    if own:
+        game.provenance["labels_from"] = "the model"
     if normalise == "share":
         _check_gain(game, level)
     if sampled:

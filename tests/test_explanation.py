@@ -53,6 +53,33 @@ def test_the_parts_agree_with_each_other_and_with_the_functions():
     assert np.array_equal(frame["sid"], e.sid.estimate)
 
 
+@pytest.mark.parametrize("sampled", [{}, {"budget": 120}])
+def test_without_labels_the_models_own_classes_are_taken_and_said(sampled, tmp_path):
+    net, x = Net(classes=8).eval(), some_images()
+    own = ia.explain(net, x, "predicted", **ARGS, **sampled)
+    with torch.no_grad():
+        given = ia.explain(net, x, net(x).argmax(1), **ARGS, **sampled)
+    assert np.array_equal(own.values, given.values)
+    assert own.worths.provenance["labels"] == given.worths.provenance["labels"]
+    own.save(tmp_path / "own.npz")
+    for said in (own, Explanation.load(tmp_path / "own.npz")):
+        assert "the labels are those that the model itself gives" in str(said)
+    assert "itself gives" not in str(given)
+    with pytest.raises(TypeError, match="labels 'preditced' are no numbers"):
+        ia.explain(net, x, "preditced", **ARGS)
+
+
+def test_own_classes_are_of_what_the_model_gives_and_of_pictures_on_the_disk(tmp_path):
+    logit, x = lambda x: x.mean((1, 2, 3), keepdim=True)[:, 0, 0] - 0.5, some_images()
+    e = ia.explain(logit, x, "predicted", outputs="binary", **ARGS)
+    assert np.array_equal(e.labels, (x.mean((1, 2, 3)) > 0.5).long())
+    source = [(one, 0) for one in x]
+    there = ia.load_images(source, labels=False, on_disk=tmp_path)
+    assert np.array_equal(
+        ia.explain(logit, there, "predicted", outputs="binary", **ARGS).labels, e.labels
+    )
+
+
 def test_it_prints_every_band_the_score_and_the_size_of_the_sample():
     text = str(planted(score_kind="signed"))
     assert "12 images, 3 bands, float32; v(all) - v(none) = " in text

@@ -18,6 +18,7 @@ def a_model_and_images(images: Tensor, labels: Tensor) -> None:
     assert_type(model, ia.Classifier)
     ia.load_model("mine", weights="mine.pth", architecture="resnet18")
     assert_type(ia.folded(model), ia.Classifier)
+    assert_type(ia.without_head(model), ia.Classifier)
     assert_type(ia.calibrated(model, images), ia.Classifier)
     ia.untrained_control("small_cnn", images)
     ia.save_weights(model, Path("x.safetensors"))
@@ -79,6 +80,7 @@ def values_and_scores(table: np.ndarray, psi: np.ndarray) -> None:
 
 def one_call(model: ia.Classifier, images: Tensor, labels: Tensor) -> None:
     first = ia.explain(model, images, labels, resume="folder", workers=2)
+    ia.explain(model, images, "predicted")
     assert_type(first, ia.Explanation)
     assert_type(first.psi, ia.Estimate)
     assert_type(first.score, ia.Estimate | None)

@@ -5,19 +5,18 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from iaside.backend.device import device_of
 from iaside.game.surrogate import passes_per_image
 from iaside.inputs.asked import Asked
+from iaside.inputs.predicted import BATCH, answers
 from iaside.robustness.perturb import perturb_noting
 
 SHARE_OF_GAME = 0.6  # of the budget, at least, where the game takes that much
 N_ATTACK = 20  # photographs that are attacked: a step costs three passes
 LEAST = 5  # photographs, of which there is an interval
 STEPS = 10  # of an attack
-BATCH = 8
 
 
 class Speed(NamedTuple):
@@ -127,10 +126,3 @@ def _seconds(once) -> float:
     start = time.perf_counter()
     once()
     return time.perf_counter() - start
-
-
-def answers(asked: Asked, images: Tensor) -> Tensor:
-    """Logits of a model on the CPU, without gradients, a few pictures at a time."""
-    device = device_of(asked, None)
-    with torch.no_grad():
-        return torch.cat([asked(part.to(device)).cpu() for part in images.split(BATCH)])

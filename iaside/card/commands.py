@@ -14,7 +14,7 @@ from pathlib import Path
 import iaside as ia
 from iaside.backend.engine import installed
 from iaside.card.card import check_ending
-from iaside.card.measure import MINUTES, predicted
+from iaside.card.measure import MINUTES
 from iaside.inputs.images import count_images
 from iaside.inputs.weights import ENDINGS
 
@@ -187,8 +187,7 @@ def _mapping(classes: Mapping[str, int]) -> str:
 def _explain(asked: argparse.Namespace) -> int:
     model = _model(asked.ckpt, asked)
     images, labels, _ = _loaded(model, asked)
-    if labels is None:
-        labels = predicted(model, images)
+    labels = "predicted" if labels is None else labels
     found = ia.explain(model, images, labels, n_bands=asked.bands, engine=asked.engine)
     if asked.json:
         print(json.dumps(found.to_frame().to_dict("records"), indent=1))

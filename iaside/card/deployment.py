@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from iaside.backend.content import by_content
-from iaside.card.budget import answers
 from iaside.card.harms import Clean
 from iaside.estimate.accuracy import accuracy_interval
 from iaside.estimate.estimate import Estimate
@@ -23,6 +22,7 @@ from iaside.inputs.asked import Asked, recipe_of
 from iaside.inputs.image_files import find_images
 from iaside.inputs.images import count_images, load_images, load_pairs
 from iaside.inputs.listing import find_source
+from iaside.inputs.predicted import answers
 from iaside.robustness.measures import predicted_losses, survival_of_spectra, survival_per_image
 from iaside.spectral import band_energy, esd
 

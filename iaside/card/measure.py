@@ -13,7 +13,7 @@ from torch import Tensor
 
 from iaside.backend.device import device_of
 from iaside.backend.precision import undisturbed
-from iaside.card.budget import answers, plan, speed_of
+from iaside.card.budget import plan, speed_of
 from iaside.card.card import Card
 from iaside.card.deployment import Degraded, deployed, read_deployment
 from iaside.card.harms import ANY_CHANNELS, PLAIN, hurt
@@ -22,6 +22,7 @@ from iaside.card.several import Cards
 from iaside.explanation import explain
 from iaside.inputs.asked import Asked
 from iaside.inputs.checks import check_images
+from iaside.inputs.predicted import predicted
 from iaside.inputs.probe import probe
 from iaside.spectral import band_masks
 
@@ -258,9 +259,3 @@ def _version() -> str:
     import iaside
 
     return iaside.__version__
-
-
-def predicted(model: Model, images: Tensor, outputs: str = "logits") -> Tensor:
-    """The class that a model gives to each image, (N,)."""
-    at = device_of(model, None)
-    return answers(probe(model, images, None, outputs=outputs, device=at), images).argmax(1)

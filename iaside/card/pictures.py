@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from iaside.backend.content import by_content
-from iaside.card.budget import answers
 from iaside.game.exact import coalition_images
 from iaside.inputs.asked import Asked
+from iaside.inputs.predicted import answers
 
 
 @by_content

@@ -72,6 +72,8 @@ def clean_line(about: Mapping, level: float = 0.95) -> str:
     how = "" if given == "logits" else f" from {given}"
     floors = f"; {_floors(about['floored'])}" if "floored" in about else ""
     asked = f"\nasked with {about['asked']}" if "asked" in about else ""
+    if "labels_from" in about:
+        asked += f"\nthe labels are those that {about['labels_from']} itself gives"
     guess = -np.log(classes)
     low, high = wilson(correct / n, n, level)
     return (

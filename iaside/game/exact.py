@@ -18,7 +18,7 @@ from iaside.backend.resume import Table
 from iaside.estimate.clean import at_floor, warn_of_chance
 from iaside.game.absence import fill_images
 from iaside.game.game import Bands, Game, Settings
-from iaside.game.values import Value
+from iaside.game.values import Value, clean_looks
 from iaside.inputs.checks import check_images
 from iaside.inputs.probe import PROBE
 from iaside.shapley import check_coalitions, coalitions
@@ -101,16 +101,16 @@ def coalition_worths(
     return exact(Game(model, images, labels, masks, value, absence, **settings), resume, progress)
 
 
-def coalition_passes(n_bands: int, n_images: int, embedding: bool = False) -> int:
+def coalition_passes(n_bands: int, n_images: int, values: Sequence[str] = ()) -> int:
     """Forward passes of ``coalition_worths``, without those that only time the network.
 
-    The clean images are the last coalition. embedding: whether that value is asked for, which also
-    sees every clean image, to compare with.
+    The clean images are the last coalition. values: what is asked for, as some values also see
+    every clean image, to compare with.
 
     >>> coalition_passes(8, 24)  # six to see what the model does first
     6150
     """
-    return (2**n_bands + embedding) * n_images + PROBE
+    return (2**n_bands + clean_looks(values)) * n_images + PROBE
 
 
 def _announce(game: Game, missing: int) -> None:

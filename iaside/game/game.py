@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from numbers import Integral
 from typing import TypedDict
 
@@ -30,11 +30,13 @@ from iaside.estimate.clean import clean_summary
 from iaside.game.absence import fill_images
 from iaside.game.values import (
     OF_CLASSES,
+    OF_EMBEDDINGS,
     VALUES,
     WATCHED,
     Value,
     finite,
     labels_for,
+    retrieval,
     scores_of,
     value_functions,
 )
@@ -74,14 +76,15 @@ class Game:
     and keeps them, ``sample`` as many as a precision takes.
 
     Shapes: images (N, C, H, W) in [0, 1]; labels (N,) class indices or (N, classes)
-    probabilities (None if ``embedding`` is the only value, any numbers (N, ...) if all values are
-    functions); masks (M, H, W//2 + 1) or a callable
+    probabilities (None for ``embedding`` and ``retrieval`` alone, any numbers (N, ...) if all
+    values are functions); masks (M, H, W//2 + 1) or a callable
     x -> (M, B, C, H, W).
 
     value: ``log_likelihood`` log Q(y|x) in nats, ``probability`` Q(y|x) at ``temperature``,
     ``accuracy`` 0 or 1, ``margin`` logit of y minus the largest other, ``embedding`` cosine of
-    the output to that of the clean image (one more pass per image), or a function (outputs
-    (B, ...), labels) -> (B,); several in a list cost one pass, and the first is what calls give.
+    the output to that of the clean image (one more pass per image), ``retrieval`` how surely it is
+    found by that among all images (`values.retrieval`; two more), or a function (outputs (B, ...),
+    labels) -> (B,); several in a list cost one pass, and the first is what calls give.
     absence: what stands in a missing band: ``zero`` nothing, ``gaussian`` the same band of white
     noise with standard deviation ``sigma`` (seeded per image), ``replacement`` of another image
     of the set (seeded, the same for all coalitions), ``mean`` of the set's mean colour.
@@ -146,6 +149,7 @@ class Game:
         labels = labels_for(self.values, labels, len(images))
         self.fill = fill_images(images, absence, sigma, seed)
         everything = fingerprint(images) if self.fill is not None else None
+        whole_set = images
         self.index = torch.arange(len(images))  # in the set that absent bands are filled from
         if subset is not None:
             self.index = places(subset, len(images))
@@ -164,10 +168,11 @@ class Game:
             known_values=set(self.values) <= set(OF_CLASSES),
         )
         answer = self.asked.answer
-        if "embedding" in self.values and self.asked.outputs == "logits" and answer.numel() == 1:
+        compared = [name for name in self.values if name in OF_EMBEDDINGS]
+        if compared and self.asked.outputs == "logits" and answer.numel() == 1:
             raise ValueError(
-                "value='embedding' compares the directions of outputs, and of one number per image "
-                "there are but two; give a model that returns a feature vector (B, features)"
+                f"value={compared[0]!r} compares the directions of outputs, and of one number per "
+                "image there are but two; give a model that returns a feature vector (B, features)"
             )
         if batch_size is not None:
             if not isinstance(batch_size, Integral) or batch_size is True or batch_size < 1:
@@ -175,6 +180,11 @@ class Game:
                     f"batch_size={batch_size!r} must be at least 1, or None to measure it"
                 )
             self.batch_size = int(batch_size)
+        among = {}  # which images, for retrieval
+        if "retrieval" in self.values:
+            among["among"] = fingerprint(whole_set)
+            known = [self.outputs(x.to(self.device)).cpu() for x in whole_set.split(PIECE)]
+            self.values["retrieval"] = partial(retrieval, among=torch.cat(known))
         self.watched = self.values  # with the two that say whether the model knows its classes
         if self.asked.classes is not None and labels is not None:
             self.watched = self.values | value_functions(WATCHED, 1.0) | self.values
@@ -183,6 +193,7 @@ class Game:
             **self.asked.about,
             "images": fingerprint(images),
             "look": look(images),
+            **among,
             "labels": fingerprint(labels) if labels is not None else None,
             "masks": fingerprint(
                 bands_of(images[:1], self.masks) if callable(self.masks) else self.masks
@@ -335,7 +346,7 @@ class Game:
 
     def reference(self, here: slice | Tensor) -> Tensor | None:
         """Outputs for the clean images, where a value compares with them."""
-        if "embedding" not in self.values:
+        if set(self.values).isdisjoint(OF_EMBEDDINGS):
             return None
         return self.outputs(self.images[here].to(self.device))
 

@@ -59,7 +59,7 @@ def sample(
     tolerance: the standard error, in the unit of the worths, that no band's mean value (of the
     first value asked for) shall exceed, for images and draws together; ``relative``: as a share of
     the mean v(all) - v(none). budget: the most forward passes of coalitions, those made before a
-    resume included (``embedding`` sees each clean image besides).
+    resume included (``embedding`` and ``retrieval`` see clean images besides).
     It ends within the tolerance, at the budget, where the images at hand cannot reach the
     tolerance however many coalitions are drawn, or where all coalitions would take no more passes;
     ``stopped`` and ``message`` in the provenance say which, and a RuntimeWarning if the tolerance

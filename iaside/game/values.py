@@ -11,15 +11,17 @@ from torch import Tensor
 
 from iaside.inputs.labels import class_labels, plain
 
-VALUES = ("log_likelihood", "probability", "accuracy", "margin", "embedding")
-OF_CLASSES = VALUES[:-1]  # what these say of answers needs logits of classes
+OF_CLASSES = ("log_likelihood", "probability", "accuracy", "margin")  # of logits of classes
+OF_EMBEDDINGS = ("embedding", "retrieval")  # of any answers, beside those to the clean images
+VALUES = OF_CLASSES + OF_EMBEDDINGS
+TEMPERATURE = 0.07  # of retrieval
 WATCHED = ("log_likelihood", "accuracy")  # of the clean images, whatever else is asked for
 Value = str | Callable[[Tensor, Tensor], Tensor]
 
 
 def value_functions(value: Value | Sequence[Value], temperature: float) -> dict[str, Callable]:
-    """Name -> function (outputs (B, ...), labels) -> (B,); ``embedding`` takes the outputs for the
-    clean images in the place of labels. Errors: ValueError for what is none.
+    """Name -> function (outputs (B, ...), labels) -> (B,); ``embedding`` and ``retrieval`` take the
+    outputs for the clean images in the place of labels. Errors: ValueError for what is none.
 
     >>> list(value_functions(["margin", "accuracy"], 1.0))
     ['margin', 'accuracy']
@@ -38,6 +40,7 @@ def value_functions(value: Value | Sequence[Value], temperature: float) -> dict[
         "embedding": lambda outputs, clean: torch.cosine_similarity(
             outputs.flatten(1), clean.float().flatten(1)
         ),
+        "retrieval": retrieval,
     }
     functions = {}
     for v in [value] if isinstance(value, str) or callable(value) else value:
@@ -58,14 +61,48 @@ def value_functions(value: Value | Sequence[Value], temperature: float) -> dict[
     return functions
 
 
+def retrieval(outputs: Tensor, clean: Tensor, among: Tensor | None = None) -> Tensor:
+    """How surely an image is found again by its embedding, log-probabilities (B,) in nats.
+
+    Shapes: outputs and clean (B, ...), of images as they are shown and as they are; among (N, ...),
+    of all clean images, these B by default. The probability is a softmax of the cosines to all, at
+    temperature 0.07: -log N where nothing is known. Plus log N, its mean over images is a lower
+    bound of what the embedding tells of which image it is, in nats.
+    Source: Wu et al. 2018, Eq. 2 and section 4.1 (temperature); van den Oord et al. 2018, section
+    2.3 (bound).
+
+    >>> clean = torch.eye(4)
+    >>> retrieval(clean, clean).exp(), retrieval(torch.zeros(4, 4), clean).exp()
+    (tensor([1.0000, 1.0000, 1.0000, 1.0000]), tensor([0.2500, 0.2500, 0.2500, 0.2500]))
+    """
+    among = clean if among is None else among.to(outputs.device)
+    shown, clean, among = (
+        torch.nn.functional.normalize(t.float().flatten(1)) / TEMPERATURE**0.5
+        for t in (outputs, clean, among)
+    )
+    return (shown * clean).sum(1) - (shown @ among.T).logsumexp(1)
+
+
+def clean_looks(values: Sequence[str]) -> int:
+    """How often each clean image is looked at besides as the last coalition.
+
+    >>> [clean_looks(v) for v in (["margin"], ["embedding"], ["embedding", "retrieval"])]
+    [0, 1, 2]
+    """
+    return 2 if "retrieval" in values else int("embedding" in values)
+
+
 def labels_for(values: dict, labels, n: int) -> Tensor | None:
     """Labels of n images as these values take them; functions alone take any numbers, (n, ...).
 
     Errors: ValueError, TypeError.
     """
     if labels is None:
-        if set(values) != {"embedding"}:
-            raise ValueError("labels=None is possible for value='embedding' only; give labels")
+        if not set(values) <= set(OF_EMBEDDINGS):
+            raise ValueError(
+                "labels=None is possible for value='embedding' and 'retrieval' only; give labels, "
+                "or take those that the model gives: explain(..., labels='predicted')"
+            )
         return None
     if set(values).isdisjoint(VALUES):
         labels = plain(labels, "labels")
@@ -91,7 +128,7 @@ def scores_of(
         None if t is None else t.repeat(repeats, *[1] * (t.ndim - 1)) for t in (targets, reference)
     )
     scores = torch.stack(
-        [f(outputs, reference if name == "embedding" else targets) for name, f in values.items()]
+        [f(outputs, reference if name in OF_EMBEDDINGS else targets) for name, f in values.items()]
     )
     # An accuracy, say, would not show it.
     broken = ~outputs.flatten(1).isfinite().all(1)

@@ -11,7 +11,8 @@ from iaside.backend.checks import ROUNDED, not_finite, told_apart
 from iaside.inputs.photographs import Photographs
 
 WIDE = torch.float32, torch.float64
-WHOLE_NUMBERS = torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64
+WHITE = dict.fromkeys((torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64), 255)
+WHITE[torch.uint16] = 65535
 
 
 def check_images(images: Tensor, wide: bool = False, on_disk: bool = False) -> Tensor:
@@ -37,7 +38,8 @@ def check_images(images: Tensor, wide: bool = False, on_disk: bool = False) -> T
     if images.layout != torch.strided:
         raise TypeError("images are sparse; give images.to_dense()")
     if not images.is_floating_point():
-        real = "divide by 255" if images.dtype in WHOLE_NUMBERS else "give real numbers"
+        white = WHITE.get(images.dtype)
+        real = f"divide by {white}" if white else "give real numbers"
         raise TypeError(f"images are {images.dtype}; {real} to get pixels in [0, 1]")
     if wide and images.dtype not in WIDE:
         raise TypeError(f"images are {images.dtype}; give float32 or float64 pixels in [0, 1]")

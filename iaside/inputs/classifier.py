@@ -286,7 +286,12 @@ def _build(recipe: dict) -> nn.Module:
         return _libraries().build(recipe)
     if name not in ARCHITECTURES:
         raise ValueError(f"iaside has no architecture {name!r}; it has {', '.join(ARCHITECTURES)}.")
-    return ARCHITECTURES[name](recipe["num_classes"])
+    net = ARCHITECTURES[name](recipe["num_classes"] or 1)
+    if not recipe["num_classes"]:
+        from iaside.inputs.headless import take_off  # which imports this module
+
+        take_off(net)
+    return net
 
 
 def _recipe_of_library(name: str, stored: Path) -> dict:

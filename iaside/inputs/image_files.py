@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
 # Left by file managers and archives beside a user's own; so is all that begins with a dot.
 _LITTER = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}
@@ -140,7 +142,7 @@ def read_image(path: Path | io.BytesIO) -> Image.Image:
     try:
         image = Image.open(path)
         with image:
-            refuse_deep(image)
+            image = in_eight_bits(image)
             pixels = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
     except UnidentifiedImageError as error:
         if isinstance(path, Path) and path.suffix.lower() in _HEIF:
@@ -156,13 +158,28 @@ def read_image(path: Path | io.BytesIO) -> Image.Image:
         return pixels
 
 
-def refuse_deep(image: Image.Image) -> None:
-    """Raise OSError for more than 8 bits a pixel, which Pillow would cut off at 255.
+def in_eight_bits(image: Image.Image) -> Image.Image:
+    """A grey picture of 16 bits as one of 8, rounded; any other as it is.
 
-    >>> refuse_deep(Image.new("I;16", (8, 8)))
-    Traceback (most recent call last):
-        ...
-    OSError: I;16 pixels have more than 8 bits; convert them to 8-bit RGB
+    65535 is white, and 4095 in a TIFF of 12 bits. Raises OSError for whole numbers of more bits and
+    for floats, of which nobody knows what is white.
+
+    >>> grey = Image.fromarray(np.array([[0, 32768, 65535]], np.uint16))
+    >>> np.asarray(in_eight_bits(grey)).tolist()
+    [[0, 128, 255]]
     """
-    if image.mode[:1] in "IF":
-        raise OSError(f"{image.mode} pixels have more than 8 bits; convert them to 8-bit RGB")
+    if image.mode[:1] not in "IF":
+        return image
+    # Pillow keeps 16 bits of these two formats in 32, where a program of one's own may keep more.
+    if not (image.mode.startswith("I;16") or image.format in ("PNG", "PPM")):
+        raise OSError(
+            f"{image.mode} pixels have more than 16 bits, of which nobody knows what is white; "
+            "convert them to 8-bit RGB"
+        )
+    tags = getattr(image, "tag_v2", {})  # TIFF's, which Pillow does not heed in more than 8 bits
+    grey = np.asarray(image) / (2 ** tags.get(BITSPERSAMPLE, (16,))[0] - 1.0)
+    if tags.get(PHOTOMETRIC_INTERPRETATION) == 0:  # white is 0
+        grey = 1 - grey
+    found = Image.fromarray(np.rint(255 * grey.clip(0, 1)).astype(np.uint8))
+    found.info = image.info  # with its orientation
+    return found

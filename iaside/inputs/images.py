@@ -45,15 +45,16 @@ def load_images(
         usual ImageNet index where every folder is, or begins with, an ImageNet id such as n01440764
         and the network does not have as many classes as there are folders; the place in the order
         of the numbers where the names are as many numbers as the network has classes;
-        an .npz with `images` (N, H, W) or (N, H, W, C), uint8 or in [0, 1], and `labels` (N,);
+        an .npz with `images` (N, H, W) or (N, H, W, C), uint8, uint16 or in [0, 1], and
+        `labels` (N,);
         a folder as torchvision lays out CIFAR-10, CIFAR-100, STL10, MNIST, SVHN (their test split)
         or Caltech101 (all, without BACKGROUND_Google), or Tiny ImageNet (its val);
         ImageNet's validation photographs in one folder, as they are published, and in it a list of
         their classes: WordNet ids (imagenet_2012_validation_synset_labels.txt, Kaggle's
         LOC_val_solution.csv), Caffe's val.txt, or the devkit's ground truth with its meta.mat;
         a torch Dataset or DataLoader of (image, label): PIL's or an array (C, H, W), (H, W, C) or
-        (H, W), uint8 or in [0, 1], and a class index or one-hot; of rows with an image and a label,
-        such as Hugging Face's; a pair (images, labels) of lists or arrays (`inputs.pairs`).
+        (H, W), uint8, uint16 or in [0, 1], and a class index or one-hot; of rows with an image and
+        a label, such as Hugging Face's; a pair of lists or arrays (`inputs.pairs`).
         A relative path is looked for here, then in the project's folder.
     like: a Classifier (or anything with .recipe): resize and centre crop by its recipe.
     n: how many, spread over the labels as evenly as they allow; None for all. Whatever n, images

@@ -12,6 +12,7 @@ import torchvision
 from torch import Tensor, nn
 
 from iaside.inputs import project
+from iaside.inputs.headless import take_off
 from iaside.inputs.recipes import channels_of
 from iaside.inputs.saved import HUB, from_hub, recipe_of_timm
 
@@ -118,14 +119,8 @@ def build(recipe: dict) -> nn.Module:
     net = _of_channels(
         torchvision.models.get_model(name, weights=None, **options), channels_of(recipe)
     )
-    if classes:
-        return net
-    # Headless: the last linear layer (SqueezeNet has none: its last convolution) is the classifier.
-    layers = list(net.named_modules())
-    heads = [n for n, m in layers if isinstance(m, nn.Linear)] or [
-        n for n, m in layers if isinstance(m, nn.Conv2d)
-    ]
-    net.set_submodule(heads[-1], nn.Identity())
+    if not classes:
+        take_off(net)
     return net
 
 

@@ -12,12 +12,13 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from iaside.backend.checks import ROUNDED, told_apart
-from iaside.inputs.image_files import refuse_deep
+from iaside.inputs.image_files import in_eight_bits
 from iaside.inputs.labels import plain
 from iaside.inputs.recipes import channels_of
 
-# Of damaged files: read_image's error, and those of data sets that decode with Pillow themselves.
+_WHITE = {torch.uint8: 255, torch.uint16: 65535}  # of other numbers 1
 _LUMA = (0.299, 0.587, 0.114)  # as Pillow makes grey of colours
+# Of damaged files: read_image's error, and those of data sets that decode with Pillow themselves.
 UNREADABLE = (OSError, SyntaxError, Image.DecompressionBombError)
 
 
@@ -108,9 +109,9 @@ def _of_channels(image, channels: int):
     low, high = image.min().item(), image.max().item()
     if not (low >= -ROUNDED and high <= 1 + ROUNDED):
         raise ValueError(
-            f"an image must be uint8 or have pixels in [0, 1], got {tuple(image.shape)} from "
-            f"{told_apart(low, 0)} to {told_apart(high, 1)}: divide by 255, and leave "
-            "normalisation to the model."
+            "an image must be uint8, uint16 or have pixels in [0, 1], got "
+            f"{tuple(image.shape)} from {told_apart(low, 0)} to {told_apart(high, 1)}: divide by "
+            "255, and leave normalisation to the model."
         )
     digit = len(image) == 1 and channels == 3 and image.shape[-2:] == (28, 28)
     image = image.clamp(0, 1)
@@ -121,7 +122,7 @@ def _of_channels(image, channels: int):
 
 
 def _of_pil(image: Image.Image, channels: int) -> Image.Image:
-    refuse_deep(image)
+    image = in_eight_bits(image)
     if channels not in (1, 3):
         raise ValueError(_too_few(len(image.getbands()), channels))
     digit = channels == 3 and image.mode == "L" and image.size == (28, 28)
@@ -143,7 +144,7 @@ def _too_few(given: int, channels: int) -> str:
 def _channels_first(image, channels: int) -> Tensor:
     """A tensor or array as a plain float32 tensor, (C, H, W) where it is (H, W) or (H, W, C)."""
     image = plain(image, "the pixels of an image").cpu()
-    image = image.float() / 255 if image.dtype == torch.uint8 else image.float()
+    image = image.float() / _WHITE.get(image.dtype, 1)
     if image.ndim == 2:
         return image[None]
     known = {1, 3, channels}

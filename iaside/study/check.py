@@ -211,7 +211,8 @@ def _check_files(where: str, weights: Path, recipe: Path, own: bool) -> None:
             "again, or correct `weights`"
         ) from error
     try:
-        if recipe.is_file() and not read_recipe(recipe, own)["num_classes"]:
+        classless = recipe.is_file() and not read_recipe(recipe, own)["num_classes"]
+        if classless and not where.startswith("embedding_worths."):
             raise ValueError(f"the recipe {recipe} has num_classes 0: a study scores classes")
     except (ValueError, TypeError) as error:
         raise UsageError(f"`{where}`: {error}") from error

@@ -20,7 +20,7 @@ from iaside.game.exact import coalition_passes
 from iaside.game.published import published_passes
 from iaside.game.sampling import sampled_passes
 from iaside.game.surrogate import passes_per_image
-from iaside.game.values import VALUES
+from iaside.game.values import OF_EMBEDDINGS, VALUES, clean_looks
 from iaside.inputs.folding import FOLD
 from iaside.inputs.probe import PROBE
 from iaside.robustness.conditions import heat_cells
@@ -64,14 +64,14 @@ def _worths(p: dict, study: Study) -> list[Part]:
     n, bands, tables = p["n_images"], p["n_bands"], len(recorded)
     for v in p["variants"]:
         if v == "trained":
-            passes = coalition_passes(bands, n, "embedding" in recorded)
+            passes = coalition_passes(bands, n, recorded)
             disk = tables * 2**bands * n
         elif v == "published":
             passes = published_passes(bands, p["n_control"])
             disk = 2**bands * p["n_control"]
         else:
             passes = sampled_passes(bands, n, n * passes_per_image(bands))
-            passes += 2 * n * ("embedding" in recorded)  # a second round begins with what is left
+            passes += 2 * n * clean_looks(recorded)  # a second round begins with what is left
             passes *= twins if v == "untrained" else 1
             disk = (3 + tables) * passes
         parts.append(
@@ -103,6 +103,14 @@ def _player_worths(p: dict, study: Study) -> list[Part]:
     disk = NUMBER * n * sum(2**k for k in games)
     part = Part(study.network(p["model"]), _forward(passes), p["precision"], p["batch_size"])
     return [part._replace(images=n, bands=bands, disk=disk)]
+
+
+def _embedding_worths(p: dict, study: Study) -> list[Part]:
+    """At most: a network may have no classifier."""
+    n, bands = p["n_images"], p["n_bands"]
+    passes = 2 * FOLD + coalition_passes(bands, n, OF_EMBEDDINGS) + coalition_passes(bands, n)
+    part = Part(study.network(p["model"]), _forward(passes + LOOK), p["precision"], p["batch_size"])
+    return [part._replace(images=n, bands=bands, disk=NUMBER * 3 * 2**bands * n)]
 
 
 def _robustness(p: dict, study: Study) -> list[Part]:
@@ -149,7 +157,9 @@ def _rivals(p: dict, study: Study) -> list[Part]:
 def _choices(p: dict, study: Study) -> list[Part]:
     n, bands = p["n_images"], p["n_bands"]
     games = len(ABSENCES) - 1 + 1 + len(METRICS) - 1 + len(SPACINGS) - 1  # besides the reference
-    passes = FOLD + coalition_passes(bands, n, embedding=True) + games * coalition_passes(bands, n)
+    games += 1  # of soft labels, which are answers to the photographs
+    passes = FOLD + PROBE + n + coalition_passes(bands, n, VALUES)
+    passes += games * coalition_passes(bands, n)
     passes += published_passes(bands, n)
     tables = len(VALUES) + games + 1
     return [
@@ -328,6 +338,7 @@ COSTS: dict[str, Callable[[dict, Study], list[Part]]] = {
     "snr": _snr,
     "worths": _worths,
     "player_worths": _player_worths,
+    "embedding_worths": _embedding_worths,
     "robustness": _robustness,
     "rivals": _rivals,
     "choices": _choices,
@@ -343,6 +354,7 @@ AT_MOST = {
     "snr",
     "worths",
     "player_worths",
+    "embedding_worths",
     "robustness",
     "resolution",
     "training",

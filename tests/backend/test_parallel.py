@@ -127,7 +127,7 @@ def same_bytes(tmp_path, a, b):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"value": ["margin", "embedding", twice]},
+        {"value": ["margin", "embedding", "retrieval", twice]},
         {"absence": "replacement", "subset": [5, 0, 3]},
         {"absence": "mean", "batch_size": 20},  # two images a batch
         {"absence": "gaussian", "precision": "bfloat16"},

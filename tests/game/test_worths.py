@@ -171,6 +171,18 @@ def test_log_likelihood_does_not_underflow():
     assert np.allclose(w.table, np.where(some_labels() == 0, -200.0, 0.0))
 
 
+def test_with_its_own_answers_as_soft_labels_no_coalition_is_worth_more_than_the_image():
+    """Gibbs' inequality: a cross-entropy is never below the entropy."""
+    net = Net(classes=5).eval()
+    with torch.no_grad():
+        soft = (9 * net(some_images())).softmax(1)
+    how = dict(batch_size=8, progress=False)
+    w = coalition_worths(lambda x: 9 * net(x), some_images(), soft, MASKS, **how)
+    entropy = -(soft * soft.log()).sum(1)
+    assert np.allclose(w.table[-1], -entropy, atol=1e-5)
+    assert (w.table <= w.table[-1] + 1e-6).all() and (w.table[0] < w.table[-1]).all()
+
+
 def test_one_hot_soft_labels_are_the_hard_ones_and_soft_ones_the_mean():
     net = Net().eval()
     hard = measure(net).table
@@ -594,7 +606,7 @@ def test_labels_may_be_missing_for_embeddings_only():
     args = dict(masks=MASKS, batch_size=8, progress=False)
     w = coalition_worths(Net(classes=8).eval(), some_images(), None, value="embedding", **args)
     assert np.allclose(w.table[-1], 1, atol=1e-5)
-    with pytest.raises(ValueError, match="labels=None is possible for value='embedding' only"):
+    with pytest.raises(ValueError, match="labels=None is possible for value='embedding' and"):
         coalition_worths(Net().eval(), some_images(), None, **args)
 
 

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from iaside.inputs import downloads, libraries, project
 from iaside.inputs import images as module
+from iaside.inputs.checks import check_images
 from iaside.inputs.images import count_images, load_images, load_pairs
 from iaside.inputs.splits import load_split
 
@@ -97,10 +98,62 @@ def test_damaged_images_are_named_and_skipped_only_if_asked(labelled):
         assert len(load_images(labelled, skip_unreadable=True)[0]) == 11
 
 
-def test_sixteen_bit_images_are_refused(labelled):
-    Image.fromarray(np.full((40, 40), 40000, np.uint16)).save(labelled / "00.png")
-    with pytest.raises(ValueError, match="00.png cannot be read .*more than 8 bits"):
-        load_images(labelled)
+DEEP = np.arange(1600, dtype=np.uint16).reshape(40, 40) * 40  # up to 63,960 of 65,535
+IN_8_BITS = np.rint(DEEP / 257).astype(np.uint8)
+
+
+@pytest.mark.parametrize("ending", ["png", "tiff", "pgm", "big-endian.tiff", "white-0.tiff"])
+def test_sixteen_bits_are_what_the_same_picture_is_in_eight(tmp_path, ending):
+    deep, how = Image.fromarray(DEEP), {}
+    if ending == "big-endian.tiff":
+        deep = Image.frombytes("I;16B", (40, 40), DEEP.astype(">u2").tobytes())
+    elif ending == "white-0.tiff":  # the tag of a negative
+        deep, how = Image.fromarray(65535 - DEEP), {"tiffinfo": {262: 0}}
+    deep.save(tmp_path / f"a.{ending}", **how)
+    found = load_images(tmp_path, labels=False)
+    assert torch.equal(found[0], torch.from_numpy(IN_8_BITS).expand(3, -1, -1) / 255)
+
+
+def test_sixteen_bits_are_upright_and_digits_are_padded(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    Image.fromarray(DEEP[:28, :20]).save(tmp_path / "a.png", exif=exif)
+    turned = np.rot90(IN_8_BITS[:28, :20], -1).copy()
+    assert torch.equal(load_images(tmp_path, labels=False)[0, 0], torch.from_numpy(turned) / 255)
+    Image.fromarray(DEEP[:28, :28]).save(tmp_path / "a.png")
+    assert load_images(tmp_path, labels=False).shape == (1, 3, 32, 32)
+
+
+def test_twelve_bits_of_a_tiff_are_white_at_4095(tmp_path):
+    packed = bytes([0x00, 0x0F, 0xFF, 0x80, 0x00, 0x00])  # 0, 4095, 2048, 0
+    tags = [(256, 4), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1)]
+    tags += [(279, len(packed))]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    head = struct.pack("<2sHI", b"II", 42, 14)
+    whole = head + packed + struct.pack("<H", len(tags)) + entries + bytes(4)
+    (tmp_path / "a.tif").write_bytes(whole)
+    found = load_images(tmp_path, labels=False)[0, 0, 0] * 255
+    assert found.tolist() == [0, 255, 128, 0]
+
+
+@pytest.mark.parametrize("form", ["array", "colours", "tensor", "PIL", "npz", "item"])
+def test_sixteen_bits_in_memory_are_divided_by_65535(tmp_path, form):
+    three = np.stack([DEEP] * 3, -1)
+    np.savez(tmp_path / "a.npz", images=DEEP[None], labels=[0])
+    source = {
+        "array": ([DEEP], [0]),
+        "colours": (three[None], [0]),
+        "tensor": (torch.from_numpy(DEEP)[None, None], [0]),
+        "PIL": ([Image.fromarray(DEEP)], [0]),
+        "npz": tmp_path / "a.npz",
+        "item": [(three, 0)],
+    }[form]
+    found, _ = load_images(source)
+    exact = torch.from_numpy(DEEP.astype(np.float32) / 65535)
+    assert found.shape == (1, 3, 40, 40)
+    assert (found - exact).abs().max() <= (0.5 / 255 if form == "PIL" else 1e-6)
+    with pytest.raises(TypeError, match="images are torch.uint16; divide by 65535"):
+        check_images(torch.from_numpy(DEEP)[None, None])
 
 
 def test_image_folder_labels_are_places_in_sorted_order(tmp_path):
@@ -200,10 +253,17 @@ def test_28_pixel_grey_files_are_padded_too(tmp_path, mode, padded):
     assert load_images(tmp_path)[0].shape == (1, 3, 30, 30)  # only 28-pixel squares
 
 
-def test_items_of_more_than_8_bits_are_refused_as_files_are():
-    for mode in ("I;16", "I", "F"):
-        with pytest.raises(ValueError, match=f"item 0 of .*{mode} pixels have more than 8 bits"):
-            load_images([(Image.new(mode, (8, 8), 900), 0)])
+def test_pictures_of_which_nobody_knows_what_is_white_are_refused(labelled):
+    for mode in ("I", "F"):
+        deep = Image.new(mode, (8, 8), 900)
+        with pytest.raises(ValueError, match=f"item 0 of .*{mode} pixels have more than 16 bits"):
+            load_images([(deep, 0)])
+        deep.save(labelled / "00.tiff")
+        (labelled / "00.png").unlink(missing_ok=True)
+        table = (labelled / "labels.csv").read_text().replace("00.png", "00.tiff")
+        (labelled / "labels.csv").write_text(table)
+        with pytest.raises(ValueError, match="00.tiff cannot be read .*more than 16 bits"):
+            load_images(labelled)
 
 
 @pytest.mark.parametrize("label", [float("inf"), float("nan"), 2**63, 1.5, None])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tokenize
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -93,6 +94,56 @@ def test_every_snippet_runs(somewhere, monkeypatch, page, capsys):
         own = dict(names) if "onnxruntime" in code else names
         exec(compile(stand_in(code), page, "exec"), own)
     assert "band" in capsys.readouterr().out
+
+
+class Encoder(torch.nn.Module):
+    """Stands for CLIP: mean colours, and what they are of each text."""
+
+    def __init__(self):
+        super().__init__()
+        self.logit_scale = torch.nn.Parameter(torch.tensor(3.0))
+        self.visual = SimpleNamespace(image_mean=(0.5,) * 3, image_std=(0.25,) * 3)
+
+    def encode_image(self, x, normalize=False):
+        means = x.mean((2, 3))
+        return torch.nn.functional.normalize(means, dim=-1) if normalize else means
+
+    def encode_text(self, tokens, normalize=False):
+        found = torch.nn.functional.normalize(tokens, dim=-1)
+        return found if normalize else 9 * found
+
+
+def pictures_of(source, like=None, n=None, seed=0, labels=True, **more):
+    """Dark and light pictures, in the place of photographs."""
+    y = torch.arange(n) % 2
+    x = torch.rand(n, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) / 2
+    return (x + y.view(-1, 1, 1, 1) / 2, y) if labels else x
+
+
+def test_the_page_on_embeddings_runs(monkeypatch, capsys):
+    import iaside as ia
+
+    def network(name):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            net = [torch.nn.Conv2d(3, 6, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(2)]
+            net += [torch.nn.Flatten(), torch.nn.Linear(24, 5)][: 1 if "dino" in name else 2]
+        recipe = dict(num_classes=0 if "dino" in name else 5, input_size=[3, 32, 32])
+        recipe |= dict(mean=[0.5] * 3, std=[0.5] * 3, crop_pct=1.0, interpolation="bilinear")
+        return ia.Classifier(torch.nn.Sequential(*net).eval(), recipe, name)
+
+    clip = type(sys)("open_clip")
+    clip.create_model_and_transforms = lambda name, pretrained: (Encoder(), None, None)
+    clip.get_tokenizer = lambda name: lambda texts: torch.tensor([[-1.0] * 3, [1.0] * 3])
+    monkeypatch.setitem(sys.modules, "open_clip", clip)
+    monkeypatch.setattr(ia, "load_model", network)
+    monkeypatch.setattr(ia, "load_images", pictures_of)
+    names = {}
+    for code in snippets("docs/embeddings.md"):
+        exec(compile(stand_in(code), "docs/embeddings.md", "exec"), names)
+    said = capsys.readouterr().out
+    assert said.count("(retrieval)") == 2 and said.count("(log_likelihood)") == 2
+    assert "top-1 24 of 24" in said, "the texts know dark from light"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)

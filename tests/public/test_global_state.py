@@ -374,6 +374,7 @@ REST = {
     "load_images": pictures_of_a_folder,
     "folded": lambda path: ia.folded(untrained(path)),
     "calibrated": lambda path: ia.calibrated(untrained(path), PHOTOGRAPHS),
+    "without_head": lambda path: ia.without_head(untrained(path)),
     "untrained_control": lambda path: ia.untrained_control("own", PHOTOGRAPHS, recipe=RECIPE).model,
     "compare": lambda path: tuple(ia.compare(explanation(), explanation(0.5)).score),
     "plot": plotted,

@@ -25,6 +25,8 @@ MEASURING = {
     if "@" in stage
     for name in [runs(command).notebook]
 }
+# of the networks of another section
+TAKEN = ("47_embeddings", "61_choices_report", "81_attribution_report")
 REPORTS = sorted(set(NOTEBOOKS) - MEASURING)
 
 
@@ -69,7 +71,7 @@ def test_a_notebook_enters_under_its_own_name_and_takes_its_section(name, study,
     for key, value in section.items():
         if key not in ("networks", "plans"):
             assert space[key] == value, key
-    if "models" in space and name not in ("61_choices_report", "81_attribution_report"):
+    if "models" in space and name not in TAKEN:
         assert space["models"] == study["models"]
     if "model" in space:
         assert space["model"] in [*study["models"].values()]

@@ -25,6 +25,8 @@ ASKS = {  # part -> its own sections
         "importance",
         "player_worths",
         "players",
+        "embedding_worths",
+        "embeddings",
         "robustness",
         "rivals",
         "correlation",

@@ -154,6 +154,8 @@ def test_choices_tell_no_share_of_a_worth_that_may_be_0(tmp_path, said):
         "42_rivals",
         "44_player_worths",
         "45_players",
+        "46_embedding_worths",
+        "47_embeddings",
         "50_correlation",
         "60_choices",
         "61_choices_report",

@@ -17,6 +17,7 @@ def test_everything_runs_at_smoke_size_and_a_second_run_does_nothing(project, fi
         "bands",
         "snr_report",
         "importance",
+        "embeddings",
         "correlation",
         "architecture",
         "match",

@@ -14,6 +14,7 @@ from smoke import ROOT, run
 from iaside.inputs import libraries
 from iaside.inputs.classifier import save_weights, untrained
 from iaside.inputs.downloads import DOWNLOADS
+from iaside.inputs.headless import without_head
 from iaside.inputs.images import count_images, load_images
 from iaside.study import check, plan, sections
 from iaside.study.overlays import read_study, written_out
@@ -532,6 +533,15 @@ def test_own_files_are_looked_into_wherever_a_study_names_them(
     said = refused(text, tmp_path, monkeypatch, capsys, "check")
     assert "`convergence.networks.own`" in said
     assert str(path if spoilt == "weights" else beside) in said
+
+
+def test_a_network_without_classes_is_for_embeddings_only(tmp_path):
+    path = tmp_path / "own.safetensors"
+    save_weights(without_head(untrained("small_cnn", 10, 32, 0)), path)
+    files = path, path.with_suffix(".json"), False
+    check._check_files("embedding_worths.networks.own", *files)
+    with pytest.raises(UsageError, match="choices.networks.own.*num_classes 0: a study scores"):
+        check._check_files("choices.networks.own", *files)
 
 
 @pytest.mark.parametrize("text", ["[]", "", "stages: 3", "stages: {a: 3}", "stages: {a: {do: x}}"])

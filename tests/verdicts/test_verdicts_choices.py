@@ -3,6 +3,10 @@
 import numpy as np
 import pytest
 
+from iaside.score import spectral_importance
+from iaside.shapley import banzhaf_values, least_squares_values
+from iaside.study.pages import choices as page
+from iaside.tables import Worths
 from iaside.verdicts.choices import absences_alike
 
 MEAN = np.array([4.0, 2.0, 1.0, 0.0])
@@ -40,3 +44,15 @@ def test_only_the_named_choices_count():
     far = planted(values(MEAN[::-1], 0.05, 2))
     assert absences_alike({"a": far}, choices=["gaussian"])["verdict"] == "supported"
     assert absences_alike({"a": far}, ["gaussian"], "replacement")["verdict"] == "contradicted"
+
+
+def test_the_first_version_is_least_squares_and_probability_at_once():
+    draw = np.random.default_rng(0)
+    tables = {name: draw.random((8, 9)) for name in ("log_likelihood", "probability")}
+    found = page.values_of(Worths(tables, {}), {"probability": "value"})
+    both = found[page.FIRST_VERSION]
+    assert np.allclose(both, least_squares_values(tables["probability"]))
+    assert not np.allclose(both, found["least squares (001)"])
+    assert not np.allclose(both, found["probability"])
+    sids = (spectral_importance(v) for v in (both, banzhaf_values(tables["probability"])))
+    assert np.allclose(*sids), "which differ by a constant for all bands"

@@ -15,13 +15,14 @@ from iaside.estimate.intervals import interval, paired_distance, paired_interval
 from iaside.estimate.shares import centroid, noise_distance
 from iaside.game.exact import coalition_images
 from iaside.score import mean_score, score_range, spectral_importance
-from iaside.shapley import coalitions, shapley_values
+from iaside.shapley import coalitions, least_squares_values, shapley_values
 from iaside.spectral import band_masks
 from iaside.tables import Worths
 from iaside.verdicts import figures
 from iaside.verdicts.choices import DECOMPOSITIONS
 
 KINDS = ["absence", "partition", "value", "decomposition", "filter"]  # in the order of the page
+FIRST_VERSION = "least squares of probability (001)"  # two choices at once, as they were made first
 UNTOLD = "v(all) - v(none) may be 0"
 
 
@@ -32,7 +33,7 @@ def kinds_of(about: Mapping) -> dict[str, str]:
     'probability'
     """
     choices = {c: kind for kind, names in about["choices"].items() for c in names}
-    choices |= dict.fromkeys(DECOMPOSITIONS, "decomposition")
+    choices |= dict.fromkeys([*DECOMPOSITIONS, FIRST_VERSION], "decomposition")
     return dict(sorted(choices.items(), key=lambda item: KINDS.index(item[1])))
 
 
@@ -41,6 +42,7 @@ def values_of(worths: Worths, choices: Mapping[str, str]) -> dict[str, np.ndarra
     tables = {"reference": worths.table}
     tables |= {c: worths.tables[c] for c in choices if c in worths.tables}
     others = {d: f(worths.table) for d, f in DECOMPOSITIONS.items()}
+    others[FIRST_VERSION] = least_squares_values(worths.tables["probability"])
     return {c: shapley_values(t) for c, t in tables.items()} | others
 
 
