@@ -28,6 +28,7 @@ from iaside.inputs.asked import Asked
 from iaside.inputs.checks import check_images, finite_logits, widened
 from iaside.inputs.labels import class_labels, places
 from iaside.inputs.probe import PROBE, probe
+from iaside.partition import check_partition
 from iaside.robustness.attacks import ATTACKS
 from iaside.robustness.conditions import check_condition, condition_name, perturbed_images
 from iaside.robustness.corrupted import (
@@ -40,7 +41,7 @@ from iaside.robustness.corrupted import (
 )
 from iaside.robustness.corruptions import SETS, VERSION, strengths_for
 from iaside.robustness.perturb import attack_passes
-from iaside.spectral import band_energy, check_partition
+from iaside.spectral import band_energy
 from iaside.tables import CLEAN, CLEAN_CUT, CORRUPTIONS, FOURIER, TABLES, Condition, Responses
 
 ATTACK_BATCH = 4  # images attacked at a time on a CPU: more are no faster
@@ -115,7 +116,7 @@ def responses(
     if pictures is not None:
         pictures = shown if pictures is images else widened(check_images(pictures))
     images = shown
-    masks = check_partition(masks, *images.shape[-2:])
+    masks = check_partition(masks, images.shape[2:])
     for condition in conditions:
         check_condition(condition, len(masks), heat_grid)
     if pictures is not None and len(pictures) != len(images):
