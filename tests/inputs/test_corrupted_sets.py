@@ -98,7 +98,10 @@ def test_published_files_are_measured_beside_the_clean_cut(imagenet):
         published=published,
         progress=False,
     )
-    assert r.conditions == [CLEAN, CLEAN_CUT, Condition("fog", 5.0)] and r.partner(r.conditions[2]) == 1
+    assert (
+        r.conditions == [CLEAN, CLEAN_CUT, Condition("fog", 5.0)]
+        and r.partner(r.conditions[2]) == 1
+    )
     order = [k for wnid in range(3) for k in (wnid, wnid + 3)]
     grey = torch.tensor([grey_of("fog", 5, k) for k in order]) / 255
     by_hand = torch.stack([40 * (grey - 0.5), -40 * (grey - 0.5)], 1).log_softmax(1)
