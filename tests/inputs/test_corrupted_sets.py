@@ -1,6 +1,8 @@
 """ImageNet-C and CIFAR-10-C as they are published: stand-ins in their formats."""
 
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,6 +169,19 @@ def test_mce_is_that_of_the_published_pictures(cifar):
         errors[c] = (Bright()(shown).argmax(1).numpy() != y).mean()
     r = measured(source, ia.corrupted_set(folder, source))
     assert corruption_error(r).value == pytest.approx(ia.mean_corruption_error(errors))
+
+
+def test_the_example_of_the_documentation_runs(cifar, monkeypatch, capsys):
+    page = Path(__file__).parents[2] / "docs/benchmarks.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    for old, new in (("500", str(N)), ('"cifar-10"', '"test.npz"'), ("like=model", "like=None")):
+        assert old in code
+        code = code.replace(old, new)
+    monkeypatch.chdir(cifar[1].parent)
+    monkeypatch.setattr(ia, "load_model", lambda name: Bright())
+    exec(compile(code, page.name, "exec"), {})
+    said = capsys.readouterr().out
+    assert "as published at 32 x 32" in said and f"n = {N} photographs" in said
 
 
 def test_other_contents_are_another_measurement(cifar):
