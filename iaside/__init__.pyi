@@ -12,6 +12,7 @@ from .inputs.transforms import recipe_of as recipe_of
 from .inputs.folding import folded as folded
 from .game.controls import calibrated as calibrated, untrained_control as untrained_control
 from .inputs.images import load_images as load_images
+from .inputs.corrupted_sets import corrupted_set as corrupted_set
 from .spectral import (
     band_masks as band_masks,
     cells_per_band as cells_per_band,

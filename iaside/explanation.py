@@ -303,10 +303,11 @@ def explain(
 ) -> Explanation:
     """Explain by frequency bands what a model's predictions rest on.
 
-    Shapes: images (N, C, H, W) in [0, 1]; labels (N,) class indices or (N, classes), or with a
-    function as value any numbers that it takes, (N, ...), or "predicted" for the classes that the
-    model gives to the images, which the provenance and the printed table say. ``settings`` are
-    those of ``Game`` (value, absence, outputs, precision, batch_size, ...), resume and progress
+    Shapes: images (N, C, H, W) in [0, 1], or signals (N, C, T) with ``masks``; labels (N,) class
+    indices or (N, classes), or with a function as value any numbers that it takes, (N, ...), or
+    "predicted" for the classes that the model gives to the images, which the provenance and the
+    printed table say. ``settings`` are those of ``Game`` (value, absence, outputs,
+    precision, batch_size, ...), resume and progress
     those of ``exact``; ``masks`` replaces the partition that n_bands, metric and spacing would
     make. With a tolerance (standard error of the mean values; with ``relative=True`` as a share of
     their sum) or a budget (forward passes) coalitions are sampled until it is reached
@@ -331,7 +332,8 @@ def explain(
     from iaside.game.sampling import check_request, sample
     from iaside.inputs.checks import check_images
     from iaside.inputs.predicted import predicted
-    from iaside.spectral import band_masks, check_partition
+    from iaside.partition import check_partition
+    from iaside.spectral import band_masks
 
     check_settings(normalise, beta, score_kind, level, bias)
     sampled = tolerance is not None or budget is not None
@@ -339,10 +341,15 @@ def explain(
         check_request(tolerance, budget)
     elif relative:
         raise ValueError("relative=True says how to read tolerance=; give that too")
-    images = check_images(images, on_disk=True)
+    images = check_images(images, on_disk=True, signals=True)
     if masks is None:
+        if images.ndim == 3:  # or grey pictures without their channel would be taken for signals
+            raise ValueError(
+                f"images {tuple(images.shape)} are signals (N, C, T): give masks=band_masks("
+                f"{n_bands}, {tuple(images.shape[2:])}), or grey pictures as images[:, None]"
+            )
         masks = band_masks(n_bands, tuple(images.shape[-2:]), metric, spacing, images)
-    if not callable(masks) and len(check_partition(masks, *images.shape[-2:])) == 1:
+    if not callable(masks) and len(check_partition(masks, images.shape[2:])) == 1:
         raise ValueError("one band has all the worth and no share to tell; take 2 bands or more")
     own = isinstance(labels, str) and labels == "predicted"
     if own:

@@ -52,6 +52,11 @@ class WaveletBands:
     @undisturbed
     def __call__(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) -> their parts (M, B, C, H, W), which sum to them."""
+        if x.ndim != 4:
+            raise ValueError(
+                f"wavelet levels are of images (B, C, H, W), got {tuple(x.shape)}; cut signals "
+                f"into bands with band_masks(n_bands, ({x.shape[-1]},))"
+            )
         self.check_size(*x.shape[-2:])
         packets = self.kind == "packets"
         down, across = (

@@ -2,24 +2,24 @@
 
 Everything lives in the layout of ``torch.fft.rfft2``: H rows of signed frequencies, W//2 + 1
 columns of non-negative ones. A mask that depends on |frequency| alone is then exactly Hermitian,
-so every band of a real image is a real image.
+so every band of a real image is a real image. Signals (B, C, T) are images of one axis: T//2 + 1
+frequencies, up to that of Nyquist.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from iaside.backend.checks import is_whole, not_finite
+from iaside.backend.checks import is_whole
 from iaside.backend.precision import undisturbed
+from iaside.partition import WHOLE, WORDS, bands_made, check_partition, in_units
 
 METRICS = ("linf", "l2", "l2_corner")
 SPACINGS = ("linear", "log2", "equal_cells", "equal_energy")
-WHOLE = 1e-4  # bands may miss what they add up to by so much of its largest value
 Masks = Tensor | Callable[[Tensor], Tensor]
 AT_ONCE = 16  # images that are transformed together: memory must not grow with their number
 
@@ -27,12 +27,12 @@ AT_ONCE = 16  # images that are transformed together: memory must not grow with 
 @undisturbed
 def band_masks(
     n_bands: int,
-    size: tuple[int, int],
+    size: Sequence[int],
     metric: str = "linf",
     spacing: str = "linear",
     images: Tensor | None = None,
 ) -> Tensor:
-    """Cut the spectrum of an image into bands, lowest frequencies first.
+    """Cut the spectrum of an image or a signal into bands, lowest frequencies first.
 
     The radius r of a frequency is 0 at DC and 1 at the Nyquist frequency of an axis:
     ``linf`` max(|u|, |v|), ``l2`` the Euclidean norm with the corners (r > 1) in the last band,
@@ -41,8 +41,12 @@ def band_masks(
     frequencies as whole shells allow) or ``equal_energy`` (the same for the mean spectral energy
     of ``images`` without DC). All comparisons are made in integers.
 
-    Shapes: images (B, C, H, W), for ``equal_energy`` only; returns (M, H, W//2 + 1) of 0.0 and
-    1.0, with sum 1 everywhere.
+    size: (H, W), or (T,) of signals. Their radius is the frequency over that of Nyquist, half the
+    sampling rate f: the linear band i has i f/2M to (i+1) f/2M Hz, the last one Nyquist's as well
+    (an odd T has none). All metrics are one there.
+
+    Shapes: images (B, C, *size), for ``equal_energy`` only; returns (M, H, W//2 + 1) or
+    (M, T//2 + 1) of 0.0 and 1.0, with sum 1 everywhere.
     Errors: ValueError for an unknown name, n_bands < 1, sides below 2 * n_bands, an empty band.
     Source: Luo et al. 2024, section 3.2, Fig. 14; partition as docs/methods.md, Bands.
 
@@ -50,55 +54,72 @@ def band_masks(
     torch.Size([8, 32, 17])
     >>> cells_per_band(band_masks(8, (32, 32)), 32).tolist()
     [9, 40, 72, 104, 136, 168, 200, 295]
+    >>> band_masks(2, (8,))
+    tensor([[1., 1., 0., 0., 0.],
+            [0., 0., 1., 1., 1.]])
     """
     if metric not in METRICS:
         raise ValueError(f"metric={metric!r} is not known; choose one of {', '.join(METRICS)}")
     if spacing not in SPACINGS:
         raise ValueError(f"spacing={spacing!r} is not known; choose one of {', '.join(SPACINGS)}")
-    if len(size) != 2 or not all(is_whole(side) for side in size):
-        raise ValueError(f"size={size!r} must be (H, W), two whole numbers of pixels")
-    height, width = size
+    if len(size) not in WORDS or not all(is_whole(side) for side in size):
+        raise ValueError(
+            f"size={size!r} must be (H, W), two whole numbers of pixels, or (T,), one of samples"
+        )
+    kind, unit, _ = WORDS[len(size)]
     if not is_whole(n_bands) or n_bands < 1:
         raise ValueError(f"n_bands={n_bands!r} must be a whole number, at least 1")
-    if min(height, width) < 2 * n_bands:
+    if min(size) < 2 * n_bands:
         raise ValueError(
-            f"n_bands={n_bands} needs images of at least {2 * n_bands} pixels a side, "
-            f"got {height}x{width}; take fewer bands or larger images"
+            f"n_bands={n_bands} needs {kind}s of at least {2 * n_bands} {unit}"
+            f"{' a side' * (len(size) > 1)}, got {in_units(size)}; take fewer bands or larger "
+            f"{kind}s"
         )
     if spacing == "equal_energy" and images is None:
         raise ValueError("spacing='equal_energy' needs images=, whose mean energy it divides")
 
-    shell = _shell_key(height, width, metric)
+    shell = _shell_key(size, metric)
     if spacing in ("linear", "log2"):
         band = torch.zeros_like(shell)
         for p, q in _inner_edges(n_bands, spacing):
-            band += _reaches(shell, p, q, height * width, metric)
+            band += _reaches(shell, p, q, size, metric)
     else:
-        weight = _multiplicity(height, width)
+        weight = _multiplicity(size)
         if spacing == "equal_energy":
             weight = weight * sum(
-                torch.fft.rfft2(part.double()).abs().square().sum(dim=(0, 1)).cpu()
+                _spectrum(part.double()).abs().square().sum(dim=(0, 1)).cpu()
                 for part in images.split(AT_ONCE)
             )
-            weight[0, 0] = 0  # DC would outweigh all the rest together
+            weight.view(-1)[0] = 0  # DC would outweigh all the rest together
         band = _equal_shares(shell, weight, n_bands)
     masks = torch.nn.functional.one_hot(band, int(n_bands)).movedim(-1, 0).float()
     if empty := [i for i in range(n_bands) if not masks[i].any()]:
         raise ValueError(
-            f"{n_bands} {spacing} bands of a {height}x{width} image leave band {empty[0]} empty; "
-            "take fewer bands or larger images"
+            f"{n_bands} {spacing} bands of {kind}s of {in_units(size)} leave band {empty[0]} "
+            f"empty; take fewer bands or larger {kind}s"
         )
     return masks
 
 
-def _shell_key(height: int, width: int, metric: str) -> Tensor:
+def _spectrum(x: Tensor, norm: str = "backward") -> Tensor:
+    """Of images (..., C, H, W) or signals (..., C, T) along all axes but batch and channel."""
+    return torch.fft.rfftn(x, dim=tuple(range(2, x.ndim)), norm=norm)
+
+
+def _cycles(size: Sequence[int]) -> tuple[Tensor, ...]:
+    """|frequency| along each axis in every cell of the half spectrum, in cycles per image."""
+    axes = [torch.minimum(k, n - k) for n in size for k in [torch.arange(n)]]
+    axes[-1] = axes[-1][: size[-1] // 2 + 1]
+    return torch.meshgrid(axes, indexing="ij")
+
+
+def _shell_key(size: Sequence[int], metric: str) -> Tensor:
     """An integer that orders the frequencies by radius; equal radius, equal integer."""
-    rows = torch.arange(height)
-    ky = torch.minimum(rows, height - rows)[:, None] * width
-    kx = torch.arange(width // 2 + 1)[None] * height
+    area = math.prod(size)
+    axes = torch.stack([k * (area // n) for k, n in zip(_cycles(size), size, strict=True)])
     if metric == "linf":
-        return torch.maximum(ky, kx)  # r = 2 key / (H W)
-    return ky**2 + kx**2  # r = 2 sqrt(key) / (H W), and over sqrt(2) for l2_corner
+        return axes.amax(0)  # r = 2 key / area
+    return axes.square().sum(0)  # r = 2 sqrt(key) / area, and over sqrt(axes) for l2_corner
 
 
 def _inner_edges(n_bands: int, spacing: str) -> list[tuple[int, int]]:
@@ -107,12 +128,13 @@ def _inner_edges(n_bands: int, spacing: str) -> list[tuple[int, int]]:
     return [(i, n_bands) if linear else (1, 2 ** (n_bands - i)) for i in range(1, n_bands)]
 
 
-def _reaches(key: Tensor, p: int, q: int, area: int, metric: str) -> Tensor:
+def _reaches(key: Tensor, p: int, q: int, size: Sequence[int], metric: str) -> Tensor:
     """Whether a radius is at least p/q, without leaving the integers."""
+    area = math.prod(size)
     if metric == "linf":
         return key >= -(-p * area // (2 * q))
-    scale = 4 if metric == "l2" else 2
-    return key >= -(-((p * area) ** 2) // (scale * q * q))
+    axes = len(size) if metric == "l2_corner" else 1
+    return key >= -(-axes * (p * area) ** 2 // (4 * q * q))
 
 
 def _equal_shares(shell: Tensor, weight: Tensor, n_bands: int) -> Tensor:
@@ -133,12 +155,12 @@ def _equal_shares(shell: Tensor, weight: Tensor, n_bands: int) -> Tensor:
     return torch.tensor(of_shell)[index]
 
 
-def _multiplicity(height: int, width: int) -> Tensor:
+def _multiplicity(size: Sequence[int]) -> Tensor:
     """How many cells of the full spectrum each cell of the half spectrum stands for."""
-    weight = torch.full((height, width // 2 + 1), 2.0, dtype=torch.float64)
-    weight[:, 0] = 1
-    if width % 2 == 0:
-        weight[:, -1] = 1
+    weight = torch.full((*size[:-1], size[-1] // 2 + 1), 2.0, dtype=torch.float64)
+    weight[..., 0] = 1
+    if size[-1] % 2 == 0:
+        weight[..., -1] = 1
     return weight
 
 
@@ -148,7 +170,7 @@ def check_masks(masks: Masks, images: Tensor) -> tuple[Masks, int]:
     A callable is tried on every image, and must cut it as it did beside another and before; masks
     of whole numbers or bool become floats.
 
-    Shapes: masks (M, H, W//2 + 1), or a callable as in ``split_bands``; images (N, C, H, W).
+    Shapes: masks and images as in ``split_bands``, a callable among them.
     Errors: those of ``split_bands``; ValueError for a callable whose bands are not of the image
     alone, or change in number.
 
@@ -160,7 +182,7 @@ def check_masks(masks: Masks, images: Tensor) -> tuple[Masks, int]:
     ValueError: masks do not share out every frequency: they sum to 0.666667 at ky = 0, kx = 0 ...
     """
     if not callable(masks):
-        masks = check_partition(masks, *images.shape[-2:])
+        masks = check_partition(masks, images.shape[2:])
         return masks, len(masks)
     with torch.no_grad():  # it may hold weights
         pair = [split_bands(one, masks) for one in images[:2].split(1)]
@@ -184,107 +206,20 @@ def check_masks(masks: Masks, images: Tensor) -> tuple[Masks, int]:
     return masks, counts[0]
 
 
-def check_partition(masks: Tensor, height: int | None, width: int) -> Tensor:
-    """Masks as numbers, refused where the bands that they cut do not add up to the image.
-
-    height: of the images, None for that of the masks.
-    """
-    if np.ma.is_masked(masks):
-        raise ValueError("masks are a masked array, with no number in places; fill it")
-    if isinstance(masks, np.ndarray) and masks.dtype.kind in "biuf":
-        masks = torch.from_numpy(masks.astype(float if masks.dtype == float else np.float32))
-    if not isinstance(masks, Tensor):
-        raise TypeError(
-            f"masks are a {type(masks).__name__}; give a tensor (M, H, W//2 + 1) as band_masks "
-            "makes it (torch.stack makes one of a list)"
-        )
-    if masks.ndim != 3:
-        raise ValueError(
-            f"masks of shape {tuple(masks.shape)} are not (M, H, W//2 + 1), one for each band; "
-            "make them with band_masks"
-        )
-    height = masks.shape[1] if height is None else height
-    if masks.shape[1:] != (height, width // 2 + 1):
-        raise ValueError(
-            f"masks of shape {tuple(masks.shape)} do not fit images of {height}x{width} pixels; "
-            f"make them with band_masks(n_bands, ({height}, {width}))"
-        )
-    if masks.is_complex() or masks.is_meta:
-        raise TypeError(f"masks are {masks.dtype} on {masks.device}; give real numbers")
-    masks = masks.detach().to_dense()
-    masks = masks if masks.dtype in (torch.float32, torch.float64) else masks.float()
-    sums = masks.sum(0, dtype=torch.float64)
-    if not sums.isfinite().all():  # one such share makes the sum so
-        raise ValueError("masks hold nan or infinity; give every frequency shares that sum to 1")
-    off = (sums - 1).abs()
-    if off.max() > WHOLE:
-        at = int(off.argmax())
-        raise ValueError(
-            f"masks do not share out every frequency: they sum to "
-            f"{sums.flatten()[at].item():.6g} at {_named(at, height, width)} and must sum to 1, or "
-            "the bands do not add up to the image; is a band missing, or there twice?"
-        )
-    # Of these columns the inverse transform takes the mean of ky and -ky.
-    for column in {0, width // 2} if width % 2 == 0 else {0}:
-        edge = masks[:, :, column]
-        off = (edge - edge.roll(-1, 1).flip(1)).abs()
-        if off.max() > WHOLE:
-            band, row = divmod(int(off.argmax()), height)
-            raise ValueError(
-                f"mask {band} is {edge[band, row].item():.6g} at "
-                f"{_named(row * (width // 2 + 1) + column, height, width)} and "
-                f"{edge[band, -row].item():.6g} at the opposite ky, which are one frequency of a "
-                "real image; give both the same"
-            )
-    return masks
-
-
-def _named(cell: int, height: int, width: int) -> str:
-    """A frequency of the half spectrum in words."""
-    ky, kx = divmod(cell, width // 2 + 1)
-    return f"ky = {ky - height * (2 * ky > height)}, kx = {kx} (cycles per image)"
-
-
-def _called(masks: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """The bands that a callable makes of images, refused where they do not add up to them."""
-    bands = masks(x.clone())  # it may write to what it is given
-    wanted = "it must return (M, B, C, H, W) bands that sum to x"
-    if not isinstance(bands, Tensor) or bands.is_complex() or bands.is_meta:
-        kind = f"{bands.dtype} on {bands.device}" if isinstance(bands, Tensor) else type(bands)
-        raise TypeError(f"the callable given as masks returned {kind}; {wanted}, of real numbers")
-    if bands.shape[1:] != x.shape:
-        raise ValueError(
-            f"the callable given as masks returned shape {tuple(bands.shape)} for images of "
-            f"shape {tuple(x.shape)}; {wanted}"
-        )
-    bands = bands.to(x)
-    if broken := not_finite(bands):
-        raise ValueError(f"the callable masks made nan or infinity in bands {broken}; {wanted}")
-    off = (bands.sum(0) - x).abs()
-    if (off > WHOLE * x.abs().amax() + 1e-6).any():
-        at = int(off.argmax())
-        image, channel, row, column = np.unravel_index(at, x.shape)
-        raise ValueError(
-            f"the callable given as masks returned bands that sum to "
-            f"{bands.sum(0).flatten()[at].item():.4g} where image {image} is "
-            f"{x.flatten()[at].item():.4g} (channel {channel}, row {row}, column {column}, "
-            f"{off.max().item():.2g} apart); {wanted}"
-        )
-    return bands
-
-
 @undisturbed
 def cells_per_band(masks: Tensor, width: int) -> Tensor:
     """Count the frequencies of the full spectrum in each band.
 
-    Shapes: masks (M, H, W//2 + 1); returns (M,) integers that sum to H * width.
+    Shapes: masks (M, H, W//2 + 1) or (M, T//2 + 1); returns (M,) integers that sum to H * width,
+    or to the width T.
     Errors: those of ``split_bands`` for masks.
 
     >>> cells_per_band(band_masks(2, (4, 4)), 4).tolist()
     [1, 15]
     """
-    masks = check_partition(masks, None, width)
-    return (masks.double().cpu() * _multiplicity(masks.shape[1], width)).sum(dim=(1, 2)).long()
+    masks = check_partition(masks, width)
+    weight = _multiplicity((*masks.shape[1:-1], width))
+    return (masks.double().cpu() * weight).flatten(1).sum(1).long()
 
 
 @undisturbed
@@ -293,30 +228,29 @@ def band_radii(masks: Tensor, width: int) -> Tensor:
 
     One coordinate for all partitions, whatever metric and spacing cut them.
 
-    Shapes: masks (M, H, W//2 + 1); returns (M,) float64, the corners of the spectrum at sqrt(2).
+    Shapes: masks (M, H, W//2 + 1) or (M, T//2 + 1); returns (M,) float64, the corners of the
+    spectrum of images at sqrt(2).
     Errors: those of ``split_bands`` for masks.
 
     >>> band_radii(band_masks(2, (4, 4)), 4).round(decimals=3).tolist()
     [0.0, 0.848]
     """
-    masks = check_partition(masks, None, width)
-    height = masks.shape[1]
-    rows = torch.arange(height).double()
-    ky = torch.minimum(rows, height - rows)[:, None] * (2 / height)
-    kx = torch.arange(width // 2 + 1)[None].double() * (2 / width)
-    radius = (ky**2 + kx**2).sqrt()
-    cells = masks.double().cpu() * _multiplicity(height, width)
-    return (cells * radius).sum(dim=(1, 2)) / cells.sum(dim=(1, 2))
+    masks = check_partition(masks, width)
+    size = (*masks.shape[1:-1], width)
+    radius = sum((k.double() * (2 / n)) ** 2 for k, n in zip(_cycles(size), size, strict=True))
+    cells = masks.double().cpu() * _multiplicity(size)
+    return (cells * radius.sqrt()).flatten(1).sum(1) / cells.flatten(1).sum(1)
 
 
 @undisturbed
 def split_bands(x: Tensor, masks: Masks) -> Tensor:
-    """Split images into frequency bands that add up to the images again.
+    """Split images, or signals, into frequency bands that add up to them again.
 
     ``masks`` may be any callable x -> (M, B, C, H, W) whose result sums to x (wavelet levels,
     colour channels, image patches ...): the game is the same.
 
-    Shapes: x (B, C, H, W) float32 or float64; masks (M, H, W//2 + 1); returns (M, B, C, H, W).
+    Shapes: x (B, C, H, W) float32 or float64; masks (M, H, W//2 + 1); returns (M, B, C, H, W). Of
+    signals x (B, C, T), (M, T//2 + 1) and (M, B, C, T).
     Errors: TypeError for another dtype, ValueError for masks of another image size, masks that do
     not sum to 1 at every frequency or are not the same at ky and -ky in the first or last column
     (where a half spectrum holds both), and a callable's bands that do not sum to x; each message
@@ -331,22 +265,23 @@ def split_bands(x: Tensor, masks: Masks) -> Tensor:
     """
     if x.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"images are {x.dtype}; split them as float32 or float64")
-    return bands_of(x, masks if callable(masks) else check_partition(masks, *x.shape[-2:]))
+    return bands_of(x, masks if callable(masks) else check_partition(masks, x.shape[2:]))
 
 
 def bands_of(x: Tensor, masks: Masks) -> Tensor:
     """``split_bands`` of masks that ``check_masks`` has seen, or of some of their rows."""
     if callable(masks):
-        return _called(masks, x)
-    return torch.fft.irfft2(torch.fft.rfft2(x) * masks[:, None, None].to(x), s=x.shape[-2:])
+        return bands_made(masks, x)
+    axes = tuple(range(2 - x.ndim, 0))
+    return torch.fft.irfftn(_spectrum(x) * masks[:, None, None].to(x), x.shape[2:], axes)
 
 
 @undisturbed
 def band_energy(x: Tensor, masks: Tensor) -> Tensor:
     """Energy of images in each frequency band, summed over channels, the mean (DC) left out.
 
-    Shapes: x (B, C, H, W); masks (M, H, W//2 + 1); returns (M, B), which sums over bands to the
-    squared norm of the images without their mean.
+    Shapes: x and masks as in ``split_bands``; returns (M, B), which sums over bands to the squared
+    norm of the images without their mean.
     Errors: those of ``split_bands`` for masks.
     Source: Parseval's theorem; Luo et al. 2024, Fig. 1.
 
@@ -355,42 +290,39 @@ def band_energy(x: Tensor, masks: Tensor) -> Tensor:
     >>> torch.allclose(band_energy(x, band_masks(4, (16, 16))).sum(0), total, rtol=1e-4)
     True
     """
-    masks = check_partition(masks, *x.shape[-2:])
+    masks = check_partition(masks, x.shape[2:])
     return torch.cat([_energy(part, masks) for part in x.split(AT_ONCE)], dim=1)
 
 
 def _energy(x: Tensor, masks: Tensor) -> Tensor:
-    power = torch.fft.rfft2(x, norm="ortho").abs().square().sum(dim=1)
-    power = power * _multiplicity(*x.shape[-2:]).to(power)
-    power[:, 0, 0] = 0
-    return torch.einsum("mhw,bhw->mb", masks.to(power), power)
+    power = _spectrum(x, "ortho").abs().square().sum(dim=1)
+    power = (power * _multiplicity(x.shape[2:]).to(power)).flatten(1)
+    power[:, 0] = 0
+    return torch.einsum("mk,bk->mb", masks.flatten(1).to(power), power)
 
 
 @undisturbed
 def esd(x: Tensor) -> Tensor:
-    """Radial energy spectral density of images, averaged over channels.
+    """Radial energy spectral density of images, or that of signals, averaged over channels.
 
     With the unitary DFT, so that white noise of variance s^2 has density s^2 at every radius.
 
-    Shapes: x (B, C, H, W); returns (B, R), entry r the mean energy of the frequencies whose
-    Euclidean distance from DC rounds to r cycles per shorter side, r = 0 ... min(H, W) // 2.
+    Shapes: x (B, C, H, W) or (B, C, T); returns (B, R), entry r the mean energy of the frequencies
+    whose Euclidean distance from DC rounds to r cycles per shorter side, r = 0 ... side // 2.
     Source: Luo et al. 2024, Eq. 2, with the number of lattice points as circumference.
 
     >>> esd(torch.ones(1, 1, 8, 8))[0].tolist()
     [64.0, 0.0, 0.0, 0.0, 0.0]
     """
-    height, width = x.shape[-2:]
-    side = min(height, width)
-    rows = torch.arange(height)
-    ky = torch.minimum(rows, height - rows)[:, None] * (side / height)
-    kx = torch.arange(width // 2 + 1)[None] * (side / width)
-    radius = (ky**2 + kx**2).sqrt().round().long()
+    size, side = x.shape[2:], min(x.shape[2:])
+    scaled = [k * (side / n) for k, n in zip(_cycles(size), size, strict=True)]
+    radius = sum(k**2 for k in scaled).sqrt().round().long()
     n_radii = side // 2 + 1
     inside = radius < n_radii
-    weight = _multiplicity(height, width)[inside]
+    weight = _multiplicity(size)[inside]
     shells = torch.nn.functional.one_hot(radius[inside], n_radii).double() * weight[:, None]
     shells = (shells / shells.sum(0)).to(x)
-    power = torch.fft.rfft2(x, norm="ortho").abs().square().mean(dim=1)
+    power = _spectrum(x, "ortho").abs().square().mean(dim=1)
     return power[:, inside.to(x.device)] @ shells
 
 
@@ -398,7 +330,7 @@ def esd(x: Tensor) -> Tensor:
 def spectral_snr(x: Tensor, y: Tensor) -> Tensor:
     """Signal-to-noise ratio of perturbed images at each radial frequency.
 
-    Shapes: x, y (B, C, H, W), clean and perturbed; returns (R,), the mean ESD of x over the mean
+    Shapes: x, y as in ``esd``, clean and perturbed; returns (R,), the mean ESD of x over the mean
     ESD of y - x (a plain ratio; ``10 * log10`` of it is dB), infinite where nothing was changed.
     Errors: ValueError when the shapes differ.
     Source: Luo et al. 2024, Eq. 1 and Fig. 2.

@@ -222,7 +222,8 @@ class Responses:
         if not made:
             return "no corruptions"
         height, width = made["picture_size"]
-        words = f"corruptions: strengths of {made['strengths']}, made at {height} x {width} pixels"
+        how = "as published" if "published" in made else "made"
+        words = f"corruptions: strengths of {made['strengths']}, {how} at {height} x {width} pixels"
         if made["interpolation"]:
             height, width = self.provenance["size"]
             words += f", then resized to {height} x {width} ({made['interpolation']})"

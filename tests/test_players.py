@@ -253,6 +253,8 @@ def test_the_page_on_players_runs(capsys):
         exec(block, names)
     psi = names["found"].psi.value
     assert psi[3] < psi[[1, 2, 4]].min() / 5, "of changes along the rows"
+    tone = names["heard"].values.mean(1)
+    assert tone[2] > 0.99 * np.abs(tone).sum(), "a tone of 2500 Hz"
     assert "score not given: the players have no order" in capsys.readouterr().out
 
 

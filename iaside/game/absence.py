@@ -26,7 +26,7 @@ def fill_images(
     if absence == "zero":
         return None
     if absence == "mean":
-        colour = _mean_colour(images).to(images.dtype).view(1, -1, 1, 1)
+        colour = _mean_colour(images).to(images.dtype).view(-1, *[1] * (images.ndim - 2))
         return lambda index: colour.expand(len(index), *images.shape[1:])
     if absence == "replacement":
         if len(images) < 2:
@@ -51,6 +51,6 @@ def fill_images(
 def _mean_colour(images: Tensor) -> Tensor:
     """Of all pixels, in float64, a mean for each channel."""
     if isinstance(images, Tensor):
-        return images.double().mean(dim=(0, 2, 3))
+        return images.double().mean(dim=(0, *range(2, images.ndim)))
     sums = sum(part.double().sum(dim=(0, 2, 3)) for part in images.split(16))
     return sums / (len(images) * images.shape[2:].numel())

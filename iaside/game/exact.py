@@ -134,8 +134,9 @@ def coalition_images(
 ) -> Tensor:
     """The pixels that a `Game` shows a model, to look at.
 
-    Shapes: images (N, C, H, W) in [0, 1]; masks as there; members (K, M) bool, the bands that are
-    present, such as rows of ``coalitions(M)``; returns (K, N, C, H, W), not clipped to [0, 1].
+    Shapes: images (N, C, H, W) in [0, 1] or signals (N, C, T); masks as there; members (K, M) bool,
+    the bands that are present, such as rows of ``coalitions(M)``; returns (K, *images.shape), not
+    clipped to [0, 1].
     absence, sigma, seed: what stands in absent bands, as there.
 
     Errors: those of `Game` for images, masks, absence and coalitions.
@@ -147,7 +148,7 @@ def coalition_images(
     >>> torch.allclose(shown[-1], x, atol=1e-5), torch.allclose(shown[0], x.flip(0), atol=1e-5)
     (True, True)
     """
-    images = check_images(images).detach()
+    images = check_images(images, signals=True).detach()
     masks, n_bands = check_masks(masks, images)
     members = torch.from_numpy(np.ascontiguousarray(check_coalitions(members, n_bands)))
     fill = fill_images(images, absence, sigma, seed)

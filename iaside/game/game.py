@@ -75,7 +75,8 @@ class Game:
     approximators ask; ``per_image`` gives those of every image. ``exact`` measures all coalitions
     and keeps them, ``sample`` as many as a precision takes.
 
-    Shapes: images (N, C, H, W) in [0, 1]; labels (N,) class indices or (N, classes)
+    Shapes: images (N, C, H, W) in [0, 1], or signals (N, C, T) of any finite numbers, and with
+    masks (M, T//2 + 1) all else is as for images; labels (N,) class indices or (N, classes)
     probabilities (None for ``embedding`` and ``retrieval`` alone, any numbers (N, ...) if all
     values are functions); masks (M, H, W//2 + 1) or a callable
     x -> (M, B, C, H, W).
@@ -143,7 +144,7 @@ class Game:
     ) -> None:
         self.device, self.precision, self.seed = device_of(model, device), precision, seed
         self.pool = executor(workers, self.device)
-        images = widened(check_images(images, on_disk=True))
+        images = widened(check_images(images, on_disk=True, signals=True))
         check_precision(precision)
         self.values = value_functions(value, temperature)
         labels = labels_for(self.values, labels, len(images))
@@ -418,12 +419,12 @@ class Bands:
 
     @staticmethod
     def _flat(bands: Tensor) -> Tensor:
-        return bands.permute(0, 1, 3, 4, 2).reshape(len(bands), -1)
+        return bands.movedim(2, -1).reshape(len(bands), -1)
 
     @torch.no_grad()  # masks may ask for gradients
     def coalitions(self, members: Tensor) -> Tensor:
         """(k, M) of 0.0 and 1.0 -> (k * B, C, H, W), coalition by coalition."""
-        n, c, h, w = self.shape
+        channels, *size = self.shape[1:]
         if self.buffer is None or len(self.buffer) != len(members):
             self.buffer = self.bands.new_empty(len(members), self.bands.shape[1])
         members = members.to(self.bands)
@@ -431,4 +432,4 @@ class Bands:
             torch.mm(members, self.bands, out=self.buffer)
         else:
             torch.addmm(self.base, members, self.bands, out=self.buffer)
-        return self.buffer.view(-1, h, w, c).permute(0, 3, 1, 2)
+        return self.buffer.view(-1, *size, channels).movedim(-1, 1)

@@ -138,7 +138,8 @@ def answers_of(model: Callable[[Tensor], object], x: Tensor, way: Way) -> list:
 
 def copied(x: Tensor, way: Way) -> Tensor:
     """A copy of the pixels in the layout that the model takes."""
-    layout = torch.channels_last if way.channels_last else torch.contiguous_format
+    last = way.channels_last and x.ndim == 4  # signals lie contiguous
+    layout = torch.channels_last if last else torch.contiguous_format
     return x.to(way.dtype or x.dtype, copy=True, memory_format=layout)
 
 

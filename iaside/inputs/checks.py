@@ -15,12 +15,15 @@ WHITE = dict.fromkeys((torch.uint8, torch.int8, torch.int16, torch.int32, torch.
 WHITE[torch.uint16] = 65535
 
 
-def check_images(images: Tensor, wide: bool = False, on_disk: bool = False) -> Tensor:
+def check_images(
+    images: Tensor, wide: bool = False, on_disk: bool = False, signals: bool = False
+) -> Tensor:
     """Pixels (N, C, H, W) in [0, 1], as they are given; refuse what are none.
 
     What rounding has put just outside, as resizing does, is clipped.
     wide: only float32 or float64, as what is returned to the caller shall be.
     on_disk: whether ``Photographs`` will do, as they do where a batch is looked at at a time.
+    signals: whether (N, C, T) will do, any finite numbers.
 
     >>> check_images(torch.tensor([0.5, 1.0000002]).view(2, 1, 1, 1)).flatten()
     tensor([0.5000, 1.0000])
@@ -29,9 +32,10 @@ def check_images(images: Tensor, wide: bool = False, on_disk: bool = False) -> T
         if on_disk:
             return images
         raise TypeError("images are on the disk, and all are needed here; give some, images[:64]")
-    if not isinstance(images, Tensor) or images.ndim != 4:
+    if not isinstance(images, Tensor) or images.ndim not in ((3, 4) if signals else (4,)):
         shape = tuple(images.shape) if hasattr(images, "shape") else type(images).__name__
-        raise TypeError(f"images must be a tensor (N, C, H, W), got {shape}")
+        also = ", or signals (N, C, T)" if signals else ""
+        raise TypeError(f"images must be a tensor (N, C, H, W){also}, got {shape}")
     if images.numel() == 0:
         raise ValueError(f"images is empty, {tuple(images.shape)}; give at least one image")
     check_here(images, "images are")
@@ -43,6 +47,10 @@ def check_images(images: Tensor, wide: bool = False, on_disk: bool = False) -> T
         raise TypeError(f"images are {images.dtype}; {real} to get pixels in [0, 1]")
     if wide and images.dtype not in WIDE:
         raise TypeError(f"images are {images.dtype}; give float32 or float64 pixels in [0, 1]")
+    if images.ndim == 3:
+        if broken := not_finite(images):
+            raise ValueError(f"nan or inf in signals {broken}; leave them out, or mend them")
+        return images
     low, high = images.min().item(), images.max().item()
     if low >= 0 and high <= 1:
         return images

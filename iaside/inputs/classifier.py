@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from iaside.backend.answers import logits_of, not_as_said, place_of, taken
 from iaside.backend.files import replacing, write_text
 from iaside.backend.precision import undisturbed
-from iaside.inputs import factories, project, saved
+from iaside.inputs import factories, project, robustbench, saved
 from iaside.inputs.architectures import ARCHITECTURES
 from iaside.inputs.checks import check_weights
 from iaside.inputs.project import find_file
@@ -104,8 +104,9 @@ def load_model(
 
     name: a timm or torchvision name. A name both know (resnet18) is torchvision's with its
         IMAGENET1K_V1 weights, which the papers used; timm's have a tag (resnet18.a1_in1k), and of
-        the Hugging Face Hub its networks are hf-hub:owner/name. With `weights` the recipe says what
-        the network is, and `name` is only what reports call it.
+        the Hugging Face Hub its networks are hf-hub:owner/name, and of RobustBench, where that is
+        installed, robustbench:Standard or robustbench:imagenet/Linf/Salman2020Do_R18. With
+        `weights` the recipe says what the network is, and `name` is only what reports call it.
     weights: a file of a state dict (.safetensors, .pth, ...) or a trainer's checkpoint, of which
         the averaged weights are taken where it has some; with its recipe beside it (x.json) or in
         `recipe`; or a folder as timm and transformers save it (config.json, model.safetensors). A
@@ -142,6 +143,13 @@ def load_model(
             f"architecture={architecture!r} says what weights= are of, in place of recipe= and "
             "factory=: give it with weights= alone"
         )
+    if name.startswith(robustbench.PREFIX) and weights is None:
+        if recipe is not None or own or not pretrained:
+            raise ValueError(
+                f"load_model({name!r}) takes RobustBench's network and recipe as they are, and its "
+                "weights: leave recipe=, factory= and pretrained= out"
+            )
+        return Classifier(*robustbench.load(name), name)
     if isinstance(recipe, str | Path):
         recipe = read_recipe(find_file(Path(recipe), "recipe"), own)
     if weights is not None:

@@ -100,8 +100,7 @@ def load_images(
             "for any other model give input_size=(H, W)."
         )
     if labels:
-        n_classes = recipe.get("num_classes") if recipe else None
-        read, kinds, names, named = _labelled(source, n_classes, classes)
+        read, kinds, names, named = drawn_from(source, like, classes)
         if named:
             log.info(_mapping(source, named))
     elif classes is None and not return_classes:
@@ -179,6 +178,23 @@ def _labelled(source, n_classes: int | None, classes=None) -> Listing:
             "mend labels.csv, or take the network that these are the classes of."
         )
     return found
+
+
+def drawn_from(source, like=None, classes=None) -> Listing:
+    """What ``load_images`` draws labelled images from. Errors: as that."""
+    recipe = getattr(like, "recipe", None)
+    return _labelled(source, recipe.get("num_classes") if recipe else None, classes)
+
+
+def chosen_of(found: Listing, n: int | None, seed: int) -> list[int]:
+    """Which of a listing ``load_images`` returns, none of them damaged.
+
+    >>> chosen_of(drawn_from([(torch.zeros(3, 8, 8), k // 5) for k in range(10)]), 4, seed=0)
+    [2, 4, 6, 7]
+    """
+    if n is None:
+        return list(range(len(found.labels)))
+    return sorted(_drawing_order(found.labels, seed)[:n])
 
 
 def check_labels(source, n_classes: int | None) -> None:

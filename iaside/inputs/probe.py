@@ -48,9 +48,9 @@ def probe(
 ) -> Asked:
     """See what a model does with two pictures, and return it as loops are to ask it.
 
-    Shapes: images (N, C, H, W) in [0, 1], of which the first is shown and the first that differs
-    from it, or its own mirror image at half the brightness; labels (N,) class indices or
-    (N, classes) probabilities, None for none.
+    Shapes: images (N, C, H, W) in [0, 1] or signals (N, C, T), of which the first is shown and the
+    first that differs from it, or its own mirror image at half the brightness; labels (N,) class
+    indices or (N, classes) probabilities, None for none.
     outputs: what the model gives: ``logits`` (log-probabilities are logits), ``probabilities``, of
     which the logarithm is taken, floored at 1e-12 (of one column p, that of 1 - p and p), or
     ``binary``, one logit z that becomes the two logits 0 and z: label 1 is the positive class.
@@ -84,7 +84,7 @@ def probe(
     if outputs not in OUTPUTS:
         raise ValueError(f"outputs={outputs!r} is not known; choose one of {', '.join(OUTPUTS)}")
     check_engine(engine)
-    images = check_images(images, on_disk=True)
+    images = check_images(images, on_disk=True, signals=True)
     _check_model(model)
     device = torch.device(images.device if device is None else device)
     pair = _pair(images).detach().to(device)

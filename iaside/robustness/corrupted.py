@@ -20,6 +20,7 @@ from iaside.backend.keys import code_hash
 from iaside.backend.parallel import executor
 from iaside.backend.resume import keep_array, kept_array
 from iaside.inputs.asked import recipe_of
+from iaside.inputs.corrupted_sets import CorruptedSet
 from iaside.robustness.conditions import condition_name
 from iaside.robustness.corruptions import VERSION
 from iaside.robustness.perturb import perturb
@@ -55,8 +56,18 @@ def in_bytes(x: Tensor) -> Tensor:
     return (x * 255).round() / 255
 
 
-def corrupted_pictures(condition: Condition, pictures: Tensor, chosen, seed: int, cache) -> Tensor:
-    """The chosen pictures, corrupted. Picture i draws from (seed, i) in the set."""
+def corrupted_pictures(
+    condition: Condition,
+    pictures: Tensor,
+    chosen,
+    seed: int,
+    cache,
+    published: CorruptedSet | None = None,
+) -> Tensor:
+    """The chosen pictures, corrupted: as published; or here, picture i of the set by (seed, i)."""
+    if published is not None:
+        made = published.pictures(condition.source, int(condition.strength), chosen)
+        return made.to(pictures) / 255
     if cache is not None:
         path = _corrupted_folder(cache, pictures, seed) / _file_of(condition)
         corrupted = kept_array(path, pictures.shape, "u1")

@@ -26,8 +26,10 @@ from iaside.backend.resume import keep_array, kept_array, unfinished
 from iaside.estimate.clean import at_floor, clean_summary, warn_of_chance
 from iaside.inputs.asked import Asked
 from iaside.inputs.checks import check_images, finite_logits, widened
+from iaside.inputs.corrupted_sets import CorruptedSet
 from iaside.inputs.labels import class_labels, places
 from iaside.inputs.probe import PROBE, probe
+from iaside.partition import check_partition
 from iaside.robustness.attacks import ATTACKS
 from iaside.robustness.conditions import check_condition, condition_name, perturbed_images
 from iaside.robustness.corrupted import (
@@ -40,7 +42,7 @@ from iaside.robustness.corrupted import (
 )
 from iaside.robustness.corruptions import SETS, VERSION, strengths_for
 from iaside.robustness.perturb import attack_passes
-from iaside.spectral import band_energy, check_partition
+from iaside.spectral import band_energy
 from iaside.tables import CLEAN, CLEAN_CUT, CORRUPTIONS, FOURIER, TABLES, Condition, Responses
 
 ATTACK_BATCH = 4  # images attacked at a time on a CPU: more are no faster
@@ -66,6 +68,7 @@ def responses(
     outputs: str = "logits",
     pictures: Tensor | None = None,
     engine: str = "torch",
+    published: CorruptedSet | None = None,
 ) -> Responses:
     """Ask a network about perturbed images, one condition after the other.
 
@@ -95,10 +98,13 @@ def responses(
     one). None: ``pictures_of(images)``. Unless that is the images themselves, the condition
     ``clean_cut``, the pictures resized without a corruption, is measured besides: see
     ``Responses.partner``.
+    published: the pictures as others have corrupted and published them (``corrupted_set``), in
+    place of corruptions made here; ``pictures`` are then cut as these were.
 
     Errors: those of ``perturb``; ValueError for an unknown source, a band or cell that is not
-    there, pictures that are not as many as the images, or nan answers. RuntimeWarning where the
-    clean images are not clearly classified better than by chance, or probabilities were floored.
+    there, pictures that are not as many as the images, published ones that lack a condition or are
+    of another size than the pictures, or nan answers. RuntimeWarning where the clean images are not
+    clearly classified better than by chance, or probabilities were floored.
     Source: Luo et al. 2024, Figs. 7 to 9, Luo et al. 2023, Fig. 7; heat map: Yin et al. 2019;
     corruptions: docs/methods.md, Corruptions.
 
@@ -115,7 +121,7 @@ def responses(
     if pictures is not None:
         pictures = shown if pictures is images else widened(check_images(pictures))
     images = shown
-    masks = check_partition(masks, *images.shape[-2:])
+    masks = check_partition(masks, images.shape[2:])
     for condition in conditions:
         check_condition(condition, len(masks), heat_grid)
     if pictures is not None and len(pictures) != len(images):
@@ -130,8 +136,16 @@ def responses(
         if pictures is not images:
             conditions.insert(1, CLEAN_CUT)
         resized = pictures.shape[-2:] != images.shape[-2:]
-        made = {
-            "version": VERSION,
+        made = {"version": VERSION}
+        if published is not None:
+            if len(published) != len(images):
+                raise ValueError(
+                    f"published are {len(published)} pictures of {len(images)} images; ask for "
+                    "both with the same source, n and seed"
+                )
+            asked_of = [(c.source, int(c.strength)) for c in conditions if c.source in CORRUPTIONS]
+            made = {"published": published.check(asked_of, pictures.shape[-2:])}
+        made |= {
             "pictures": fingerprint(pictures),
             "picture_size": list(pictures.shape[-2:]),
             "strengths": SETS[strengths_for(*pictures.shape[-2:])],
@@ -164,7 +178,7 @@ def responses(
     } | ({"attack_batch": attack_batch} if attack_batch > 1 else {})
     rows = _Rows(resume, provenance, len(masks), len(images))
     rest = [c for c in conditions if c not in rows]
-    wanted = [c for c in conditions if c.source in CORRUPTIONS]
+    to_make = [c for c in conditions if c.source in CORRUPTIONS and published is None]
     questions = _Questions(
         asked,
         images,
@@ -181,8 +195,9 @@ def responses(
         fit,
         CLEAN_CUT in conditions,
         cache and Path(cache),
+        published,
     )
-    with corruptions(pictures, wanted, cache, seed, workers, progress):
+    with corruptions(pictures, to_make, cache, seed, workers, progress):
         if progress and rest:
             done = len(conditions) - len(rest)
             log.info(
@@ -249,6 +264,7 @@ class _Questions(NamedTuple):
     fit: Callable
     cut: bool
     cache: Path | None
+    published: CorruptedSet | None
 
 
 def _row(of: _Questions, condition: Condition) -> np.ndarray:
@@ -263,7 +279,7 @@ def _row(of: _Questions, condition: Condition) -> np.ndarray:
         perturbed, change = x, x  # of the clean cut, the energy of the pictures themselves
         if condition != CLEAN_CUT:
             perturbed = of.fit(
-                corrupted_pictures(condition, of.pictures, chosen, of.seed, of.cache)
+                corrupted_pictures(condition, of.pictures, chosen, of.seed, of.cache, of.published)
             )
             change = perturbed - x
     else:

@@ -30,7 +30,8 @@ from iaside.inputs.checks import check_images, finite_logits, widened
 from iaside.inputs.differentiable import differentiable
 from iaside.inputs.labels import class_labels
 from iaside.inputs.probe import PROBE, probe
-from iaside.spectral import band_energy, check_partition
+from iaside.partition import check_partition
+from iaside.spectral import band_energy
 from iaside.tables import Rivals
 
 LOWEST = 1.75  # cycles an image: the centre of the lowest octave
@@ -87,7 +88,7 @@ def rivals(
     ((3, 5, 3), (2, 3))
     """
     images = widened(check_images(images))
-    masks = check_partition(masks, *images.shape[-2:])
+    masks = check_partition(masks, images.shape[2:])
     _check(noise_sd, contrast)
     check_precision(precision)
     check_values({"batch_size": batch_size, "seed": seed})

@@ -1,8 +1,9 @@
-"""The robustness of published ImageNet models, from published measurements; no network is run.
+"""Published ImageNet models, from published measurements; no network is run.
 
-The table is that of the ImageNet testbed (Taori et al. 2020), documented in its file in
-data/published. mCE is computed from this table alone, AlexNet's errors included: it must not be
-mixed with the mCE of another table in one coefficient.
+Accuracy and size are torchvision's, of its own weights. The table of robustness is that of the
+ImageNet testbed (Taori et al. 2020), documented in its file in data/published. mCE is computed from
+this table alone, AlexNet's errors included: it must not be mixed with the mCE of another table in
+one coefficient.
 """
 
 from __future__ import annotations
@@ -74,6 +75,31 @@ def join(models: Mapping[str, Mapping], table: pd.DataFrame) -> pd.DataFrame:
     for name, column in columns.items():
         joined[name] = [float(column[row]) for row in found.values()] or np.empty(0)
     return joined
+
+
+def of_torchvision(models: Mapping[str, Mapping]) -> pd.DataFrame:
+    """What torchvision publishes of networks with its very weights, told by recipes as in ``join``.
+
+    Columns: ``top-1``, ImageNet's validation set, in percent; ``parameters``, a number. Of weights
+    that this torchvision does not have, and of timm's, there is no row; nothing is downloaded.
+
+    >>> of_torchvision({"mine": {"name": "resnet50", "weights": "mine.safetensors"}}).empty
+    True
+    """
+    from torchvision.models import get_model_weights  # here: it takes seconds
+
+    rows = {}
+    for key, entry in models.items():
+        library, _, name = (_weights(entry) or "").partition(":")
+        architecture, _, tag = name.partition(".")
+        if library == "torchvision":
+            try:
+                meta = get_model_weights(architecture)[tag].meta
+            except (KeyError, ValueError):  # of another version
+                continue
+            top1 = meta["_metrics"]["ImageNet-1K"]["acc@1"]
+            rows[key] = {"top-1": top1, "parameters": meta["num_params"]}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["top-1", "parameters"])
 
 
 def _weights(entry: Mapping) -> str | None:

@@ -280,6 +280,8 @@ def _check_together(
             )
     if section == "rivals" and values["noise_sd"] != sorted(values["noise_sd"]):
         refuse("noise_sd", "in rising order: thresholds are looked for between them")
+    if section == "robustness" and values["published"]:
+        _check_published(values["published"], values["images"], values["n_images"], root)
     same = list(SAME.get(section, ()))
     if section in ("robustness", "rivals") and values["n_images"] == study["worths"]["n_images"]:
         same.append("images")
@@ -374,6 +376,17 @@ def _check_labels(images: str, recipe: Path, root: Path) -> None:
         check_labels(root / images, classes)
     except (ValueError, OSError) as error:
         raise UsageError(f"the images at {images!r} cannot be used: {error}") from error
+
+
+@functools.cache
+def _check_published(folder: str, images: str, n: int, root: Path) -> None:
+    """Refuse published corruptions that are not there, or not of these photographs."""
+    from iaside.inputs.corrupted_sets import corrupted_set
+
+    try:
+        corrupted_set(root / folder, root / images if (root / images).exists() else images, n)
+    except (ValueError, OSError) as error:
+        raise UsageError(f"robustness.published is {folder!r}: {error}") from error
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -189,6 +189,10 @@ def rules() -> dict[str, Rule]:
             ("null or a whole number from 1 to 1,000,000", lambda v: v is None or whole(1)[1](v)),
             "batch_size",
         ),
+        "published": (
+            "null, or the folder of ImageNet-C or CIFAR-10-C as published",
+            lambda v: v is None or (isinstance(v, str) and v != ""),
+        ),
         "workers": (
             "null, a number of processes from 1, or the address of a Dask scheduler, such "
             "as tcp://host:8786",

@@ -490,7 +490,9 @@ def test_bfloat16_is_used_recorded_and_close():
 
 def test_pictures_to_look_at_stay_on_a_gpu(monkeypatch):
     """Without a GPU: on a pretended one."""
-    monkeypatch.setattr("iaside.game.exact.check_images", lambda images: images)  # looks at values
+    monkeypatch.setattr(
+        "iaside.game.exact.check_images", lambda images, **_: images
+    )  # looks at values
     monkeypatch.setattr("iaside.game.exact.check_masks", lambda masks, images: (masks, M))
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
         x = torch.rand(2, 3, SIDE, SIDE)

@@ -423,6 +423,7 @@ def test_no_public_name_is_left_out():
     results = {"Responses", "SampledWorths", "Comparison", "Estimate", "Card", "Cards"}
     results |= {
         "recipe_of",
+        "corrupted_set",
         "report",
         "wavelet_bands",
         "orientation_bands",

@@ -75,7 +75,10 @@ NOT_WHOLE = {
     "nan": (changed(0, 1, 1, torch.nan), "nan or infinity"),
     "other size": (band_masks(M, (SIDE, SIDE + 2)), "do not fit images of 16x16"),
     "full spectrum": (torch.ones(1, SIDE, SIDE), "do not fit images of 16x16"),
-    "one mask": (MASKS[0], r"shape \(16, 9\) are not \(M, H, W//2 \+ 1\)"),
+    "one mask": (  # sixteen of a signal, to whom nothing says the size of images
+        MASKS[0],
+        r"shape \(16, 9\) are not \(M, H, W//2 \+ 1\)|sum to 3 at k = 0 \(cycles per signal\)",
+    ),
     "a list": (list(MASKS), "masks are a list; .*torch.stack"),
     "complex": (MASKS.to(torch.complex64), "give real numbers"),
     "meta": (MASKS.to("meta"), "on meta; give real numbers"),

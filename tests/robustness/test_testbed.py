@@ -8,7 +8,8 @@ from smoke import ROOT
 
 from iaside.robustness import testbed
 from iaside.robustness.measures import mean_corruption_error
-from iaside.tables import CORRUPTIONS
+from iaside.study.pages.architecture import DASH, bench
+from iaside.tables import CLEAN, CORRUPTIONS, TABLES, Condition, Responses
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,51 @@ def test_networks_join_by_their_weights_and_never_by_a_name(table, tmp_path):
     assert list(found) == ["row", "mCE", 0.5, 2.0]
     none = testbed.join({"bare": models["bare"]}, table)
     assert none.empty and list(none) == list(found)
+
+
+def test_torchvisions_numbers_are_of_the_very_weights(tmp_path):
+    models = {
+        "mine": entry(tmp_path, "resnet18", architecture="resnet18", library="torchvision"),
+        "a": entry(tmp_path, "a", weights="torchvision:resnet18.IMAGENET1K_V1"),
+        "newer": entry(tmp_path, "newer", weights="torchvision:resnet50.IMAGENET1K_V2"),
+        "b": entry(tmp_path, "b", weights="timm:tf_efficientnet_b0.in1k"),
+        "later": entry(tmp_path, "later", weights="torchvision:resnet18.IMAGENET9K_V9"),
+        "other": entry(tmp_path, "other", weights="torchvision:no_such_net.IMAGENET1K_V1"),
+    }
+    found = testbed.of_torchvision(models)
+    assert found.loc["a"].tolist() == [69.758, 11689512]  # as its page of models says
+    assert found.loc["newer", "top-1"] == 80.858 and list(found.index) == ["a", "newer"]
+    assert testbed.of_torchvision({}).empty
+
+
+def some_answers(n=20, seed=0):
+    conditions = [CLEAN, *(Condition(name, 1.0) for name in CORRUPTIONS)]
+    right = (np.random.default_rng(seed).random((len(conditions), n)) < 0.7).astype(float)
+    tables = dict.fromkeys(TABLES, right)
+    energy = np.ones((len(conditions), 2, n))
+    return Responses(conditions, tables, energy[0], energy, {})
+
+
+def test_the_bench_has_a_dash_where_nothing_is_published(table, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    models = {
+        "resnet18": entry(tmp_path, "a", weights="torchvision:resnet18.IMAGENET1K_V1"),
+        "tf_efficientnet_b0": entry(tmp_path, "b", weights="timm:tf_efficientnet_b0.aa_in1k"),
+        "mine": entry(tmp_path, "mine", architecture="resnet18"),
+    }
+    answers = {m: some_answers() for m in models}
+    found = bench(models, answers, [11.69, 5.29, 11.69])
+    theirs = found.loc["resnet18"]
+    assert theirs["top-1, torchvision"] == "69.8 %"
+    assert theirs["parameters, here"] == theirs["parameters, torchvision"] == "11.69 M"
+    assert theirs["mCE, testbed"] == "84.5"
+    mce = mean_corruption_error(
+        {c: 1 - answers["mine"].tables["correct"][k].mean() for k, c in enumerate(CORRUPTIONS, 1)}
+    )
+    assert found.loc["mine", "mCE, here"].startswith(f"{mce:.0f} [")
+    published = [name for name in found if "torchvision" in name or "testbed" in name]
+    assert len(published) == 5 and (found.loc["mine", published] == DASH).all()
+    assert found.loc["tf_efficientnet_b0", ["top-1, torchvision"]].tolist() == [DASH]
 
 
 def test_every_row_of_weights_is_there_once(table):

@@ -63,6 +63,8 @@ BAD = [
         "no plan of `training`",
     ),
     ("convergence:   #", "n_images: 2400", "n_images: 5001", "is 5001", "at most 5000"),
+    ("robustness:   #", "published: null", "published: 7", "published is 7", "or the folder"),
+    ("robustness:   #", "published: null", "published: data", "published is 'data'", "ImageNet-C"),
     (ATTRIBUTIONS, "    squeezenet1_1: {", "    sq/net: {", "'sq/net'", "attributions.networks"),
     (ATTRIBUTIONS, "substrate: zero", "substrate: one", "attributions.substrate is 'one'", "blur"),
     (ATTRIBUTIONS, "mfaba, big", "mfabba, big", "attributions.methods is 'mfabba'", "saliency"),

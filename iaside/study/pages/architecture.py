@@ -6,14 +6,21 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.decomposition import PCA
 from sklearn.manifold import MDS, TSNE
 
+from iaside.estimate.accuracy import accuracy_interval
 from iaside.estimate.correlation import between_families, correlation, correlation_row
 from iaside.estimate.families import several
-from iaside.tables import CLEAN, Condition, Responses
+from iaside.robustness.measures import corruption_error
+from iaside.robustness.testbed import PGD, join, of_torchvision, read
+from iaside.tables import CLEAN, CORRUPTIONS, Condition, Responses
 from iaside.verdicts.coefficients import range_words, why_no_limits
+
+TESTBED = "data/published/imagenet_testbed.csv"
+DASH = "–"
 
 
 def size_rows(
@@ -61,6 +68,37 @@ def projections(sids: np.ndarray, clouds: np.ndarray, seed: int) -> dict[str, np
         tsne = TSNE(2, perplexity=min(5, (n - 1) / 3), init="pca", random_state=seed)
         found[f"t-SNE, n = {n}: not to be trusted"] = tsne.fit_transform(sids)
     return found
+
+
+def bench(
+    models: Mapping, answers: Mapping[str, Responses], parameters: Sequence[float]
+) -> pd.DataFrame:
+    """What torchvision and the ImageNet testbed publish of the networks, beside what is here.
+
+    A row a network, with a dash where nothing is published of its very weights. parameters: of the
+    networks here, in millions.
+    """
+    theirs, testbed = of_torchvision(models), join(models, read(TESTBED))
+    rows = {}
+    for (m, r), size in zip(answers.items(), parameters, strict=True):
+        known, robust = (t.loc[m] if m in t.index else {} for t in (theirs, testbed))
+        corrupted = all(r.rows(name) for name in CORRUPTIONS)
+        rows[m] = {
+            "top-1, here": accuracy_interval(r.tables["correct"][r.row(CLEAN)]).limits(".1%"),
+            "top-1, torchvision": _known(known.get("top-1"), ".1f", " %"),
+            "parameters, here": f"{size:.2f} M",
+            "parameters, torchvision": _known(known.get("parameters", np.nan) / 1e6, ".2f", " M"),
+            "mCE, here": corruption_error(r).limits(".0f") if corrupted else DASH,
+            "mCE, testbed": _known(robust.get("mCE"), ".1f", ""),
+        } | {
+            f"accuracy under PGD {eps:g}/255, testbed": _known(robust.get(eps), ".1f", " %")
+            for eps in PGD
+        }
+    return pd.DataFrame(rows).T
+
+
+def _known(number: float | None, spec: str, unit: str) -> str:
+    return DASH if number is None or np.isnan(number) else f"{number:{spec}}{unit}"
 
 
 def attack_changes(
