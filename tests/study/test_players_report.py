@@ -31,6 +31,49 @@ def test_too_few_photographs_give_a_number_without_limits():
     assert few.value == -1 and np.isnan(few.low)
 
 
+def test_limits_of_an_agreement_are_coefficients():
+    """Two players nearly tied: some resamples swap them, and the plain limits would pass 1."""
+    near = 0.012 + 0.05 * np.tile([1, -1], N // 2)
+    found = page.agreement(LOW[:3], np.stack([np.full(N, 2.0), 1 + near, np.ones(N)]))
+    assert found.value == found.high == 1 and found.low < 1
+
+
+def test_shares_are_signed_parts_of_the_whole_worth():
+    exact = np.array([2.0, -1.0, 1.0])[:, None] * np.ones(N)
+    bars = page.share_bars({"levels": {"net": exact}}, ["levels"])
+    assert bars["share"].tolist() == pytest.approx([1, -0.5, 0.5])
+    assert list(bars["band"]) == [0, 1, 2]
+
+
+def test_the_table_sets_wavelets_beside_their_own_bands():
+    mine = {"levels": HIGH, "octaves": LOW, "packets": LOW[:4], "bands": LOW[:4]}
+    text = page.agreements({g: {"net": v} for g, v in mine.items()})
+    levels, packets = text.loc["net", "levels and octaves"], text.loc["net", "packets and bands"]
+    assert levels["rank agreement of the profiles"].startswith("-1.00")
+    assert (levels["largest share: wavelets"], levels["bands"]) == ("4", "0")
+    assert levels["L1 distance of the shares"].startswith("0.8")  # 12/15 of the worth
+    assert (packets["largest share: wavelets"], packets["bands"]) == ("0", "0")
+    assert packets["rank agreement of the profiles"].startswith("1.00")
+
+
+def test_scores_and_their_gaps_are_of_the_right_players():
+    mine = {"levels": LOW, "octaves": HIGH, "packets": HIGH[:4], "bands": HIGH[:4]}
+    values = {g: {"net": v} for g, v in mine.items()}
+    found, gaps = page.scores(values, 0.75), page.score_gaps(values, 0.75)
+    low, high = found["levels"]["net"].value, found["octaves"]["net"].value
+    assert high < 0 < low
+    assert gaps["levels"]["net"].value == pytest.approx(low - high)
+    assert gaps["packets"]["net"].value == 0
+
+
+def test_rings_are_compared_with_the_two_bands():
+    cells = np.array([1.0, 2, 1, 3, 3])[:, None] * np.ones(N)  # the mean, two low, two high
+    two = np.array([3.0, 1])[:, None] * np.ones(N)
+    row = page.ring_gaps({"sectors x rings": {"net": cells}, "two bands": {"net": two}}).loc["net"]
+    assert [row[name][:5] for name in ("sectors x rings", "two bands")] == ["0.40 ", "0.75 "]
+    assert row["gap"].startswith("-0.35")
+
+
 def games(n_networks=6):
     """Networks from low to high frequencies, the same by octaves and levels, not by packets."""
     lean = np.linspace(-1, 1, n_networks)
