@@ -76,7 +76,7 @@ def stand_in(code):
     )
     code = code.replace('name="mine")', "n_bands=3)")
     some = "mend(model, torch.cat([images] * 10), labels.repeat(10)"
-    code = code.replace("mend(model, images, labels", some)
+    code = re.sub(r"mend\(\s*model, images, labels", some, code)
     return re.sub(r"(ia\.explain\(.*?), labels\)", r"\1, labels, n_bands=3)", code)
 
 

@@ -120,6 +120,16 @@ def test_pairs_are_judged_by_the_class_of_the_clean_picture(net, tmp_path):
     assert abs(change.after.value - there.mean()) < 0.2
 
 
+def test_of_pairs_it_is_known_what_became_of_each_picture(net, tmp_path):
+    """The wave is turned over: its energy is as before, and nothing of it is left."""
+    turned = OTHERS - 2 * ia.split_bands(OTHERS, ia.band_masks(8, (SIDE, SIDE)))[BAND]
+    written(tmp_path / "clean", OTHERS)
+    written(tmp_path / "degraded", turned)
+    found = deployed(net, tmp_path)
+    assert found.diagnosis.survival[BAND] == pytest.approx(0.2, abs=0.02)  # s / (s + 4 s)
+    assert found.changes["deployment"].before.value == 0
+
+
 def test_degraded_pictures_alone_are_judged_by_their_labels(net, tmp_path):
     found = deployed(net, written(tmp_path, blurred(OTHERS), THEIRS))
     assert found.diagnosis.band == BAND and found.diagnosis.survival[BAND] == pytest.approx(
@@ -129,6 +139,12 @@ def test_degraded_pictures_alone_are_judged_by_their_labels(net, tmp_path):
     assert found.changes["deployment"].before.n == 20
     wrong = deployed(net, written(tmp_path / "turned", blurred(OTHERS), 0 * THEIRS))
     assert wrong.changes["deployment"].before.value == 1
+
+
+def test_each_picture_is_judged_by_its_own_label(net, tmp_path):
+    weaker = OTHERS - 0.8 * ia.split_bands(OTHERS, ia.band_masks(8, (SIDE, SIDE)))[BAND]
+    found = deployed(net, written(tmp_path, weaker, THEIRS))
+    assert found.changes["deployment"].before.value == 1 and found.diagnosis.band == BAND
 
 
 def test_without_labels_it_is_mended_and_no_gain_is_claimed(net, tmp_path):
