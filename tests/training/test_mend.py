@@ -209,17 +209,32 @@ def test_the_share_of_a_band_is_that_of_a_known_gradient():
         band_share(net, x, y, band=8)
 
 
-def test_a_band_is_left_out_alone():
-    settings = remedy_factors("dropout", 6, 0.9) | {"eps": 1, "adversary": "none"}
-    x, shown = torch.rand(200, 3, SIDE, SIDE), []
+def shown_of(settings, x):
+    """What the network is shown of images, in training with these settings."""
+    shown = []
 
     class Seen(nn.Module):
         def forward(self, x):
             shown.append(x)
             return x.mean((2, 3))[:, :2]
 
-    loss_of(Seen(), x, torch.zeros(200).long(), settings, torch.Generator().manual_seed(0))
-    kept, whole = band_energy(shown[0], MASKS), band_energy(x, MASKS)
+    settings = settings | {"eps": 1, "adversary": "none"}
+    loss_of(Seen(), x, torch.zeros(len(x)).long(), settings, torch.Generator().manual_seed(0))
+    return shown[0]
+
+
+def test_each_band_is_left_out_as_often_as_its_strength_says():
+    x, chances = torch.rand(400, 3, SIDE, SIDE), (0, 0, 0.2, 0, 0.5, 0, 1, 0.8)
+    for strength in (chances, list(chances)):  # as of plans, and as JSON has it
+        settings = {"penalty": "coalition_dropout", "strength": strength, "band": None}
+        kept = band_energy(shown_of(settings, x), MASKS) / band_energy(x, MASKS)
+        assert (kept < 0.5).float().mean(1).tolist() == pytest.approx(chances, abs=0.07)
+
+
+def test_a_band_is_left_out_alone():
+    x = torch.rand(200, 3, SIDE, SIDE)
+    shown = shown_of(remedy_factors("dropout", 6, 0.9), x)
+    kept, whole = band_energy(shown, MASKS), band_energy(x, MASKS)
     others = [b for b in range(BANDS) if b != 6]
     assert torch.allclose(kept[others], whole[others], rtol=1e-3, atol=1e-3)
     assert (kept[6] < 0.5 * whole[6]).float().mean() == pytest.approx(0.9, abs=0.06)
