@@ -306,14 +306,13 @@ def explain(
     Shapes: images (N, C, H, W) in [0, 1], or signals (N, C, T) with ``masks``; labels (N,) class
     indices or (N, classes), or with a function as value any numbers that it takes, (N, ...), or
     "predicted" for the classes that the model gives to the images, which the provenance and the
-    printed table say. ``settings`` are those of ``Game`` (value, absence, outputs,
-    precision, batch_size, ...), resume and progress
-    those of ``exact``; ``masks`` replaces the partition that n_bands, metric and spacing would
-    make. With a tolerance (standard error of the mean values; with ``relative=True`` as a share of
-    their sum) or a budget (forward passes) coalitions are sampled until it is reached
-    (``sample``): up to 64 bands, and the columns are the images visited. With few passes an
-    image it is rarely clear which band is the weakest, and then psi and shares are given but no SID
-    and no score (``Explanation``); bias="none" gives these, too.
+    printed table say. ``settings`` are those of ``Game`` (value, absence, outputs, precision,
+    batch_size, ...), resume and progress those of ``exact``; ``masks`` replaces the partition that
+    n_bands, metric and spacing would make. With a tolerance (standard error of the mean values;
+    with ``relative=True`` as a share of their sum) or a budget (forward passes) coalitions are
+    sampled until it is reached (``sample``): up to 64 bands, and the columns are the images
+    visited. With few passes an image it is rarely clear which band is the weakest, and then psi and
+    shares are given but no SID and no score (``Explanation``); bias="none" gives these, too.
 
     Errors: as ``band_masks``, ``Game``, ``exact`` and ``sample``; ValueError for
     normalise="share" where v(all) - v(none) of several images is not clearly above 0, which is

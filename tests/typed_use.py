@@ -106,7 +106,8 @@ def robustness(model: ia.Classifier, x: Tensor, labels: Tensor, masks: Tensor) -
 
 
 def mending(model: ia.Classifier, x: Tensor, labels: Tensor) -> None:
-    mended = ia.mend(model, x, labels, lambda x: x / 2, remedy="dropout")
+    mended = ia.mend(model, x, labels, deployment=lambda x: x / 2, remedy="dropout")
+    ia.mend(model, "folder", deployment="clean and degraded", classes=["cat", "dog"])
     assert_type(mended, ia.Mended)
     assert_type(mended.model, nn.Module)
     assert_type(mended.to_frame(), pd.DataFrame)

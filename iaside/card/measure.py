@@ -15,13 +15,14 @@ from iaside.backend.device import device_of
 from iaside.backend.precision import undisturbed
 from iaside.card.budget import plan, speed_of
 from iaside.card.card import Card
-from iaside.card.deployment import Degraded, deployed, read_deployment
+from iaside.card.deployment import deployed
 from iaside.card.harms import ANY_CHANNELS, PLAIN, hurt
 from iaside.card.pictures import pictures_of
 from iaside.card.several import Cards
 from iaside.explanation import explain
 from iaside.inputs.asked import Asked
 from iaside.inputs.checks import check_images
+from iaside.inputs.degraded import Degraded, read_deployment
 from iaside.inputs.predicted import predicted
 from iaside.inputs.probe import probe
 from iaside.spectral import band_masks

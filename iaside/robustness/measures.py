@@ -290,25 +290,6 @@ def band_survival(clean_energy: ArrayLike, change_energy: ArrayLike) -> np.ndarr
     return survival_per_image(clean_energy, change_energy).mean(-1)
 
 
-def survival_of_spectra(clean_energy: ArrayLike, degraded_energy: ArrayLike) -> np.ndarray:
-    """Return how much of each band survives where only spectra are known, of other photographs.
-
-    What a band has more is taken for noise that does not depend on it, what it has less for its
-    amplitude having been reduced: the least change that leads from one energy to the other in
-    either way.
-
-    Shapes: both (...), mean energies of bands; returns the same. Errors: as `band_survival`.
-    Source: docs/methods.md, Matching.
-
-    >>> survival_of_spectra([1.0, 1.0, 4.0], [1.0, 4.0, 1.0]).tolist()
-    [1.0, 0.25, 0.8]
-    """
-    clean, degraded = (np.asarray(e, dtype=float) for e in (clean_energy, degraded_energy))
-    change = np.where(degraded > clean, degraded - clean, 0.0)
-    change = np.where(degraded < clean, (np.sqrt(clean) - np.sqrt(degraded)) ** 2, change)
-    return survival_per_image(clean, change)
-
-
 def predicted_loss(psi: ArrayLike, survival: ArrayLike) -> np.ndarray:
     """Return the loss that a profile predicts: sum over bands of (1 - survival) * value.
 

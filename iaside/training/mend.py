@@ -9,6 +9,7 @@ deployment serve the diagnosis and the table before and after, never the trainin
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,23 +20,25 @@ import torch
 from torch import Tensor, nn
 
 from iaside.backend.checks import is_number, is_whole
-from iaside.backend.device import channels_last, device_of
+from iaside.backend.device import device_of
 from iaside.backend.precision import undisturbed
 from iaside.estimate.accuracy import accuracy_difference, accuracy_interval
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import mean_interval
-from iaside.estimate.shares import survival_per_image
 from iaside.game.exact import coalition_passes, coalition_worths
+from iaside.inputs.asked import recipe_of
 from iaside.inputs.checks import check_images
+from iaside.inputs.degraded import read_deployment
+from iaside.inputs.images import load_images
 from iaside.inputs.labels import class_labels
+from iaside.inputs.photographs import Photographs
 from iaside.inputs.splits import stratified_order
 from iaside.shapley import shapley_values
-from iaside.spectral import band_energy, band_masks
+from iaside.spectral import band_masks
+from iaside.training.answers import answers, seen_in_folder, survival_of_pairs
 from iaside.training.plans import BANDS, FACTORS
 from iaside.training.remedies import Diagnosis, diagnose, remedy_factors
 from iaside.training.training import repeatable, sgd, train_epoch, training_passes, updates_of
-
-AT_ONCE = 100  # images that are asked about at a time
 
 
 class Change(NamedTuple):
@@ -52,7 +55,8 @@ class Mended:
     """A fine-tuned copy of a network, and what it gained.
 
     model: the copy, in eval mode;  diagnosis: of the network as it was;  remedy: its name;
-    changes: ``clean`` and ``deployment``, on images that neither diagnosis nor training saw;
+    changes: ``clean`` and ``deployment``, on images that neither diagnosis nor training saw; of
+    a deployment whose right answers are not known there is none;
     passes: images forward and gradients back that it took, (2,).
     """
 
@@ -85,6 +89,8 @@ class Mended:
                 f"{under}: accuracy {c.before:.3f} -> {c.after:.3f}, gain {c.gain:+.3f}"
                 for under, c in self.changes.items()
             ),
+            *["deployment: its pictures have no labels, so what it gains there is not known"]
+            * ("deployment" not in self.changes),
             f"{self.passes[0]:,} passes and {self.passes[1]:,} gradients",
         ]
         return "\n".join(lines)
@@ -93,10 +99,11 @@ class Mended:
 @undisturbed
 def mend(
     model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    deployment: Tensor | Callable[[Tensor], Tensor],
+    images: object,
+    labels: object = None,
     *,
+    deployment: Tensor | Callable[[Tensor], Tensor] | str | os.PathLike,
+    classes: object = None,
     remedy: str = "augmentation",
     strength: float | None = None,
     epochs: int = 2,
@@ -108,26 +115,34 @@ def mend(
 ) -> Mended:
     """Fine-tune a copy of a network where a deployment damages it most, and say what that gains.
 
-    Shapes: images (N, C, H, W) in [0, 1], sides of 16 pixels or more; labels (N,) class indices.
+    images: (N, C, H, W) in [0, 1], sides of 16 pixels or more, and labels (N,) class indices; or
+    what ``load_images`` takes, read by the model's recipe where it has one: a folder, a DataLoader
+    or data set with its labels, or arrays, paths or PIL's pictures and their labels.
     deployment: the same images as the deployment has them, (N, C, H, W), or a function that makes
-    them: ``lambda x: ia.perturb(x, "shot_noise", severity=5)``.
+    them: ``lambda x: ia.perturb(x, "shot_noise", severity=5)``. Or a folder of other pictures than
+    ``images``, as ``report`` takes it: clean/ and degraded/ with pictures of equal names, where the
+    right answer is the class that the network gave to the clean one; or degraded ones alone,
+    labelled, or without labels, and then what is gained there is not known.
+    classes: which label a class of that name has, as in ``load_images``.
     remedy: in the band that is damaged most (`diagnose`): ``augmentation`` adds noise confined to
     it to the images that are trained on, ``dropout`` leaves the band out of some, ``penalty`` adds
     its share of the input gradient's energy to the loss.  strength: of it (`REMEDIES`).
     epochs, lr, batch: of SGD, the learning rate falling to 0.
     held_out: the share of the images that is not trained on, drawn by ``seed``, stratified: one
-    half is for the diagnosis, the other for the table before and after.
+    half is for the diagnosis, the other for the table before and after. Of a folder's pictures,
+    none of which is trained on, too.
 
     The model gives logits and keeps its weights; training and measuring run where these are.
-    Errors: TypeError for what is no torch module; ValueError for images that do not go together,
-    or too few, for settings out of range, where nothing is damaged, and a loss that diverges.
+    Errors: those of ``load_images``; TypeError for what is no torch module; ValueError for images
+    that do not go together, or too few, for settings out of range, where nothing is damaged, and a
+    loss that diverges.
     Source: docs/methods.md, Mending.
 
     >>> g = torch.Generator().manual_seed(0)
     >>> images, labels = torch.rand(60, 3, 16, 16, generator=g) / 2, torch.arange(60) % 2
     >>> images[labels == 1, 0] += 0.5
     >>> net = nn.Sequential(nn.AvgPool2d(16), nn.Flatten(), nn.Linear(3, 2)).eval()
-    >>> mended = mend(net, images, labels, lambda x: x / 2, progress=False)
+    >>> mended = mend(net, images, labels, deployment=lambda x: x / 2, progress=False)
     >>> len(mended.diagnosis.damage), list(mended.changes)
     (8, ['clean', 'deployment'])
     """
@@ -136,23 +151,23 @@ def mend(
             f"mend fine-tunes a torch module, got a {type(model).__name__}; other callables "
             "have no weights to change"
         )
-    images = check_images(images)
-    labels = class_labels(labels, len(images))
-    degraded = _degraded(deployment, images)
+    images, labels = _read(images, labels, model, classes)
     _check(len(images), epochs, lr, batch, held_out)
-    device = device_of(model, None)
     order = torch.tensor(stratified_order(labels.tolist(), seed))
     n = round(held_out * len(images) / 2)
     diagnosed, judged, trained = order[:n], order[n : 2 * n], order[2 * n :]
     masks = band_masks(BANDS, tuple(images.shape[-2:]))
+    if isinstance(deployment, str | os.PathLike):
+        shown = read_deployment(deployment, model, images.shape[1:], classes, seed=seed)
+        left, there = seen_in_folder(model, shown, images[diagnosed], masks, seed)
+    else:
+        degraded = _degraded(deployment, images)
+        left = survival_of_pairs(images[diagnosed], degraded[diagnosed], masks)
+        there = degraded[judged], labels[judged]
     worths = coalition_worths(
         model, images[diagnosed], labels[diagnosed], masks, progress=progress, workers=1
     )
-    energies = [
-        band_energy(x, masks).double().numpy()
-        for x in (images[diagnosed], degraded[diagnosed] - images[diagnosed])
-    ]
-    diagnosis = diagnose(shapley_values(worths.table), survival_per_image(*energies))
+    diagnosis = diagnose(shapley_values(worths.table), left)
     settings = FACTORS | {
         "seed": seed,
         "batch": min(batch, len(trained)),
@@ -167,15 +182,30 @@ def mend(
         "precision": "float32",
         **remedy_factors(remedy, diagnosis.band, strength),
     }
+    device = device_of(model, None)
     after = _fine_tuned(model, images[trained].to(device), labels[trained], settings)
-    shown = {"clean": images[judged], "deployment": degraded[judged]}
-    changes = {}
-    for under, x in shown.items():
-        sides = [_answers(net, x, labels[judged]) for net in (model, after)]
-        changes[under] = _change(*sides)
+    asked = {"clean": (images[judged], labels[judged])}
+    if there is not None:
+        asked["deployment"] = there
+    changes = {
+        under: _change(*(answers(net, x, y) for net in (model, after)))
+        for under, (x, y) in asked.items()
+    }
     passes = training_passes(settings, len(trained), 0)
-    passes[0] += coalition_passes(BANDS, n) + 4 * len(judged)
+    passes[0] += coalition_passes(BANDS, n) + 2 * sum(len(x) for x, _ in asked.values())
     return Mended(after, diagnosis, remedy, changes, passes)
+
+
+def _read(images, labels, model: nn.Module, classes) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) and their labels (N,), in whatever form they come."""
+    if isinstance(images, Tensor | Photographs):
+        if labels is None:
+            raise ValueError("labels=None: give the class of each image, (N,)")
+        return check_images(images), class_labels(labels, len(images))
+    if labels is not None and isinstance(images, str | os.PathLike):
+        raise ValueError(f"{str(images)!r} comes with labels of its own: leave labels out")
+    how = {"classes": classes} | ({"like": model} if recipe_of(model) else {})
+    return load_images(images if labels is None else (images, labels), **how)
 
 
 def _check(n: int, epochs: int, lr: float, batch: int, held_out: float) -> None:
@@ -229,18 +259,6 @@ def _fine_tuned(model: nn.Module, x: Tensor, y: Tensor, settings: Mapping) -> nn
     for parameter, wanted in zip(net.parameters(), asked, strict=True):
         parameter.requires_grad_(wanted).grad = None
     return net.eval()
-
-
-@torch.no_grad()
-def _answers(net: nn.Module, x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each image is classified rightly, and the log-likelihood of its class, each (N,)."""
-    device, was = device_of(net, None), net.training
-    net.eval()
-    logits = [net(channels_last(part.to(device))).float().cpu() for part in x.split(AT_ONCE)]
-    net.train(was)
-    log_p = torch.cat(logits).log_softmax(1)
-    right = (log_p.argmax(1) == y).numpy().astype(float)
-    return right, log_p.gather(1, y[:, None])[:, 0].double().numpy()
 
 
 def _change(before: tuple, after: tuple) -> Change:

@@ -66,7 +66,10 @@ _ALLOWED = {  # factor -> (the rule in words, the rule)
     "fraction": ("a share of the training set, above 0 and up to 1", lambda v: 0 < v <= 1),
     "adversary": (f"one of {', '.join(ADVERSARIES)}", lambda v: v in ADVERSARIES),
     "penalty": (f"one of {', '.join(PENALTIES)}", lambda v: v in PENALTIES),
-    "strength": ("a number", lambda v: math.isfinite(v)),
+    "strength": (
+        f"a number, or a list of {BANDS} in the list of strengths, one for each band",
+        lambda v: all(map(math.isfinite, v if isinstance(v, list) else [v])),
+    ),
     "band": (
         f"null, or one of the {BANDS} bands of training, 0 to {BANDS - 1}",
         lambda v: v is None or (type(v) is int and 0 <= v < BANDS),
@@ -81,7 +84,8 @@ def networks(plans: Mapping[str, Mapping]) -> dict[str, dict]:
 
     plans: name -> {factor or shared setting: a value, or a list of values of a factor}; a plan
     stands for the cross product of its lists. The settings of a network hold every factor of
-    ``FACTORS``, ``plan``, ``every`` and the shared settings that its plan has for itself. A name
+    ``FACTORS``, ``plan``, ``every`` and the shared settings that its plan has for itself. The
+    strength of coalition dropout may be a list in the list, one for each band. A name
     is the architecture and what differs from the defaults, e.g. "small_cnn-noise0.4-seed1".
 
     Errors: ValueError for a factor that is unknown, missing or out of range, and for a network
@@ -137,8 +141,10 @@ def _values(plan: str, name: str, value) -> list:
             raise ValueError(f"plan {plan!r} has {name}: {v!r}; it must be {rule}")
     if not values:
         raise ValueError(f"plan {plan!r} has an empty list for {name}: it would train nothing")
-    kind = type(FACTORS[name])
-    return [float(v) if kind is float else v for v in values]  # 1 and 1.0 are one network
+    if type(FACTORS[name]) is not float:
+        return values
+    # 1 and 1.0 are one network
+    return [tuple(map(float, v)) if isinstance(v, list) else float(v) for v in values]
 
 
 def _check_penalty(plan: str, factors: dict) -> None:
@@ -148,7 +154,24 @@ def _check_penalty(plan: str, factors: dict) -> None:
             f"plan {plan!r} has penalty {penalty!r} with strength {strength!r}: the strength is "
             "to be 0 exactly where the penalty is none; give networks without one their own plan"
         )
-    if penalty == "coalition_dropout" and not 0 < strength < 1:
+    by_band = isinstance(strength, tuple)
+    if by_band and (penalty != "coalition_dropout" or factors["band"] is not None):
+        raise ValueError(
+            f"plan {plan!r} has a strength for each band with penalty {penalty!r}, band "
+            f"{factors['band']}: only coalition_dropout without a band takes one, "
+            "`strength: [[0, ...]]`"
+        )
+    if by_band and not (len(strength) == BANDS and all(0 <= p <= 1 for p in strength)):
+        raise ValueError(
+            f"plan {plan!r} has coalition_dropout with strength {list(strength)}: it must be the "
+            f"probability that a band is left out, from 0 to 1, of each of the {BANDS} bands"
+        )
+    if by_band and len(set(strength)) == 1:
+        raise ValueError(
+            f"plan {plan!r} has coalition_dropout with the same strength in every band, "
+            f"{list(strength)}: give the one number"
+        )
+    if penalty == "coalition_dropout" and not (by_band or 0 < strength < 1):
         raise ValueError(
             f"plan {plan!r} has coalition_dropout with strength {strength!r}: it is the "
             "probability that a band is left out, between 0 and 1"
@@ -177,7 +200,9 @@ def _name(factors: dict) -> str:
     if factors["adversary"] != "none":
         parts.append(factors["adversary"])
     if factors["penalty"] != "none":
-        parts.append(f"{factors['penalty']}{factors['strength']:g}")
+        strength = factors["strength"]
+        each = strength if isinstance(strength, tuple) else [strength]
+        parts.append(factors["penalty"] + "_".join(f"{s:g}" for s in each))
     if factors["band"] is not None:
         parts.append(f"band{factors['band']}")
     if factors["augment"]:

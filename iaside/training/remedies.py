@@ -82,7 +82,8 @@ def diagnose(values: ArrayLike, survival: ArrayLike) -> Diagnosis:
 
     Of bands that are damaged alike, the least damaged is the one farthest from the most damaged.
 
-    Shapes: values (M, N) of the bands of every image, survival (M, N) (`survival_per_image`).
+    Shapes: values (M, N) of the bands of every image, survival (M, n) of these or other images
+    (`survival_per_image`).
     Errors: ValueError for shapes that differ, fewer than two bands, and where nothing is damaged.
     Source: docs/methods.md, Mending.
 
@@ -92,9 +93,9 @@ def diagnose(values: ArrayLike, survival: ArrayLike) -> Diagnosis:
     ([0.2, 0.5, 1.5], 2, 0)
     """
     values, survival = np.asarray(values, dtype=float), np.asarray(survival, dtype=float)
-    if values.shape != survival.shape or values.ndim != 2 or len(values) < 2:
+    if values.ndim != 2 or survival.ndim != 2 or len(values) != len(survival) or len(values) < 2:
         raise ValueError(
-            f"values and survival must both be (M, N), M >= 2, of the same images; got "
+            f"values and survival must be (M, N) and (M, n), M >= 2, of the same bands; got "
             f"{values.shape} and {survival.shape}"
         )
     w, psi = survival.mean(1), values.mean(1)

@@ -92,14 +92,17 @@ def loss_of(
 
     Shapes: x (B, 3, H, W) in [0, 1], y (B,); returns (), (), (B, classes). Penalties are of the
     images as they are, the cross-entropy of what the adversary made of them, ``warm`` as it is
-    by now. Coalition dropout with a ``band`` leaves out that band alone.
+    by now. Coalition dropout with a ``band`` leaves out that band alone; its strength may be one
+    for each band.
     """
     penalty, eps, band = settings["penalty"], settings["eps"] / 255, settings.get("band")
     shown = x
     if penalty == "coalition_dropout":
         masks = band_masks(BANDS, tuple(x.shape[-2:])).to(x.device)
-        keep = [1 - settings["strength"] * (band in (None, b)) for b in range(BANDS)]
-        shown = coalition_dropout(x, masks, keep, generator)
+        left_out = settings["strength"]
+        if not isinstance(left_out, tuple | list):
+            left_out = [left_out * (band in (None, b)) for b in range(BANDS)]
+        shown = coalition_dropout(x, masks, [1 - p for p in left_out], generator)
     elif penalty == "white_noise":
         shown = noise_in(x, settings["strength"], band, generator)
     if settings["adversary"] != "none":

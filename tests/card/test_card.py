@@ -1,5 +1,6 @@
 """The card of one's own model: it names a planted weakness, and says nothing that is not clear."""
 
+import inspect
 import json
 import re
 import sys
@@ -203,3 +204,16 @@ def test_what_is_wrong_is_said_in_a_line_before_anything_long(
     assert main(words) == 2
     err = capsys.readouterr().err
     assert said in err and "Traceback" not in err
+
+
+def test_a_remedy_is_named_where_a_study_on_record_shows_that_it_helps_and_only_there(card):
+    """Today none does: the day one is recorded this test asks for the sentence."""
+    shown = [
+        row["id"]
+        for file in ROOT.glob("results/recorded/*/mend_report.claims.json")
+        for row in json.loads(file.read_text())["claims"]
+        if row["id"] == "targeted_beats_generic" and row["verdict"] == "supported"
+    ]
+    named = "ia.mend" in inspect.getsource(advice)
+    assert named == bool(shown)
+    assert named or not any("mend" in line for line in card.advice)

@@ -1,10 +1,12 @@
 """Halves of a data set that lies in train/ and test/, a folder per class in each."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from iaside.inputs.splits import load_split, split_size
+from iaside.inputs.splits import _parts, load_split, split_size
 
 CLASSES = {"cat": 3, "dog": 2}
 
@@ -42,3 +44,27 @@ def test_halves_of_different_classes_are_refused(folder):
     make(folder, "test", {"eel": 1})
     with pytest.raises(ValueError, match="different classes.*eel"):
         load_split(folder)
+
+
+def test_the_first_classes_are_those_of_both_halves(folder):
+    make(folder, "train", {"eel": 1})
+    make(folder, "test", {"eel": 1})
+    _, y, _, labels = load_split(folder, classes=2)
+    assert (y.tolist(), labels.tolist()) == ([0, 0, 0, 1, 1], [0, 1])
+
+
+def test_a_picture_of_both_halves_is_not_trained_on(folder):
+    shutil.copy(folder / "train/cat/1.png", folder / "test/dog/copy.png")
+    x, y, held, _ = load_split(folder)
+    assert len(held) == 3 and y.tolist() == [0, 0, 1, 1]
+    assert not any((one == two).all() for one in x for two in held)
+
+
+def test_one_folder_alone_and_sets_of_another_layout_are_no_halves(folder):
+    assert _parts(folder) == [folder / "train", folder / "test"]
+    (folder / "val").mkdir()
+    (folder / "val/val_annotations.txt").touch()  # Tiny ImageNet has both folders, too
+    assert _parts(folder) == []
+    shutil.rmtree(folder / "val")
+    shutil.rmtree(folder / "test")
+    assert _parts(folder) == _parts([("a", 0)]) == []

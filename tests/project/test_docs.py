@@ -76,6 +76,8 @@ def stand_in(code):
         "n_bands=32, tolerance=0.1", "n_bands=16, budget=480"
     )
     code = code.replace('name="mine")', "n_bands=3)")
+    some = "mend(model, torch.cat([images] * 10), labels.repeat(10)"
+    code = re.sub(r"mend\(\s*model, images, labels", some, code)
     return re.sub(r"(ia\.explain\(.*?), labels\)", r"\1, labels, n_bands=3)", code)
 
 

@@ -23,7 +23,7 @@ from iaside.study.parameters import RUNTIME, UsageError, read_notebooks, read_ya
 TEXT = (ROOT / "params.yaml").read_text()
 LITE0 = "data/weights/tf_efficientnet_lite0"
 WORTHS, ROBUSTNESS, CHOICES = "worths:   #", "robustness:   #", "choices:   #"
-RIVALS = "rivals:   #"
+RIVALS, MEND = "rivals:   #", "mend:   #"
 ATTRIBUTIONS, RESOLUTION, PROFILES = "attributions:   #", "resolution:   #", "profiles:   #"
 # (the section's first words, what is there, what is put there, what the line must hold)
 BAD = [
@@ -38,6 +38,9 @@ BAD = [
     (WORTHS, "n_bands: 8", "n_bands: 2", "worths.n_bands is 2", "3 or more"),
     (WORTHS, "n_bands: 8", "n_bands: 15", "worths.n_bands is 15", "from 2 to 14"),
     (WORTHS, "n_bands: 8", "n_bnads: 8", "'n_bnads'", "did you mean 'n_bands'"),
+    (WORTHS, "players: fourier", "players: wavelet", "worths.n_bands is 8, for wavelet", "levels"),
+    (WORTHS, "players: fourier", "players: orientation", "'orientation', but must be", "fourier"),
+    (MEND, "n_judged: 900", "n_judged: 901", "n_images=100 and n_judged=901", "1000 are held out"),
     (WORTHS, "photographs ", "photos ", "no images at 'data/images/photos'", "name another"),
     ("importance:", "minmax", "none", "importance.normalise is 'none'", "softmax"),
     ("importance:", "beta: 0.75", "beta: 1.5", "importance.beta is 1.5", "between 0 and 1"),
@@ -764,3 +767,73 @@ def test_a_lock_that_a_kill_cut_off_is_refused_wherever_it_was_cut(tmp_path, mon
             continue
         # what is left reads as a shorter list of whole outputs: a stage that is made again
         assert "outs:\n" in "".join(lines[:k])
+
+
+# --- players and mending, whose parameters are checked against each other ------------------------
+
+
+def check_players(tmp_path, players, n_bands, reports=(), section="worths", side=64, wavelet="db4"):
+    (tmp_path / "net.json").write_text(json.dumps({"input_size": [3, side, side]}))
+    values = {"n_bands": n_bands, "wavelet": wavelet, "model": {"recipe": "net.json"}}
+    if section == "worths":
+        values["players"] = players
+    study = {"claims": {"reports": ["importance", *reports]}}
+    check._check_players(section, values, study, tmp_path)
+
+
+@pytest.mark.parametrize("section", ["worths", "player_worths"])
+def test_more_levels_than_images_have_are_refused(section, tmp_path):
+    """db4 has 8 taps: of 64 pixels they leave 3 levels, so 4 players; haar leaves 6."""
+    check_players(tmp_path, "wavelet", 4, section=section)
+    with pytest.raises(UsageError, match=rf"{section}.n_bands is 5, for wavelet players of net: "):
+        check_players(tmp_path, "wavelet", 5, section=section)
+    check_players(tmp_path, "wavelet", 5, section=section, wavelet="haar")
+    check_players(tmp_path, "wavelet", 5, section=section, side=128)
+
+
+def test_players_that_need_no_levels_are_not_counted_as_such(tmp_path):
+    for players in ("fourier", "orientation"):
+        check_players(tmp_path, players, 8)
+    with pytest.raises(UsageError, match="worths.n_bands is 8, for wavelet players"):
+        check_players(tmp_path, "wavelet", 8)
+
+
+@pytest.mark.parametrize("noun", ["match", "resolution_report"])
+def test_reports_that_take_players_for_bands_of_the_spectrum_are_refused(noun, tmp_path):
+    check_players(tmp_path, "fourier", 4, [noun])
+    for players in ("wavelet", "orientation"):
+        with pytest.raises(UsageError, match=f"'{players}', but must be fourier for {noun}: corr"):
+            check_players(tmp_path, players, 4, [noun])
+
+
+@pytest.mark.parametrize("noun", ["correlation", "rivals_report", "architecture"])
+def test_reports_of_a_score_need_players_from_low_to_high(noun, tmp_path):
+    check_players(tmp_path, "wavelet", 4, [noun])  # levels have that order
+    with pytest.raises(UsageError, match=f"'orientation', but must be fourier for {noun}: correct"):
+        check_players(tmp_path, "orientation", 4, [noun])
+
+
+def test_the_players_of_the_report_on_players_hinder_no_other(tmp_path):
+    check_players(tmp_path, None, 4, ["match", "correlation"], section="player_worths")
+
+
+def check_mend(weights, n_images=10, n_judged=20):
+    shared = {"images": "some/images", "held_out": 0.3, "classes": None}
+    training = shared | {"plans": {"clean": {"architecture": "small_cnn"}}}
+    values = {"model": {"weights": weights}, "n_images": n_images, "n_judged": n_judged}
+    check._check_mend(values, training)
+
+
+TRAINED = "results/training/networks/clean/small_cnn-seed0/final.safetensors"
+
+
+def test_networks_that_no_plan_trains_are_not_mended():
+    with pytest.raises(UsageError, match="mend.networks has the weights 'data/w/a.safetensors'"):
+        check_mend("data/w/a.safetensors")
+
+
+def test_more_images_than_are_held_out_are_not_mended_on(monkeypatch):
+    monkeypatch.setattr(check, "_held", lambda images, held_out, classes: round(100 * held_out))
+    check_mend(TRAINED)
+    with pytest.raises(UsageError, match="mend: n_images=10 and n_judged=21 are 31 .* 30 are held"):
+        check_mend(TRAINED, n_judged=21)

@@ -14,7 +14,7 @@ SOURCES = {"fog": 0, "brightness": 0, "contrast": 1, "shot_noise": 3, "impulse_n
 CONDITIONS = [CLEAN, *(Condition(c, 5.0) for c in SOURCES)]
 
 
-def network(kind, seed, lean, trade, epochs=(1, 5)):
+def network(kind, seed, lean, trade, epochs=(1, 5), asked=CONDITIONS):
     """Leans to low bands by `lean` at the first checkpoint, and loses `trade` more under low."""
     psi = np.array([1 + lean, 1 + lean, 1 - lean, 1 - lean])[:, None] * np.ones(N)
     games = {e: coalitions(M).astype(float) @ (psi if e == 1 else psi[::-1]) for e in epochs}
@@ -24,7 +24,8 @@ def network(kind, seed, lean, trade, epochs=(1, 5)):
     change = 0.1 + 0.1 * np.random.default_rng(0).random((len(CONDITIONS), M, N))
     for row, band in enumerate(SOURCES.values(), 1):
         change[row, band] += 1
-    answers = Responses(CONDITIONS, {"correct": correct}, np.ones((M, N)), change, {})
+    rows = [CONDITIONS.index(c) for c in asked]
+    answers = Responses(list(asked), {"correct": correct[rows]}, np.ones((M, N)), change[rows], {})
     settings = FACTORS | {"architecture": kind, "seed": seed}
     return Profile(f"{kind}-seed{seed}", settings, list(epochs), worths, {}, answers)
 
@@ -36,6 +37,8 @@ def study(*networks):
 def test_the_checkpoint_lies_within_the_first_fifth():
     assert early_epoch([1, 2, 3, 4, 5]) == 1
     assert early_epoch([3, 6, 9, 12, 15]) == 3
+    assert early_epoch([1, 2, 3, 10]) == 2, "the last one of these"
+    assert early_epoch([5], share=1) is None, "the end is not early"
     assert early_epoch([5]) is early_epoch([2, 4, 6]) is None
 
 
@@ -57,7 +60,16 @@ def test_both_numbers_are_those_planted_and_the_final_profile_does_not_count():
 def test_networks_without_an_early_checkpoint_or_of_other_images_take_no_part():
     late, other = network("a", 0, 0.5, 0.2, epochs=(3, 5)), network("b", 0, 0.5, 0.2)
     other.settings["images"] = "elsewhere"
-    assert early_signs(study(late, other, network("c", 0, 0.1, 0.1))) is None
+    unasked = network("d", 0, 0.5, 0.2)
+    unasked.responses = None
+    some = study(late, other, unasked, network("c", 0, 0.1, 0.1))
+    assert early_signs(some) is None
+    assert early_signs(some | study(network("e", 0, 0.1, 0.1))).names == ["c-seed0", "e-seed0"]
+
+
+def test_corruptions_of_one_kind_show_no_trade():
+    fog = [network(k, 0, 0.5, 0.2, asked=CONDITIONS[:2]) for k in "ab"]
+    assert early_signs(study(*fog)) is None
 
 
 @pytest.mark.parametrize(("sign", "verdict"), [(1, "supported"), (-1, "contradicted")])

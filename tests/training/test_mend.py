@@ -73,11 +73,11 @@ def gain(planted, monkeypatch, remedy, band):
     with monkeypatch.context() as patched:
         patched.setattr(module, "diagnose", lambda *a: diagnose(*a)._replace(band=band))
         how = HOW | {"remedy": remedy} | STRONGLY[remedy]
-        return mend(planted, *pictures(), in_its_band, **how).changes["deployment"].gain
+        return mend(planted, *pictures(), deployment=in_its_band, **how).changes["deployment"].gain
 
 
 def test_the_planted_band_is_diagnosed(planted):
-    found = mend(planted, *pictures(), in_its_band, **HOW | {"epochs": 1}).diagnosis
+    found = mend(planted, *pictures(), deployment=in_its_band, **HOW | {"epochs": 1}).diagnosis
     assert found.band == SHORTCUT
     assert found.damage[SHORTCUT] > 0.9 * found.damage.sum()
     assert found.survival[SHORTCUT] < 0.3 and found.survival[FEATURE] > 0.9
@@ -93,14 +93,14 @@ def test_the_targeted_remedy_mends_and_the_mistargeted_one_does_not(planted, mon
 def test_the_copy_is_mended_and_the_network_is_left_as_it_was(planted):
     before = {k: v.clone() for k, v in planted.state_dict().items()}
     x, y = pictures(100)
-    mended = mend(planted, x, y, in_its_band(x), **HOW | {"epochs": 1})
+    mended = mend(planted, x, y, deployment=in_its_band(x), **HOW | {"epochs": 1})
     assert all(torch.equal(v, before[k]) for k, v in planted.state_dict().items())
     assert any(not torch.equal(v, before[k]) for k, v in mended.model.state_dict().items())
     asked = [[p.requires_grad for p in net.parameters()] for net in (planted, mended.model)]
     assert asked[0] == asked[1] and not mended.model.training
     assert list(mended.to_frame().index) == ["clean", "deployment"]
     assert "band 6" in str(mended) and mended.changes["clean"].gain.n == 20
-    again = mend(planted, x, y, in_its_band, **HOW | {"epochs": 1})
+    again = mend(planted, x, y, deployment=in_its_band, **HOW | {"epochs": 1})
     assert all(
         torch.equal(v, again.model.state_dict()[k]) for k, v in mended.model.state_dict().items()
     )
@@ -115,7 +115,7 @@ def test_pictures_of_the_deployment_are_not_trained_on(planted, monkeypatch):
         return real(net, optimizer, images, *rest)
 
     monkeypatch.setattr(module, "train_epoch", spied)
-    mend(planted, x, y, in_its_band, **HOW | {"epochs": 1})
+    mend(planted, x, y, deployment=in_its_band, **HOW | {"epochs": 1})
     assert len(shown[0]) == 60
     assert all((one == x).flatten(1).all(1).any() for one in shown[0])
 
@@ -144,7 +144,7 @@ def test_of_bands_damaged_alike_the_farthest_is_where_it_must_not_help():
     [
         (np.ones((3, 5)), np.ones((3, 5)), "damages no band"),
         (-np.ones((3, 5)), np.zeros((3, 5)), "damages no band"),
-        (np.ones((3, 5)), np.ones((3, 4)), r"\(3, 5\) and \(3, 4\)"),
+        (np.ones((3, 5)), np.ones((2, 5)), r"\(3, 5\) and \(2, 5\)"),
     ],
 )
 def test_what_cannot_be_diagnosed_is_said(values, survival, message):
@@ -165,18 +165,20 @@ def test_what_cannot_be_diagnosed_is_said(values, survival, message):
         ({"held_out": 0.01}, "leave 0 to diagnose"),
         ({"deployment": lambda x: x[:3]}, "the same images as it has them"),
         ({"deployment": lambda x: x}, "changes no image"),
-        ({"deployment": "fog"}, "got str"),
+        ({"deployment": 5}, "got int"),
+        ({"labels": None}, "labels=None: give the class of each image"),
     ],
 )
 def test_what_cannot_be_mended_is_said_before(planted, change, message):
-    how = {"deployment": in_its_band} | HOW | change
+    images, labels = pictures(40)
+    how = {"labels": labels, "deployment": in_its_band} | HOW | change
     with pytest.raises(ValueError, match=message):
-        mend(planted, *pictures(40), how.pop("deployment"), **how)
+        mend(planted, images, **how)
 
 
 def test_only_networks_can_be_mended():
     with pytest.raises(TypeError, match="torch module, got a function"):
-        mend(lambda x: x, *pictures(40), in_its_band)
+        mend(lambda x: x, *pictures(40), deployment=in_its_band)
 
 
 # --- remedies in a band ---------------------------------------------------------------------------
@@ -207,17 +209,32 @@ def test_the_share_of_a_band_is_that_of_a_known_gradient():
         band_share(net, x, y, band=8)
 
 
-def test_a_band_is_left_out_alone():
-    settings = remedy_factors("dropout", 6, 0.9) | {"eps": 1, "adversary": "none"}
-    x, shown = torch.rand(200, 3, SIDE, SIDE), []
+def shown_of(settings, x):
+    """What the network is shown of images, in training with these settings."""
+    shown = []
 
     class Seen(nn.Module):
         def forward(self, x):
             shown.append(x)
             return x.mean((2, 3))[:, :2]
 
-    loss_of(Seen(), x, torch.zeros(200).long(), settings, torch.Generator().manual_seed(0))
-    kept, whole = band_energy(shown[0], MASKS), band_energy(x, MASKS)
+    settings = settings | {"eps": 1, "adversary": "none"}
+    loss_of(Seen(), x, torch.zeros(len(x)).long(), settings, torch.Generator().manual_seed(0))
+    return shown[0]
+
+
+def test_each_band_is_left_out_as_often_as_its_strength_says():
+    x, chances = torch.rand(400, 3, SIDE, SIDE), (0, 0, 0.2, 0, 0.5, 0, 1, 0.8)
+    for strength in (chances, list(chances)):  # as of plans, and as JSON has it
+        settings = {"penalty": "coalition_dropout", "strength": strength, "band": None}
+        kept = band_energy(shown_of(settings, x), MASKS) / band_energy(x, MASKS)
+        assert (kept < 0.5).float().mean(1).tolist() == pytest.approx(chances, abs=0.07)
+
+
+def test_a_band_is_left_out_alone():
+    x = torch.rand(200, 3, SIDE, SIDE)
+    shown = shown_of(remedy_factors("dropout", 6, 0.9), x)
+    kept, whole = band_energy(shown, MASKS), band_energy(x, MASKS)
     others = [b for b in range(BANDS) if b != 6]
     assert torch.allclose(kept[others], whole[others], rtol=1e-3, atol=1e-3)
     assert (kept[6] < 0.5 * whole[6]).float().mean() == pytest.approx(0.9, abs=0.06)

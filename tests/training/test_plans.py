@@ -20,6 +20,9 @@ PLANS = {
 }
 
 
+DROPOUT = {"penalty": "coalition_dropout"}
+
+
 def profiles(plans=PLANS):
     return {name: Profile(name, settings) for name, settings in networks(plans).items()}
 
@@ -56,6 +59,13 @@ def test_a_plan_is_the_cross_product_of_its_lists():
         ({"penalty": "jafr"}, "penalty 'jafr' with strength 0"),
         ({"strength": 0.1}, "penalty 'none' with strength 0.1"),
         ({"penalty": "coalition_dropout", "strength": 2}, "between 0 and 1"),
+        (DROPOUT | {"strength": [[0.5] * 7 + [0.1, 0]]}, r"of each of the 8 bands"),
+        (DROPOUT | {"strength": [[0] * 7 + [1.1]]}, r"strength \[0.0, .*, 1.1\]: .* from 0 to 1"),
+        (DROPOUT | {"strength": [[0.5] * 8]}, "the same strength in every band.*give the one"),
+        (DROPOUT | {"strength": [[0] * 7 + ["a"]]}, "a list of 8 in the list of strengths"),
+        (DROPOUT | {"strength": [[0] * 7 + [1]], "band": 3}, "band 3: only coalition_dropout with"),
+        ({"penalty": "white_noise", "strength": [[0] * 7 + [1]]}, "only coalition_dropout without"),
+        ({"strength": [[0] * 7 + [1]]}, "penalty 'none' with strength"),
         ({"augment": 1}, "augment: 1; it must be true or false"),
         ({"seed": [0, -1]}, "seed: -1"),
         ({"seed": []}, "an empty list for seed"),
@@ -67,6 +77,14 @@ def test_a_plan_is_the_cross_product_of_its_lists():
 def test_what_no_plan_may_say(plan, message):
     with pytest.raises(ValueError, match=message):
         networks({"q": {"architecture": "a"} | plan})
+
+
+def test_a_strength_for_each_band_is_one_value_of_the_list():
+    by_band = [0, 0, 0, 0, 0.25, 0.5, 1, 1]
+    found = networks({"q": {"architecture": "a", **DROPOUT, "strength": [0.5, by_band]}})
+    one, other = found.values()
+    assert one["strength"] == 0.5 and other["strength"] == tuple(by_band)
+    assert list(found)[1] == "a-coalition_dropout0_0_0_0_0.25_0.5_1_1-seed0"
 
 
 def test_a_network_is_trained_once():
