@@ -23,18 +23,26 @@ def as_pairs(source, labelled: bool = True):
     Rows are mappings with an image and a label, as Hugging Face's ``datasets`` have them. All else
     is given back as it is.
     labelled: False where no labels are wanted: images alone will do, in all these forms.
+    Errors: TypeError for a stream, which has neither a length nor an order.
 
     >>> as_pairs((np.zeros((2, 4, 4, 3), np.uint8), ["cat", "dog"]))[1][1]
     'dog'
     """
     if isinstance(source, DataLoader):
         source = source.dataset
+    if hasattr(source, "__iter__") and not hasattr(source, "__len__"):
+        raise TypeError(
+            f"the source is a {type(source).__name__}, which is read once and has no length: give "
+            "a part of it that has one, `list(itertools.islice(source, 100))`"
+        )
     if isinstance(source, tuple) and len(source) == 2 and _are_labels(source[1]):
         return Zipped(*source)
     if not labelled and hasattr(source, "__getitem__") and len(source):
         return source if _is_pair(source[0]) else Alone(source)
     # Not of other data sets, whose first item would be decoded for it
-    if isinstance(source, list) or hasattr(source, "column_names"):
+    if isinstance(source, list) or (
+        hasattr(source, "column_names") and not isinstance(source, Mapping)
+    ):
         row = source[0] if len(source) else None
         if isinstance(row, Mapping):
             image, label = (_named(row, names) for names in (IMAGE, LABEL))

@@ -263,7 +263,22 @@ def test_images_as_people_have_them(tmp_path):
             load_images(source)
 
 
-@pytest.mark.parametrize("source", [{"train": []}, pd.DataFrame({"file": ["a"], "label": [0]})])
+class Splits(dict):
+    """Data sets by split, as Hugging Face's datasets give them where no split was asked for."""
+
+    column_names = {"train": ["image", "label"]}
+
+
+def test_a_stream_is_no_data_set():
+    rows = ({"image": Image.new("RGB", (8, 8)), "label": k} for k in range(4))
+    with pytest.raises(TypeError, match=r"a generator, which .* no length: give .*islice"):
+        load_images(rows)
+    assert load_images(list(rows))[1].tolist() == [0, 1, 2, 3]  # nothing of it was used up
+
+
+@pytest.mark.parametrize(
+    "source", [{"train": []}, Splits(train=[]), pd.DataFrame({"file": ["a"], "label": [0]})]
+)
 def test_what_has_names_for_items_is_no_data_set(source):
     with pytest.raises(TypeError, match=f"source is a {type(source).__name__} of .*: give"):
         load_images(source)
