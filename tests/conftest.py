@@ -1,6 +1,5 @@
 """Shared fixtures: the packaged data, and the own-weights examples that some workplaces have."""
 
-import importlib.util
 import os
 import shutil
 import sys
@@ -40,10 +39,9 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def fetch():
     """data/fetch.py as a module (data/ is no package)."""
-    spec = importlib.util.spec_from_file_location("fetch", ROOT / "data" / "fetch.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    import fetch
+
+    return fetch
 
 
 @pytest.fixture(scope="session")

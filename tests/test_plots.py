@@ -139,6 +139,7 @@ def test_drawing_changes_nothing_of_the_program(name, theirs):
     assert theirs.axes[0].get_children() == shown and len(theirs.axes) == 1
 
 
+@pytest.mark.slow
 def test_importing_changes_nothing_of_the_program():
     code = """if True:
         import matplotlib, pandas, warnings
@@ -154,7 +155,12 @@ def test_importing_changes_nothing_of_the_program():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("name", ["importance", "curves", "matrix", "scatter", "heat_maps"])
+SLOWLY = [
+    pytest.param(name, marks=pytest.mark.slow) for name in ("importance", "matrix", "scatter")
+]
+
+
+@pytest.mark.parametrize("name", ["curves", "heat_maps", *SLOWLY])
 def test_a_figure_looks_the_same_in_every_program(name, theirs):
     """Its ticks, too, which matplotlib makes when it draws: in a report all is in the style."""
 
@@ -240,6 +246,7 @@ def test_what_is_no_panel_is_refused_in_one_line(make):
             draw(frame, "y", ax=make())
 
 
+@pytest.mark.slow
 def test_many_plots_leave_no_figure_open(theirs):
     e = Explanation(Worths({"v": np.random.default_rng(0).normal(size=(4, 9))}, {}), "positive")
     before = plt.get_fignums()

@@ -191,6 +191,7 @@ def interacting(rng, n):
     return additive + 1.5 * rng.normal(size=(256, n)) * (x.sum(1, keepdims=True) > 0)
 
 
+@pytest.mark.slow
 def test_of_sampled_games_the_errors_of_photographs_and_of_draws_add_up():
     """So the spread of their values over images is all that an interval needs."""
     rng = np.random.default_rng(0)
@@ -206,6 +207,7 @@ def test_of_sampled_games_the_errors_of_photographs_and_of_draws_add_up():
     assert np.mean(exact) < 0.7 * true
 
 
+@pytest.mark.slow
 def test_the_more_coalitions_are_drawn_the_clearer_is_the_weakest_band():
     rng = np.random.default_rng(1)
     tables = [interacting(rng, 24) for _ in range(10)]

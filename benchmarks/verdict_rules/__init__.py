@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from verdict_rules import networks, photographs, procedures, profiles, trainings
+from verdict_rules import networks, photographs, procedures, profiles, trainings, twins
 from verdict_rules.worlds import World
 
 
@@ -172,19 +172,17 @@ RULES: dict[str, Rule] = {
             "jafr_adversarial",
             "jafr_large_lambda",
         ),
-        trainings.gains_of_twins,
+        twins.gains_of_twins,
     ),
     "a gain and a loss of 3 twins": Rule(
-        ("jafr_mirrored", "adversarial_training_tradeoff"), trainings.gains_and_losses
+        ("jafr_mirrored", "adversarial_training_tradeoff"), twins.gains_and_losses
     ),
-    "a gain of 3 fine-tunings": Rule(("targeted_beats_generic",), trainings.gains_of_fine_tunings),
-    "2 gains of 3 fine-tunings": Rule(("penalty_mends",), trainings.gains_over_two),
-    "gradients of 3 kinds of 3 twins": Rule(
-        ("jafr_shifts_spectrum",), trainings.gradients_of_twins
-    ),
-    "the share of wins of 6 twins": Rule(("jafr_over_pgd",), trainings.wins_of_twins),
+    "a gain of 3 fine-tunings": Rule(("targeted_beats_generic",), twins.gains_of_fine_tunings),
+    "2 gains of 3 fine-tunings": Rule(("penalty_mends",), twins.gains_over_two),
+    "gradients of 3 kinds of 3 twins": Rule(("jafr_shifts_spectrum",), twins.gradients_of_twins),
+    "the share of wins of 6 twins": Rule(("jafr_over_pgd",), twins.wins_of_twins),
     "scores of 3 twins": Rule(
-        ("jafr_less_low_than_pgd", "augmentation_low_reliance"), trainings.scores_of_twins
+        ("jafr_less_low_than_pgd", "augmentation_low_reliance"), twins.scores_of_twins
     ),
     "scores of trainings that differ in size": Rule(
         ("more_data_more_robust",), trainings.sizes_of_profiles

@@ -240,27 +240,6 @@ def map_similarity(first: Tensor, second: Tensor) -> np.ndarray:
     return np.divide((a * b).sum(1), spread, out=np.full(len(a), np.nan), where=~still)
 
 
-@undisturbed
-def completeness_gap(attribution: Tensor, change: Tensor) -> np.ndarray:
-    """By how much an attribution fails to add up to what it explains, relative to that.
-
-    Shapes: attribution (B, C, H, W); change (B,), of the probability (deeplift: of the logit) from
-    the baseline to the image or of the loss along a path; returns (B,) float64: 0 is complete, 1 is
-    off by as much as there is to explain, nan where that is nothing.
-
-    >>> completeness_gap(torch.ones(1, 1, 2, 2), torch.tensor([5.0])).round(3).tolist()
-    [0.2]
-    """
-    total = _map(attribution).cpu().double().sum((1, 2, 3)).numpy()
-    change = plain(change, "changes").cpu().double().numpy()
-    if change.shape != total.shape:
-        raise ValueError(
-            f"changes are {change.shape}, and there are {len(total)} maps; give one for each"
-        )
-    off, size = np.abs(total - change), np.abs(change)
-    return np.divide(off, size, out=np.full(len(size), np.nan), where=size > 0)
-
-
 def _curves(
     model,
     images,

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from iaside.study.check_trainings import check_mend, check_profiles, check_training, images_held
 from iaside.study.notebook import project_root
 from iaside.study.overlays import read_study, told
 from iaside.study.parameters import (
@@ -85,10 +86,10 @@ def check(study: Mapping, root: Path) -> None:
             where = placed(section, name)
             check_value(where, value, ruled.get(where, ruled.get(name)))
     check_value("runtime.workers", (study["runtime"] or {}).get("workers"), ruled["workers"])
-    _check_training(study["training"])
+    check_training(study["training"])
     _check_networks(study, root)
     count = functools.cache(functools.partial(_count, root=root))  # stages share images
-    _held.cache_clear()
+    images_held.cache_clear()
     for section, parameters in values.values():
         _check_together(section, parameters, study, root, count)
 
@@ -103,22 +104,6 @@ def _check_left_out(study: Mapping, root: Path) -> None:
             f"`{WITHOUT}` holds {wrong[0]!r}, which is no report; {closest(wrong[0], reports)} "
             "What only a report needs is not measured without it."
         )
-
-
-def _check_training(section: Mapping) -> None:
-    """Refuse plans that stand for no networks, and settings that none can be trained with."""
-    from iaside.training.data import complete
-    from iaside.training.plans import networks
-    from iaside.training.training import check_settings
-
-    shared = {name: value for name, value in section.items() if name != "plans"}
-    try:
-        found = networks(section["plans"])
-        check_settings({name: complete(s, shared) for name, s in found.items()})
-    except (KeyError, TypeError) as error:
-        raise UsageError(f"training: {error!r}; compare with studies/default.yaml") from error
-    except ValueError as error:
-        raise UsageError(f"training: {error}") from error
 
 
 def _check_networks(study: Mapping, root: Path) -> None:
@@ -335,34 +320,9 @@ def _check_together(
         if values["n_images"] < 2:
             refuse("n_images", "2 or more: batch norms of an untrained twin need a variance")
     if section == "mend":
-        _check_mend(values, study["training"])
+        check_mend(values, study["training"])
     if section == "profiles":
-        held = _fewest_held_out(values["plan"], values["item"], study["training"])
-        if held is not None and values["n_images"] > held:
-            refuse(
-                "n_images",
-                f"at most {held}: no more images are held out for the plan {values['item']!r}",
-            )
-
-
-def _check_mend(values: Mapping, training: Mapping) -> None:
-    """Refuse to mend a network that no plan trains, or on more images than are held out."""
-    from iaside.training.mending import check_images_held
-
-    weights = values["model"]["weights"]
-    if not to_be_trained(values["model"]):
-        raise UsageError(
-            f"mend.networks has the weights {weights!r}, but must have networks that a plan of "
-            f"`training` trains ({TRAINED}<plan>/<network>/final.safetensors): mending goes on "
-            "with their training"
-        )
-    plan = Path(weights).parts[3]
-    held = _fewest_held_out(training["plans"][plan], plan, training)
-    if held is not None:
-        try:
-            check_images_held(values["n_images"], values["n_judged"], held)
-        except ValueError as error:
-            raise UsageError(f"mend: {error}") from error
+        check_profiles(values, study["training"])
 
 
 def _check_players(section: str, values: Mapping, study: Mapping, root: Path) -> None:
@@ -413,34 +373,6 @@ def _check_labels(images: str, recipe: Path, root: Path) -> None:
         check_labels(root / images, classes)
     except (ValueError, OSError) as error:
         raise UsageError(f"the images at {images!r} cannot be used: {error}") from error
-
-
-@functools.cache
-def _held(images: str, held_out: float, classes: int | tuple | None) -> int:
-    """Held-out images of a data set, whose folders are looked through once in a check."""
-    from iaside.inputs.splits import split_size
-
-    return split_size(images, held_out, classes)[1]
-
-
-def _fewest_held_out(plan: Mapping, item: str, section: Mapping) -> int | None:
-    """Held-out images of the networks of a plan, the fewest; None for images still to come."""
-    from iaside.training.data import complete
-    from iaside.training.plans import networks
-
-    shared = {name: value for name, value in section.items() if name != "plans"}
-    found = [complete(s, shared) for s in networks({item: plan}).values()]
-    only = [s["classes"] for s in found]
-    sets = {
-        (s["images"], s["held_out"], tuple(c) if isinstance(c, list) else c)
-        for s, c in zip(found, only, strict=True)
-    }
-    try:
-        return min(_held(*of) for of in sets)
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise UsageError(f"training.plans.{item}: {error}") from error
 
 
 def main(argv: list[str] | None = None) -> int:

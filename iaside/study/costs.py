@@ -6,19 +6,14 @@ How many passes a loop makes is counted beside the loop (``coalition_passes``, `
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from iaside.attribution.examination import QUANTITIES, examination_passes
 from iaside.attribution.maps import map_passes
 from iaside.attribution.variants import attribution_variants, grid_variants
-from iaside.backend.content import by_content
-from iaside.backend.files import as_object
 from iaside.game.absence import ABSENCES
 from iaside.game.controls import ONE_BATCH, control_passes
 from iaside.game.exact import coalition_passes
@@ -26,139 +21,24 @@ from iaside.game.published import published_passes
 from iaside.game.sampling import sampled_passes
 from iaside.game.surrogate import passes_per_image
 from iaside.game.values import VALUES
-from iaside.inputs.architectures import ARCHITECTURES
 from iaside.inputs.folding import FOLD
-from iaside.inputs.libraries import recipe_of
 from iaside.inputs.probe import PROBE
-from iaside.inputs.splits import split_size
 from iaside.robustness.conditions import heat_cells
 from iaside.robustness.corruptions import strengths_for
 from iaside.robustness.perturb import attack_passes
 from iaside.robustness.responses import ATTACK_BATCH, response_passes
 from iaside.robustness.rivals import GRADIENTS, octaves, rival_passes
 from iaside.spectral import METRICS, SPACINGS
-from iaside.study.parameters import UsageError
+from iaside.study.parts import SIDE, Network, Part, Study
 from iaside.tables import CORRUPTIONS, FOURIER
-from iaside.training.data import complete
 from iaside.training.mending import asking_passes, most_fine_tunings
-from iaside.training.plans import BANDS, networks
+from iaside.training.plans import BANDS
 from iaside.training.profiles import AT_ONCE, profile_passes
 from iaside.training.remedies import ARMS, REMEDIES
 from iaside.training.training import checkpoint_count, training_passes
 
-BATCH = 8  # images to time with where no other number is known
 NUMBER, HALF = 8, 2  # bytes of an entry of a table, and of a heat map
-SIDE = 224  # pixels, of what little depends on it
 LOOK = 1  # a pass of one image, by which a notebook knows the network
-
-
-class Network(NamedTuple):
-    """An architecture. With a recipe's path or neither it is loaded, with a side it is trained."""
-
-    name: str
-    recipe: str | None = None
-    classes: int = 0
-    side: int = 0
-    factory: str | None = None
-
-    def structure(self) -> tuple:
-        """What decides how long a pass takes, whatever the network is called and its weights are.
-
-        Errors: ValueError for a name that no library knows; those of a recipe that cannot be read.
-        """
-        if self.side:
-            library = "iaside" if self.name in ARCHITECTURES else recipe_of(self.name)["library"]
-            return library, self.name, self.classes, (self.side, self.side)
-        recipe = as_object(Path(self.recipe).read_text("utf-8")) if self.recipe else None
-        if self.factory:
-            return self.factory, json.dumps(recipe, sort_keys=True)
-        recipe = recipe or recipe_of(self.name)
-        name, size = recipe["architecture"], tuple(recipe["input_size"][-2:])
-        if recipe["library"] == "timm":  # a tag says which weights
-            name = name.partition(".")[0]
-        return recipe["library"], name, recipe["num_classes"], size
-
-    def input_side(self) -> int:
-        """The shorter side of what it looks at; without a side or recipe that of ImageNet's."""
-        if self.recipe is None:
-            return self.side or SIDE
-        size = json.loads(Path(self.recipe).read_text("utf-8")).get("input_size") or [SIDE]
-        return min(size[-2:])
-
-
-@by_content
-class Part(NamedTuple):
-    """What one network has to do in a stage.
-
-    passes (2,): images forward, gradients back;  batch: images a pass, None for the fastest;
-    grads: images a pass with gradients;  images: kept in memory;  bands: of a game;  disk: bytes
-    written, checkpoints: besides, files of weights;  alone: one thread, several networks at a time;
-    corrupt: (what is corrupted, its pixels times severities), once for all stages with the same;
-    gradients: the precision of passes that have one;  engine: who answers those that have none.
-    """
-
-    network: Network
-    passes: np.ndarray
-    precision: str
-    batch: int | None = BATCH
-    grads: int = 0
-    images: int = 0
-    bands: int = 0
-    disk: int = 0
-    checkpoints: int = 0
-    alone: bool = False
-    trains: bool = False
-    corrupt: tuple | None = None
-    gradients: str = "float32"
-    engine: str = "torch"
-
-
-class Study(NamedTuple):
-    """The sections of a params.yaml, and the project's folder, where recipes are."""
-
-    params: dict
-    root: Path
-
-    def network(self, model: Mapping) -> Network:
-        """The architecture of an entry of ``models``; of a network still to be trained, its plan's.
-
-        Errors: UsageError for a plan or a network that the study does not have.
-        """
-        recipe, weights = self.root / (model.get("recipe") or ""), Path(model.get("weights") or "")
-        if recipe.is_file():
-            return Network(model["name"], str(recipe), factory=model.get("factory"))
-        if weights.parts[:3] != ("results", "training", "networks"):
-            if "factory" in model:
-                raise UsageError(
-                    f"there is no {model['recipe']} yet, without which nobody knows what "
-                    f"{model['factory']} builds: run `python data/fetch.py --study` with this "
-                    "study first"
-                )
-            return Network(model["name"])
-        of, name = weights.parts[3:5]
-        plans = self.params["training"]["plans"]
-        if of not in plans or name not in (found := self.trained({of: plans[of]})):
-            raise UsageError(f"{weights} is of no network that training.plans names")
-        return found[name][1]
-
-    def trained(self, plans: Mapping) -> dict[str, tuple[dict, Network, int, int]]:
-        """name -> complete settings, architecture, training images, held-out images."""
-        shared = {k: v for k, v in self.params["training"].items() if k != "plans"}
-        found = {}
-        for name, settings in networks(plans).items():
-            settings = complete(settings, shared)
-            only = settings["classes"]
-            n, held, classes = _split(
-                settings["images"],
-                settings["held_out"],
-                tuple(only) if isinstance(only, list) else only,
-            )
-            network = Network(settings["architecture"], None, classes, settings["side"])
-            found[name] = settings, network, n, held
-        return found
-
-
-_split = functools.lru_cache(split_size)
 
 
 def _forward(n: int) -> np.ndarray:

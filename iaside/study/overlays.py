@@ -36,7 +36,7 @@ from iaside.study.parameters import (
 FOLDER, COMPLETE = "studies", "default"
 WHOLE = ("seed", "models", "designs")  # sections that are values
 HEADER = """\
-# The study `{study}`, every value written out, as `make repro STUDY={study}` does it.
+# The study `{study}`, every value written out, as `make repro STUDY={study}` does.
 # For one of your own write what differs from studies/default.yaml into studies/mine.yaml, as the
 # others there do, and run `make repro STUDY=mine`. Or edit this file: no other study takes its
 # place then before it is committed.

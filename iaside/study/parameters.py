@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import copy
 import difflib
 import functools
 import math
@@ -46,17 +47,23 @@ def read_yaml(text: str, name: str):
     >>> read_yaml("[1e-3, yes, null, 007]", "an example")
     [0.001, 'yes', None, 7]
     """
+    try:
+        return copy.deepcopy(_parsed(text))
+    except Exception as error:  # of tags and numbers that are none it has a dozen kinds
+        raise UsageError(f"{name} is not YAML: {_of_yaml(error)}") from error
+
+
+@functools.lru_cache(16)
+def _parsed(text: str):
+    """What a text stands for; a study and those below it are asked for many times in a process."""
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="safe", pure=True)
     yaml.max_depth = DEEPEST
-    try:
-        constructor, _ = yaml.get_constructor_parser(text)
-        node = constructor.composer.get_single_node()
-        _refuse_swollen(node)
-        return None if node is None else constructor.construct_document(node)
-    except Exception as error:  # of tags and numbers that are none it has a dozen kinds
-        raise UsageError(f"{name} is not YAML: {_of_yaml(error)}") from error
+    constructor, _ = yaml.get_constructor_parser(text)
+    node = constructor.composer.get_single_node()
+    _refuse_swollen(node)
+    return None if node is None else constructor.construct_document(node)
 
 
 def _refuse_swollen(node) -> None:
@@ -398,13 +405,8 @@ def study_values(name: str, root: Path) -> dict:
 
 
 def read_pipeline(root: Path) -> dict:
-    """dvc.yaml as read, to look at only."""
-    return _pipeline((root / "dvc.yaml").read_text("utf-8"))
-
-
-@functools.lru_cache(1)  # it takes longer than all checks of a study, and several ask
-def _pipeline(text: str) -> dict:
-    found = read_yaml(text, "dvc.yaml")
+    """dvc.yaml, whose every stage has a command. Errors: FileNotFoundError, UsageError."""
+    found = read_yaml((root / "dvc.yaml").read_text("utf-8"), "dvc.yaml")
     stages = found.get("stages") if isinstance(found, dict) else None
     for stage in stages.values() if isinstance(stages, dict) else [None]:
         each = stage.get("do", stage) if isinstance(stage, dict) else None

@@ -23,10 +23,11 @@ from iaside.backend.device import pick_device
 from iaside.backend.parallel import places
 from iaside.game.game import PIECE
 from iaside.study.check import check
-from iaside.study.costs import AT_MOST, COSTS, Network, Part, Study
+from iaside.study.costs import AT_MOST, COSTS
 from iaside.study.notebook import project_root
 from iaside.study.overlays import read_study, study_file, told
 from iaside.study.parameters import UsageError, command_values, read_notebooks, runs
+from iaside.study.parts import Network, Part, Study
 from iaside.study.sections import reports_asked
 from iaside.study.speed import (
     BACKWARD,

@@ -18,8 +18,8 @@ from iaside.inputs.classifier import Classifier, load_model, untrained
 from iaside.inputs.folding import folded
 from iaside.inputs.probe import probe
 from iaside.robustness.perturb import perturb
-from iaside.study.costs import BATCH, Network, Part
 from iaside.study.parameters import UsageError, closest
+from iaside.study.parts import BATCH, Network, Part
 from iaside.tables import CORRUPTIONS
 
 BACKWARD = 2  # forward passes that a gradient counts as, in the column of passes

@@ -30,7 +30,7 @@ def mean_of_networks(values: ArrayLike) -> np.ndarray:
         return np.nanmean(np.asarray(values, dtype=float), axis=0)
 
 
-def snr_decays(slopes: Sources, note: str = "", data: str = "") -> dict:
+def snr_decays(slopes: Sources, data: str = "") -> dict:
     """Whether the SNR falls with frequency under every source: slopes in dB per decade.
 
     Source: Luo et al. 2024, Fig. 2.
@@ -40,10 +40,10 @@ def snr_decays(slopes: Sources, note: str = "", data: str = "") -> dict:
     'supported'
     """
     parts = {name: over_photographs(mean_of_networks(values)) for name, values in slopes.items()}
-    return decide("snr_decays", parts, note, data)
+    return decide("snr_decays", parts, data=data)
 
 
-def snr_power_law(gains: Sources, note: str = "", data: str = "") -> dict:
+def snr_power_law(gains: Sources, data: str = "") -> dict:
     """Whether a power law describes the SNR better: AIC of the exponential minus the power law's.
 
     Source: Luo et al. 2024, Sec. 1.
@@ -52,10 +52,10 @@ def snr_power_law(gains: Sources, note: str = "", data: str = "") -> dict:
     >>> snr_power_law(gains)["verdict"], snr_exponential(gains)["verdict"]
     ('supported', 'contradicted')
     """
-    return decide("snr_power_law", over_photographs(_of_all(gains)), note, data)
+    return decide("snr_power_law", over_photographs(_of_all(gains)), data=data)
 
 
-def snr_exponential(gains: Sources, note: str = "", data: str = "") -> dict:
+def snr_exponential(gains: Sources, data: str = "") -> dict:
     """Whether an exponential describes the SNR better; gains as in `snr_power_law`.
 
     Source: Luo et al. 2024, abstract.
@@ -64,10 +64,10 @@ def snr_exponential(gains: Sources, note: str = "", data: str = "") -> dict:
     >>> snr_exponential(gains)["verdict"]
     'undecided'
     """
-    return decide("snr_exponential", over_photographs(-_of_all(gains)), note, data)
+    return decide("snr_exponential", over_photographs(-_of_all(gains)), data=data)
 
 
-def perturbations_flatter(differences: Sources, note: str = "", data: str = "") -> dict:
+def perturbations_flatter(differences: Sources, data: str = "") -> dict:
     """Whether spectra of perturbations fall less steeply: log-log slopes minus the photographs'.
 
     Source: Luo et al. 2024, Sec. 1.
@@ -76,12 +76,10 @@ def perturbations_flatter(differences: Sources, note: str = "", data: str = "") 
     >>> perturbations_flatter(differences)["n"]
     9
     """
-    return decide("perturbations_flatter", over_photographs(_of_all(differences)), note, data)
+    return decide("perturbations_flatter", over_photographs(_of_all(differences)), data=data)
 
 
-def adversarial_high_frequency(
-    shares: Sources, white: ArrayLike, note: str = "", data: str = ""
-) -> dict:
+def adversarial_high_frequency(shares: Sources, white: ArrayLike, data: str = "") -> dict:
     """Whether attacks have more of their energy in the high bands than white noise would.
 
     shares: of the energy; white: white noise's, one for each network, as sizes differ
@@ -98,7 +96,7 @@ def adversarial_high_frequency(
         name: over_photographs(mean_of_networks(np.asarray(values) - white))
         for name, values in shares.items()
     }
-    return decide("adversarial_high_frequency", parts, note, data)
+    return decide("adversarial_high_frequency", parts, data=data)
 
 
 def white_share(cells: ArrayLike) -> float:

@@ -12,7 +12,6 @@ from iaside.attribution import examination, faithfulness
 from iaside.attribution.examination import Examination
 from iaside.attribution.examine import examine
 from iaside.attribution.faithfulness import (
-    completeness_gap,
     curve_area,
     deletion,
     infidelity,
@@ -296,16 +295,6 @@ def test_a_map_that_varies_by_rounding_is_a_constant_one():
         assert np.isnan(map_similarity(still, other)).all()
         assert np.isnan(map_similarity(other, still)).all()
     assert np.allclose(map_similarity(1 + 1e-4 * other, other), 1, atol=1e-3)
-
-
-def test_nothing_to_explain_has_no_completeness_gap():
-    gap = completeness_gap(torch.ones(3, 1, 2, 2), torch.tensor([0.0, 4.0, 2.0]))
-    assert np.isnan(gap[0]) and gap[1:].tolist() == [0, 1]
-
-
-def test_completeness_gap():
-    a = torch.ones(2, 3, 4, 4)
-    assert np.allclose(completeness_gap(a, torch.tensor([48.0, -48.0])), [0, 2])
 
 
 VARIANTS = {  # not in the order of the alphabet
@@ -638,7 +627,6 @@ def test_maps_are_taken_from_whatever_holds_them(held):
         ),
         (ties(held), ties(plain)),
         (map_similarity(held, x), map_similarity(plain, x)),
-        (completeness_gap(held, np.ones(3)), completeness_gap(plain, torch.ones(3))),
         (infidelity(Linear(), x, zeros(), held), infidelity(Linear(), x, zeros(), plain)),
     ]:
         assert np.allclose(one, other, rtol=1e-4)
@@ -648,7 +636,6 @@ def test_maps_are_taken_from_whatever_holds_them(held):
     ("call", "match"),
     [
         (lambda: map_similarity(MAPS, MAPS[:1]), "attributions are .*; give two of the same"),
-        (lambda: completeness_gap(MAPS[:1], torch.ones(3)), "changes are .3,., and there are 1"),
         (lambda: ties(MAPS * torch.nan), "attributions must be finite"),
         (lambda: curve_area([0.5]), "a curve has two points or more"),
         (lambda: curve_area([]), "a curve has two points or more"),

@@ -531,6 +531,7 @@ def test_what_was_kept_and_is_damaged_is_measured_again_with_a_word(what, spoilt
     assert last.seen == first.seen, "what was made again is kept"
 
 
+@pytest.mark.slow
 def test_damaged_corrupted_images_are_made_again(tmp_path):
     pytest.importorskip("imagecorruptions")
     x, made = torch.rand(2, 3, 32, 32), [Condition("contrast", 1.0)]

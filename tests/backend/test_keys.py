@@ -326,6 +326,7 @@ def test_a_docstring_trains_nothing_again_and_code_does(a_plan, monkeypatch, edi
     ]
 
 
+@pytest.mark.slow
 def test_the_code_of_networks_counts_for_what_is_measured_of_them(monkeypatch, edited):
     """What they are known by, weights and the answer to an image, is not all that they do."""
 

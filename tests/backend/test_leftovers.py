@@ -30,7 +30,7 @@ from iaside.study import notebook
 from iaside.study.notebook import tidy
 from iaside.tables import Condition
 
-QUICK = {"json", "put"}
+QUICK = {"json"}
 
 
 def names(folder):

@@ -165,6 +165,7 @@ def getenv(common, name):
     return os.environ.get(name)
 
 
+@pytest.mark.slow
 def test_worker_processes_keep_memory_unless_told_otherwise(monkeypatch):
     for told, found in ((None, GLIBC_TUNABLES), ("glibc.malloc.arena_max=2",) * 2):
         if told is None:

@@ -192,6 +192,7 @@ def test_what_is_lost_again_and_again_is_named(dask, log, monkeypatch):
         measure(Net(log.path), workers=dask)
 
 
+@pytest.mark.slow
 def test_workers_that_die_while_they_are_sent_something_are_sent_it_again(dask, log, monkeypatch):
     register, tries = dask.client.register_plugin, []
 

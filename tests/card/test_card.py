@@ -65,6 +65,7 @@ def test_a_model_without_gradients_has_no_attack_and_the_page_says_so():
     assert "the model gives no gradient" in card.to_html()
 
 
+@pytest.mark.slow
 def test_without_labels_the_models_own_classes_are_taken_and_said():
     model, images, labels = planted(1)
     given = made(1)
@@ -153,6 +154,7 @@ def test_two_words_make_a_page_and_a_table(own_files, capsys, monkeypatch):
     assert capsys.readouterr().out.startswith("band,")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_several_checkpoints_make_one_page_with_the_deployment_of_all(own_files, monkeypatch):
     monkeypatch.chdir(own_files)

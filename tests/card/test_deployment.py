@@ -30,6 +30,7 @@ def made(deployment, **how):
     return ia.report(model, images, labels, n_bands=M, deployment=deployment, progress=False, **how)
 
 
+@pytest.mark.slow
 def test_pairs_are_measured_and_foreseen(tmp_path):
     """Noise of half the energy of band 1, for a model that knows band 1 alone."""
     images = planted(1)[1]
@@ -43,6 +44,7 @@ def test_pairs_are_measured_and_foreseen(tmp_path):
     assert "share that survives" in card.to_html()
 
 
+@pytest.mark.slow
 def test_degraded_pictures_alone_are_compared_with_the_clean_ones_by_their_labels(tmp_path):
     """Other photographs: those of another seed. The loss is that of two independent means."""
     model, _, labels = planted(1)
@@ -65,6 +67,7 @@ def test_degraded_pictures_alone_are_compared_with_the_clean_ones_by_their_label
     assert "log-likelihood of the right class" in page and "Accuracy lost:" in page
 
 
+@pytest.mark.slow
 def test_without_labels_the_fall_of_its_confidence_is_given_and_said(tmp_path):
     written(tmp_path / "night", noisy(planted(1, seed=9)[1])[:9])
     there = made(tmp_path / "night").deployment
@@ -95,6 +98,7 @@ def test_class_names_keep_their_numbers_where_a_deployment_lacks_some(tmp_path):
     assert (there.rows > np.log(0.5)).all()
 
 
+@pytest.mark.slow
 def test_two_models_are_compared_in_pairs_there(tmp_path):
     written(tmp_path / "night", noisy(planted(1, seed=9)[1]))
     (first, images, labels), (second, _, _) = planted(1), planted(2)

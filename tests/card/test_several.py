@@ -57,6 +57,7 @@ def test_sentences_on_losses_say_who_loses_more(cards):
         assert (nats.value > 0) == (line[2] == "more"), line[0]
 
 
+@pytest.mark.slow
 def test_a_paired_difference_is_narrower_than_an_unpaired_one(cards):
     """What photographs have in common cancels: the second model is the first, a little colder."""
     model, images, labels = planted(1)
@@ -104,6 +105,7 @@ def test_models_of_other_classes_or_without_images_are_refused_before_anything_l
         ia.report([model], images, labels)
 
 
+@pytest.mark.slow
 def test_without_labels_the_first_models_own_classes_are_everyones():
     (first, images, _), (second, _, _) = planted(1), planted(2)
     models = {"one": first, "two": second}

@@ -64,6 +64,7 @@ def test_finer_values_are_added_up_within_wider_bands():
         pooled_values(fine, 8)
 
 
+@pytest.mark.slow
 def test_coalitions_of_whole_bands_are_the_coarse_game_and_owen_values_add_up_to_it(data):
     """On a real network: the coarse table is that of the unions, so its values are their sums."""
     net = load_model("squeezenet1_1")

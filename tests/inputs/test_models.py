@@ -32,12 +32,13 @@ def nothing_packaged(monkeypatch, tmp_path):
     monkeypatch.setattr(project, "PROJECT", tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, right",
     [
-        pytest.param("tf_efficientnet_lite0", 58, marks=pytest.mark.slow),
-        pytest.param("tf_efficientnet_lite1", 57, marks=pytest.mark.slow),
-        pytest.param("tf_efficientnet_lite2", 56, marks=pytest.mark.slow),
+        ("tf_efficientnet_lite0", 58),
+        ("tf_efficientnet_lite1", 57),
+        ("tf_efficientnet_lite2", 56),
         ("squeezenet1_1", 46),
     ],
 )

@@ -79,6 +79,7 @@ def test_probabilities_are_refused_and_right_when_said():
     assert np.allclose(ia.coalition_worths(logs, x, y, MASKS, **GAME).table, right.table, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_squeezenet_with_a_softmax_inside(data):
     net = ia.folded(ia.load_model("squeezenet1_1"))
     x, y = ia.load_images("data/images/photographs", like=net, n=2, seed=0)
@@ -238,7 +239,7 @@ class Writing(nn.Module):
         return self.buffer.setdefault(len(out), torch.empty_like(out)).copy_(out)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_model_that_writes_to_its_input_changes_nothing(channels):
     x = pictures(3, channels).contiguous(memory_format=torch.channels_last)
     before = x.clone()

@@ -12,7 +12,9 @@ import sys
 import threading
 from pathlib import Path
 
+import building
 import numpy as np
+import packages
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -114,7 +116,7 @@ def add(table, server, fetch, name, checkpoint, tmp_path):
     torch.save(checkpoint, server.folder / f"{name}.pth")
     table["packages"][f"{name}.pth"] = package(server, fetch, f"{name}.pth")
     made = convert(
-        fetch.build_cifar10_torch, server.folder / f"{name}.pth", tmp_path / "expected", CNN_A
+        building.build_cifar10_torch, server.folder / f"{name}.pth", tmp_path / "expected", CNN_A
     )
     table["outputs"][name] = {
         "from": [f"{name}.pth"],
@@ -141,7 +143,7 @@ def write_pictures(folder):
 
 
 def add_pictures(table, server, fetch, tmp_path):
-    fetch.build_cifar10_exact("few", write_pictures(server.folder), tmp_path / "expected")
+    building.build_cifar10_exact("few", write_pictures(server.folder), tmp_path / "expected")
     table["packages"] |= {name: package(server, fetch, name) for name in PARTS}
     sha = fetch.content_hash(tmp_path / "expected" / FEW)
     table["outputs"]["few"] = {"from": PARTS, "recipe": "cifar10_exact", "becomes": {FEW: sha}}
@@ -234,7 +236,7 @@ def test_a_file_longer_than_it_should_be_is_not_read_to_its_end(sources, server,
 def test_a_server_that_drips_is_given_up(sources, server, fetch, monkeypatch):
     for name, value, said in (("SILENCE", 0.2, "timed out"), ("DEADLINE", -1, "not whole")):
         with monkeypatch.context() as patch:
-            patch.setattr(fetch, name, value)
+            patch.setattr(packages, name, value)
             with pytest.raises(fetch.Unreachable, match=said):
                 sources("a", changes={"url": f"{server.url}/stalls/a.pth"})
     assert there(sources.into) == []
@@ -272,7 +274,7 @@ def test_an_array_with_code_in_it_is_not_run(fetch, tmp_path):
     assert mark.exists(), "or this proves nothing"
     mark.unlink()
     with pytest.raises(fetch.FetchError, match="few: .*could run as code.*Do not use it"):
-        fetch.build_cifar10_exact("few", files, tmp_path / "built")
+        building.build_cifar10_exact("few", files, tmp_path / "built")
     assert not mark.exists() and not (tmp_path / "built").exists()
 
 
@@ -303,14 +305,14 @@ def test_pictures_are_fetched_where_they_are_named_and_again_once_deleted(
     assert there(tmp_path / fetch.NOTES) == ["snr", "worths"]
 
 
-def test_the_bytes_of_pictures_are_always_the_same(fetch, tmp_path, monkeypatch):
+def test_the_bytes_of_pictures_are_always_the_same(tmp_path, monkeypatch):
     """Whatever the day; and read as load_images does."""
     from iaside.inputs.images import load_images
 
     files = write_pictures(tmp_path)
-    fetch.build_cifar10_exact("few", files, tmp_path / "once")
+    building.build_cifar10_exact("few", files, tmp_path / "once")
     monkeypatch.setattr("time.time", lambda: 2e9)
-    fetch.build_cifar10_exact("few", files, tmp_path / "twice")
+    building.build_cifar10_exact("few", files, tmp_path / "twice")
     assert (tmp_path / "once" / FEW).read_bytes() == (tmp_path / "twice" / FEW).read_bytes()
     shown, labels = load_images(tmp_path / "once" / FEW)
     assert labels.tolist() == pictures()[1].tolist()
@@ -328,6 +330,7 @@ def test_no_path_leads_out_of_the_data_folder(sources, server, fetch, tmp_path):
     assert there(sources.into) == A and not list(tmp_path.rglob("named.pth"))
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_no_half_file(sources, server):
     sources(changes={"url": f"{server.url}/stalls/a.pth"})  # only writes the table
     code = (
@@ -361,7 +364,7 @@ def same(found, net):
     assert {"mean", "std", "args"} <= json.loads(recipe.read_text()).keys()
 
 
-def test_a_torch_network_keeps_its_tensors(tmp_path, fetch):
+def test_a_torch_network_keeps_its_tensors(tmp_path):
     net = network("cnn_deep")
     layers = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     theirs = {f"{3 * k}.{n}": p for k, m in enumerate(layers) for n, p in m.state_dict().items()}
@@ -370,7 +373,7 @@ def test_a_torch_network_keeps_its_tensors(tmp_path, fetch):
     forms = theirs, {"state_dict": theirs}, {"state_dict": [theirs, other]}
     for k, checkpoint in enumerate(forms):
         torch.save(checkpoint, tmp_path / f"{k}.pth")
-        same(convert(fetch.build_cifar10_torch, tmp_path / f"{k}.pth", tmp_path, spec), net)
+        same(convert(building.build_cifar10_torch, tmp_path / f"{k}.pth", tmp_path, spec), net)
     net = network("resnet_2b")  # its blocks in the order that its source calls layer1.0, layer1.1
     order = {
         "stem": "conv1",
@@ -386,10 +389,10 @@ def test_a_torch_network_keeps_its_tensors(tmp_path, fetch):
     }
     torch.save({"state_dict": theirs}, tmp_path / "r.pth")
     spec = CNN_A | {"architecture": "resnet_2b"}
-    same(convert(fetch.build_cifar10_torch, tmp_path / "r.pth", tmp_path, spec), net)
+    same(convert(building.build_cifar10_torch, tmp_path / "r.pth", tmp_path, spec), net)
 
 
-def test_a_torch_network_with_batch_norm_goes_by_names(tmp_path, fetch):
+def test_a_torch_network_with_batch_norm_goes_by_names(tmp_path):
     net = network("cifar_resnet", depth=8)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -397,7 +400,7 @@ def test_a_torch_network_with_batch_norm_goes_by_names(tmp_path, fetch):
     theirs = {f"module.{k}": v for k, v in net.state_dict().items() if "batches" not in k}
     torch.save({"state_dict": dict(reversed(theirs.items()))}, tmp_path / "n.th")
     spec = CNN_A | {"architecture": "cifar_resnet", "args": {"depth": 8}}
-    same(convert(fetch.build_cifar10_torch, tmp_path / "n.th", tmp_path, spec), net)
+    same(convert(building.build_cifar10_torch, tmp_path / "n.th", tmp_path, spec), net)
 
 
 class Sum(nn.Module):
@@ -420,7 +423,7 @@ class Sum(nn.Module):
         return (self.path_a(x) + self.path_b(x)).relu()
 
 
-def test_a_torch_network_answers_as_before_its_batch_norm_was_folded(tmp_path, fetch):
+def test_a_torch_network_answers_as_before_its_batch_norm_was_folded(tmp_path):
     torch.manual_seed(4)
     net = nn.Sequential(
         nn.Conv2d(3, 16, 3, 2, 1, bias=False),
@@ -440,7 +443,7 @@ def test_a_torch_network_answers_as_before_its_batch_norm_was_folded(tmp_path, f
                     value.copy_(torch.rand(len(value)) + 0.2)
     torch.save({"state_dict": net.state_dict()}, tmp_path / "n.pth")
     spec = CNN_A | {"architecture": "resnet_2b2"}
-    weights, _ = convert(fetch.build_cifar10_torch, tmp_path / "n.pth", tmp_path, spec)
+    weights, _ = convert(building.build_cifar10_torch, tmp_path / "n.pth", tmp_path, spec)
     found = network("resnet_2b2")
     found.load_state_dict(load_file(weights))
     assert torch.equal(found.fc2.weight, net[8].weight)
@@ -448,7 +451,7 @@ def test_a_torch_network_answers_as_before_its_batch_norm_was_folded(tmp_path, f
     torch.testing.assert_close(found.double()(x), net.double()(x), rtol=1e-5, atol=1e-5)
 
 
-def test_a_keras_network_answers_as_before_its_batch_norm_was_folded(tmp_path, fetch):
+def test_a_keras_network_answers_as_before_its_batch_norm_was_folded(tmp_path):
     """Keras' layers in torch: convolution, then batch norm with its epsilon, from the same file."""
     h5py = pytest.importorskip("h5py")
     torch.manual_seed(3)
@@ -498,14 +501,14 @@ def test_a_keras_network_answers_as_before_its_batch_norm_was_folded(tmp_path, f
                 norms += 1
         write("dense", 0, kernel=net.linear.weight.T, bias=net.linear.bias)
     spec = CNN_A | {"architecture": "resnet_8"}
-    weights, _ = convert(fetch.build_cifar10_keras, tmp_path / "k.h5", tmp_path, spec)
+    weights, _ = convert(building.build_cifar10_keras, tmp_path / "k.h5", tmp_path, spec)
     found = network("resnet_8")
     found.load_state_dict(load_file(weights))
     x = torch.rand(4, 3, 32, 32).double()
     torch.testing.assert_close(found.double()(x), net(x), rtol=1e-5, atol=1e-5)
 
 
-def test_a_matlab_network_answers_as_one_whose_channels_are_last(tmp_path, fetch):
+def test_a_matlab_network_answers_as_one_whose_channels_are_last(tmp_path):
     """As TensorFlow flattens: rows, columns, channels."""
     from scipy.io import savemat
 
@@ -517,7 +520,7 @@ def test_a_matlab_network_answers_as_one_whose_channels_are_last(tmp_path, fetch
         theirs[f"biases_conv{k}"] = net.convs[k - 1].bias[None]
         theirs[f"biases_fc{k}"] = net.fcs[k - 1].bias[None]
     savemat(tmp_path / "m.mat", {key: value.detach().numpy() for key, value in theirs.items()})
-    same(convert(fetch.build_cifar10_matlab, tmp_path / "m.mat", tmp_path, CNN_A), net)
+    same(convert(building.build_cifar10_matlab, tmp_path / "m.mat", tmp_path, CNN_A), net)
     x = torch.rand(2, 3, 32, 32)
     last = net.convs[1](net.convs[0](x).relu()).relu().permute(0, 2, 3, 1).flatten(1)
     logits = net.fcs[1]((last @ fc1.T + net.fcs[0].bias).relu())
@@ -558,7 +561,7 @@ def test_the_pictures_are_those_beside_the_project(fetch, tmp_path):
     ].items()
     assert fetch.as_pinned(file, by_hand)
     with np.load(file) as arrays:
-        fetch.save_images("cifar10_exact", dict(arrays), tmp_path)
+        building.save_images("cifar10_exact", dict(arrays), tmp_path)
     assert fetch.as_pinned(tmp_path / path, ours), "the same arrays, not compressed"
 
 

@@ -78,7 +78,9 @@ def stand_in(code):
     return re.sub(r"(ia\.explain\(.*?), labels\)", r"\1, labels, n_bands=3)", code)
 
 
-@pytest.mark.parametrize("page", ["docs/guide.md", "README.md"])
+@pytest.mark.parametrize(
+    "page", [pytest.param("docs/guide.md", marks=pytest.mark.slow), "README.md"]
+)
 def test_every_snippet_runs(somewhere, monkeypatch, page, capsys):
     monkeypatch.chdir(somewhere)
     runtime = type(sys)("onnxruntime")

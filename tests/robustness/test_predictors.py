@@ -140,6 +140,7 @@ def test_measures_are_as_by_hand_and_more_is_better():
         robustness_rows(r, "mce", noise)
 
 
+@pytest.mark.slow
 def test_networks_of_other_image_sizes_have_filters_of_their_own_octaves():
     """Larger pictures have one octave more: each filter is as if its network stood alone."""
     n, m, rng = 60, 4, np.random.default_rng(0)

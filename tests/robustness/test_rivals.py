@@ -188,6 +188,7 @@ def test_as_many_passes_as_are_foreseen_and_none_twice(tmp_path):
     assert once_more.passes == 6, "but for the first look"
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_table():
     net, y = Listens(1, 0.06), torch.zeros(N).long()
     here, there = (rivals(net, X, y, MASKS, noise_sd=[0.1], workers=w, **Q) for w in (1, 2))

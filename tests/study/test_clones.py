@@ -69,6 +69,7 @@ stages:
 """
 
 
+@pytest.mark.slow
 def test_what_dvc_tells_git_is_no_part_of_a_folder(tmp_path, monkeypatch):
     """Where DVC sees git it writes .gitignore beside outputs; a clone has what it hashed or not."""
     from dvc.repo import Repo

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from iaside.study import plan
-from iaside.study.costs import Study
 from iaside.study.overlays import read_study, study_file, use
 from iaside.study.parameters import UsageError, commands, read_notebooks, read_pipeline
+from iaside.study.parts import Study
 from iaside.training.plans import networks
 from iaside.verdicts import rules
 from iaside.verdicts.needs import unmet
@@ -23,6 +23,8 @@ ASKS = {  # part -> its own sections
         "snr_report",
         "worths",
         "importance",
+        "player_worths",
+        "players",
         "robustness",
         "rivals",
         "correlation",

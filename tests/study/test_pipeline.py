@@ -1,6 +1,7 @@
 """The pipeline cannot rot: dependencies follow the imports, parameters follow the notebooks."""
 
 import ast
+import functools
 import json
 import re
 import sys
@@ -105,10 +106,13 @@ def test_reports_never_read_an_executed_notebook():
         ], name
 
 
+once_read = functools.cache(read_study)
+
+
 @pytest.mark.parametrize("study", STUDIES, ids=lambda p: p.stem)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_every_study_sets_every_parameter_of_every_notebook(path, study):
-    params = read_study(study)
+    params = once_read(study)
     nouns = [p.stem.partition("_")[2] for p in NOTEBOOKS]
     defaults = read_parameters(load(path), path.stem)
     cmd = next(body["cmd"] for _, notebook, body in notebook_stages() if notebook == path.stem)
@@ -161,6 +165,7 @@ def test_params_is_the_default_study():
     assert (ROOT / "params.yaml").read_text() == written_out(ROOT / "studies/default.yaml")
 
 
+@pytest.mark.slow
 def test_reports_that_only_read_tables_do_without_torch():
     """It takes seconds to import; these others cut or show photographs, or compute with tensors."""
     others = {

@@ -22,9 +22,10 @@ from iaside.inputs.classifier import Classifier, save_weights, untrained
 from iaside.robustness.perturb import attack_passes, perturb
 from iaside.spectral import band_masks
 from iaside.study import plan
-from iaside.study.costs import AT_MOST, COSTS, Network, Part, Study
+from iaside.study.costs import AT_MOST, COSTS
 from iaside.study.overlays import read_study
 from iaside.study.parameters import UsageError, read_parameters, read_yaml, runs
+from iaside.study.parts import Network, Part, Study
 from iaside.study.speed import build
 from iaside.tables import CORRUPTIONS
 from iaside.training.data import Data
@@ -343,6 +344,7 @@ def test_networks_without_a_usable_control_do_without(workplace, monkeypatch, ca
         assert np.isnan(arrays["similarity"]).all() and np.isfinite(arrays["insertion"]).any()
 
 
+@pytest.mark.slow
 def test_training_and_profiles_make_the_passes_that_are_foreseen(workplace):
     section = {
         "images": "set.npz",
@@ -459,6 +461,7 @@ def test_dvc_says_which_stages_there_are_and_how_they_stand(small_project):
         plan.expand(root, params)
 
 
+@pytest.mark.slow
 def test_the_study_is_parsed_once_however_many_stages_have_run(small_project, monkeypatch):
     from dvc.repo import Repo
     from dvc.utils.serialize import LOADERS
@@ -490,7 +493,10 @@ def content(root):
 SPEED = plan.Speed(0.1, 0.3, 10**6, 4 * 3 * SIDE**2, 10**5, 10**6, 4)
 
 
-@pytest.mark.parametrize("name", ["default", "paper-iaside", "paper-noise", "paper-fampe"])
+@pytest.mark.parametrize(
+    "name",
+    ["default", pytest.param("paper-iaside", marks=pytest.mark.slow), "paper-noise", "paper-fampe"],
+)
 def test_every_stage_of_a_study_can_be_foreseen(name, monkeypatch, capsys):
     """Without its weights and data, and without a look at what DVC has of it."""
     params = read_study(ROOT / f"studies/{name}.yaml")

@@ -272,21 +272,29 @@ KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
             [3, 3],
             "SIGKILL ended it, though the system has ended no process for want of mem",
         ),
-        (KILLED, [3, 4], "SIGKILL ended it as the system ran out of memory: lower `batch_size` or"),
-        (
+        pytest.param(
+            KILLED,
+            [3, 4],
+            "SIGKILL ended it as the system ran out of memory: lower `batch_size` or",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             KILLED,
             [None],
             "SIGKILL ended it, which is mostly for want of memory: lower `batch_size`",
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "import os; os.abort()",
             [3],
             "SIGABRT ended it (a fault in the compiled code of a library)",
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "import os, signal; os.kill(os.getpid(), signal.SIGUSR1)",
             [3],
             "SIGUSR1 ended it (from out",
+            marks=pytest.mark.slow,
         ),
         (
             "import os; os._exit(7)",
@@ -304,7 +312,13 @@ def test_a_dead_kernel_is_said_to_have_ended_as_it_did(
     assert said in found and ("memory" in found) == (source == KILLED)
 
 
-@pytest.mark.parametrize("broken", ["raise ImportError('a torn file')", "import os; os._exit(3)"])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "raise ImportError('a torn file')",
+        pytest.param("import os; os._exit(3)", marks=pytest.mark.slow),
+    ],
+)
 def test_a_kernel_that_never_begins_is_said_to_have_ended(tmp_path, monkeypatch, capfd, broken):
     modules = tmp_path / "modules"
     modules.mkdir()
@@ -335,6 +349,7 @@ def test_what_the_system_counts_is_read():
     assert counted is not None or not re.search("(?m)^oom_kill", Path("/proc/vmstat").read_text())
 
 
+@pytest.mark.slow
 def test_what_runtime_says_is_in_no_report(tmp_path, monkeypatch):
     """It changes the speed, so that two machines make the same bytes."""
     cell = "seed = 0\ndevice = 'auto'\nbatch_size = None"
@@ -421,13 +436,20 @@ def gone(pid, seconds=15):
     "cell",
     [
         "for _ in range(600): time.sleep(0.1)",
-        "__import__('re').match('(a+)+b', 'a' * 40)",  # never lets go of the interpreter
+        pytest.param(  # never lets go of the interpreter
+            "__import__('re').match('(a+)+b', 'a' * 40)", marks=pytest.mark.slow
+        ),
     ],
     ids=["sleeps", "holds"],
 )
 @pytest.mark.parametrize(
     "how",
-    ["runner gets SIGTERM", "runner gets SIGHUP", "runner gets SIGKILL", "parent gets SIGKILL"],
+    [
+        "runner gets SIGTERM",
+        pytest.param("runner gets SIGHUP", marks=pytest.mark.slow),
+        pytest.param("runner gets SIGKILL", marks=pytest.mark.slow),
+        pytest.param("parent gets SIGKILL", marks=pytest.mark.slow),
+    ],
 )
 def test_nothing_lives_on_when_stopped(tmp_path, how, cell):
     source = "import os, time\nopen('pids', 'w').write(f'{os.getppid()} {os.getpid()} .')\n"

@@ -455,7 +455,13 @@ def test_a_full_disk_is_refused_before_anything_runs(place, monkeypatch):
         patch.setattr("tempfile.TemporaryFile", full)
         with pytest.raises(UsageError, match="results cannot be written to: No space .*free some"):
             check.check_place(place)
-    # A real limit stands for the disk: no file may have more than a megabyte.
+    assert everything(place) == before
+
+
+@pytest.mark.slow
+def test_a_limit_of_the_shell_is_a_full_disk(place):
+    """A real one: no file may have more than a megabyte."""
+    before = everything(place)
     line = f"ulimit -f 1000; exec {sys.executable} -m iaside.study.check"
     said = run(ROOT, "bash", "-c", line, code=2)
     assert "results cannot be written to: File too large (16 MB were tried)" in said
@@ -473,6 +479,7 @@ def test_results_that_cannot_be_written_to_are_refused(place, monkeypatch):
         check.check_place(place)
 
 
+@pytest.mark.slow
 def test_a_shell_of_few_open_files_is_refused():
     line = f"ulimit -n 48; exec {sys.executable} -m iaside.study.check"
     said = run(ROOT, "bash", "-c", line, code=2)

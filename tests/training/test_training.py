@@ -394,6 +394,7 @@ def test_what_a_kill_left_in_a_folder_is_swept_and_what_is_damaged_is_trained_ag
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
 
 
+@pytest.mark.slow
 def test_workers_change_no_byte_and_their_errors_arrive(shared, data, tmp_path):
     found = plans.networks({"p": {"architecture": "small_cnn", "seed": [0, 1], "epochs": 1}})
     found["small_cnn-seed1"]["lr"] = 1e30

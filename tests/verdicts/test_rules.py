@@ -431,7 +431,7 @@ def normal(z, unit="networks", n=99, threshold=0.0):
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.9])
-@pytest.mark.parametrize("k", [1, 2, 8])
+@pytest.mark.parametrize("k", [1, 2, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("margin", [None, 6.0, 0.05])
 def test_false_verdicts_are_rare_however_many_parts_lie_at_the_threshold(
     monkeypatch, k, rho, margin

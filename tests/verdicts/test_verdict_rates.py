@@ -59,12 +59,9 @@ def test_a_claim_without_a_verdict_has_none_and_all_others_have(rules):
     assert set(claims()) - judged == without
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "names",
-    [
-        ["an exact number", "2 x 2 readings of the best of 30 cells"],
-        pytest.param([], marks=pytest.mark.slow),
-    ],
+    "names", [["an exact number", "2 x 2 readings of the best of 30 cells"], []]
 )
 def test_rules_run_and_the_last_line_says_how_often_they_are_wrong(bench, rules, names):
     command = [sys.executable, str(BENCHMARKS / "verdicts.py"), "--worlds", "1", "--processes", "1"]

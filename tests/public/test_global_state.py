@@ -40,7 +40,7 @@ MASKS = ia.band_masks(2, (SIDE, SIDE))
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.rand(3, 3, SIDE, SIDE, generator=GENERATOR)
 MAPS = torch.randn(X.shape, generator=GENERATOR)
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def network():
@@ -425,6 +425,8 @@ def test_no_public_name_is_left_out():
         "report",
         "wavelet_bands",
         "orientation_bands",
+        "mend",
+        "Mended",
     }  # no numbers of its own; made of the calls above
     assert {name for name in ia.__all__ if f"ia.{name}(" not in own} == results
 
@@ -457,8 +459,8 @@ assert set(precisions().values()) == {{"tf32"}}, "none is pinned to what it had 
 @pytest.mark.parametrize(
     "name",
     [
-        None,
-        "",
+        pytest.param(None, marks=pytest.mark.slow),
+        pytest.param("", marks=pytest.mark.slow),
         *(
             pytest.param(name, marks=pytest.mark.sweep)
             for name in ("cudnn", "cuda.matmul", "mkldnn.conv")
@@ -705,14 +707,8 @@ print(len(r.conditions), "ends", flush=True)
 """
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        "a file",
-        pytest.param("-c", marks=pytest.mark.slow),
-        pytest.param("-", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["a file", "-c", "-"])
 def test_a_script_without_a_main_guard(how, tmp_path):
     code = SCRIPT.format(root=str(ROOT), cache=str(tmp_path / "cache"))
     (tmp_path / "first.py").write_text(code)
@@ -781,15 +777,10 @@ def alive(pid):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("after", "how"),
-    [
-        pytest.param(0.0, "SIGKILL", marks=pytest.mark.slow),
-        pytest.param(0.3, "SIGKILL", marks=pytest.mark.slow),
-        (None, "SIGKILL"),
-        pytest.param(None, "SIGINT", marks=pytest.mark.slow),
-        pytest.param(1.5, "SIGINT", marks=pytest.mark.slow),
-    ],
+    [(0.0, "SIGKILL"), (0.3, "SIGKILL"), (None, "SIGKILL"), (None, "SIGINT"), (1.5, "SIGINT")],
 )  # None: when they work
 def test_processes_end_with_their_parent(after, how):
     code = PARENT.format(root=str(ROOT), tests=str(ROOT / "tests"))
