@@ -3,14 +3,16 @@
 For each network, images per second of `coalition_worths` as the default study plays it (folded,
 engine="openvino", float32, its own batch size; splitting, assembling, scoring, bookkeeping and a
 first look included), in turn with, in one process: the bare network in PyTorch; in OpenVINO and in
-ONNX Runtime, the faster of one picture at a time and of a batch; an earlier state of this kit, from
-a folder; and a product of float32 matrices, whose rate times the network's FLOP is the roofline.
+ONNX Runtime (where the packages onnx and onnxruntime are installed, which the kit does without),
+the faster of one picture at a time and of a batch; an earlier state of this kit, from a folder; and
+a product of float32 matrices, whose rate times the network's FLOP is the roofline.
 
     git worktree add ../before COMMIT
     python benchmarks/throughput.py [model ...] [--before ../before] [--rounds 5] [--images 6]
 
 Prints a line of rates per network. The last line is JSON: for each network the medians over rounds
-of game / bare engine, game / game before, game / roofline, and what folding gains with gradients.
+of game / bare engine, game / bare ONNX Runtime, game / game before, game / roofline, game / bare
+PyTorch, and what folding gains with gradients.
 """
 
 import argparse
@@ -209,6 +211,9 @@ def measured(name: str, given: argparse.Namespace, before) -> dict:
 
     return {
         "of_engine": ratio(lambda r: r["game"] / max(r["openvino"], r["openvino_batch"])),
+        "of_onnxruntime": ratio(lambda r: r["game"] / max(r["onnxruntime"], r["onnxruntime_batch"]))
+        if "onnxruntime" in rounds[0]
+        else None,
         "of_before": ratio(lambda r: r["game"] / r["before"]) if before else None,
         "of_roofline": ratio(lambda r: r["game"] / r["roofline"]),
         "of_torch": ratio(lambda r: r["game"] / r["torch"]),

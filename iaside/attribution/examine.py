@@ -62,6 +62,7 @@ def examine(
     workers: object = None,
     outputs: str = "logits",
     precision: str = "float32",
+    engine: str = "torch",
 ) -> Examination:
     """Make every map of every image, and examine it.
 
@@ -81,6 +82,8 @@ def examine(
     ``backend.parallel.executor``: by default this process. outputs: of model and control, as in
     ``inputs.probe``; ``clean`` in the provenance says how many images the model classifies right.
     precision: float32, or bfloat16 (autocast): of every pass of every network, gradients included.
+    engine: who answers where no gradient is wanted, as in ``coalition_worths``: curves, infidelity,
+    predictions and judges; ``engines`` in the provenance says of each network who that is.
 
     Errors: those of ``attribute`` and ``insertion``; ValueError for a name of a variant in ``only``
     that there is none of, and for deeplift in bfloat16, where it does not add up. One
@@ -106,13 +109,13 @@ def examine(
     pool = executor(workers, device)
     labels = class_labels(labels, len(images)).cpu()
     looks = {"outputs": outputs, "device": device, "precision": precision}
-    asked = {"model": probe(model, images, labels, **looks)}
-    if twin is not None:
+    asked = {"model": probe(model, images, labels, **looks, engine=engine)}
+    if twin is not None:  # only its gradients are asked
         asked["twin"] = probe(twin, images, labels, **looks)
     for name, net in judges.items():
         own = outputs if net is asked["model"].model else "logits"
         shown = _fitted(images[:2].to(device), net)
-        asked[name] = probe(net, shown, labels, **looks | {"outputs": own})
+        asked[name] = probe(net, shown, labels, **looks | {"outputs": own}, engine=engine)
     for net in asked.values():
         net.narrow = precision == "bfloat16"
     known = {name: fingerprint_model(net.model, net.answer) for name, net in asked.items()}
@@ -122,6 +125,7 @@ def examine(
     provenance = {
         "networks": known,
         **model.about,
+        "engines": {name: net.answers for name, net in asked.items()},
         "images": fingerprint(images),
         "labels": fingerprint(labels),
         "n_images": len(images),

@@ -67,9 +67,9 @@ def exact(game: Game, resume: str | os.PathLike | None = None, progress: bool = 
         if not known.all():  # or each call would add a file
             bar.update(int((~known).sum()))
             tables[:, -1] = whole
-        for made in game.measure(tables, coalitions(n_bands)):
+        for found, made in game.measure(tables, coalitions(n_bands)):
             forwards += made
-            bar.update(made)
+            bar.update(found)
     warn_of_chance(clean, tables[0, -1] - tables[0, 0])
     named = dict(zip(game.values, tables.values, strict=True))
     return Worths(named, provenance | clean | at_floor(provenance, named), forwards)

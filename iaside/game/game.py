@@ -102,7 +102,9 @@ class Game:
     1 (``inputs.probe``).
     engine: who answers, ``torch`` or ``openvino``, which is faster on a CPU in float32
     (``backend.engine``); a model that it cannot answer for alike, an embedding or a function as
-    value are left to PyTorch, which stderr and ``engine`` in the provenance say.
+    value are left to PyTorch, which stderr and ``engine`` in the provenance say. Its answers depend
+    on nothing beside a picture: with ``zero`` it is shown the empty coalition, which is the same
+    picture of all images, once.
 
     n_players: M;  provenance: content hashes of model, images and masks, and all settings.
 
@@ -213,6 +215,7 @@ class Game:
         }
         self._begun: dict = {}  # of each thread, the images that it is at
         self._clean: np.ndarray | None = None
+        self._nothing: Tensor | None = None  # the answer to the empty coalition
 
     def __repr__(self) -> str:
         about = self.provenance
@@ -297,16 +300,35 @@ class Game:
         known = dict(zip(names, self._clean, strict=True))
         return self._clean[: len(self.values)], clean_summary(known, self.asked.classes), forwards
 
-    def measure(self, table: Table | np.ndarray, members: np.ndarray) -> Iterator[int]:
+    def measure(self, table: Table | np.ndarray, members: np.ndarray) -> Iterator[tuple[int, int]]:
         """Fill in what is missing of a table (values, K, N) of coalitions (K, M), batch by batch.
 
-        Yields how many passes were made.
+        Yields how many worths were found, and how many passes that took.
         """
+        for row in np.flatnonzero(~members.any(1)) if self.one_nothing else ():
+            if unknown := int(np.isnan(table[:, row]).any(0).sum()):
+                table[:, row], made = self.nothing(self.values, np.arange(len(self.images)))
+                yield unknown, made
         jobs = self._jobs(table, members)
         found = self.pool.each(evaluate, self, jobs, self.device, name=self.named)
         for (here, *_), (rows, scores) in found:
             table[:, rows, here] = scores
-            yield scores[0].size
+            yield scores[0].size, scores[0].size
+
+    @property
+    def one_nothing(self) -> bool:
+        """Whether one answer to the empty coalition is, in every byte, that of all images."""
+        return self.fill is None and self.asked.engine is not None
+
+    def nothing(self, values: dict, images: np.ndarray) -> tuple[np.ndarray, int]:
+        """The worths of the empty coalition where it is one picture, (values, images), and the
+        passes it took: one, the first time."""
+        made = self._nothing is None
+        if made:
+            self._nothing = self.outputs(torch.zeros_like(self.images[:1], device=self.device))
+        outputs, targets = self._nothing, self.targets(torch.from_numpy(images))
+        scores = scores_of(values, outputs.repeat(len(images), 1), targets, None)
+        return finite(scores, images), int(made)
 
     def _jobs(self, table: Table | np.ndarray, members: np.ndarray) -> Iterator[tuple]:
         """The images that belong in one batch, their coalitions that are not measured yet, so many

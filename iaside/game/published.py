@@ -94,6 +94,7 @@ def published_worths(
     resume: str | os.PathLike | None = None,
     outputs: str = "logits",
     workers: object = None,
+    engine: str = "torch",
 ) -> np.ndarray:
     """Log-likelihood of every coalition under the published filter, in batches of ten images.
 
@@ -102,8 +103,8 @@ def published_worths(
 
     Shapes: images (N, C, H, W) in [0, 1], labels (N,); returns (2**M, N) float64.
     precision: float32 or bfloat16, as in ``coalition_worths``. resume: a folder for the
-    measurement in progress, outputs: what the model gives, and workers: as in
-    ``coalition_worths``.
+    measurement in progress, outputs: what the model gives, workers and engine: who evaluates and
+    who answers: as in ``coalition_worths``.
     Errors: those of ``iaside.inputs.probe``, which looks at the model first; ValueError for nan or
     infinite answers.
     Source: the authors' published code; docs/methods.md, Bands and Absent bands; zero absence, as
@@ -117,7 +118,7 @@ def published_worths(
     images = widened(check_images(images))
     device = images.device
     labels = class_labels(labels, len(images)).to(device)
-    asked = probe(model, images, labels, outputs=outputs, precision=precision)
+    asked = probe(model, images, labels, outputs=outputs, precision=precision, engine=engine)
     about = {"model": fingerprint_model(asked.model, asked.answer)} | asked.about
     about |= {"images": fingerprint(images), "labels": fingerprint(labels)}
     about |= {"n_bands": n_bands, "precision": precision, "device": device.type}

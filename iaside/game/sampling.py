@@ -243,11 +243,22 @@ class _Sample:
         first = np.unique(self.codes[image], return_index=True)[1]
         return np.sort(first[first >= self.start])
 
+    @property
+    def _alike(self) -> int:
+        """The columns of this round, from the first on, that are one picture of all images."""
+        return int(self.start == 0 and self.game.one_nothing)
+
     def measure(self, visits: list[np.ndarray], bar) -> None:
         """Fill this round's columns of some images: those of a visit are in batches together."""
         jobs, game = [], self.game
         for here in visits:
             batches = []
+            if self._alike and len(here):
+                if np.isnan(self.file[:, here, 0]).any():
+                    self.file[:, here, 0], made = game.nothing(game.watched, here)
+                    self.forwards += made
+                self.worths[:, here, 0] = self.file[:, here, 0]
+                bar.update(len(here))
             for owner, column in self._batches(here):
                 kept = slice(None), owner, column - self.start
                 if np.isnan(self.file[kept]).any():
@@ -272,7 +283,7 @@ class _Sample:
 
     def _batches(self, here: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Images and columns of this round, each of a coalition that its image has not had."""
-        fresh = [self.fresh(i) for i in here]
+        fresh = [self.fresh(i)[self._alike :] for i in here]
         owner = np.repeat(here, [len(f) for f in fresh])
         column = np.concatenate([np.empty(0, int), *fresh])
         size = self.game.batch_size if len(here) == 1 else max(1, len(owner))

@@ -30,7 +30,8 @@ from iaside.tables import Condition
 def fitter(model: Callable, images: Tensor) -> Callable[[Tensor], Tensor]:
     """A function from pictures to the size of the images."""
     size, how = tuple(images.shape[-2:]), interpolation_of(model)
-    return lambda x: x.to(images) if x.shape[-2:] == size else resize(x, size, how).to(images)
+    there = images.device, images.dtype
+    return lambda x: (x if x.shape[-2:] == size else resize(x, size, how)).to(*there)
 
 
 def interpolation_of(model: Callable) -> str:

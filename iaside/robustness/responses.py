@@ -6,6 +6,7 @@ here judges: `robustness.measures` does, and reports.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from iaside.inputs.asked import Asked
 from iaside.inputs.checks import check_images, finite_logits, widened
 from iaside.inputs.corrupted_sets import CorruptedSet
 from iaside.inputs.labels import class_labels, places
+from iaside.inputs.photographs import Photographs
 from iaside.inputs.probe import PROBE, probe
 from iaside.partition import check_partition
 from iaside.robustness.attacks import ATTACKS
@@ -42,7 +44,7 @@ from iaside.robustness.corrupted import (
 )
 from iaside.robustness.corruptions import SETS, VERSION, strengths_for
 from iaside.robustness.perturb import attack_passes
-from iaside.spectral import band_energy
+from iaside.spectral import AT_ONCE, band_energy
 from iaside.tables import CLEAN, CLEAN_CUT, CORRUPTIONS, FOURIER, TABLES, Condition, Responses
 
 ATTACK_BATCH = 4  # images attacked at a time on a CPU: more are no faster
@@ -89,6 +91,8 @@ def responses(
     from there. cache: a folder for corrupted images, shared by all models that are given the same
     pictures. workers: who makes corruptions and asks, as in ``backend.parallel.executor``: by
     default this process. On another machine they want both folders where they are here.
+    Images and pictures may be ``Photographs``: a few batches of them are in memory at a time, and
+    no corrupted ones are kept in ``cache``, where they would take as much again for each condition.
     engine: who gives the answers, as in ``coalition_worths``; gradients are PyTorch's.
     outputs: what the model gives, as in ``inputs.probe``, which looks at it first. ``clean`` in
     the provenance says how many clean images are classified right.
@@ -117,9 +121,10 @@ def responses(
     """
     conditions = [Condition(s, float(strength), int(place)) for s, strength, place in conditions]
     conditions = list(dict.fromkeys([CLEAN, *conditions]))
-    shown = widened(check_images(images))
+    shown = widened(check_images(images, on_disk=True))
     if pictures is not None:
-        pictures = shown if pictures is images else widened(check_images(pictures))
+        same = pictures is images
+        pictures = shown if same else widened(check_images(pictures, on_disk=True))
     images = shown
     masks = check_partition(masks, images.shape[2:])
     for condition in conditions:
@@ -179,6 +184,8 @@ def responses(
     rows = _Rows(resume, provenance, len(masks), len(images))
     rest = [c for c in conditions if c not in rows]
     to_make = [c for c in conditions if c.source in CORRUPTIONS and published is None]
+    at_once = attack_batch if device.type == "cpu" else int(batch_size)
+    cache = None if isinstance(pictures, Photographs) else cache
     questions = _Questions(
         asked,
         images,
@@ -190,12 +197,13 @@ def responses(
         precision,
         device,
         int(batch_size),
-        attack_batch if device.type == "cpu" else int(batch_size),
+        at_once,
         pictures if corrupted else None,
         fit,
         CLEAN_CUT in conditions,
         cache and Path(cache),
         published,
+        _at_a_time(images, int(batch_size), at_once),
     )
     with corruptions(pictures, to_make, cache, seed, workers, progress):
         if progress and rest:
@@ -265,14 +273,29 @@ class _Questions(NamedTuple):
     cut: bool
     cache: Path | None
     published: CorruptedSet | None
+    at_a_time: int
+
+
+def _at_a_time(images: Tensor | Photographs, *batches: int) -> int:
+    """Images that are in memory together: all that are, and of others whole batches."""
+    return len(images) if isinstance(images, Tensor) else math.lcm(AT_ONCE, *batches)
 
 
 def _row(of: _Questions, condition: Condition) -> np.ndarray:
     """One row: a condition in all tables and bands, for each image."""
-    device, masks = own_device(of.device), of.masks
     chosen = of.subset.get(condition.source, np.arange(len(of.images)))
+    row = np.full((len(TABLES) + len(of.masks), len(of.images)), np.nan)
+    for k in range(0, len(chosen), of.at_a_time):
+        here = chosen[k : k + of.at_a_time]
+        row[:, here] = _answers(of, condition, here)
+    return row
+
+
+def _answers(of: _Questions, condition: Condition, chosen: np.ndarray) -> np.ndarray:
+    """The same of the chosen images alone."""
+    device, masks = own_device(of.device), of.masks
     x, y = of.images[chosen], of.labels[chosen]
-    row = np.full((len(TABLES) + len(masks), len(of.images)), np.nan)
+    row = np.full((len(TABLES) + len(masks), len(x)), np.nan)
     usable = np.ones(len(x), bool)
     if condition == CLEAN_CUT or condition.source in CORRUPTIONS:
         x = of.fit(in_bytes(of.pictures[chosen])) if of.cut else x
@@ -288,11 +311,11 @@ def _row(of: _Questions, condition: Condition) -> np.ndarray:
         )
         change = perturbed - x
     answer = _answerer(of.asked, of.precision, device, of.batch_size)
-    row[: len(TABLES) - 1, chosen] = answer(perturbed, y)
+    row[: len(TABLES) - 1] = answer(perturbed, y)
     if condition.source != FOURIER:
-        row[len(TABLES) :, chosen] = band_energy(change, masks).double().numpy()
-    row[:, chosen[~usable]] = np.nan
-    row[len(TABLES) - 1, chosen] = ~usable
+        row[len(TABLES) :] = band_energy(change, masks).double().numpy()
+    row[:, ~usable] = np.nan
+    row[len(TABLES) - 1] = ~usable
     return row
 
 

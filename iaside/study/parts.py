@@ -65,7 +65,7 @@ class Part(NamedTuple):
     grads: images a pass with gradients;  images: kept in memory;  bands: of a game;  disk: bytes
     written, checkpoints: besides, files of weights;  alone: one thread, several networks at a time;
     corrupt: (what is corrupted, its pixels times severities), once for all stages with the same;
-    gradients: the precision of passes that have one.
+    gradients: the precision of passes that have one;  engine: who answers those that have none.
     """
 
     network: Network
@@ -81,6 +81,7 @@ class Part(NamedTuple):
     trains: bool = False
     corrupt: tuple | None = None
     gradients: str = "float32"
+    engine: str = "torch"
 
 
 class Study(NamedTuple):

@@ -56,7 +56,10 @@ def parts_of(stage: Stage, study: Study, notebooks: Mapping[str, dict]) -> tuple
     noun = notebook.partition("_")[2]
     if noun not in COSTS:
         return noun, []
-    return noun, COSTS[noun](command_values(stage.command, notebooks, study.params), study)
+    values = command_values(stage.command, notebooks, study.params)
+    parts = COSTS[noun](values, study)
+    engine = values.get("engine", "torch")
+    return noun, [part if part.trains else part._replace(engine=engine) for part in parts]
 
 
 def costs(root: Path, params_file: Path, gpu: Gpu | None = None) -> tuple[pd.DataFrame, str]:
@@ -86,7 +89,8 @@ def costs(root: Path, params_file: Path, gpu: Gpu | None = None) -> tuple[pd.Dat
     speeds: dict[tuple, Speed] = {}
     for key, part in largest.items():
         if gpu is None:
-            print(f"timing {part.network.name} ({key[1]})", file=sys.stderr, flush=True)
+            how = ", ".join(key[1:3])
+            print(f"timing {part.network.name} ({how})", file=sys.stderr, flush=True)
         speeds[key] = rated(part, gpu) if gpu else calibrate(part, device, key in back)
     corrupted, rows = set(), []
     for stage, (section, parts) in zip(stages, found, strict=True):
@@ -112,8 +116,9 @@ def costs(root: Path, params_file: Path, gpu: Gpu | None = None) -> tuple[pd.Dat
     if gpu:
         rates = [f"{getattr(gpu, p) / 1e12:.4g} TFLOP/s in {p}" for p in precisions]
         return pd.DataFrame(rows, columns=columns), f"{gpu.name}: {' and '.join(rates)}"
+    engines = sorted({key[2] for key in speeds})
     measured = (
-        f"{device.type}, {' and '.join(precisions)}, "
+        f"{device.type}, {' and '.join(precisions)}, {' and '.join(engines)}, "
         f"threads: {torch.get_num_threads()}, small networks at a time: {workers}, "
         f"{len(speeds)} timings of about {SECONDS:g} s{_untimed(alike.values())}"
     )
@@ -123,7 +128,7 @@ def costs(root: Path, params_file: Path, gpu: Gpu | None = None) -> tuple[pd.Dat
 def _key(part: Part) -> tuple:
     """What is timed once; images by themselves take longer than in batches."""
     kind = part.alone, part.trains, part.batch == 1
-    return _structure(part.network), part.precision, part.gradients, *kind
+    return _structure(part.network), part.precision, part.engine, part.gradients, *kind
 
 
 @functools.lru_cache(None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from iaside.backend.executors import one_thread
 from iaside.backend.precision import arithmetic
 from iaside.inputs.classifier import Classifier, load_model, untrained
 from iaside.inputs.folding import folded
+from iaside.inputs.probe import probe
 from iaside.robustness.perturb import perturb
 from iaside.study.parameters import UsageError, closest
 from iaside.study.parts import BATCH, Network, Part
@@ -59,14 +61,14 @@ def build(network: Network) -> Classifier:
 def calibrate(part: Part, device: torch.device, gradients: bool) -> Speed:
     """Time a network: forward, and with gradients, each in the precision that the part says.
 
-    On a CPU the time of the processor counts where that is less: a busy machine delays, but the
-    network needs no more of it.
+    Who answers without gradients is the engine of the part, if it takes the network, random weights
+    and all; stderr says where it does not. On a CPU the time of the processor counts where that is
+    less: a busy machine delays, but the network needs no more of it.
     """
     model = build(part.network)
     model = (model if part.trains else folded(model)).to(device)
     fewest = 2 if part.trains else 1  # batch norm takes no fewer
     image = torch.rand(1, 3, *model.input_size, device=device)
-    batch = part.batch or remembered_batch_size(model, image, f"{part.precision} torch") or BATCH
 
     def run(n: int, back: bool) -> float:
         x = image.expand(n, *image.shape[1:]).contiguous(memory_format=torch.channels_last)
@@ -74,7 +76,7 @@ def calibrate(part: Part, device: torch.device, gradients: bool) -> Speed:
         used = part.gradients if back else part.precision
         start, cpu = time.perf_counter(), time.process_time()
         with torch.set_grad_enabled(back), arithmetic(used, device):
-            out = model(x).float().logsumexp(1).sum()
+            out = (model if back else asked)(x).float().logsumexp(1).sum()
         if back:
             out.backward()
             model.zero_grad(set_to_none=True)
@@ -93,12 +95,24 @@ def calibrate(part: Part, device: torch.device, gradients: bool) -> Speed:
 
     with one_thread() if part.alone and device.type == "cpu" else contextlib.nullcontext():
         largest, activations = _activations(model, image)
+        asked, answers = _asked(model, image, part)
+        known = part.batch or remembered_batch_size(model, image, f"{part.precision} {answers}")
+        batch = known or BATCH
         if part.trains:
             model.net.train().requires_grad_(True)
         forward, n = each(False)
         both = each(True)[0] if gradients else forward
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     return Speed(forward, both, weights, image[0].numel() * 4, largest, activations, n)
+
+
+def _asked(model: Classifier, image: torch.Tensor, part: Part) -> tuple[Callable, str]:
+    """Who answers without gradients, and what that is called."""
+    if part.engine != "torch":
+        with contextlib.suppress(ValueError):  # random weights may give no numbers
+            found = probe(model, image, precision=part.precision, engine=part.engine)
+            return found, found.answers
+    return model, "torch"
 
 
 # -- what another machine could do -----------------------------------------------------------------

@@ -9,11 +9,14 @@ import pytest
 import torch
 from torch import nn
 
+from iaside.attribution.examine import examine
 from iaside.backend import engine
 from iaside.backend.device import channels_last
 from iaside.backend.engine import BRIGHTEST, Engine, check_engine, converted, named, outside
 from iaside.backend.precision import arithmetic
 from iaside.game.exact import coalition_worths
+from iaside.game.game import Game
+from iaside.game.published import published_worths
 from iaside.game.sampling import sampled_worths
 from iaside.inputs.architectures import ARCHITECTURES
 from iaside.inputs.asked import Asked
@@ -21,6 +24,7 @@ from iaside.inputs.classifier import load_model, untrained
 from iaside.inputs.folding import folded
 from iaside.inputs.probe import _say_once, probe
 from iaside.robustness.responses import responses
+from iaside.robustness.snr import perturbation_spectra
 from iaside.spectral import band_masks
 from iaside.tables import Condition
 
@@ -119,6 +123,69 @@ def test_games_samples_and_responses_say_who_answered(net, x):
     assert plain.provenance["engine"] == "torch"
     for name, table in plain.tables.items():
         assert np.allclose(made[2].tables[name], table, atol=1e-4), name
+
+
+ATTACK = {"method": "fampe", "steps": 2, "samples": 2}
+
+
+def published(net, x, **how):
+    return published_worths(net, x, LABELS, 3, **how)
+
+
+def examined(net, x, resume=None, engine="torch"):
+    variants = {"a": {"method": "integrated_gradients", "steps": 2}, "b": ATTACK}
+    found = examine(
+        net,
+        x[:2],
+        LABELS[:2],
+        variants,
+        {"judge": net},
+        steps=4,
+        infidelity_samples=2,
+        resume=resume,
+        engine=engine,
+        progress=False,
+    )
+    return np.stack([table for name, table in found.tables.items() if name != "similarity"])
+
+
+def snr(net, x, resume=None, engine="torch"):
+    seen = asked(net, x) if engine == "openvino" else probe(net, x)
+    sources = {
+        "noise": (range(5), {"name": "white_noise", "energy": 0.1}),
+        "fgsm": ([1, 3], {"name": "fgsm", "eps": 0.1}),
+    }
+    about = {**seen.about}
+    how = {"resume": resume, "progress": False}
+    return perturbation_spectra(seen, x, LABELS, sources, 0.1, MASKS, 0, about, **how)
+
+
+@pytest.mark.parametrize("measure", [published, examined, snr])
+def test_loops_without_gradients_ask_it_and_agree_with_pytorch(
+    monkeypatch, net, x, tmp_path, measure
+):
+    """Of filters of the published code, of curves, infidelity and judges, of equal energies."""
+    wanted = measure(net, x, resume=tmp_path)
+    shown, ask = [], Engine.__call__
+    monkeypatch.setattr(Engine, "__call__", lambda e, x: shown.append(len(x)) or ask(e, x))
+    found = measure(net, x, resume=tmp_path, engine="openvino")
+    assert sum(shown) > 8, "and it is not what PyTorch has left there"
+    assert np.array_equal(np.isnan(found), np.isnan(wanted))
+    assert np.allclose(found, wanted, atol=1e-4, equal_nan=True)
+    before = len(shown)
+    again = measure(net, x, resume=tmp_path, engine="openvino")
+    assert np.array_equal(again, found, equal_nan=True)
+    assert len(shown) - before <= 8, "a look, and what is predicted"
+
+
+def test_an_examination_says_who_answered_for_each_network(net, x):
+    judges = {"fast": net, "slow": lambda x: net(x)}
+    how = {"steps": 4, "infidelity_samples": 0, "progress": False, "engine": "openvino"}
+    variants = {"a": {"method": "saliency"}}
+    found = examine(net, x, LABELS, variants, judges, net, n_twin=1, **how)
+    engines = found.provenance["engines"]
+    assert engines["model"] == engines["fast"] == found.provenance["engine"] == named("openvino")
+    assert engines["twin"] == "torch" and engines["slow"].endswith("it is no torch module")
 
 
 def test_gradients_are_pytorchs(net, x):
@@ -273,10 +340,10 @@ def test_a_measurement_goes_on_with_its_own_engine_and_version_only(monkeypatch,
             net, x, LABELS, MASKS, batch_size=4, progress=False, resume=tmp_path, engine=engine
         ).forwards
 
-    assert forwards("torch") == forwards("openvino") == 40
+    assert (forwards("torch"), forwards("openvino")) == (40, 36)
     assert forwards("torch") == forwards("openvino") == 0
     monkeypatch.setattr("iaside.inputs.probe.named", lambda name: f"{name} 2099.1")
-    assert forwards("openvino") == 40 and forwards("torch") == 0
+    assert forwards("openvino") == 36 and forwards("torch") == 0
 
 
 # -- its settings ----------------------------------------------------------------------------------
@@ -337,3 +404,44 @@ def test_an_engine_that_is_not_there_is_named(monkeypatch):
     check_engine("torch")
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'iaside\[engine\]', or choose eng"):
         check_engine("openvino")
+
+
+# -- the empty coalition ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("measure", [coalition_worths, sampled_worths])
+@pytest.mark.parametrize("absence", ["zero", "mean"])
+def test_the_empty_coalition_is_asked_once_where_it_is_one_picture(
+    monkeypatch, net, x, tmp_path, measure, absence
+):
+    """And no byte differs from asking for every image: an answer depends on nothing beside it."""
+    how = dict(batch_size=4, progress=False, engine="openvino", absence=absence)
+    how["value"] = ["log_likelihood", "accuracy"]
+    how |= {"budget": 60} if measure is sampled_worths else {}
+    four = band_masks(4, (SIDE, SIDE))
+    shown, ask = [], Engine.__call__
+    monkeypatch.setattr(Engine, "__call__", lambda e, x: shown.extend(x) or ask(e, x))
+
+    def empties():
+        found = sum(not picture.any() for picture in shown)
+        shown.clear()
+        return found
+
+    once = measure(net, x, LABELS, four, resume=tmp_path, **how)
+    assert empties() == (absence == "zero")
+    again = measure(net, x, LABELS, four, resume=tmp_path, **how)
+    assert empties() == again.forwards == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Game, "one_nothing", False)
+        each = measure(net, x, LABELS, four, **how)
+    assert empties() == (5 if absence == "zero" else 0)
+    assert each.forwards - once.forwards == (4 if absence == "zero" else 0)
+    for name, table in each.tables.items():
+        assert np.array_equal(once.tables[name], table)
+        assert np.array_equal(again.tables[name], table)
+
+
+def test_pytorch_is_shown_the_empty_coalition_of_every_image(net, x):
+    """Its answer to a picture may depend on the size of the batch, in the last bits."""
+    w = coalition_worths(net, x, LABELS, MASKS, batch_size=4, progress=False)
+    assert w.forwards == 2**3 * 5

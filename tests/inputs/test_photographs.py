@@ -18,8 +18,10 @@ from iaside.game.sampling import sampled_worths
 from iaside.inputs.checks import check_images
 from iaside.inputs.classifier import load_model
 from iaside.inputs.images import load_images
-from iaside.inputs.photographs import Photographs
+from iaside.inputs.photographs import Photographs, Writer
+from iaside.robustness.responses import responses
 from iaside.spectral import band_energy, band_masks
+from iaside.tables import Condition
 
 SIDE = 16
 
@@ -73,6 +75,47 @@ def test_they_are_the_same_pictures(both):
     masks = band_masks(2, (SIDE, SIDE), spacing="equal_energy", images=stored)
     assert torch.equal(masks, band_masks(2, (SIDE, SIDE), spacing="equal_energy", images=x))
     assert torch.equal(band_energy(stored, masks), band_energy(x, masks))
+
+
+def test_responses_are_the_same_to_pictures_on_the_disk(tmp_path):
+    """Also of corruptions of larger pictures, and with several blocks of them in memory in turn."""
+    draws = torch.Generator().manual_seed(0)
+    large = (255 * torch.rand(19, 3, 40, 36, generator=draws)).round() / 255
+    x = (255 * torch.rand(19, 3, 32, 32, generator=draws)).round() / 255
+    weights = torch.randn(3 * 32**2, 2, generator=draws)
+
+    def asked(images, pictures, cache):
+        wanted = [("white_noise", 0.1), ("white_noise", 0.1, 1), ("fgsm", 0.1), ("fourier", 4.0, 3)]
+        return responses(
+            lambda x: (x.flatten(1) @ weights).tanh(),
+            images,
+            torch.arange(19) % 2,
+            [Condition(*one) for one in [*wanted, ("brightness", 2), ("gaussian_noise", 1)]],
+            band_masks(2, (32, 32)),
+            subset={"fgsm": [2, 17, 18]},
+            heat_grid=3,
+            batch_size=4,
+            attack_batch=2,
+            cache=cache,
+            pictures=pictures,
+            progress=False,
+        )
+
+    def stored(images):
+        with Writer(tmp_path, room_for=19) as written:
+            for k, image in enumerate(images):
+                written[k] = image
+            return written.photographs()
+
+    kept = asked(x, large, tmp_path / "cache")
+    before = sorted((tmp_path / "cache").iterdir())
+    found = asked(stored(x), stored(large), tmp_path / "cache")
+    assert sorted((tmp_path / "cache").iterdir()) == before, "as much again as the pictures"
+    assert found.provenance == kept.provenance and found.conditions == kept.conditions
+    for name, table in kept.tables.items():
+        assert np.array_equal(found.tables[name], table, equal_nan=True), name
+    assert np.array_equal(found.change_energy, kept.change_energy, equal_nan=True)
+    assert np.array_equal(found.clean_energy, kept.clean_energy)
 
 
 @pytest.mark.parametrize("absence", ["zero", "gaussian", "replacement", "mean"])

@@ -521,12 +521,14 @@ def test_every_stage_of_a_study_can_be_foreseen(name, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     frame, measured = plan.costs(ROOT, ROOT / f"studies/{name}.yaml")
     study, notebooks = Study(params, ROOT), plan.read_notebooks(ROOT)
+    assert {t.engine for t in timed if not t.trains} == {params["worths"]["engine"]}
+    assert {t.engine for t in timed if t.trains} <= {"torch"}
     for part in (part for stage in stages for part in plan.parts_of(stage, study, notebooks)[1]):
         alike = [
             t.batch or 0
             for t in timed
             if t.network.structure() == part.network.structure()
-            and t.precision == part.precision
+            and (t.precision, t.engine) == (part.precision, part.engine)
             and t.alone == part.alone
             and (t.batch == 1) == (part.batch == 1)
         ]
@@ -701,6 +703,24 @@ def test_a_network_is_timed_at_the_size_it_will_have(monkeypatch):
     assert seen[0] == seen[1], "folded or not, the same layers have outputs"
     assert plan.Speed(1, 3, 0, 0, 0, 0, 1).seconds((5, 2)) == 2 * 3 + 3
     assert plan.Speed(1, 3, 0, 0, 0, 0, 1).seconds((2, 4)) == 2 * 3 + 2 * 2
+
+
+def test_the_engine_that_a_study_names_is_timed(monkeypatch):
+    """Where no gradient is asked for, and not where there is."""
+    engine = pytest.importorskip("iaside.backend.engine")
+    if "openvino" not in engine.installed():
+        pytest.skip("openvino is not installed")
+    monkeypatch.setattr("iaside.study.speed.SECONDS", 0.02)
+    shown, ask = [], engine.Engine.__call__
+    monkeypatch.setattr(engine.Engine, "__call__", lambda e, x: shown.append(len(x)) or ask(e, x))
+    part = Part(Network("small_cnn", None, 10, SIDE), np.array([1, 1]), "float32", 7)
+    for named in ("torch", "openvino"):
+        shown.clear()
+        assert plan.calibrate(part._replace(engine=named), torch.device("cpu"), True).both > 0
+        asked = [n for n in shown if n != 2]  # and not the pair of the first look
+        assert bool(asked) == (named == "openvino")
+    one, other = (plan._key(part._replace(engine=named)) for named in ("torch", "openvino"))
+    assert one != other, "each is timed"
 
 
 def test_a_network_is_timed_where_it_will_run(monkeypatch):
