@@ -78,7 +78,12 @@ def _fewest_held_out(plan: Mapping, item: str, section: Mapping) -> int | None:
 
 @functools.cache
 def images_held(images: str, held_out: float, classes: int | tuple | None) -> int:
-    """Held-out images of a data set, whose folders are looked through once in a check."""
+    """Held-out images of a data set, whose folders are looked through once in a check.
+
+    Errors: FileNotFoundError for one that is not there.
+    """
+    from iaside.inputs.listing import find_source
     from iaside.inputs.splits import split_size
 
+    find_source(images)  # or the sizes of classes that are still to be downloaded would be guessed
     return split_size(images, held_out, classes)[1]

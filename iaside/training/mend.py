@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from iaside.backend.checks import is_number, is_whole
+from iaside.backend.content import by_content
 from iaside.backend.device import device_of
 from iaside.backend.precision import undisturbed
 from iaside.estimate.accuracy import accuracy_difference, accuracy_interval
@@ -41,6 +42,7 @@ from iaside.training.remedies import Diagnosis, diagnose, remedy_factors
 from iaside.training.training import repeatable, sgd, train_epoch, training_passes, updates_of
 
 
+@by_content
 class Change(NamedTuple):
     """A share of right answers before and after, the gain in it, and that in nats."""
 

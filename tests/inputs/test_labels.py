@@ -237,7 +237,7 @@ def test_modes_of_pil_become_rgb_as_pil_does_it(mode):
         (torch.rand(4, 6, 10), r"got \(4, 6, 10\)"),
         (torch.rand(3, 0, 0), r"got \(3, 0, 0\)"),
         (FLOATS * torch.nan, r"pixels in \[0, 1\], got .* from nan to nan"),
-        ((FLOATS * 255).long(), r"uint8 or have pixels in \[0, 1\], got .* from 0 to 249: divide"),
+        ((FLOATS * 255).long(), r"uint16 or have pixels in \[0, 1\], got .* from 0 to 249: divide"),
         ("a.png", r"cannot be read \(.*No such file"),
         (None, "pixels of an image are a NoneType"),
         (np.zeros((3, 6, 10), complex), "pixels of an image are an array of complex128"),

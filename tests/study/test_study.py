@@ -16,7 +16,7 @@ from iaside.inputs.classifier import save_weights, untrained
 from iaside.inputs.downloads import DOWNLOADS
 from iaside.inputs.headless import without_head
 from iaside.inputs.images import count_images, load_images
-from iaside.study import check, plan, sections
+from iaside.study import check, check_trainings, plan, sections
 from iaside.study.overlays import read_study, written_out
 from iaside.study.parameters import RUNTIME, UsageError, read_notebooks, read_yaml, study_values
 
@@ -821,7 +821,7 @@ def check_mend(weights, n_images=10, n_judged=20):
     shared = {"images": "some/images", "held_out": 0.3, "classes": None}
     training = shared | {"plans": {"clean": {"architecture": "small_cnn"}}}
     values = {"model": {"weights": weights}, "n_images": n_images, "n_judged": n_judged}
-    check._check_mend(values, training)
+    check_trainings.check_mend(values, training)
 
 
 TRAINED = "results/training/networks/clean/small_cnn-seed0/final.safetensors"
@@ -833,7 +833,9 @@ def test_networks_that_no_plan_trains_are_not_mended():
 
 
 def test_more_images_than_are_held_out_are_not_mended_on(monkeypatch):
-    monkeypatch.setattr(check, "_held", lambda images, held_out, classes: round(100 * held_out))
+    monkeypatch.setattr(
+        check_trainings, "images_held", lambda images, held_out, classes: round(100 * held_out)
+    )
     check_mend(TRAINED)
     with pytest.raises(UsageError, match="mend: n_images=10 and n_judged=21 are 31 .* 30 are held"):
         check_mend(TRAINED, n_judged=21)
