@@ -21,7 +21,7 @@ from .spectral import (
     esd as esd,
     spectral_snr as spectral_snr,
 )
-from .players import wavelet_bands as wavelet_bands, orientation_bands as orientation_bands
+from .game.players import wavelet_bands as wavelet_bands, orientation_bands as orientation_bands
 from .shapley import coalitions as coalitions
 from .game.game import Game as Game
 from .game.exact import (
@@ -45,12 +45,7 @@ from .score import spectral_importance as spectral_importance, robustness_score 
 from .estimate.estimate import Estimate as Estimate
 from .score import score_estimate as score_estimate, sid_estimate as sid_estimate
 from .estimate.shares import centroid as centroid, entropy as entropy
-from .explanation import (
-    explain as explain,
-    Explanation as Explanation,
-    compare as compare,
-    Comparison as Comparison,
-)
+from .explanation import explain as explain, Explanation as Explanation, compare as compare
 from .game.published import published_worths as published_worths
 from .robustness.perturb import perturb as perturb
 from .robustness.energy import match_energy as match_energy
@@ -67,3 +62,4 @@ from .card.card import Card as Card
 from .card.measure import report as report
 from .card.several import Cards as Cards
 from .training.mend import mend as mend, Mended as Mended
+from .estimate.comparison import Comparison as Comparison

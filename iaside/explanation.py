@@ -9,14 +9,14 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack
 
 import numpy as np
 from scipy import stats
 
-from iaside.backend.content import by_content
 from iaside.backend.files import read_json, read_npz, reading, write_text
 from iaside.estimate.clean import clean_line, may_be_zero
+from iaside.estimate.comparison import Comparison, row
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import interval, mean_interval, paired_interval
 from iaside.estimate.rounding import total_worth
@@ -199,8 +199,8 @@ class Explanation:
         limits = f"[{self.level:.0%} interval]"
         lines.append(f"band     psi  {limits}" + f"    {name:>5s}  {limits}" * (shown is not None))
         for i in range(len(self.values)):
-            beside = "" if shown is None else f"    {_row(shown[i], 6)}"
-            lines.append(f"{i:4d} {_row(self.psi[i], 7)}{beside}")
+            beside = "" if shown is None else f"    {row(shown[i], 6)}"
+            lines.append(f"{i:4d} {row(self.psi[i], 7)}{beside}")
         if may_be_zero(self.gain, self.level):
             lines.append("v(all) - v(none) may be 0: the SID and its score say nothing")
         what = f"SRC ({self.score_kind}, beta {self.beta}, SID {self.normalise})"
@@ -326,12 +326,12 @@ def explain(
     >>> print(e.psi.n, "photographs; strongest: band", e.psi.value.argmax())
     9 photographs; strongest: band 0
     """
+    from iaside.backend.partition import check_partition
     from iaside.game.exact import exact  # here: a table is read without torch
     from iaside.game.game import Game
     from iaside.game.sampling import check_request, sample
     from iaside.inputs.checks import check_images
     from iaside.inputs.predicted import predicted
-    from iaside.partition import check_partition
     from iaside.spectral import band_masks
 
     check_settings(normalise, beta, score_kind, level, bias)
@@ -383,11 +383,6 @@ def _check_gain(game: Game, level: float) -> None:
         )
 
 
-def _row(one: Estimate, width: int) -> str:
-    """A value and its limits in columns, the limits as wide as those of psi."""
-    return f"{one.value:{width}.3f}  [{one.low:6.3f}, {one.high:6.3f}]"
-
-
 def _ordered(e: Explanation) -> bool:
     """Whether its players go from low to high frequencies, as orientations do not."""
     return e.worths.provenance.get("ordered", True)
@@ -396,23 +391,6 @@ def _ordered(e: Explanation) -> bool:
 def _columns(e: Explanation) -> np.ndarray:
     """The images that the columns of the values are of."""
     return e.worths.images if isinstance(e.worths, SampledWorths) else np.arange(e.values.shape[1])
-
-
-@by_content
-class Comparison(NamedTuple):
-    """Paired differences, first minus second explanation, with intervals over the images."""
-
-    psi: Estimate
-    sid: Estimate | None
-    score: Estimate | None
-
-    def __str__(self) -> str:
-        lines = [f"band     psi, first - second ({self.psi.n} {self.psi.unit})"]
-        lines += [f"{i:4d} {_row(self.psi[i], 7)}" for i in range(len(self.psi.value))]
-        score = "not given by both" if self.score is None else self.score.limits(".3f")
-        return "\n".join([*lines, f"SRC, first - second: {score}"])
-
-    __repr__ = __str__
 
 
 def compare(first: Explanation, second: Explanation) -> Comparison:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from iaside.backend.checks import is_whole
+from iaside.backend.partition import WHOLE, WORDS, bands_made, check_partition, in_units
 from iaside.backend.precision import undisturbed
-from iaside.partition import WHOLE, WORDS, bands_made, check_partition, in_units
 
 METRICS = ("linf", "l2", "l2_corner")
 SPACINGS = ("linear", "log2", "equal_cells", "equal_energy")

@@ -28,6 +28,7 @@ from iaside.backend.precision import arithmetic, check_precision, undisturbed
 from iaside.backend.resume import Table, unfinished
 from iaside.estimate.clean import clean_summary
 from iaside.game.absence import fill_images
+from iaside.game.players import about_players
 from iaside.game.values import (
     OF_CLASSES,
     OF_EMBEDDINGS,
@@ -43,7 +44,6 @@ from iaside.game.values import (
 from iaside.inputs.checks import check_images, widened
 from iaside.inputs.labels import places
 from iaside.inputs.probe import probe
-from iaside.players import about_players
 from iaside.shapley import check_coalitions
 from iaside.spectral import Masks, bands_of, check_masks
 

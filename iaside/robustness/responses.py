@@ -22,6 +22,7 @@ from iaside.backend.device import device_of, own_device
 from iaside.backend.fingerprints import fingerprint, fingerprint_model, look
 from iaside.backend.log import log
 from iaside.backend.parallel import executor
+from iaside.backend.partition import check_partition
 from iaside.backend.precision import arithmetic, check_precision, undisturbed
 from iaside.backend.resume import keep_array, kept_array, unfinished
 from iaside.estimate.clean import at_floor, clean_summary, warn_of_chance
@@ -31,7 +32,6 @@ from iaside.inputs.corrupted_sets import CorruptedSet
 from iaside.inputs.labels import class_labels, places
 from iaside.inputs.photographs import Photographs
 from iaside.inputs.probe import PROBE, probe
-from iaside.partition import check_partition
 from iaside.robustness.attacks import ATTACKS
 from iaside.robustness.conditions import check_condition, condition_name, perturbed_images
 from iaside.robustness.corrupted import (

@@ -21,6 +21,7 @@ from iaside.backend.device import device_of, own_device
 from iaside.backend.fingerprints import fingerprint, fingerprint_model, look
 from iaside.backend.gradients import cross_entropy, gradients
 from iaside.backend.parallel import executor
+from iaside.backend.partition import check_partition
 from iaside.backend.precision import arithmetic, check_precision, undisturbed
 from iaside.backend.resume import Table, unfinished
 from iaside.backend.seeds import generators, seeds_of
@@ -30,7 +31,6 @@ from iaside.inputs.checks import check_images, finite_logits, widened
 from iaside.inputs.differentiable import differentiable
 from iaside.inputs.labels import class_labels
 from iaside.inputs.probe import PROBE, probe
-from iaside.partition import check_partition
 from iaside.spectral import band_energy
 from iaside.tables import Rivals
 

@@ -330,7 +330,7 @@ def _check_together(
 
 def _check_players(section: str, values: Mapping, study: Mapping, root: Path) -> None:
     """Refuse players that images are too small for, or that a report could not read."""
-    from iaside.players import players_of
+    from iaside.game.players import players_of
 
     players = values.get("players", "wavelet")
     recipe = root / (values["model"].get("recipe") or "")

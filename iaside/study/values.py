@@ -49,9 +49,9 @@ def rules() -> dict[str, Rule]:
     from iaside.backend.engine import ENGINES, installed
     from iaside.game.absence import ABSENCES
     from iaside.game.exact import MAX_BANDS
+    from iaside.game.players import PLAYERS, wavelet_bands
     from iaside.game.values import VALUES
     from iaside.inputs.recipes import LARGEST_SIDE
-    from iaside.players import PLAYERS, wavelet_bands
     from iaside.score import spectral_importance
     from iaside.spectral import METRICS, SPACINGS
     from iaside.tables import CORRUPTIONS

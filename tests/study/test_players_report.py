@@ -6,7 +6,7 @@ import torch
 
 import iaside as ia
 from iaside.estimate.estimate import Estimate
-from iaside.players import Cells, player_energy
+from iaside.game.players import Cells, player_energy
 from iaside.study.pages import players as page
 from iaside.tables import Worths
 

@@ -11,7 +11,7 @@ from torch._subclasses import FakeTensorMode
 
 import iaside as ia
 from iaside.game.game import Game
-from iaside.players import Cells, OrientationBands, player_energy, players_of, wavelet_bands
+from iaside.game.players import Cells, OrientationBands, player_energy, players_of, wavelet_bands
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.rand(2, 3, 64, 64, generator=GENERATOR)
@@ -247,7 +247,7 @@ def test_without_pywavelets_the_message_says_what_to_install(monkeypatch):
 
 
 def test_the_page_on_players_runs(capsys):
-    page = (Path(__file__).parents[1] / "docs/players.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/players.md").read_text()
     names = {}
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(block, names)
