@@ -140,8 +140,8 @@ def mend(
     loss that diverges.
     Source: docs/methods.md, Mending.
 
-    >>> g = torch.Generator().manual_seed(0)
-    >>> images, labels = torch.rand(60, 3, 16, 16, generator=g) / 2, torch.arange(60) % 2
+    >>> g = torch.manual_seed(0)
+    >>> images, labels = torch.rand(60, 3, 16, 16) / 2, torch.arange(60) % 2
     >>> images[labels == 1, 0] += 0.5
     >>> net = nn.Sequential(nn.AvgPool2d(16), nn.Flatten(), nn.Linear(3, 2)).eval()
     >>> mended = mend(net, images, labels, deployment=lambda x: x / 2, progress=False)
