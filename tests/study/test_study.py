@@ -177,7 +177,7 @@ BAD = [
     (RESOLUTION, "[16, 32, 64]", "[16.0]", "resolution.bands is 16.0", "a whole number"),
     (
         "claims:   #",
-        "[cifar10_zoo, imagenet_zoo, caltech101]",
+        "[cifar10_zoo, imagenet_zoo, cifar10_mending, caltech101]",
         "[nope]",
         "recorded as 'nope'",
         "imagenet_zoo",
@@ -257,7 +257,7 @@ BAD = [
     ),
     (
         "claims:   #",
-        "[cifar10_zoo, imagenet_zoo, caltech101]",
+        "[cifar10_zoo, imagenet_zoo, cifar10_mending, caltech101]",
         "[1.5]",
         "claims.recorded is 1.5",
         "a name",
