@@ -7,9 +7,11 @@ import shutil
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 from smoke import ROOT, dvc, run
 
+from iaside.inputs.photographs import Photographs
 from iaside.study import notebook
 from iaside.study.notebook import RUNNER, enter_project, output, save_json
 from iaside.study.parameters import commands, read_notebooks, read_yaml, runs
@@ -140,3 +142,21 @@ def test_every_report_run_by_hand_leaves_the_study_as_it_was(project, by_hand, m
     assert after == before
     assert git("status", "--porcelain") == ""
     assert "up to date" in dvc(project, "status")
+
+
+@pytest.mark.slow
+def test_robustness_of_many_photographs_is_that_of_few(project, by_hand, monkeypatch):
+    monkeypatch.chdir(project / "notebooks")
+    of = {}
+    for most in ("2000", "1"):
+        shutil.rmtree(project / ".partial", ignore_errors=True)  # or it would be taken up
+        space = {}
+        for source in cells("40_robustness"):
+            exec(compile(source.replace("> 2000 else", f"> {most} else"), "40", "exec"), space)
+        of[most] = space
+    there = [isinstance(of["1"][name], Photographs) for name in ("x", "pictures")]
+    assert there == [True, True] and of["2000"]["aside"] is None
+    few, many = (of[most]["table"] for most in ("2000", "1"))
+    assert many.provenance == few.provenance and many.conditions == few.conditions
+    for name, numbers in few.tables.items():
+        np.testing.assert_array_equal(many.tables[name], numbers, err_msg=name)
