@@ -7,7 +7,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
 
@@ -86,10 +86,11 @@ class Explanation:
             self.values = self.worths.estimates.values
         else:
             self.values = shapley_values(self.worths.table)
-        self.psi = interval(self.values, lambda mean: mean, self.level)
+        unit = self.worths.provenance.get("unit", "photographs")
+        self.psi = replace(interval(self.values, lambda mean: mean, self.level), unit=unit)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # too few images: said for psi
-            self.sid = sid_estimate(self.values, self.bias, self.level, self.normalise)
+            self.sid = self._sid(self.values)
             self.score = self.src()
         if self.normalise == "minmax" and self.sid is not None and self.values.shape[1] > 1:
             normalisation_noise(self.values)
@@ -121,6 +122,10 @@ class Explanation:
             return "the players have no order from low to high frequencies"
         return no_score(self.values, self.beta, kind or self.score_kind, self.normalise)
 
+    def _sid(self, values: np.ndarray) -> Estimate | None:
+        found = sid_estimate(values, self.bias, self.level, self.normalise)
+        return found and replace(found, unit=self.psi.unit)
+
     @property
     def gain(self) -> np.ndarray:
         """v(all) - v(none) of every image, (N,), which its values add up to."""
@@ -136,7 +141,8 @@ class Explanation:
             return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # too few images: said for psi
-            return interval(self.values, lambda mean: mean / mean.sum(0), self.level)
+            shares = interval(self.values, lambda mean: mean / mean.sum(0), self.level)
+            return replace(shares, unit=self.psi.unit)
 
     def sid_per_image(self) -> np.ndarray:
         """The SID of every single image, (M, N); without intervals."""
@@ -153,7 +159,7 @@ class Explanation:
         labels = np.asarray(self.labels)
         classes, counts = np.unique(labels, return_counts=True)
         return {
-            int(c): sid_estimate(self.values[:, labels == c], self.bias, self.level, self.normalise)
+            int(c): self._sid(self.values[:, labels == c])
             for c in classes[counts >= MIN_IMAGES_PER_CLASS]
         }
 
@@ -164,10 +170,10 @@ class Explanation:
         """
         mean, n = self.values.mean(1), self.values.shape[1]
         if not isinstance(self.worths, SampledWorths):
-            return Estimate.exact(mean, n, "photographs")
+            return Estimate.exact(mean, n, self.psi.unit)
         se = np.sqrt(self.worths.estimates.draw_variance.sum(1)) / n
         reach = stats.t.ppf((1 + self.level) / 2, len(self.worths.image) // 2 - 2 * n) * se
-        return Estimate(mean, se, mean - reach, mean + reach, n, "photographs")
+        return Estimate(mean, se, mean - reach, mean + reach, n, self.psi.unit)
 
     def to_frame(self) -> pd.DataFrame:
         """A tidy table with one row per band and its values, SID and intervals.
@@ -185,7 +191,8 @@ class Explanation:
 
     def __str__(self) -> str:
         about = self.worths.provenance
-        setting = [f"{self.values.shape[1]} images", f"{len(self.values)} bands"]
+        what = self.psi.unit.replace("photographs", "images")
+        setting = [f"{self.values.shape[1]} {what}", f"{len(self.values)} bands"]
         setting += [str(about[k]) for k in ("precision",) if k in about]
         setting += ["sampled"] * isinstance(self.worths, SampledWorths)
         value = next(iter(self.worths.tables))
@@ -434,8 +441,9 @@ def compare(first: Explanation, second: Explanation) -> Comparison:
 
     pair, level = (first.values, second.values), first.level
     how = first.beta, first.score_kind, first.bias, level, first.normalise
-    return Comparison(
+    found = (
         paired_interval(*pair, lambda mean: mean, level),
         sid_difference(*pair, first.bias, level, first.normalise),
         score_difference(*pair, *how) if _ordered(first) else None,
     )
+    return Comparison(*(one and replace(one, unit=first.psi.unit) for one in found))

@@ -16,9 +16,9 @@ class Estimate:
     """A value, its standard error, its limits, and how many of what were drawn.
 
     Shapes: value, se, low, high are floats or arrays of one shape; n and unit are the same for all
-    of them. unit: what was drawn, hence what the limits allow for (``photographs``, ``trainings``,
-    ``initialisations``, ``networks``). NaN limits: none can be given. It iterates as (value, se,
-    low, high), and `estimate` is another name of `value`.
+    of them. unit: what was drawn, hence what the limits allow for (``photographs``, ``signals``,
+    ``trainings``, ``initialisations``, ``networks``). NaN limits: none can be given. It iterates as
+    (value, se, low, high), and `estimate` is another name of `value`.
 
     >>> print(Estimate(0.25, 0.1, 0.0625, 0.5, 24, "photographs"))
     0.25 [0.06, 0.50], n = 24 photographs

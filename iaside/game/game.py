@@ -203,6 +203,7 @@ class Game:
             ),
             "n_bands": self.n_players,
             **about_players(self.masks),
+            **({"unit": "signals"} if images.ndim == 3 else {}),
             "n_images": len(images),
             "values": list(self.values),
             "temperature": temperature,

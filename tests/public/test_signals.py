@@ -118,6 +118,20 @@ def test_a_network_of_one_dimension_plays_by_sampling_too():
     assert ia.sample(game, budget=8 * 16, progress=False).images.size == 8
 
 
+def test_intervals_of_signals_are_over_signals(tmp_path):
+    how = {"masks": MASKS, "value": "margin", "bias": "none"} | QUIET
+    e = ia.explain(hears(3), with_tones(3), Y, **how)
+    e.save(tmp_path / "e")
+    both = ia.compare(e, ia.Explanation.load(tmp_path / "e"))
+    told = [e.psi, e.sid, e.score, e.shares, e.these_images(), e.src("signed"), both.psi, both.sid]
+    told += [e.per_class()[1]] if 1 in e.per_class() else []
+    assert {one.unit for one in told} == {"signals"}
+    assert str(e).startswith("8 signals, 4 bands")
+    image = ia.explain(lambda x: x.flatten(1)[:, :2], torch.rand(6, 3, 8, 8), Y[:6], 2, **QUIET)
+    assert image.psi.unit == "photographs" and "unit" not in image.worths.provenance
+    assert str(image).startswith("6 images, 2 bands")
+
+
 def test_other_signals_are_not_compared():
     first, second = (
         ia.explain(hears(3), x, Y, masks=MASKS, value="margin", **QUIET)
