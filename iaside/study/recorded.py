@@ -189,11 +189,10 @@ def _readme(about: dict, rows: list[dict]) -> str:
         f"# {about['title']}",
         "",
         f"Recorded on {about['date']} (commit {about['commit']}) with the settings in "
-        f"`params.yaml`. Reports, as they were: {pages}. Claims: {said}.",
-        "",
-        "| verdict | claim | measured | claimed | data |",
-        "|---|---|---|---|---|",
+        f"`params.yaml`. Reports, as they were: {pages}. Claims: {said if tested else 'none'}.",
     ]
+    if tested:
+        lines += ["", "| verdict | claim | measured | claimed | data |", "|---|---|---|---|---|"]
     for row in tested:
         cells = row["verdict"], row["statement"], measured(row), row["claimed"], row["data"]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
