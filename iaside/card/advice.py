@@ -6,20 +6,30 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from iaside.card import record
 from iaside.estimate.intervals import interval
 from iaside.robustness.attacks import ATTACKS
 
 if TYPE_CHECKING:
     from iaside.card.card import Card
 
+# A claim on a remedy of ia.mend: what that calls it, what it is, and what it was compared with.
+REMEDY = {
+    "targeted_beats_generic": ("augmentation", "Noise in training", "PGD training"),
+    "penalty_mends": (
+        "penalty",
+        "A penalty on the share of the input gradient",
+        "no remedy and the same in another band",
+    ),
+}
 NONE = "No advice can be given: no number below is clear enough with these pictures."
 
 
 def advise(card: Card) -> list[str]:
     """Sentences that follow from a card; one that says so where none does.
 
-    A sentence rests on an interval that does not hold zero. No remedy is named: which one helps is
-    not known.
+    A sentence rests on an interval that does not hold zero. A remedy is named only where a study on
+    record has shown it to help.
     """
     said = [
         _main_band(card),
@@ -28,6 +38,7 @@ def advise(card: Card) -> list[str]:
         _worst(card, True),
         _noise(card),
         _placed(card),
+        remedy(card),
     ]
     return [sentence for sentence in said if sentence] or [NONE]
 
@@ -111,4 +122,22 @@ def _placed(card: Card) -> str:
     return (
         f"In the deployment {placed.name} {what} {placed.measured.limits()} nats "
         f"({placed.n} pictures), {said} ({placed.predicted.limits()})."
+    )
+
+
+def remedy(card: Card) -> str:
+    """What helps in a deployment that costs clearly, where a study of like networks has shown it:
+    in the band that it damages most, by the rule of ``ia.mend``."""
+    placed, shown = card.deployment, record.helping(card)
+    if placed is None or not placed.measured.low > 0 or not shown:
+        return ""
+    damage = (1 - placed.survival) * card.explanation.psi.value.clip(0)
+    band, best = int(damage.argmax()), max(shown, key=lambda row: float(row["low"]))
+    name, what, against = REMEDY[best["claim"]]
+    value, low, high = (f"{float(best[end]):.1%}" for end in ("value", "low", "high"))
+    return (
+        f"{what} in band {band} ({where(card, band)}), which {placed.name} damages most, is the "
+        f"remedy that has been shown to help, by {value} [{low}, {high}] of accuracy over "
+        f"{against} ({best['n']} trainings, {best['data']}): "
+        f'ia.mend(..., remedy="{name}").'
     )

@@ -30,6 +30,9 @@ class Speed(NamedTuple):
     no_attack: str = ""
 
 
+NOBODY = Speed(0.0, 0.0)
+
+
 class Plan(NamedTuple):
     """What is measured.
 
@@ -49,10 +52,19 @@ class Plan(NamedTuple):
         return f"about {sum(self.parts.values()):.1f} minutes: {parts}"
 
 
-def plan(speed: Speed, n: int, n_bands: int, minutes: float, whole: int) -> Plan:
+def plan(
+    speed: Speed,
+    n: int,
+    n_bands: int,
+    minutes: float,
+    whole: int,
+    beside: Speed = NOBODY,
+    its_whole: int = 0,
+) -> Plan:
     """Divide the minutes: the game has its share, then come noise in each band and attacks.
 
-    n: pictures;  whole: passes of perturbations that are made in any case.
+    n: pictures;  whole: passes of perturbations that are made in any case;  beside, its_whole: of
+    a network that meets the same perturbations.
     Errors: ValueError for minutes in which each image cannot have one round of coalitions.
 
     >>> fast, slow = (plan(Speed(t, 3 * t), 50, 8, 5.0, 400) for t in (0.01, 0.1))
@@ -69,16 +81,18 @@ def plan(speed: Speed, n: int, n_bands: int, minutes: float, whole: int) -> Plan
             "these, or fewer images"
         )
     game = min(exact * a_pass, share)
-    left, left_out = total - game - whole * a_pass, []
+    theirs = its_whole * beside.a_pass  # of the network beside it
+    left, left_out = total - game - whole * a_pass - theirs, []
 
-    banded = n_bands * n * a_pass
+    banded = n_bands * n * (a_pass + beside.a_pass)
     in_bands = banded <= left
     if in_bands:
         left -= banded
+        theirs += n_bands * n * beside.a_pass
     else:
         left_out.append(_too_dear("Noise in each band", banded - left, minutes))
 
-    attacked, each = 0, 2 * STEPS * (speed.a_step or 0)
+    attacked, each = 0, 2 * STEPS * ((speed.a_step or 0) + (beside.a_step or 0))
     fewest = min(LEAST, n)
     if speed.a_step is None:
         left_out.append(f"No attack was made: {speed.no_attack}.")
@@ -87,15 +101,40 @@ def plan(speed: Speed, n: int, n_bands: int, minutes: float, whole: int) -> Plan
     else:
         attacked = int(min(N_ATTACK, n, left / each))
         left -= attacked * each
+        theirs += attacked * 2 * STEPS * (beside.a_step or 0)
 
     passes = int((game + max(left, 0)) / a_pass)
     seconds = {
         "game": min(exact, passes) * a_pass,
-        "perturbations": whole * a_pass + in_bands * banded,
-        "attacks": attacked * each,
+        "perturbations": (whole + in_bands * n_bands * n) * a_pass,
+        "attacks": attacked * 2 * STEPS * (speed.a_step or 0),
+        "reference": theirs,
     }
     parts = {part: spent / 60 for part, spent in seconds.items() if spent}
     return Plan(None if passes >= exact else passes, in_bands, attacked, left_out, parts)
+
+
+def plan_beside(
+    speed: Speed,
+    n: int,
+    n_bands: int,
+    minutes: float,
+    whole: int,
+    beside: Speed,
+    its_whole: int,
+    name: str,
+) -> tuple[Plan, bool]:
+    """The plan with a network beside it, and whether it fits: it goes first, before anything of
+    the model itself is left out, sampled or asked of fewer pictures."""
+    alone = plan(speed, n, n_bands, minutes, whole)
+    both = plan(speed, n, n_bands, minutes, whole, beside, its_whole)
+    spent = sum(both.parts.values())
+    if both[:3] == alone[:3] and spent <= minutes:
+        return both, True
+    free = 0 if alone.passes else max(0, minutes - sum(alone.parts.values()))
+    wanted = plan(speed, n, n_bands, 1e9, whole, beside, its_whole).parts["reference"]
+    dear = _too_dear(f"The reference network {name}", 60 * (wanted - free), minutes)
+    return alone._replace(left_out=[*alone.left_out, dear]), False
 
 
 def _too_dear(what: str, lacking: float, minutes: float) -> str:

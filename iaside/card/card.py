@@ -14,6 +14,7 @@ from iaside.card.advice import advise
 from iaside.card.deployment import Deployment
 from iaside.card.harms import Clean, Harm, both
 from iaside.card.pictures import Picture
+from iaside.card.reference import Reference
 from iaside.estimate.clean import clean_line
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import interval
@@ -54,8 +55,9 @@ class Card(Written):
 
     explanation: values, SID and score with intervals; clean: answers to the photographs as they
     are; harms: under perturbations; left_out: what was not measured, and why; pictures: one
-    photograph in bands; deployment: of ``report(deployment=...)``; advice: sentences, each with
-    the number it rests on; about: settings, versions and hashes.
+    photograph in bands; reference: another network under the same; deployment: of
+    ``report(deployment=...)``; advice: sentences, each with the number it rests on; about:
+    settings, versions and hashes.
 
     ``str(card)`` is the summary, ``card.save("card.html")`` the page, in Jupyter it shows itself.
     """
@@ -67,7 +69,7 @@ class Card(Written):
     left_out: list[str]
     pictures: list[Picture]
     about: dict
-    reference: Card | None = None
+    reference: Reference | None = None
     deployment: Deployment | None = None
     advice: list[str] = field(init=False)
 
@@ -92,14 +94,7 @@ class Card(Written):
             "tested": self.what_was_tested,
             "bands": bands.to_dict("records"),
             "signed_score": score and score.as_dict(),
-            "harms": [
-                {
-                    "name": harm.name,
-                    "accuracy_lost": harm.accuracy_lost.as_dict(),
-                    "nats_lost": harm.nats_lost.as_dict(),
-                }
-                for harm in self.harms
-            ],
+            "harms": [harm.to_dict() for harm in self.harms],
             "left_out": self.left_out,
             "deployment": self.deployment and self.deployment.to_dict(),
             "reference": self.reference and self.reference.to_dict(),

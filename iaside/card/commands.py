@@ -60,7 +60,12 @@ def parser() -> argparse.ArgumentParser:
     report, explain = commands.choices["report"], commands.choices["explain"]
     report.add_argument("-o", "--out", default="card.html", help="page (.html) or numbers (.json)")
     report.add_argument("--budget", type=float, default=MINUTES, help=f"minutes ({MINUTES:g})")
-    report.add_argument("--reference", help="another network, tested on the same pictures")
+    beside = report.add_mutually_exclusive_group()
+    beside.add_argument(
+        "--reference",
+        help="a network to compare with under the same perturbations (one at hand that fits)",
+    )
+    beside.add_argument("--no-reference", action="store_true", help="compare with none")
     report.add_argument(
         "--deployment", help="folder of degraded pictures, or with clean/ and degraded/"
     )
@@ -138,7 +143,7 @@ def _classes(said: str) -> str | list | dict:
 def _report(asked: argparse.Namespace) -> int:
     check_ending(Path(asked.out))
     models = dict(zip(_names(asked.ckpt), (_model(c, asked) for c in asked.ckpt), strict=True))
-    reference = asked.reference and _model(asked.reference)
+    reference = _model(asked.reference) if asked.reference else None
     loaded = {name: _loaded(model, asked) for name, model in models.items()}
     images = {name: found[0] for name, found in loaded.items()}
     _, labels, classes = next(iter(loaded.values()))
@@ -156,7 +161,7 @@ def _report(asked: argparse.Namespace) -> int:
         labels,
         name=None if others else name,
         n_bands=asked.bands,
-        reference=reference,
+        reference=False if asked.no_reference else reference,
         deployment=asked.deployment,
         classes=classes,
         budget=asked.budget,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 
 from iaside.backend.content import by_content
@@ -14,7 +15,7 @@ from iaside.estimate.accuracy import accuracy_interval
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import interval
 from iaside.estimate.resampling import draws
-from iaside.estimate.shares import survival_of_spectra, survival_per_image
+from iaside.estimate.shares import survival_per_image
 from iaside.estimate.unpaired import unpaired_difference
 from iaside.inputs.asked import Asked
 from iaside.inputs.degraded import Degraded
@@ -25,6 +26,8 @@ from iaside.spectral import band_energy, esd
 PAIRED = "log-likelihood of the class that it gives to the clean picture"
 LABELLED = "log-likelihood of the right class"
 CONFIDENCE = "log-probability of the class that it gives, as there are no labels"
+HALVES = stats.norm.ppf((np.arange(100) + 0.5) / 100)  # places of a normal distribution
+LARGEST = 30.0  # of a log ratio of energies: beyond it all is lost
 
 
 @by_content
@@ -124,22 +127,64 @@ def foreseen(
     """The share of each band that survives, (M,), and the loss that a profile predicts of it.
 
     Shapes: values and clean_energy (M, N) of the same photographs, degraded_energy (M, n) of
-    others. Resamples draw from both.
+    others. Unbiased (`unbiased_survival`): between two samples of the same kind no loss is found on
+    average, so that a share may come out above 1 and a loss below 0. Resamples draw from both sets.
 
     >>> survival, loss = foreseen(np.ones((2, 9)), np.ones((2, 9)), 4 * np.ones((2, 7)))
-    >>> survival.round(6).tolist(), float(loss.value)
+    >>> survival.round(6).tolist(), round(float(loss.value), 6)
     ([0.25, 0.25], 1.5)
     """
     weights = [
         np.concatenate([np.full((n, 1), 1 / n), draws(n, n_resamples, seed + k)], axis=1)
         for k, n in enumerate((values.shape[1], degraded_energy.shape[1]))
     ]
-    psi, clean, degraded = (
-        rows @ weights[k] for rows, k in ((values, 0), (clean_energy, 0), (degraded_energy, 1))
-    )
-    survival = survival_of_spectra(clean, degraded)
-    resampled = ((1 - survival) * psi).sum(0)
+    survival = unbiased_survival(clean_energy, degraded_energy, *weights)
+    resampled = ((1 - survival) * (values @ weights[0])).sum(0)
     return survival[:, 0], _percentiles(resampled, values.shape[1] + degraded_energy.shape[1])
+
+
+def unbiased_survival(
+    clean: np.ndarray, degraded: np.ndarray, of_clean: np.ndarray, of_degraded: np.ndarray
+) -> np.ndarray:
+    """The share of each band that survives, of spectra of different photographs, (M, R).
+
+    Put into `survival_of_spectra`, energies that differ by chance alone look like a loss: what a
+    band happens to have more is taken for noise, and what it has less for blur. So which of the two
+    it was, and how much, are asked of two halves of the photographs that know nothing of each
+    other: where nothing was lost, what the one takes for noise is as often less as more in the
+    other. Averaged over all such halves, of a normal distribution of the log ratio of energies.
+
+    Shapes: energies (M, N) and (M, n), weights of the photographs (N, R) and (n, R) in R resamples.
+    """
+    (log_c, var_c), (log_d, var_d) = map(_log_mean, (clean, degraded), (of_clean, of_degraded))
+    with np.errstate(invalid="ignore"):  # no energy in either: the same
+        ratio = np.nan_to_num(log_d - log_c, nan=0.0, posinf=LARGEST, neginf=-LARGEST)
+    ratio, variance = ratio.clip(-LARGEST, LARGEST), var_c + var_d
+    lost = np.zeros(ratio.shape)
+    for z in HALVES:  # how far the halves lie from the whole, one to each side
+        apart = z * np.sqrt(variance)
+        lost += _lost(ratio + apart > 0, ratio - apart, 2 * variance)
+    return 1 - lost / len(HALVES)
+
+
+def _lost(noisy: np.ndarray, ratio: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """The share of a band that is lost to noise or to blur, if its log ratio of energies is known
+    up to a variance: that of `survival_of_spectra`, less what the variance adds to it."""
+    variance = variance.clip(max=1)  # of so few photographs no correction is one
+    by_noise = 1 - np.exp(-ratio - variance / 2)
+    root = np.exp(ratio / 2)
+    change = 1 - 2 * root * np.exp(-variance / 8) + root**2 * np.exp(-variance / 2)
+    return np.where(noisy, by_noise, change / (1 + change))
+
+
+def _log_mean(energy: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The log of mean energies without the bias of a log, and its variance, (M, R) each."""
+    mean, square = energy @ weights, energy**2 @ weights
+    n = energy.shape[1]
+    relative = np.divide(square, mean**2, out=np.ones(mean.shape), where=mean > 0) - 1
+    variance = relative.clip(min=0) / max(1, n - 1)
+    with np.errstate(divide="ignore"):
+        return np.log(mean) + variance / 2, variance
 
 
 def _percentiles(resampled: np.ndarray, n: int) -> Estimate:

@@ -45,6 +45,14 @@ class Harm(NamedTuple):
     rows: np.ndarray
     right: np.ndarray
 
+    def to_dict(self) -> dict:
+        """Its numbers as JSON takes them."""
+        return {
+            "name": self.name,
+            "accuracy_lost": self.accuracy_lost.as_dict(),
+            "nats_lost": self.nats_lost.as_dict(),
+        }
+
 
 @by_content
 class Clean(NamedTuple):

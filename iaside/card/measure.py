@@ -13,11 +13,12 @@ from torch import Tensor
 
 from iaside.backend.device import device_of
 from iaside.backend.precision import undisturbed
-from iaside.card.budget import plan, speed_of
+from iaside.card.budget import Plan, plan, plan_beside, speed_of
 from iaside.card.card import Card
 from iaside.card.deployment import deployed
 from iaside.card.harms import ANY_CHANNELS, PLAIN, hurt
 from iaside.card.pictures import pictures_of
+from iaside.card.reference import Reference, chosen
 from iaside.card.several import Cards
 from iaside.explanation import explain
 from iaside.inputs.asked import Asked
@@ -37,7 +38,7 @@ class Options(TypedDict, total=False):
 
     name: str | None
     n_bands: int
-    reference: Model | None
+    reference: Model | Literal[False] | None
     deployment: str | os.PathLike | None
     classes: object
     budget: float
@@ -74,7 +75,7 @@ def report(
     *,
     name: str | None = None,
     n_bands: int = 8,
-    reference: Model | None = None,
+    reference: Model | Literal[False] | None = None,
     deployment: str | os.PathLike | None = None,
     classes: object = None,
     budget: float = MINUTES,
@@ -94,11 +95,13 @@ def report(
     first on the same images; ``images`` may then be name -> images, the same photographs as each
     model wants them.
     name: what the page calls the model;  reference: another model of the same classes and image
-    size, tested on the same images;  deployment: a folder with clean/ and degraded/ pictures of
-    equal names, or of degraded ones alone, labelled as ``load_images`` knows it or not;  classes:
-    which label a class of that name has there, as in ``load_images``;  budget: minutes that all of
-    it may take, by a timing of a few passes: where all 2**n_bands coalitions do not fit in,
-    coalitions are sampled, and what else does not is left out, which the card says;  outputs,
+    size, which meets the same perturbations; None takes the smallest pretrained network at hand
+    that fits, where the minutes allow for it, False none;  deployment: a folder with clean/ and
+    degraded/ pictures of equal names, or of degraded ones alone, labelled as ``load_images`` knows
+    it or not;  classes: which label a class of that name has there, as in ``load_images``;
+    budget: minutes that all of it may take, by a timing of a few passes: where all 2**n_bands
+    coalitions do not fit in, coalitions are sampled, and what else does not is left out, a network
+    at hand first, which the card says;  outputs,
     engine, device, seed, resume, progress: as in ``explain``;  about: what else the settings of the
     page shall say.
 
@@ -122,8 +125,8 @@ def report(
         images = dict.fromkeys(models, check_images(images))
     else:
         models, images = _several(model, images)
-        if reference is not None or name is not None:
-            given = "reference" if reference is not None else "name"
+        if callable(reference) or name is not None:
+            given = "reference" if callable(reference) else "name"
             raise ValueError(f"{given}= is for one model: give several as {{name: model, ...}}")
     about = dict(about or {})
     if labels is None or (isinstance(labels, str) and labels == "predicted"):
@@ -132,7 +135,7 @@ def report(
         whose = "the model itself" if len(models) == 1 else f"{first} itself"
         about["labels"] = f"the classes that {whose} gives to the clean pictures"
     tested = dict(models)
-    if reference is not None:
+    if callable(reference):
         tested[named(reference)] = reference
         images[named(reference)] = images[next(iter(models))]
     seen = {
@@ -147,16 +150,13 @@ def report(
         )
         for n in models
     }
-    how["minutes"] = budget / len(tested)
+    how["minutes"] = budget / len(models)
+    how["reference"] = reference if callable(model) else False
     cards = {
         n: _card(n, m, images[n], labels, shown.get(n) or None, about=about, **how)
-        for n, m in tested.items()
+        for n, m in models.items()
     }
-    if not callable(model):
-        return Cards(cards)
-    card, *others = cards.values()
-    card.reference = others[0] if others else None
-    return card
+    return next(iter(cards.values())) if callable(model) else Cards(cards)
 
 
 def _several(models, images) -> tuple[dict[str, Model], dict[str, Tensor]]:
@@ -202,6 +202,7 @@ def _card(
     device,
     seed: int,
     about: Mapping,
+    reference: Model | Literal[False] | None,
     **how,
 ) -> Card:
     start = time.perf_counter()
@@ -209,8 +210,11 @@ def _card(
     at = device_of(model, device)
     asked = probe(model, images, labels, outputs=outputs, engine=engine, device=at)
     masks = band_masks(n_bands, tuple(images.shape[-2:]))
-    whole = (2 + len(PLAIN)) * len(images) + (0 if shown is None else 2 * len(shown.pictures))
-    planned = plan(speed_of(asked, images, labels), len(images), n_bands, minutes, whole)
+    whole = (2 + len(PLAIN)) * len(images)
+    given = whole + (0 if shown is None else 2 * len(shown.pictures))
+    size = speed_of(asked, images, labels), len(images), n_bands, minutes, given
+    own = "labels" in about
+    other, why, planned = _beside(asked, reference, images, labels, own, size, whole, how, at)
     if how["progress"]:
         print(f"{name}: {planned}", file=sys.stderr, flush=True)
     sampled = {} if planned.passes is None else {"budget": planned.passes}
@@ -218,9 +222,14 @@ def _card(
         model, images, labels, masks=masks, device=device, seed=seed, **sampled, **how
     )
     psi = explanation.psi.value
-    clean, harms = hurt(
-        model, images, labels, masks, int(psi.argmax()), planned, how | {"seed": seed}
-    )
+    how["seed"] = seed
+    met = images, labels, masks, int(psi.argmax()), planned
+    clean, harms = hurt(model, *met, how)
+    beside = None
+    if other is not None:
+        if reference is None:
+            how["outputs"] = "logits"  # of those at hand
+        beside = Reference(named(other), why, hurt(other, *met, how)[1])
     known = explanation.worths.provenance
     made = {
         "passes of the game": explanation.worths.forwards,
@@ -241,8 +250,44 @@ def _card(
         [*planned.left_out, *_of_colour(images.shape[1])],
         pictures_of(asked, images, labels, masks, psi, clean.log_likelihood),
         {**about, **made},
+        beside,
         deployment=shown and deployed(asked, shown, images, clean, explanation.values, masks),
     )
+
+
+def _beside(
+    asked: Asked,
+    reference: Model | Literal[False] | None,
+    images: Tensor,
+    labels: Tensor,
+    own: bool,
+    size: tuple,
+    whole: int,
+    how: Mapping,
+    device: torch.device,
+) -> tuple[Model | None, str, Plan]:
+    """The network to compare with, and why it; None where there is none; and what is measured.
+
+    own: whether the labels are the model's own answers;  size: what ``plan`` is told of the model;
+    whole: passes of a network under all perturbations.
+    """
+    if reference is False:
+        return None, "", plan(*size)
+    outputs, why, other = how["outputs"], "as asked for", reference
+    if reference is None:
+        other, why = chosen(asked, images, None if own else labels)
+        if other is None:
+            planned = plan(*size)
+            left_out = [*planned.left_out, f"No reference network: {why}."]
+            return None, why, planned._replace(left_out=left_out)
+        outputs, other = "logits", other.to(device)
+    theirs = probe(other, images, labels, outputs=outputs, engine=how["engine"], device=device)
+    speed = speed_of(theirs, images, labels)
+    if reference is None:
+        planned, fits = plan_beside(*size, speed, whole, named(other))
+        return (other if fits else None), why, planned
+    planned = plan(*size, speed, whole)
+    return other, why, planned if speed.a_step else planned._replace(attacked=0)
 
 
 def _of_colour(channels: int) -> list[str]:

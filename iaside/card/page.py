@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from iaside.card import markup
-from iaside.card.advice import where
+from iaside.card.advice import remedy, where
 from iaside.card.deployment import PAIRED
 from iaside.card.harms import ATTACK, Harm
-from iaside.card.record import placed
+from iaside.card.record import helping, placed
 from iaside.robustness.corruptions import SETS, strengths_for
 
 if TYPE_CHECKING:
@@ -25,13 +25,14 @@ ONE_SCORE = (
 )
 NAT = "A nat lost: the probability of the right class falls to 37 % of what it was."
 NO_REMEDY = "No remedy is named: which one helps such a network has not been shown."
+NOT_ASKED = "No remedy is named: there is no deployment that clearly costs."
 
 
 def body(card: Card) -> str:
     parts = [
         markup.heading(card.name, card.what_was_tested),
         markup.section(
-            "What follows", markup.sentences(card.advice), markup.note(f"{NAT} {NO_REMEDY}")
+            "What follows", markup.sentences(card.advice), markup.note(f"{NAT} {_remedy(card)}")
         ),
         markup.section("By which frequencies it decides", _profile(card)),
         markup.section("One photograph, in bands", _pictures(card)),
@@ -40,6 +41,13 @@ def body(card: Card) -> str:
     if card.deployment is not None:
         parts.append(markup.section(f"In the deployment {card.deployment.name}", _deployment(card)))
     return "".join([*parts, markup.section("Settings", settings(card.about))])
+
+
+def _remedy(card: Card) -> str:
+    """Why no remedy is named, where none is."""
+    if not helping(card):
+        return NO_REMEDY
+    return "" if remedy(card) else NOT_ASKED
 
 
 def _profile(card: Card) -> str:
@@ -97,6 +105,8 @@ def harms_note(card: Card) -> str:
     """How the harms were measured, and what was left out."""
     strengths = SETS[strengths_for(*map(int, card.about["image size"].split("x")))]
     said = [f"{card.explanation.psi.n} photographs; 95 % intervals over them."]
+    if card.reference is not None:
+        said.append(f"Beside it {card.reference.name}: {card.reference.why}.")
     if attacked := [h for h in card.harms if h.condition in ATTACK.values()]:
         said.append(f"Attacks: {attacked[0].nats_lost.n} of them.")
     said.append(f"JPEG, contrast and fog: severity 3 of {strengths}; low light: of 3DCC.")
@@ -113,7 +123,8 @@ def limits(estimate: Estimate | None, spec: str = ".2f") -> str:
 
 def _deployment(card: Card) -> str:
     there = card.deployment
-    rows = [[f"{k}: {where(card, k)}", f"{share:.0%}"] for k, share in enumerate(there.survival)]
+    kept = there.survival.clip(0, 1)  # an unbiased estimate of 100 % lies above as often as below
+    rows = [[f"{k}: {where(card, k)}", f"{share:.0%}"] for k, share in enumerate(kept)]
     return "".join(
         [
             *(markup.paragraph(line) for line in deployment_lines(there)),
@@ -132,8 +143,9 @@ def deployment_lines(there: Deployment) -> list[str]:
         what = f"measured on {there.n} pictures there against the clean ones ({there.what})"
         how = (
             " These are other photographs: the difference is also that of what they show. The "
-            "prediction takes what a band has more for noise and what it has less for blur; it "
-            "does not see noise in the place of what was blurred."
+            "prediction takes what a band has more for noise and what it has less for blur, less "
+            "what other photographs of the same kind differ by; it does not see noise in the place "
+            "of what was blurred."
         )
     measured = f"Predicted from the spectra: {there.predicted.limits()} nats lost; {what}: "
     lines = [f"{measured}{there.measured.limits()} nats.{how}"]

@@ -53,6 +53,20 @@ def write_index(root: Path) -> None:
     save_json(root / "results/metrics.json", headline(root))
 
 
+def keep_runs(root: Path) -> None:
+    """Put the runs of the present study into DVC's cache of runs, from which another clone, or a
+    return to older settings, takes them. DVC itself does so only where every output is cached by
+    it or a metric, and the numbers that git holds are neither."""
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        for stage in repo.index.stages:
+            of_git = [out for out in stage.outs if not out.use_cache and not out.is_metric]
+            as_run = (o.exists and o.hash_info and not o.changed_checksum() for o in of_git)
+            if of_git and all(as_run):
+                repo.stage_cache.save(stage)
+
+
 def headline(root: Path) -> dict:
     """The numbers to compare two studies by: each network's signed score, with its limits; the
     coefficient of the score with the mCE; how many claims got which verdict."""
@@ -68,8 +82,10 @@ def headline(root: Path) -> dict:
 
     limits = ("value", "low", "high")
     found, correlation = {}, read(CENTRAL, "metrics.json")
-    for name, network in correlation.get("models", {}).items():
-        found[name] = {f"signed SRC, {each}": network["signed_src"][each] for each in limits}
+    networks = correlation.get("models", {})
+    shown = limits if len(networks) <= 10 else ("value",)
+    for name, network in networks.items():
+        found[name] = {f"signed SRC, {each}": network["signed_src"][each] for each in shown}
     if rho := correlation.get("signed_src_mce_within_families"):
         found["all networks"] = {f"signed SRC with mCE, {each}": rho[each] for each in limits}
     verdicts = [row["verdict"].partition(":")[0] for row in read("claims", "claims.json")]

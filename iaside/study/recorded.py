@@ -82,6 +82,8 @@ def record(root: Path, name: str, title: str) -> Path:
         put(new, target)
     if (target / "importance.metrics.json").is_file():
         scores.put_on_record(name, _scored(root, study, target))
+    if (target / "mend_report.claims.json").is_file():
+        scores.put_remedies(name, _helping(study, target))
     return target
 
 
@@ -123,6 +125,19 @@ def _scored(root: Path, study: dict, run: Path) -> list[dict]:
             side = min(recipe["input_size"][1:])
             rows.append({"network": name, "side": side, "score": score["value"]})
     return rows
+
+
+def _helping(study: dict, run: Path) -> list[dict]:
+    """What a card may name: the claims on remedies that a run supports."""
+    from iaside.card.advice import REMEDY
+
+    found = claims(run / "mend_report.claims.json", "record the run again")["claims"]
+    fields = ("data", "n", "value", "low", "high")
+    return [
+        {"claim": row["id"], "side": study["training"]["side"]} | {key: row[key] for key in fields}
+        for row in found
+        if row["verdict"] == "supported" and row["id"] in REMEDY
+    ]
 
 
 def _files(study: dict) -> list[str]:

@@ -22,7 +22,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from iaside.backend.files import temporary_folder
+from iaside.backend.files import content_hash, temporary_folder, write_text
 from iaside.study import warm
 from iaside.study.index import write_index
 from iaside.study.notebook import project_root
@@ -40,6 +40,7 @@ ONE_THREAD = (
     "VECLIB_MAXIMUM_THREADS",
 )
 INTERRUPTED = 252  # DVC's exit code
+LISTED = ".build/listed"  # of what the pages that list the others were made, where no stage did
 
 
 def shares(asked: object, device: object) -> tuple[int, int | None]:
@@ -131,6 +132,8 @@ def side_by_side(lanes: int, cores: int | None) -> Callable:
                 try:
                     upstream = list(graph.successors(stage))
                     found = dvc._reproduce_stage(stage, upstream=upstream, **how)
+                    if found:  # DVC itself keeps no run with an output for git (cache: false)
+                        stage.repo.stage_cache.save(found)
                 finally:
                     stage.repo.lock.unlock()
             except Exception as raised:  # whatever it is, as in DVC's own loop
@@ -218,13 +221,29 @@ def main() -> int:
 def _listed(root: Path, asked: list[str], code: int) -> int:
     """Make the two pages that list the others, where only some are: their stages need all reports.
 
-    Returns the exit code: 0, or 1 for a failure, now or before (`code`).
+    Not where they are there, of the same. Returns the exit code: 0, or 1 for a failure, now or
+    before (`code`).
     """
-    if asked:
+    if asked and (code or _contents(root, asked) != _text(root / LISTED)):
         command = [sys.executable, "-m", "iaside.study.run", "90_claims"]
         code = code or subprocess.call(command, cwd=root)
         write_index(root)
+        if code == 0:
+            write_text(root / LISTED, _contents(root, asked))
     return int(code != 0)
+
+
+def _contents(root: Path, asked: list[str]) -> str:
+    """Hashes of what the two pages are made of and of themselves, a line each."""
+    pages = ["results/claims", "results/index.html", "results/metrics.json"]
+    reports = [f"results/{noun}" for noun in asked]
+    page = [".build/notebooks/90_claims.ipynb", ".build/code/90_claims"]
+    kept = ["params.yaml", "studies", "results/recorded"]
+    return "\n".join(f"{x} {content_hash(root / x)}" for x in (*pages, *reports, *page, *kept))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 from iaside.backend.files import DamagedError, content_hash, read_json, temporary_folder, write_text
 from iaside.backend.memory import GLIBC_TUNABLES
 from iaside.study import recorded, report, warm
-from iaside.study.index import write_index
+from iaside.study.index import keep_runs, write_index
 from iaside.study.notebook import RUNNER, project_root, tidy
 from iaside.study.overlays import read_study, use
 from iaside.study.parameters import (
@@ -306,6 +306,7 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"{path} belongs to an earlier study: removed")
         elif a.index:
             write_index(project_root())
+            keep_runs(project_root())
         else:
             out = run(a.notebook, a.item, dict(a.take), values_given(a), a.params, a.notebooks)
             print(f"{os.path.relpath(out)} ({time.perf_counter() - start:.0f} s)")

@@ -1,6 +1,6 @@
 """The card of one's own model: it names a planted weakness, and says nothing that is not clear."""
 
-import inspect
+import dataclasses
 import json
 import re
 import sys
@@ -16,6 +16,10 @@ import iaside as ia
 from iaside.card import advice, record
 from iaside.card.card import beside_reference
 from iaside.card.commands import main
+from iaside.card.deployment import PAIRED, Deployment
+from iaside.estimate.estimate import Estimate
+from iaside.study import recorded
+from iaside.training.remedies import REMEDIES
 
 
 @pytest.fixture(scope="module")
@@ -206,14 +210,58 @@ def test_what_is_wrong_is_said_in_a_line_before_anything_long(
     assert said in err and "Traceback" not in err
 
 
-def test_a_remedy_is_named_where_a_study_on_record_shows_that_it_helps_and_only_there(card):
-    """Today none does: the day one is recorded this test asks for the sentence."""
-    shown = [
-        row["id"]
+MENDING = ROOT / "results/recorded/cifar10_mending/mend_report.claims.json"
+NIGHT = Deployment(
+    "night", N, PAIRED, np.array([1, 0.4, 0.9, 1]), Estimate(0.6, 0.1, 0.4, 0.8, N, "photographs"),
+    Estimate(0.5, 0.1, 0.3, 0.7, N, "photographs"), None, np.zeros(N), np.ones((2, 17)),
+)  # fmt: skip
+
+
+def test_remedies_on_record_are_those_that_the_runs_on_record_support():
+    supported = {
+        (file.parent.name, row["id"])
         for file in ROOT.glob("results/recorded/*/mend_report.claims.json")
         for row in json.loads(file.read_text())["claims"]
-        if row["id"] == "targeted_beats_generic" and row["verdict"] == "supported"
-    ]
-    named = "ia.mend" in inspect.getsource(advice)
-    assert named == bool(shown)
-    assert named or not any("mend" in line for line in card.advice)
+        if row["verdict"] == "supported" and row["id"] in advice.REMEDY
+    }
+    assert {(r["run"], r["claim"]) for r in record.rows(record.REMEDIES)} == supported
+
+
+@pytest.mark.parametrize("claim", advice.REMEDY)
+def test_a_remedy_that_a_record_supports_is_named_where_a_deployment_costs(
+    claim, card, tmp_path, monkeypatch
+):
+    """From a made-up record to the sentence on the page; without support there is none."""
+    made_up = json.loads(MENDING.read_text())
+    (tmp_path / "run").mkdir()
+    file = tmp_path / "run" / MENDING.name
+
+    def page(deployment=NIGHT):
+        file.write_text(json.dumps(made_up))
+        record.put_remedies("mine", recorded._helping({"training": {"side": SIDE}}, file.parent))
+        shown = dataclasses.replace(card, deployment=deployment)
+        named = [line for line in shown.advice if "ia.mend" in line]
+        assert named == [line for line in [advice.remedy(shown)] if line]
+        return named, shown.to_html()
+
+    monkeypatch.setattr(record, "REMEDIES", tmp_path / "remedies.csv")
+    record.REMEDIES.write_text(",".join(record.HELPING) + "\n")
+    named, html = page()  # as it is today: undecided
+    assert not named and "has not been shown" in html and "ia.mend" not in html
+    [row] = [row for row in made_up["claims"] if row["id"] == claim]
+    row |= {"verdict": "supported", "value": 0.05, "low": 0.02, "high": 0.08}
+    [sentence], html = page()
+    assert "in band 1 (" in sentence and "which night damages most" in sentence
+    assert "by 5.0% [2.0%, 8.0%] of accuracy over" in sentence and "3 trainings" in sentence
+    assert advice.REMEDY[claim][0] in REMEDIES
+    assert f"remedy=&quot;{advice.REMEDY[claim][0]}&quot;" in html and "No remedy" not in html
+    nothing = NIGHT._replace(measured=Estimate(0.1, 0.1, -0.1, 0.3, N, "photographs"))
+    for clear in (None, nothing):
+        named, html = page(clear)
+        assert not named and "there is no deployment that clearly costs" in html
+    with record.REMEDIES.open() as table:
+        of_large = table.read().replace(f",{SIDE},", f",{7 * SIDE},")
+    record.REMEDIES.write_text(of_large)
+    assert not advice.remedy(dataclasses.replace(card, deployment=NIGHT)), "of other networks"
+    row["verdict"] = "undecided"
+    assert not page()[0], "a run that is recorded again takes back what it said"

@@ -54,7 +54,7 @@ def test_where_no_attack_can_be_made_it_says_why():
 def test_a_card_says_what_it_left_out(monkeypatch):
     monkeypatch.setattr(measure, "speed_of", lambda *_: Speed(0.9, 5.0))
     card = made(1, budget=5.0)
-    assert len(card.left_out) == 2 and all(line in card.to_html() for line in card.left_out)
+    assert len(card.left_out) == 3 and all(line in card.to_html() for line in card.left_out)
     assert not any("PGD" in h.name or "in band" in h.name for h in card.harms)
 
 

@@ -31,6 +31,8 @@ def test_two_clones_that_share_a_cache_share_what_they_have_run(project, data, t
         there = pool.submit(dvc, clone, "repro", worths)
         assert "Running stage 'bands'" in here.result()
         assert f"Running stage '{worths}'" in there.result()
+    dvc(project, "commit", "-f", "bands")
+    dvc(clone, "commit", "-f", worths)
     assert "Stage 'bands' is cached - skipping run" in dvc(clone, "repro", "bands")
     assert f"Stage '{worths}' is cached - skipping run" in dvc(project, "repro", worths)
     for name in (

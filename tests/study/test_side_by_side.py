@@ -13,6 +13,7 @@ from test_run import notebook, parameters
 
 from iaside.backend.files import alone
 from iaside.study import warm
+from iaside.study.index import keep_runs
 from iaside.study.parameters import read_yaml
 
 pytest.importorskip("dvc")
@@ -115,6 +116,30 @@ def test_stages_run_side_by_side_and_what_fails_stops_only_what_needs_it(project
 
 
 @pytest.mark.slow
+def test_a_run_with_an_output_for_git_is_taken_from_the_cache_as_any_other(project, monkeypatch):
+    """Which DVC's own loop does for metrics alone: after it, whoever makes the index does."""
+    (project / "dvc.yaml").write_text(
+        "stages:\n  importance:\n    cmd: cp meet.py importance.txt\n    deps: [meet.py]\n"
+        "    outs: [importance.txt: {cache: false}]\n"
+    )
+
+    def gone():
+        for name in ("dvc.lock", "importance.txt"):
+            (project / name).unlink()
+        return project
+
+    cached = "Stage 'importance' is cached - skipping run"
+    assert "Running stage 'importance'" in repro(project)
+    assert cached in repro(gone())
+    assert (project / "importance.txt").read_text() == MEET
+    shutil.rmtree(gone() / ".dvc/cache")
+    assert cached not in repro(project, 0, "dvc", ["repro"])
+    monkeypatch.chdir(project)  # as the runner is
+    keep_runs(project)
+    assert cached in repro(gone(), 0, "dvc", ["repro"])
+
+
+@pytest.mark.slow
 def test_where_all_is_up_to_date_nothing_is_run(project):
     whole = STAGES[: STAGES.index("  broken:")] + STAGES[STAGES.index("  other:") :]
     (project / "dvc.yaml").write_text(whole)
@@ -142,8 +167,11 @@ def test_a_study_of_some_reports_makes_these_and_what_they_need(project):
     order = [line.split("'")[1] for line in text.splitlines() if line.startswith("Running stage")]
     assert order == ["a", "other"]
     assert "No report yet" in (project / "results/index.html").read_text()
-    again = repro(project, patience=0)  # but for the page of claims, which needs all reports
-    assert again.startswith("Everything is up to date: nothing was run.\n")
+    said = "Everything is up to date: nothing was run.\n"
+    assert repro(project, patience=0) == said, "the page of claims neither, which no stage made"
+    (project / "params.yaml").write_text("seed: 0\nclaims: {reports: [other], recorded: []}\n")
+    again = repro(project, patience=0, code=1)
+    assert again.startswith(said) and "recorded" in again, "its settings are other ones"
 
 
 @pytest.mark.slow
