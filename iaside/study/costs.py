@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from iaside.attribution.examination import QUANTITIES, examination_passes
+from iaside.attribution.examination_table import QUANTITIES, examination_passes
 from iaside.attribution.maps import map_passes
 from iaside.attribution.variants import attribution_variants, grid_variants
 from iaside.game.absence import ABSENCES
@@ -31,7 +31,7 @@ from iaside.robustness.rivals import GRADIENTS, octaves, rival_passes
 from iaside.spectral import METRICS, SPACINGS
 from iaside.study.parts import SIDE, Network, Part, Study
 from iaside.tables import CORRUPTIONS, FOURIER
-from iaside.training.mending import asking_passes, most_fine_tunings
+from iaside.training.mend_study import asking_passes, most_fine_tunings
 from iaside.training.plans import BANDS
 from iaside.training.profiles import AT_ONCE, profile_passes
 from iaside.training.remedies import ARMS, REMEDIES

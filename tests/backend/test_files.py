@@ -16,7 +16,7 @@ import torch
 from smoke import ROOT
 
 import iaside as ia
-from iaside.attribution.examination import QUANTITIES, Examination
+from iaside.attribution.examination_table import QUANTITIES, Examination
 from iaside.attribution.examine import examine
 from iaside.backend import batch, files, resume
 from iaside.backend.files import DamagedError, read_json, replacing, write_text

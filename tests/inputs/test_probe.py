@@ -640,7 +640,7 @@ def test_a_network_of_wide_numbers_is_no_bfloat16():
 
 
 def test_what_has_been_asked_keeps_its_recipe():
-    from iaside.robustness.corrupted import interpolation_of
+    from iaside.robustness.corrupted_photographs import interpolation_of
 
     net = narrow()
     assert interpolation_of(probe(net, pictures())) == interpolation_of(net) == "bicubic"

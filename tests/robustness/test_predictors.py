@@ -15,7 +15,7 @@ from iaside.robustness.predictors import (
     robustness_rows,
 )
 from iaside.tables import CLEAN, CLEAN_CUT, CORRUPTIONS, Condition, Responses, Rivals
-from iaside.verdicts.predictors import answer, increments, side_by_side, verdict
+from iaside.verdicts.rivals import answer, increments, side_by_side, verdict
 
 OCTAVES = 1.75 * 2.0 ** np.arange(7)
 

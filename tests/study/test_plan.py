@@ -14,7 +14,7 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from iaside.attribution import baselines
-from iaside.attribution.examination import Examination
+from iaside.attribution.examination_table import Examination
 from iaside.attribution.maps import EXPLORERS, attribute, map_passes
 from iaside.game.sampling import sampled_passes, sampled_worths
 from iaside.inputs import architectures
@@ -237,7 +237,7 @@ def workplace(monkeypatch, tmp_path, net):
 
     monkeypatch.setattr("iaside.inputs.images.load_images", load_images)
     monkeypatch.setattr("iaside.study.subject.load_images", load_images)
-    module = importlib.import_module("iaside.robustness.corrupted")
+    module = importlib.import_module("iaside.robustness.corrupted_photographs")
     monkeypatch.setattr(module, "perturb", harmless)
     monkeypatch.setattr("iaside.game.game.Game.seconds", lambda self, passes: 0.0)
     return tmp_path
