@@ -20,6 +20,13 @@ from iaside.verdicts.needs import unmet
 ROOT = Path(__file__).parents[2]
 CLAIMS = list(rules.claims().values())
 STUDIES = read_studies(ROOT)
+SOURCES = [  # as docs/sources.md cites them, in the order of the list
+    "Practice note",
+    "Luo et al. 2023",
+    "Luo et al. 2024",
+    "Yavari et al. 2025",
+    "Chan et al. 2022",
+]
 STAGES = {  # the reports of all studies
     "bands",
     "importance",
@@ -49,17 +56,22 @@ every_claim = pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.i
 def test_every_claim_is_complete(claim):
     assert re.fullmatch(r"[a-z][a-z0-9_]{2,39}", claim.id)
     assert claim.statement.endswith(".") and ". " not in claim.statement  # one sentence
-    assert re.match(r"seed 00[0-4] \S", claim.source)
+    assert re.match(rf"({'|'.join(SOURCES)}), \S", claim.source)
     assert claim.stage in STAGES
+    noun = claim.stage.removesuffix("_report")  # as CONTRIBUTING says
+    module = (ROOT / f"iaside/verdicts/{noun}.py").read_text(encoding="utf-8")
+    assert claim.cannot or f'"{claim.id}"' in module or f"def {claim.id}(" in module
     assert claim.kind in {"greater", "less", "null"} and claim.unit in UNITS
     assert claim.kind != "null" or claim.threshold > 0  # a null claim needs room to be supported
     assert claim.statistic and claim.needs and not claim.needs.endswith(".")
     assert not (claim.until and claim.cannot)
 
 
-def test_the_list_is_sorted_by_seed_and_free_of_repetition():
-    seeds = [claim.source[:8] for claim in CLAIMS]
-    assert seeds == sorted(seeds) and set(seeds) == {f"seed 00{i}" for i in range(5)}
+def test_the_list_is_sorted_by_source_and_free_of_repetition():
+    first = [claim.source.partition(",")[0] for claim in CLAIMS]
+    assert list(dict.fromkeys(first)) == SOURCES and first == sorted(first, key=SOURCES.index)
+    page = (ROOT / "docs/sources.md").read_text(encoding="utf-8")
+    assert all(f"\n| {source} | " in page for source in SOURCES)
     for field in ("id", "statement"):
         assert len({getattr(claim, field) for claim in CLAIMS}) == len(CLAIMS)
     entries = (ROOT / "iaside/verdicts/claims.yaml").read_text().count("\n- id: ")
