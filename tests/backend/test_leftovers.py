@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from smoke import ROOT
+from sweeps import few
 
 from iaside.backend import batch, files
 from iaside.backend.files import (
@@ -37,7 +38,7 @@ def names(folder):
     return sorted(path.name for path in Path(folder).iterdir())
 
 
-@pytest.mark.parametrize("then", ["tidy", "again"])
+@pytest.mark.parametrize("then", few(["tidy", "again"], 1))
 @pytest.mark.parametrize(
     "writer",
     [

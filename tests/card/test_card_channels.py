@@ -28,6 +28,7 @@ def test_a_grey_network_meets_all_that_a_colour_network_meets(grey):
     assert "of the 1 channels" not in grey.to_html()
 
 
+@pytest.mark.slow
 def test_grey_pictures_are_corrupted_as_colour_pictures_of_equal_channels(grey):
     """An independent way to the same numbers: a colour model that looks at one channel."""
     model, images, labels = of_channels(1)
@@ -45,6 +46,7 @@ def test_pictures_of_one_channel_are_shown_in_grey(grey):
         assert (picture.pixels == picture.pixels[..., :1]).all()
 
 
+@pytest.mark.slow
 def test_five_channels_meet_what_is_made_of_any_and_the_page_says_what_is_left_out():
     card = ia.report(*of_channels(5), n_bands=M, progress=False)
     whole = {harm.name for harm in card.harms} & set(PLAIN)

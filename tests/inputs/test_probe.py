@@ -239,7 +239,8 @@ class Writing(nn.Module):
         return self.buffer.setdefault(len(out), torch.empty_like(out)).copy_(out)
 
 
-@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 3])
 def test_a_model_that_writes_to_its_input_changes_nothing(channels):
     x = pictures(3, channels).contiguous(memory_format=torch.channels_last)
     before = x.clone()

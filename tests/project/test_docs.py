@@ -213,6 +213,7 @@ def prose():
         yield path, path.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_works_are_cited_by_author_and_year_and_pages_by_their_headings():
     methods = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
     headings = re.findall(r"^#+ (.*)", methods, re.M)

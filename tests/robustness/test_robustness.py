@@ -619,7 +619,8 @@ def large_pictures(n=6, side=224):
 FEW = [Condition(c, float(s)) for c in ("brightness", "contrast", "shot_noise") for s in (1, 5)]
 
 
-@pytest.mark.parametrize("how", ["bilinear", pytest.param("bicubic", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["bilinear", "bicubic"])
 def test_corruption_errors_do_not_depend_on_the_input_size(how, tmp_path):
     """A network of mean brightness is wrong about the same corrupted pictures at every size."""
     pictures, y = large_pictures(), torch.tensor([1, 1, 1, 0, 0, 0])

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 from scipy import stats
+from sweeps import few
 
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import at_levels, mean_interval
@@ -408,8 +409,8 @@ def normal(z, unit="networks", n=99, threshold=0.0):
     return at
 
 
-@pytest.mark.parametrize("rho", [0.0, 0.9])
-@pytest.mark.parametrize("k", [1, 2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rho", few([0.0, 0.9], 1))
+@pytest.mark.parametrize("k", few([1, 2, 8]))
 @pytest.mark.parametrize("margin", [None, 6.0, 0.05])
 def test_false_verdicts_are_rare_however_many_parts_lie_at_the_threshold(
     monkeypatch, k, rho, margin
