@@ -99,19 +99,11 @@ def _plain(path: str) -> str:
     return {"weights": "the network's weights", "recipe": "its recipe"}.get(what, f"the {what}")
 
 
-def _cited(source: str) -> str:
-    """The source of a claim as author and year, by the last column of sources.md."""
-    rows = (ROOT / "docs/sources.md").read_text()
-    for cited, key in re.findall(r"^\| ([^|]+) \|.*\| (seed \d+) \|$", rows, re.M):
-        source = source.replace(key, cited)
-    return source
-
-
 def _claim(claim: dict) -> str:
     threshold = claim.get("threshold", 0)
     where = SUPPORTED.get(claim["kind"], "as said").format(threshold)
     statement, statistic = (" ".join(claim[k].split()) for k in ("statement", "statistic"))
     return (
-        f"  * **{statement}** ({_cited(claim['source'])}) Statistic: {statistic}. "
+        f"  * **{statement}** ({claim['source']}) Statistic: {statistic}. "
         f"Supported where {where}; unit: {claim['unit']}. `{claim['id']}`\n"
     )

@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from sweeps import few
 
 from iaside import plots
 from iaside.estimate.estimate import Estimate
@@ -128,7 +129,7 @@ def theirs():
         plt.close(figure)
 
 
-@pytest.mark.parametrize("name", DRAWINGS)
+@pytest.mark.parametrize("name", few(DRAWINGS, 4))
 def test_drawing_changes_nothing_of_the_program(name, theirs):
     before, colours = dict(mpl.rcParams), dict(mpl.colors.colorConverter.colors)
     numbers, shown = plt.get_fignums(), theirs.axes[0].get_children()
@@ -155,12 +156,7 @@ def test_importing_changes_nothing_of_the_program():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-SLOWLY = [
-    pytest.param(name, marks=pytest.mark.slow) for name in ("importance", "matrix", "scatter")
-]
-
-
-@pytest.mark.parametrize("name", ["curves", "heat_maps", *SLOWLY])
+@pytest.mark.parametrize("name", few(["curves", "heat_maps", "importance", "matrix", "scatter"], 1))
 def test_a_figure_looks_the_same_in_every_program(name, theirs):
     """Its ticks, too, which matplotlib makes when it draws: in a report all is in the style."""
 

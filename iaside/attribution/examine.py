@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from iaside.attribution.examination import FROM_BLACK, QUANTITIES, Examination, attack_of
+from iaside.attribution.examination_table import FROM_BLACK, QUANTITIES, Examination, attack_of
 from iaside.attribution.faithfulness import (
     RANKS,
     curve_area,

@@ -12,10 +12,12 @@ from iaside.backend.content import by_content
 from iaside.card.budget import Plan
 from iaside.estimate.estimate import Estimate
 from iaside.robustness.measures import image_rows, measure
+from iaside.robustness.noise import NOISES
 from iaside.robustness.responses import responses
 from iaside.tables import CLEAN, CLEAN_CUT, Condition, Responses
 
 # What a card tries, in the order of the page: name, condition. Strengths that photographs meet.
+# Corruptions know colour pictures only.
 PLAIN = {
     "white noise, sd 0.1": Condition("white_noise", 0.1),
     "blur, 5 pixels": Condition("gaussian_blur", 5),
@@ -24,7 +26,6 @@ PLAIN = {
     "low contrast": Condition("contrast", 3),
     "fog": Condition("fog", 3),
 }
-ANY_CHANNELS = ("white_noise", "gaussian_blur", "low_light")  # the others know colour pictures only
 ATTACK = {"PGD, 2/255": Condition("pgd", 2 / 255)}
 BAND_NOISE = 8 / 255  # root mean square of noise that is confined to one band
 BAND_ATTACK = 2 / 255  # and of an attack
@@ -75,9 +76,9 @@ def hurt(
 ) -> tuple[Clean, list[Harm]]:
     """Ask a model under all that is planned; attacks: all pixels, and its strongest band."""
     bands = range(len(masks)) if planned.in_bands else []
-    own = [c for c in PLAIN.values() if c.source in ANY_CHANNELS]
+    own = [c for c in PLAIN.values() if c.source in NOISES]
     own += [Condition("white_noise", BAND_NOISE, k) for k in bands]
-    of_colour = [c for c in PLAIN.values() if c.source not in ANY_CHANNELS]
+    of_colour = [c for c in PLAIN.values() if c.source not in NOISES]
     if images.shape[1] == 3:
         own, of_colour = own + of_colour, []
     found = [responses(model, images, labels, own, masks, **how)]

@@ -16,7 +16,7 @@ from iaside.backend.precision import undisturbed
 from iaside.card.budget import Plan, plan, plan_beside, speed_of
 from iaside.card.card import Card
 from iaside.card.deployment import deployed
-from iaside.card.harms import ANY_CHANNELS, PLAIN, hurt
+from iaside.card.harms import PLAIN, hurt
 from iaside.card.pictures import pictures_of
 from iaside.card.reference import Reference, chosen
 from iaside.card.several import Cards
@@ -26,6 +26,7 @@ from iaside.inputs.checks import check_images
 from iaside.inputs.degraded import Degraded, read_deployment
 from iaside.inputs.predicted import predicted
 from iaside.inputs.probe import probe
+from iaside.robustness.noise import NOISES
 from iaside.spectral import band_masks
 
 MINUTES = 5.0
@@ -292,7 +293,7 @@ def _beside(
 
 def _of_colour(channels: int) -> list[str]:
     """What images of so many channels cannot meet, in a sentence."""
-    names = [name for name, c in PLAIN.items() if c.source not in ANY_CHANNELS]
+    names = [name for name, c in PLAIN.items() if c.source not in NOISES]
     whole = "left out: they are of colour pictures"
     return (
         []

@@ -17,7 +17,8 @@ from iaside.backend.precision import undisturbed
 from iaside.backend.resume import Table
 from iaside.estimate.clean import at_floor, warn_of_chance
 from iaside.game.absence import fill_images
-from iaside.game.game import Bands, Game, Settings
+from iaside.game.bands import Bands
+from iaside.game.game import Game, Settings
 from iaside.game.values import Value, clean_looks
 from iaside.inputs.checks import check_images
 from iaside.inputs.probe import PROBE

@@ -28,6 +28,7 @@ from iaside.backend.precision import arithmetic, check_precision, undisturbed
 from iaside.backend.resume import Table, unfinished
 from iaside.estimate.clean import clean_summary
 from iaside.game.absence import fill_images
+from iaside.game.bands import Bands
 from iaside.game.players import about_players
 from iaside.game.values import (
     OF_CLASSES,
@@ -423,36 +424,3 @@ def evaluate(
 def _piece(chunk: int) -> int:
     """Coalitions that are put together at a time: whole batches."""
     return chunk * max(1, PIECE // chunk)
-
-
-class Bands:
-    """The bands of a few images, channels-last, to be put together; where one is not, its fill."""
-
-    @torch.no_grad()  # a callable given as masks may hold weights
-    def __init__(self, x: Tensor, fill: Tensor | None, masks: Masks) -> None:
-        self.shape = x.shape
-        bands = self._flat(bands_of(x, masks))
-        self.base = None
-        if fill is not None:
-            fill_bands = self._flat(bands_of(fill, masks))
-            bands = bands - fill_bands
-            self.base = fill_bands.sum(0, keepdim=True)
-        self.bands = bands
-        self.buffer: Tensor | None = None
-
-    @staticmethod
-    def _flat(bands: Tensor) -> Tensor:
-        return bands.movedim(2, -1).reshape(len(bands), -1)
-
-    @torch.no_grad()  # masks may ask for gradients
-    def coalitions(self, members: Tensor) -> Tensor:
-        """(k, M) of 0.0 and 1.0 -> (k * B, C, H, W), coalition by coalition."""
-        channels, *size = self.shape[1:]
-        if self.buffer is None or len(self.buffer) != len(members):
-            self.buffer = self.bands.new_empty(len(members), self.bands.shape[1])
-        members = members.to(self.bands)
-        if self.base is None:
-            torch.mm(members, self.bands, out=self.buffer)
-        else:
-            torch.addmm(self.base, members, self.bands, out=self.buffer)
-        return self.buffer.view(-1, *size, channels).movedim(-1, 1)

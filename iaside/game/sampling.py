@@ -25,7 +25,8 @@ from iaside.backend.outside import outside
 from iaside.backend.precision import undisturbed
 from iaside.backend.resume import Table
 from iaside.estimate.clean import at_floor, clean_summary, warn_of_chance
-from iaside.game.game import Bands, Game, Settings
+from iaside.game.bands import Bands
+from iaside.game.game import Game, Settings
 from iaside.game.samples import SampledWorths
 from iaside.game.surrogate import (
     draw_pairs,

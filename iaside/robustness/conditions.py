@@ -9,17 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iaside.backend.checks import check_values
+from iaside.backend.checks import ALLOWED, check_values
 from iaside.backend.precision import undisturbed
 from iaside.inputs.checks import check_images
 from iaside.robustness.attacks import ATTACKS
+from iaside.robustness.noise import NOISES
 from iaside.robustness.perturb import perturb, perturb_noting
 from iaside.tables import CORRUPTIONS, FOURIER, Condition, heat_frequencies
 
 STRENGTH = {  # what perturb calls the strength of a source
-    "white_noise": "sigma",
-    "gaussian_blur": "kernel",
-    "low_light": "severity",
+    **{name: noise.strength for name, noise in NOISES.items()},
     "fgsm": "eps",
     "pgd": "eps",
     "pgd_restarts": "eps",
@@ -29,6 +28,12 @@ STRENGTH = {  # what perturb calls the strength of a source
 
 def condition_name(condition: Condition) -> str:
     return f"{condition.source} {condition.strength:g}"
+
+
+def _as_option(option: str, strength: float) -> float | int:
+    """A strength as perturb takes it: an integer where the option must be one."""
+    fits = ALLOWED[option][1]
+    return strength if fits(strength) or not float(strength).is_integer() else int(strength)
 
 
 def check_condition(condition: Condition, n_bands: int, heat_grid: int) -> None:
@@ -43,8 +48,7 @@ def check_condition(condition: Condition, n_bands: int, heat_grid: int) -> None:
     if source == FOURIER:
         heat_cells(heat_grid)  # which refuses what has no middle
     option = STRENGTH.get(source, "norm")
-    whole = option in ("kernel", "severity") and strength.is_integer()
-    check_values({option: int(strength) if whole else strength})
+    check_values({option: _as_option(option, strength)})
     places = {FOURIER: heat_grid**2, "white_noise": n_bands, "pgd": n_bands}.get(source, 0)
     if not (place == -1 and source != FOURIER) and not 0 <= place < places:
         raise ValueError(f"{condition}: its place must be below {places}, or -1 for none")
@@ -63,8 +67,8 @@ def perturbed_images(
         return x, every
     if source == FOURIER:
         return fourier_noise(x, strength, heat_grid, place, seed, chosen.tolist()), every
-    strength = int(strength) if STRENGTH[source] in ("kernel", "severity") else strength
-    options = {STRENGTH[source]: strength, "seed": seed}
+    option = STRENGTH[source]
+    options = {option: _as_option(option, strength), "seed": seed}
     if place >= 0:
         options |= {"band": place, "masks": masks}
     if source not in ATTACKS:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,7 +13,6 @@ from iaside.backend.seeds import generators, normal_like
 from iaside.robustness.corruptions import corrupt
 from iaside.robustness.energy import confined, norm
 
-NOISES = ("white_noise", "poisson", "salt_and_pepper", "gaussian_blur", "low_light")
 # low light at the severities 1 to 5: what white becomes, photons at pixel value 1, read noise (sd)
 LOW_LIGHT = (
     (0.6, 600, 0.008),
@@ -21,12 +23,14 @@ LOW_LIGHT = (
 )
 
 
-def white_noise(x: Tensor, seeds: list[int], sigma: float | None, band, masks) -> Tensor:
+def white_noise(
+    x: Tensor, seeds: list[int], sigma: float | None = None, band=None, masks=None
+) -> Tensor:
     noise = normal_like(x, seeds)
     if band is not None:
         noise = confined(noise, band, masks)
         noise = noise / norm(noise) * x[0].numel() ** 0.5
-    return noise if sigma is None else sigma * noise  # without sigma, energy sets the size
+    return x + (noise if sigma is None else sigma * noise)  # without sigma, energy sets the size
 
 
 def poisson(x: Tensor, seeds: list[int], photons: float) -> Tensor:
@@ -43,7 +47,7 @@ def salt_and_pepper(x: Tensor, seeds: list[int], amount: float) -> Tensor:
     return x.masked_fill(u < amount / 2, 0).masked_fill(u >= 1 - amount / 2, 1)
 
 
-def gaussian_blur(x: Tensor, kernel: int, sigma: float | None) -> Tensor:
+def gaussian_blur(x: Tensor, seeds: list[int], kernel: int, sigma: float | None = None) -> Tensor:
     side = min(x.shape[2:])
     if kernel // 2 >= side:
         raise ValueError(
@@ -65,6 +69,28 @@ def low_light(x: Tensor, seeds: list[int], severity: int) -> Tensor:
     stretched = torch.where(high > low, (x - low) / (high - low).clamp(min=1e-12), x)
     dark = poisson(white * stretched.square(), seeds, photons).clamp(0, 1)
     return dark + read_noise * normal_like(x, [seed + 1 for seed in seeds])
+
+
+class Noise(NamedTuple):
+    """A noise or blur: what makes it of (images, a seed for each, options), and its options."""
+
+    make: Callable[..., Tensor]
+    needs: tuple[str, ...]
+    may: tuple[str, ...] = ()
+
+    @property
+    def strength(self) -> str:
+        """The option that a table of responses varies: the first."""
+        return (*self.needs, *self.may)[0]
+
+
+NOISES = {
+    "white_noise": Noise(white_noise, (), ("sigma", "band", "masks")),
+    "poisson": Noise(poisson, ("photons",)),
+    "salt_and_pepper": Noise(salt_and_pepper, ("amount",)),
+    "gaussian_blur": Noise(gaussian_blur, ("kernel",), ("sigma",)),
+    "low_light": Noise(low_light, ("severity",)),
+}
 
 
 def corrupted(x: Tensor, name: str, seeds: list[int], severity: int) -> Tensor:

@@ -38,25 +38,13 @@ from iaside.robustness.attacks import (
     sparsefool,
 )
 from iaside.robustness.energy import check_band, match_energy, norm, shrink_to_fit
-from iaside.robustness.noise import (
-    NOISES,
-    corrupted,
-    gaussian_blur,
-    low_light,
-    poisson,
-    salt_and_pepper,
-    white_noise,
-)
+from iaside.robustness.noise import NOISES, corrupted
 from iaside.spectral import Masks
 from iaside.tables import CORRUPTIONS
 
 NAMES = (*NOISES, *ATTACKS, *CORRUPTIONS)
 _TAKES = {  # name -> (options it needs, options it may have besides)
-    "white_noise": ((), ("sigma", "band", "masks")),
-    "poisson": (("photons",), ()),
-    "salt_and_pepper": (("amount",), ()),
-    "gaussian_blur": (("kernel",), ("sigma",)),
-    "low_light": (("severity",), ()),
+    **{name: (noise.needs, noise.may) for name, noise in NOISES.items()},
     "fgsm": (("model", "labels", "eps"), ()),
     "pgd": (("model", "labels"), ("eps", "steps", "band", "masks")),
     "pgd_restarts": (("model", "labels", "eps"), ("steps",)),
@@ -245,36 +233,28 @@ def perturb_noting(
     return y, usable
 
 
-def _made(
+def _made(x: Tensor, name: str, seeds: list[int], energy=None, **given) -> Tensor:
+    """The images under what ``name`` does, before energy and clamping."""
+    if name in NOISES:
+        return NOISES[name].make(x, seeds, **given)
+    if name in ATTACKS:
+        return _attacked(x, name, seeds, energy, **given)
+    return corrupted(x, name, seeds, **given)
+
+
+def _attacked(
     x: Tensor,
     name: str,
     seeds: list[int],
-    *,
-    sigma=None,
-    photons=None,
-    amount=None,
-    kernel=None,
-    severity=None,
-    model=None,
-    labels=None,
-    eps=None,
-    steps=None,
-    band=None,
-    masks=None,
-    energy=None,
+    energy: float | None,
+    model: WatchedModel,
+    labels: Tensor,
+    eps: float | None = None,
+    steps: int | None = None,
+    band: int | None = None,
+    masks: Masks | None = None,
 ) -> Tensor:
-    """The images under what ``name`` does, before energy and clamping."""
     match name:
-        case "white_noise":
-            return x + white_noise(x, seeds, sigma, band, masks)
-        case "poisson":
-            return poisson(x, seeds, photons)
-        case "salt_and_pepper":
-            return salt_and_pepper(x, seeds, amount)
-        case "gaussian_blur":
-            return gaussian_blur(x, kernel, sigma)
-        case "low_light":
-            return low_light(x, seeds, severity)
         case "pgd" if band is not None:
             radius = eps * x[0].numel() ** 0.5 if energy is None else math.sqrt(energy) * norm(x)
             return confined_pgd(x, seeds, model, labels, radius, steps or 10, band, masks)
@@ -288,9 +268,7 @@ def _made(
             return torch.cat(done)
         case "pgd_restarts":
             return pgd_restarts(x, seeds, model, labels, eps, steps or STRONG_STEPS)
-        case "fgsm" | "pgd" | "pixle":
-            return attack(name, x, seeds, model, labels, eps, steps or 10)
-    return corrupted(x, name, seeds, severity)
+    return attack(name, x, seeds, model, labels, eps, steps or 10)
 
 
 def attack_passes(

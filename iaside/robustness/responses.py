@@ -34,7 +34,7 @@ from iaside.inputs.photographs import Photographs
 from iaside.inputs.probe import PROBE, probe
 from iaside.robustness.attacks import ATTACKS
 from iaside.robustness.conditions import check_condition, condition_name, perturbed_images
-from iaside.robustness.corrupted import (
+from iaside.robustness.corrupted_photographs import (
     corrupted_pictures,
     corruptions,
     fitter,

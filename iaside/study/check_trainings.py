@@ -38,7 +38,7 @@ def check_profiles(values: Mapping, training: Mapping) -> None:
 
 def check_mend(values: Mapping, training: Mapping) -> None:
     """Refuse to mend a network that no plan trains, or on more images than are held out."""
-    from iaside.training.mending import check_images_held
+    from iaside.training.mend_study import check_images_held
 
     weights = values["model"]["weights"]
     if not to_be_trained(values["model"]):

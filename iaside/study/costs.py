@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from iaside.attribution.examination import QUANTITIES, examination_passes
+from iaside.attribution.examination_table import QUANTITIES, examination_passes
 from iaside.attribution.maps import map_passes
 from iaside.attribution.variants import attribution_variants, grid_variants
 from iaside.game.absence import ABSENCES
@@ -31,7 +31,7 @@ from iaside.robustness.rivals import GRADIENTS, octaves, rival_passes
 from iaside.spectral import METRICS, SPACINGS
 from iaside.study.parts import SIDE, Network, Part, Study
 from iaside.tables import CORRUPTIONS, FOURIER
-from iaside.training.mending import asking_passes, most_fine_tunings
+from iaside.training.mend_study import asking_passes, most_fine_tunings
 from iaside.training.plans import BANDS
 from iaside.training.profiles import AT_ONCE, profile_passes
 from iaside.training.remedies import ARMS, REMEDIES
@@ -43,6 +43,14 @@ LOOK = 1  # a pass of one image, by which a notebook knows the network
 
 def _forward(n: int) -> np.ndarray:
     return np.array([n, 0])
+
+
+def _asked(
+    p: dict, study: Study, forward: int, bands: int = 0, disk: int = 0, images: int = 0
+) -> Part:
+    """One network of a section that is shown pictures, without gradients."""
+    network, batch = study.network(p["model"]), p["batch_size"]
+    return Part(network, _forward(forward), p["precision"], batch, 0, images, bands, disk)
 
 
 def _snr(p: dict, study: Study) -> list[Part]:
@@ -60,7 +68,7 @@ def _worths(p: dict, study: Study) -> list[Part]:
     recorded = {*p["values"], "log_likelihood", "accuracy", "probability"}
     twins = p["n_initialisations"] * ("untrained" in p["variants"])
     looks = LOOK + FOLD * (1 + twins)
-    parts = [Part(study.network(p["model"]), _forward(looks), p["precision"], p["batch_size"])]
+    parts = [_asked(p, study, looks)]
     n, bands, tables = p["n_images"], p["n_bands"], len(recorded)
     for v in p["variants"]:
         if v == "trained":
@@ -100,17 +108,14 @@ def _player_worths(p: dict, study: Study) -> list[Part]:
     cells = (bands - 1) * p["grid"] ** 2
     passes = FOLD + sum(coalition_passes(k, n) for k in games)
     passes += sampled_passes(cells, 1, p["budget"])
-    disk = NUMBER * n * sum(2**k for k in games)
-    part = Part(study.network(p["model"]), _forward(passes), p["precision"], p["batch_size"])
-    return [part._replace(images=n, bands=bands, disk=disk)]
+    return [_asked(p, study, passes, bands, NUMBER * n * sum(2**k for k in games), n)]
 
 
 def _embedding_worths(p: dict, study: Study) -> list[Part]:
     """At most: a network may have no classifier."""
     n, bands = p["n_images"], p["n_bands"]
     passes = 2 * FOLD + coalition_passes(bands, n, OF_EMBEDDINGS) + coalition_passes(bands, n)
-    part = Part(study.network(p["model"]), _forward(passes + LOOK), p["precision"], p["batch_size"])
-    return [part._replace(images=n, bands=bands, disk=NUMBER * 3 * 2**bands * n)]
+    return [_asked(p, study, passes + LOOK, bands, NUMBER * 3 * 2**bands * n, n)]
 
 
 def _robustness(p: dict, study: Study) -> list[Part]:
@@ -162,51 +167,17 @@ def _choices(p: dict, study: Study) -> list[Part]:
     passes += games * coalition_passes(bands, n)
     passes += published_passes(bands, n)
     tables = len(VALUES) + games + 1
-    return [
-        Part(
-            study.network(p["model"]),
-            _forward(passes),
-            p["precision"],
-            p["batch_size"],
-            0,
-            n,
-            bands,
-            NUMBER * tables * 2**bands * n,
-        )
-    ]
+    return [_asked(p, study, passes, bands, NUMBER * tables * 2**bands * n, n)]
 
 
 def _convergence(p: dict, study: Study) -> list[Part]:
     n, bands = p["n_images"], p["n_bands"]
-    passes = _forward(FOLD + coalition_passes(bands, n))
-    return [
-        Part(
-            study.network(p["model"]),
-            passes,
-            p["precision"],
-            p["batch_size"],
-            0,
-            0,
-            bands,
-            NUMBER * 2 * 2**bands * n,
-        )
-    ]
+    return [_asked(p, study, FOLD + coalition_passes(bands, n), bands, NUMBER * 2 * 2**bands * n)]
 
 
 def _resolution(p: dict, study: Study) -> list[Part]:
     passes = FOLD + sum(sampled_passes(M, p["n_images"], p["budget"]) for M in p["bands"])
-    return [
-        Part(
-            study.network(p["model"]),
-            _forward(passes),
-            p["precision"],
-            p["batch_size"],
-            0,
-            0,
-            max(p["bands"]),
-            NUMBER * 4 * passes,
-        )
-    ]
+    return [_asked(p, study, passes, max(p["bands"]), NUMBER * 4 * passes)]
 
 
 def _training(p: dict, study: Study) -> list[Part]:

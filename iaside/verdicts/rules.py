@@ -60,7 +60,7 @@ NUMBERS = ("value", "se", "low", "high", "n")  # of a part, in its record
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One falsifiable sentence of a seed and how it is put to the test: an entry of claims.yaml.
+    """One falsifiable sentence of a source and how it is put to the test: an entry of claims.yaml.
 
     `kind` is "greater" or "less" (the statistic is claimed to lie beyond `threshold`) or "null"
     (its absolute value is claimed to be at most `threshold`). `stage` is the report that decides
@@ -122,7 +122,7 @@ class Claim:
 def claims() -> dict[str, Claim]:
     """The claims by id, in the order of claims.yaml.
 
-    >>> next(iter(claims().values())).source.startswith("seed 000")
+    >>> next(iter(claims().values())).source.startswith("Practice note, ")
     True
     """
     from ruamel.yaml import YAML

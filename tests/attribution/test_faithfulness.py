@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from iaside.attribution import examination, faithfulness
-from iaside.attribution.examination import Examination
+from iaside.attribution import examination_table, faithfulness
+from iaside.attribution.examination_table import Examination
 from iaside.attribution.examine import examine
 from iaside.attribution.faithfulness import (
     curve_area,
@@ -658,10 +658,10 @@ def test_impossible_examinations_and_tables_are_refused(tmp_path):
         Examination.load(tmp_path / "other.npz")
 
 
-@pytest.mark.parametrize("lacking", examination.QUANTITIES)
+@pytest.mark.parametrize("lacking", examination_table.QUANTITIES)
 def test_a_table_without_a_quantity_is_refused(tmp_path, lacking):
     """One of an older version, which knew nothing of it."""
-    known = [q for q in examination.QUANTITIES if q != lacking]
+    known = [q for q in examination_table.QUANTITIES if q != lacking]
     about = {"quantities": known, "variants": {"a": {}}, "rows": ["a"]}
     Examination(
         about["variants"], {q: np.ones((1, 2)) for q in known}, about, np.ones((1, 0, 2, 2))

@@ -235,9 +235,8 @@ def test_a_refusal_says_which_photograph_showed_it():
     assert found.value.places == [8]
 
 
-@pytest.mark.parametrize(
-    "name", ["squeezenet1_1", pytest.param("tf_efficientnet_lite0", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["squeezenet1_1", "tf_efficientnet_lite0"])
 @pytest.mark.parametrize("as_it_is", [True, False])
 def test_maps_of_the_default_networks_sum_to_the_logits_difference(data, name, as_it_is):
     net = load_model(name) if as_it_is else folded(load_model(name))

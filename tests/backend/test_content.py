@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import iaside
-from iaside.attribution.examination import Examination
+from iaside.attribution.examination_table import Examination
 from iaside.attribution.explorers import Exploration
 from iaside.estimate.estimate import Estimate
 from iaside.explanation import Explanation, compare

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from sweeps import few
 from torch import nn
 
 from iaside.attribution.examine import examine
@@ -198,7 +199,7 @@ def test_gradients_are_pytorchs(net, x):
 # -- of a picture alone ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pixels", [1, 4 * SIDE**2, engine.PIXELS])
+@pytest.mark.parametrize("pixels", few([1, 4 * SIDE**2, engine.PIXELS]))
 def test_an_answer_depends_on_nothing_beside_the_picture(monkeypatch, net, x, pixels):
     monkeypatch.setattr(engine, "PIXELS", pixels)
     engine._compiled.clear()

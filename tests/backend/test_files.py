@@ -16,7 +16,7 @@ import torch
 from smoke import ROOT
 
 import iaside as ia
-from iaside.attribution.examination import QUANTITIES, Examination
+from iaside.attribution.examination_table import QUANTITIES, Examination
 from iaside.attribution.examine import examine
 from iaside.backend import batch, files, resume
 from iaside.backend.files import DamagedError, read_json, replacing, write_text
@@ -248,25 +248,24 @@ NOTES = {
 
 
 @pytest.mark.parametrize("what", LOADERS)
-@pytest.mark.parametrize("damage", [*DAMAGES, *NOTES])
-def test_a_damaged_result_is_one_line_with_its_path_and_a_remedy(what, damage, tmp_path):
+def test_a_damaged_result_is_one_line_with_its_path_and_a_remedy(what, tmp_path):
     save, load, first = LOADERS[what]
-    if what in ("images", "answers") and damage in NOTES:
-        return  # they have none
     path = tmp_path / "answers.npz"
-    save(path)
-    load(path)
-    (DAMAGES | NOTES)[damage](path, first)
-    tracemalloc.start()
-    with pytest.raises(ValueError) as error:
+    noted = what not in ("images", "answers")  # these have no notes
+    for damage, harm in (DAMAGES | (NOTES if noted else {})).items():
+        save(path)
         load(path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    text = str(error.value)
-    assert "answers.npz" in text and "\n" not in text and len(text) > 40
-    assert peak < 2**26, "nothing is allocated for what is not there"
-    if what != "images":
-        assert re.search("measure|make repro|dvc repro", text)
+        harm(path, first)
+        tracemalloc.start()
+        with pytest.raises(ValueError) as error:
+            load(path)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        text = str(error.value)
+        assert "answers.npz" in text and "\n" not in text and len(text) > 40, damage
+        assert peak < 2**26, f"{damage}: nothing is allocated for what is not there"
+        if what != "images":
+            assert re.search("measure|make repro|dvc repro", text), damage
 
 
 ROW = np.zeros(12, np.uint64)
@@ -478,7 +477,9 @@ MEASURED_BY = {
 }
 
 
-@pytest.mark.parametrize("what", RESUMED)
+@pytest.mark.parametrize(
+    "what", [pytest.param(w, marks=pytest.mark.slow) if w == "responses" else w for w in RESUMED]
+)
 def test_what_other_code_has_kept_is_not_gone_on_with(what, tmp_path, monkeypatch):
     fresh = Wide if what == "published" else Line
     first, again, other = (fresh().eval() for _ in range(3))

@@ -256,6 +256,7 @@ def test_a_module_that_is_none_is_refused():
         code_hash("worth")
 
 
+@pytest.mark.slow
 def test_a_process_reads_its_code_once(monkeypatch, edited):
     edited("training.profiles")
     first = code_hash("training.profiles", "training.training")

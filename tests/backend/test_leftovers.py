@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from smoke import ROOT
+from sweeps import few
 
 from iaside.backend import batch, files
 from iaside.backend.files import (
@@ -37,7 +38,7 @@ def names(folder):
     return sorted(path.name for path in Path(folder).iterdir())
 
 
-@pytest.mark.parametrize("then", ["tidy", "again"])
+@pytest.mark.parametrize("then", few(["tidy", "again"], 1))
 @pytest.mark.parametrize(
     "writer",
     [
@@ -225,7 +226,7 @@ def test_a_study_on_another_disk_is_swept_there(tmp_path):
 
 def test_corruptions_of_other_code_go_at_once_unless_in_use(tmp_path, monkeypatch):
     x, wanted = torch.rand(2, 3, 32, 32), [Condition("contrast", 1.0)]
-    module = sys.modules["iaside.robustness.corrupted"]
+    module = sys.modules["iaside.robustness.corrupted_photographs"]
     monkeypatch.setattr(module, "_corrupt_missing", lambda place, *_: (place / "made").touch())
     for code in ("first", "second", "today"):
         monkeypatch.setattr(module, "code_hash", lambda name, code=code: f"{code:_>16}{name}")

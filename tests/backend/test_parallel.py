@@ -22,6 +22,7 @@ from iaside.attribution.examine import examine
 from iaside.backend import cluster, executors, parallel, sending
 from iaside.backend.cluster import connect
 from iaside.backend.device import own_device
+from iaside.backend.processes import Processes
 from iaside.game.exact import coalition_worths
 from iaside.game.published import published_worths
 from iaside.game.sampling import sampled_worths
@@ -82,6 +83,12 @@ def log(tmp_path):
 
 
 @pytest.fixture(scope="module")
+def one():
+    with Processes(1) as workers:
+        yield workers
+
+
+@pytest.fixture(scope="module")
 def local():
     with connect(2) as workers:
         yield workers
@@ -102,6 +109,15 @@ def dask():
 
 @pytest.fixture(params=["local", pytest.param("dask", marks=pytest.mark.slow)])
 def workers(request):
+    return request.getfixturevalue(request.param)
+
+
+slow_pools = [pytest.param(name, marks=pytest.mark.slow) for name in ("local", "dask")]
+
+
+@pytest.fixture(params=["one", *slow_pools])
+def any_workers(request):
+    """To start each of several takes seconds, so that quick tests do with one."""
     return request.getfixturevalue(request.param)
 
 
@@ -273,14 +289,14 @@ def test_a_model_is_sent_to_a_worker_once(workers, log):
     assert len(log.lines("unpacked")) > len(there), "another one is"
 
 
-def test_functions_that_agree_on_the_first_image_are_not_confused(workers):
+def test_functions_that_agree_on_the_first_image_are_not_confused(any_workers):
     constant = lambda x: torch.zeros(len(x), 2)  # noqa: E731
     brightest = lambda x: (x.mean((1, 2, 3)) > 0.505)[:, None] * torch.tensor([1.0, 0.0])  # noqa: E731
     for model in (constant, brightest):
-        assert np.array_equal(measure(model, workers=workers).table, measure(model).table)
+        assert np.array_equal(measure(model, workers=any_workers).table, measure(model).table)
 
 
-def test_an_error_of_a_worker_is_the_one_that_is_seen_here(workers):
+def test_an_error_of_a_worker_is_the_one_that_is_seen_here(any_workers):
     mean = float(pictures()[5].mean())
 
     def breaks_at_the_sixth(x):
@@ -289,15 +305,17 @@ def test_an_error_of_a_worker_is_the_one_that_is_seen_here(workers):
         return torch.stack([means.masked_fill(broken, torch.nan), means], 1)
 
     with pytest.raises(ValueError, match="nan or infinite worths for images 5; check"):
-        measure(breaks_at_the_sixth, workers=workers)
-    assert measure(lambda x: x.mean((2, 3)), workers=workers).forwards == N * 2**M, "and it goes on"
+        measure(breaks_at_the_sixth, workers=any_workers)
+    assert measure(lambda x: x.mean((2, 3)), workers=any_workers).forwards == N * 2**M, (
+        "and it goes on"
+    )
 
 
-def test_the_cost_is_said_before_with_who_shares_it(workers, log, capsys):
-    measure(Net(log.path), workers=workers, progress=True)
+def test_the_cost_is_said_before_with_who_shares_it(any_workers, log, capsys):
+    measure(Net(log.path), workers=any_workers, progress=True)
     said = capsys.readouterr().err
     assert "8 coalitions x 7 images = 56 forward passes" in said
-    assert "here, shared by 2 workers" in said and "56/56" in said
+    assert f"here, shared by {any_workers.workers} worker" in said and "56/56" in said
 
 
 def _games(workers):
@@ -474,9 +492,9 @@ class Locked(nn.Module):
         return x.mean((2, 3)) * 10
 
 
-def test_what_cannot_be_sent_is_measured_here_and_said(local, capsys):
+def test_what_cannot_be_sent_is_measured_here_and_said(one, capsys):
     net = Locked().eval()
-    assert np.array_equal(measure(net, workers=local).table, measure(net, workers=1).table)
+    assert np.array_equal(measure(net, workers=one).table, measure(net, workers=1).table)
     said = capsys.readouterr().err.strip()
     assert re.fullmatch(
         r"this cannot be sent to another process \(TypeError: .*lock.*\): computing in this "
@@ -541,20 +559,20 @@ def test_jobs_are_done_as_well_here():
     assert torch.get_num_threads() == threads
 
 
-def test_after_an_error_what_runs_is_kept_and_nothing_more_is_begun(workers):
+def test_after_an_error_what_runs_is_kept_and_nothing_more_is_begun(any_workers):
     said, kept, asked = [], [], iter(range(100))
     with pytest.raises(ValueError, match="no third"):
-        for (k,), _ in workers.each(
+        for (k,), _ in any_workers.each(
             jobs_of, [10], ((k,) for k in asked), report=lambda *row: said.append(row)
         ):
             kept.append(k)
-    assert sorted(kept) == [0, 0, 1, 1, 2, 2] and next(asked) <= 3 + workers.most()
+    assert sorted(kept) == [0, 0, 1, 1, 2, 2] and next(asked) <= 3 + any_workers.most()
     assert sorted(said) == [(k, 1) for k in range(3)], "each in one thread"
 
 
-def test_warnings_of_workers_are_those_of_the_caller(workers):
+def test_warnings_of_workers_are_those_of_the_caller(any_workers):
     with pytest.warns(RuntimeWarning, match="^mind job 1$"):
-        list(workers.each(_warns, None, [(1,)]))
+        list(any_workers.each(_warns, None, [(1,)]))
 
 
 def _warns(common, k):

@@ -79,6 +79,7 @@ def test_without_labels_the_fall_of_its_confidence_is_given_and_said(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_clean_pictures_alone_lose_nothing_that_is_clear(tmp_path):
     """Other photographs of the same kind: the interval of the loss holds 0, no sentence is made."""
     model, images, labels = planted(1, seed=9)
@@ -90,6 +91,7 @@ def test_clean_pictures_alone_lose_nothing_that_is_clear(tmp_path):
     assert not any("In the deployment" in line for line in card.advice)
 
 
+@pytest.mark.slow
 def test_class_names_keep_their_numbers_where_a_deployment_lacks_some(tmp_path):
     """Only class b is there: without the mapping it would be counted as class 0."""
     _, images, labels = planted(1)

@@ -68,6 +68,7 @@ def test_a_paired_difference_is_narrower_than_an_unpaired_one(cards):
     assert width < 0.5 * (alone.high - alone.low) and 1 in found.clear
 
 
+@pytest.mark.slow
 def test_equal_models_differ_in_nothing():
     model, images, labels = planted(1)
     same = ia.report([model, model], images, labels, n_bands=M, progress=False)

@@ -106,7 +106,8 @@ def test_what_is_found_is_what_a_user_is_told():
     other = psi + 1
     pair = find_differences(psi, other, n_resamples=200)(index, 5)
     np.testing.assert_allclose(pair.value[:8], -1)
-    np.testing.assert_allclose([pair.low[8:], pair.high[8:]], 0, atol=1e-9)
+    # The root of a variance that is 0 but for rounding, which differs from machine to machine.
+    np.testing.assert_allclose([pair.low[8:], pair.high[8:]], 0, atol=1e-7)
 
 
 def test_shares_of_what_may_be_nothing_are_not_told():

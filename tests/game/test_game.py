@@ -9,6 +9,7 @@ import pytest
 import torch
 from pretended import pretended_game
 from readers import MASKS, SIDE, M, Net, some_images, some_labels
+from sweeps import few
 from torch._subclasses import FakeTensorMode
 
 import iaside as ia
@@ -30,7 +31,7 @@ def a_game(model=None, n=4, **settings):
     return ia.Game(model, some_images(n), some_labels(n), **settings)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 8, 20, 64])
+@pytest.mark.parametrize("batch_size", few([3, 20, 1, 8, 64]))
 @pytest.mark.parametrize("absence", ["zero", "gaussian", "replacement", "mean"])
 def test_all_coalitions_are_the_exact_table(absence, batch_size):
     how = dict(absence=absence, batch_size=batch_size, value=["log_likelihood", "embedding"])
@@ -180,7 +181,7 @@ def test_no_coalition_and_tensors_and_lists_of_booleans():
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("absence", ["zero", "mean", "replacement"])
+@pytest.mark.parametrize("absence", few(["zero", "mean", "replacement"], 1))
 def test_placement_on_a_gpu(monkeypatch, absence, precision):
     """Without a GPU: pictures, answers and scores stay on a pretended one, until they are known."""
     seen = []
@@ -244,6 +245,7 @@ def approximators():
     return {kind: getattr(shapiq.approximator, kind) for kind in kinds.split()}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # shapiq's, about budgets it cannot use up
 def test_approximators_of_shapiq_take_a_game_as_it_is():
     """With room for all coalitions they are at or near the exact values."""

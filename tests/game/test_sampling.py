@@ -161,7 +161,8 @@ def test_sampling_ends_where_the_exact_game_costs_no_more():
     assert "all 2**3 coalitions of 6 images" in w.provenance["message"]
 
 
-@pytest.mark.parametrize("batch_size", [5, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_size", [5, 20])
 def test_a_killed_measurement_goes_on_and_ends_with_the_same_bytes(tmp_path, batch_size):
     net, how = Net().eval(), dict(tolerance=2e-4, n=24, batch_size=batch_size)
     whole = measure(net, **how)

@@ -77,6 +77,7 @@ def test_they_are_the_same_pictures(both):
     assert torch.equal(band_energy(stored, masks), band_energy(x, masks))
 
 
+@pytest.mark.slow
 def test_responses_are_the_same_to_pictures_on_the_disk(tmp_path):
     """Also of corruptions of larger pictures, and with several blocks of them in memory in turn."""
     draws = torch.Generator().manual_seed(0)

@@ -239,7 +239,8 @@ class Writing(nn.Module):
         return self.buffer.setdefault(len(out), torch.empty_like(out)).copy_(out)
 
 
-@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 3])
 def test_a_model_that_writes_to_its_input_changes_nothing(channels):
     x = pictures(3, channels).contiguous(memory_format=torch.channels_last)
     before = x.clone()
@@ -640,7 +641,7 @@ def test_a_network_of_wide_numbers_is_no_bfloat16():
 
 
 def test_what_has_been_asked_keeps_its_recipe():
-    from iaside.robustness.corrupted import interpolation_of
+    from iaside.robustness.corrupted_photographs import interpolation_of
 
     net = narrow()
     assert interpolation_of(probe(net, pictures())) == interpolation_of(net) == "bicubic"

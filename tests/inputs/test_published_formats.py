@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy.io import savemat
+from sweeps import few
 from timm.data import ImageNetInfo
 from torchvision.datasets import imagenet
 
@@ -146,18 +147,21 @@ ODD = "ILSVRC2012_val_00000006.JPEG"
 
 @pytest.mark.parametrize(
     ("name", "lines", "said"),
-    [
-        ("val.txt", [], "is empty"),
-        ("val.txt", LISTS["val.txt"][:5], "no line for 1 pictures, such as .*00000006.JPEG"),
-        ("val.txt", [*LISTS["val.txt"][:5], f"{ODD} 1000"], "from 7 to 1000"),
-        ("val.txt", [*LISTS["val.txt"], f"{ODD} n01440764"], "line 7: .*alike"),
-        ("val.txt", ["7"] * 6, "line 1: '7' must be picture and class"),
-        ("val.txt", ["a.png 7"] * 6, "line 1: 'a.png 7' must be"),
-        (TRUTH, ["7"] * 5 + ["0"], "from 0 to 7, but the devkit's ILSVRC2012_IDs go from 1"),
-        (TRUTH, ["7"] * 5 + ["1001"], "from 7 to 1001"),
-        (TRUTH, ["7", "x"], "line 2: 'x' must be an ILSVRC2012_ID"),
-        (TRUTH, ["7"] * 5, "no line for 1 pictures"),
-    ],
+    few(
+        [
+            ("val.txt", [], "is empty"),
+            ("val.txt", LISTS["val.txt"][:5], "no line for 1 pictures, such as .*00000006.JPEG"),
+            ("val.txt", [*LISTS["val.txt"][:5], f"{ODD} 1000"], "from 7 to 1000"),
+            ("val.txt", [*LISTS["val.txt"], f"{ODD} n01440764"], "line 7: .*alike"),
+            ("val.txt", ["7"] * 6, "line 1: '7' must be picture and class"),
+            ("val.txt", ["a.png 7"] * 6, "line 1: 'a.png 7' must be"),
+            (TRUTH, ["7"] * 5 + ["0"], "from 0 to 7, but the devkit's ILSVRC2012_IDs go from 1"),
+            (TRUTH, ["7"] * 5 + ["1001"], "from 7 to 1001"),
+            (TRUTH, ["7", "x"], "line 2: 'x' must be an ILSVRC2012_ID"),
+            (TRUTH, ["7"] * 5, "no line for 1 pictures"),
+        ],
+        3,
+    ),
 )
 def test_a_damaged_list_is_one_line(val, name, lines, said):
     write_devkit(val, WNIDS)

@@ -159,6 +159,11 @@ def test_the_readme_is_short_and_its_links_lead_somewhere():
     assert len(text.split()) <= 1500
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
         assert "://" in target or (ROOT / target).exists(), target
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
+    made = {"index.md", "reference.md", "contributing.md", "changelog.md"}  # of the site
+    assert {name for name in pages - made if f"(docs/{name})" not in text} == set()
+    parts = [p.name for p in (ROOT / "iaside").iterdir() if not p.name.startswith("_")]
+    assert {p for p in parts if f"`{p}" not in text} - {"py.typed"} == set()
 
 
 def test_every_notebook_and_every_public_name_is_on_the_site(monkeypatch):
@@ -167,9 +172,11 @@ def test_every_notebook_and_every_public_name_is_on_the_site(monkeypatch):
 
     import iaside
 
-    pages = generated.notebooks()
+    pages, listed = generated.notebooks(), (ROOT / "docs/notebooks.md").read_text("utf-8")
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         assert pages.count(f"## `{notebook.stem}`\n") == 1, notebook.stem
+        title, _ = generated._head(notebook)
+        assert re.search(rf"^\| `{notebook.stem}` \| \w+ \| {re.escape(title)} \|$", listed, re.M)
     assert "**** " not in pages  # a title for each
     reference = generated.reference()
     for name in iaside.__all__:
@@ -206,6 +213,7 @@ def prose():
         yield path, path.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_works_are_cited_by_author_and_year_and_pages_by_their_headings():
     methods = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
     headings = re.findall(r"^#+ (.*)", methods, re.M)

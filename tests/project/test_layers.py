@@ -1,8 +1,10 @@
 """Each layer of the package imports only from those below it (pyproject.toml, importlinter)."""
 
 import os
+import re
 import shutil
 import subprocess
+import tomllib
 
 import pytest
 from smoke import ROOT
@@ -21,6 +23,13 @@ def lint(folder):
 def test_no_layer_imports_from_one_above_it():
     done = lint(ROOT)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_layers_that_contributing_draws_are_those_of_the_contract():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Where things")[2]
+    drawn = [re.split(" {2,}", line)[0] for line in page.split("```")[1].split("\n")[1:-1]]
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert drawn == settings["tool"]["importlinter"]["contracts"][0]["layers"]
 
 
 @pytest.mark.parametrize(

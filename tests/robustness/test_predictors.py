@@ -15,7 +15,7 @@ from iaside.robustness.predictors import (
     robustness_rows,
 )
 from iaside.tables import CLEAN, CLEAN_CUT, CORRUPTIONS, Condition, Responses, Rivals
-from iaside.verdicts.predictors import answer, increments, side_by_side, verdict
+from iaside.verdicts.rivals import answer, increments, side_by_side, verdict
 
 OCTAVES = 1.75 * 2.0 ** np.arange(7)
 
@@ -237,6 +237,7 @@ def test_what_tells_the_same_for_less_is_named():
     )
 
 
+@pytest.mark.slow
 def test_a_score_that_adds_nothing_is_no_or_not_told_by_how_many_networks_there_are():
     *_, words = said(*planted(n=300, gain=0.0), list(range(300)))
     assert words.startswith("**No**")

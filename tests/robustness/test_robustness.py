@@ -14,7 +14,7 @@ from iaside.estimate.correlation import correlation, correlation_row
 from iaside.inputs.recipes import INTERPOLATIONS
 from iaside.robustness import measures
 from iaside.robustness.conditions import fourier_noise, heat_cells
-from iaside.robustness.corrupted import resize
+from iaside.robustness.corrupted_photographs import resize
 from iaside.robustness.measures import (
     ALEXNET,
     MEASURES,
@@ -339,7 +339,7 @@ def test_corrupted_images_are_made_once_for_all_models(tmp_path, monkeypatch):
     def never(*_, **__):
         raise AssertionError("made a second time")
 
-    monkeypatch.setattr(sys.modules["iaside.robustness.corrupted"], "perturb", never)
+    monkeypatch.setattr(sys.modules["iaside.robustness.corrupted_photographs"], "perturb", never)
     other = Linear()
     other.weight.data *= 2
     r = ask(other, wanted, n=2, cache=tmp_path)
@@ -382,7 +382,7 @@ def test_placement_on_another_device():
         (Condition(FOURIER, 1.0), "place must be below 9"),
         (Condition("fgsm", 0.1, 0), "place must be below 0"),
         (Condition("fgsm", 4), "4/255, not 4"),
-        (Condition("fgsm", -1), "eps=-1.0 is not possible"),
+        (Condition("fgsm", -1), "eps=-1 is not possible"),
         (Condition("pgd", math.nan), "eps=nan is not possible"),
         (Condition("white_noise", math.inf), "sigma=inf is not possible"),
         (Condition("gaussian_blur", math.nan), "kernel=nan is not possible; it must be an odd"),
@@ -619,7 +619,8 @@ def large_pictures(n=6, side=224):
 FEW = [Condition(c, float(s)) for c in ("brightness", "contrast", "shot_noise") for s in (1, 5)]
 
 
-@pytest.mark.parametrize("how", ["bilinear", pytest.param("bicubic", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["bilinear", "bicubic"])
 def test_corruption_errors_do_not_depend_on_the_input_size(how, tmp_path):
     """A network of mean brightness is wrong about the same corrupted pictures at every size."""
     pictures, y = large_pictures(), torch.tensor([1, 1, 1, 0, 0, 0])

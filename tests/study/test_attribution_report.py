@@ -6,7 +6,7 @@ import pytest
 from made_up import report
 from scipy import stats
 
-from iaside.attribution.examination import QUANTITIES, Examination
+from iaside.attribution.examination_table import QUANTITIES, Examination
 from iaside.shapley import coalitions
 from iaside.verdicts import attribution
 from iaside.verdicts.attribution import best_cell, fampe, lead, relative_gain

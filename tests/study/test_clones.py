@@ -53,6 +53,7 @@ def test_two_clones_that_share_a_cache_share_what_they_have_run(project, data, t
     assert all(stage.startswith("images@") for stage in ran), "the data sets that a clone lacks"
 
 
+@pytest.mark.slow
 def test_plain_dvc_does_without_git_in_an_unpacked_archive(tmp_path):
     shutil.copytree(ROOT, tmp_path / "iaside", ignore=LEFT_OUT)
     status = dvc(tmp_path / "iaside", "status", "bands")

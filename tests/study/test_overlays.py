@@ -8,13 +8,15 @@ import subprocess
 
 import pytest
 from smoke import ROOT
+from sweeps import few
 
 from iaside.study import check, overlays, plan, sections
 from iaside.study.overlays import made_of, merged, read_study, study_file, use, written_out
 from iaside.study.parameters import UsageError, read_sections, read_yaml
 
 STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
-each_study = pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
+STUDIES.sort(key=lambda path: path.stem not in ("default", "smoke"))  # these in a quick run
+each_study = pytest.mark.parametrize("path", few(STUDIES), ids=lambda p: p.stem)
 MINE = """\
 base: caltech101
 models:
@@ -146,7 +148,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("text", "words"), WRONG, ids=lambda w: w[:24])
+@pytest.mark.parametrize(("text", "words"), few(WRONG, 4), ids=lambda w: w[:24])
 def test_a_wrong_overlay_is_refused_by_its_file(text, words, project, data, monkeypatch, capsys):
     (project / MINE_FILE).write_text(text)
     monkeypatch.setattr(plan, "costs", lambda *a: pytest.fail("it was not checked"))

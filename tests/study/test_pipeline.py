@@ -109,21 +109,20 @@ def test_reports_never_read_an_executed_notebook():
 once_read = functools.cache(read_study)
 
 
-@pytest.mark.parametrize("study", STUDIES, ids=lambda p: p.stem)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_every_study_sets_every_parameter_of_every_notebook(path, study):
-    params = once_read(study)
+def test_every_study_sets_every_parameter_of_every_notebook(path):
     nouns = [p.stem.partition("_")[2] for p in NOTEBOOKS]
     defaults = read_parameters(load(path), path.stem)
     cmd = next(body["cmd"] for _, notebook, body in notebook_stages() if notebook == path.stem)
     items = re.search(r"--take (?:model|plan) (\S+?)\.\$\{key\}", cmd)
-    key = next(iter(at(params, items[1]))) if items else None
-    take = dict(re.findall(r"--take (\S+) (\S+)", cmd.replace("${key}", str(key))))
-    item, given = key, {"variants": ["trained"]} if "variants" in defaults else {}
-    values = resolve_parameters(
-        path.stem.partition("_")[2], defaults, params, nouns, item, take, given
-    )
-    assert set(values) == set(defaults)
+    given = {"variants": ["trained"]} if "variants" in defaults else {}
+    for study in STUDIES:
+        params = once_read(study)
+        key = next(iter(at(params, items[1]))) if items else None
+        take = dict(re.findall(r"--take (\S+) (\S+)", cmd.replace("${key}", str(key))))
+        noun = path.stem.partition("_")[2]
+        values = resolve_parameters(noun, defaults, params, nouns, key, take, given)
+        assert set(values) == set(defaults), study.stem
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda p: p.stem)
@@ -206,6 +205,7 @@ def test_the_documented_own_study_gives_own_photographs_to_own_networks_alone():
     assert named - {"mend"} <= set(study)
 
 
+@pytest.mark.slow
 def test_pictures_that_no_network_is_shown_need_no_labels():
     """Of folders 0 ... 999 labels are refused where the number of classes is unknown."""
     texts = {path.name: code(path) for path in NOTEBOOKS}

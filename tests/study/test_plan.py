@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sweeps import few
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from iaside.attribution import baselines
-from iaside.attribution.examination import Examination
+from iaside.attribution.examination_table import Examination
 from iaside.attribution.maps import EXPLORERS, attribute, map_passes
 from iaside.game.sampling import sampled_passes, sampled_worths
 from iaside.inputs import architectures
@@ -157,13 +158,16 @@ def test_attributions_make_the_passes_that_are_foreseen(net, method):
 
 @pytest.mark.parametrize(
     ("adversary", "penalty"),
-    [
-        ("none", "none"),
-        ("fgsm", "none"),
-        ("pgd", "jafr"),
-        ("none", "coalition_dropout"),
-        *(("none", penalty) for penalty in PENALTIES),
-    ],
+    few(
+        [
+            ("none", "none"),
+            ("fgsm", "none"),
+            ("pgd", "jafr"),
+            ("none", "coalition_dropout"),
+            *(("none", penalty) for penalty in PENALTIES),
+        ],
+        4,
+    ),
 )
 def test_training_makes_the_passes_that_are_foreseen(tmp_path, adversary, penalty):
     settings = {
@@ -237,7 +241,7 @@ def workplace(monkeypatch, tmp_path, net):
 
     monkeypatch.setattr("iaside.inputs.images.load_images", load_images)
     monkeypatch.setattr("iaside.study.subject.load_images", load_images)
-    module = importlib.import_module("iaside.robustness.corrupted")
+    module = importlib.import_module("iaside.robustness.corrupted_photographs")
     monkeypatch.setattr(module, "perturb", harmless)
     monkeypatch.setattr("iaside.game.game.Game.seconds", lambda self, passes: 0.0)
     return tmp_path
@@ -280,7 +284,7 @@ NOTEBOOKS = {
 }
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS)
+@pytest.mark.parametrize("notebook", few(NOTEBOOKS))
 def test_a_notebook_makes_the_passes_that_are_foreseen(workplace, notebook):
     model = {"name": "net", "weights": "net.safetensors", "recipe": "net.json"}
     common = {"item": "net", "model": model, "networks": {"a": model, "b": model}}
@@ -421,6 +425,7 @@ def small_project(tmp_path, monkeypatch):
     return root
 
 
+@pytest.mark.slow
 def test_dvc_says_which_stages_there_are_and_how_they_stand(small_project):
     from dvc.repo import Repo
 
@@ -494,10 +499,7 @@ def content(root):
 SPEED = plan.Speed(0.1, 0.3, 10**6, 4 * 3 * SIDE**2, 10**5, 10**6, 4)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["default", pytest.param("paper-iaside", marks=pytest.mark.slow), "paper-noise", "paper-fampe"],
-)
+@pytest.mark.parametrize("name", few(["default", "paper-iaside", "paper-noise", "paper-fampe"], 1))
 def test_every_stage_of_a_study_can_be_foreseen(name, monkeypatch, capsys):
     """Without its weights and data, and without a look at what DVC has of it."""
     params = read_study(ROOT / f"studies/{name}.yaml")

@@ -296,10 +296,11 @@ KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
             "SIGUSR1 ended it (from out",
             marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "import os; os._exit(7)",
             [3],
             "it ended itself, with exit code 7: the lines above may say",
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -436,21 +437,15 @@ def gone(pid, seconds=15):
     "cell",
     [
         "for _ in range(600): time.sleep(0.1)",
-        pytest.param(  # never lets go of the interpreter
-            "__import__('re').match('(a+)+b', 'a' * 40)", marks=pytest.mark.slow
-        ),
+        "__import__('re').match('(a+)+b', 'a' * 40)",  # never lets go of the interpreter
     ],
     ids=["sleeps", "holds"],
 )
 @pytest.mark.parametrize(
     "how",
-    [
-        "runner gets SIGTERM",
-        pytest.param("runner gets SIGHUP", marks=pytest.mark.slow),
-        pytest.param("runner gets SIGKILL", marks=pytest.mark.slow),
-        pytest.param("parent gets SIGKILL", marks=pytest.mark.slow),
-    ],
+    ["runner gets SIGTERM", "runner gets SIGHUP", "runner gets SIGKILL", "parent gets SIGKILL"],
 )
+@pytest.mark.slow
 def test_nothing_lives_on_when_stopped(tmp_path, how, cell):
     source = "import os, time\nopen('pids', 'w').write(f'{os.getppid()} {os.getpid()} .')\n"
     source += cell

@@ -111,6 +111,7 @@ def test_what_is_attacked_is_stratified(measured, data):
     assert labels.bincount().tolist() == [4, 4] and labels[:4].bincount().tolist() == [2, 2]
 
 
+@pytest.mark.slow
 def test_measuring_again_gives_equal_bytes(trained, measured, data, monkeypatch):
     monkeypatch.chdir(trained)
     monkeypatch.setattr(profiles, "load_data", lambda settings, seed: data)

@@ -4,13 +4,13 @@ import itertools
 import json
 import math
 import random
-import re
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 from scipy import stats
+from sweeps import few
 
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import at_levels, mean_interval
@@ -355,27 +355,6 @@ def test_unknown_claims_name_the_close_ones():
         gather([{"stage": "correlation", "claims": [row]}])
 
 
-# -- the list --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("claim", claims().values(), ids=lambda claim: claim.id)
-def test_every_claim_is_complete(claim):
-    assert re.fullmatch(r"[a-z][a-z0-9_]{2,39}", claim.id)
-    assert claim.statement.endswith(".") and ". " not in claim.statement  # one sentence
-    assert re.match(r"seed 00[0-4] \S", claim.source)
-    assert claim.kind in {"greater", "less", "null"}
-    assert claim.kind != "null" or claim.threshold > 0  # a null claim needs room to be supported
-    assert claim.statistic and claim.needs and not claim.needs.endswith(".")
-    assert claim.unit in {*LEAST, "bands", "draws"}
-
-
-def test_the_list_is_sorted_by_seed_and_free_of_repetition():
-    seeds = [claim.source[:8] for claim in claims().values()]
-    assert seeds == sorted(seeds) and set(seeds) == {f"seed 00{i}" for i in range(5)}
-    for field in ("id", "statement"):
-        assert len({getattr(claim, field) for claim in claims().values()}) == len(claims())
-
-
 def exact(claim_id, value, n=8):
     return decide(claim_id, fixed(value, value, value, n, "bands"), exact=True)["verdict"]
 
@@ -430,8 +409,8 @@ def normal(z, unit="networks", n=99, threshold=0.0):
     return at
 
 
-@pytest.mark.parametrize("rho", [0.0, 0.9])
-@pytest.mark.parametrize("k", [1, 2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rho", few([0.0, 0.9], 1))
+@pytest.mark.parametrize("k", few([1, 2, 8]))
 @pytest.mark.parametrize("margin", [None, 6.0, 0.05])
 def test_false_verdicts_are_rare_however_many_parts_lie_at_the_threshold(
     monkeypatch, k, rho, margin

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from iaside.tables import Condition
-from iaside.training.mending import fine_tunings
+from iaside.training.mend_study import fine_tunings
 from iaside.training.plans import BANDS, FACTORS
 from iaside.training.remedies import ARMS, Diagnosis, Mending
 from iaside.verdicts import mend

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from iaside.attribution.examination import Examination
+from iaside.attribution.examination_table import Examination
 from iaside.attribution.faithfulness import RANKS
 from iaside.attribution.frequency import band_weights, energy_cutoff, frequency_samples
 from iaside.attribution.options import PRODUCTS

@@ -1,0 +1,1 @@
+"""Parts of `benchmarks/estimators.py`, which says what is measured."""
