@@ -216,12 +216,14 @@ def test_equal_runs_are_equal_bytes(two_runs):
     assert not list((two_runs[0] / ".partial").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these settings")
 def test_memory_that_is_given_back_and_taken_again_is_not_mapped_anew(two_runs):
     executed = json.loads((two_runs[0] / "results/importance/report.ipynb").read_text())
     assert executed["cells"][5]["outputs"][0]["text"] == ["True\n"], "4096 bytes a fault"
 
 
+@pytest.mark.slow
 def test_html_is_complete_and_offline(two_runs):
     page = (two_runs[0] / "results/importance/report.html").read_text()
     assert "<title>Bands &amp; alpha</title>" in page
