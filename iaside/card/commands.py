@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import shlex
 import sys
 import warnings
@@ -16,6 +17,7 @@ from iaside.backend.engine import installed
 from iaside.card.card import check_ending
 from iaside.card.measure import MINUTES
 from iaside.inputs.images import count_images
+from iaside.inputs.listing import PACKAGED
 from iaside.inputs.weights import ENDINGS
 
 PICTURES = 50
@@ -120,12 +122,15 @@ def _loaded(model: ia.Classifier, asked: argparse.Namespace) -> tuple:
     """
     classes = None if asked.classes is None else _classes(asked.classes)
     like, labels = (None, False) if asked.unlabelled else (model, True)
-    total = count_images(asked.folder, like, classes, labels)
+    folder = asked.folder
+    if folder in PACKAGED and Path(folder).exists():  # what lies here comes before that set
+        folder = os.path.abspath(folder)
+    total = count_images(folder, like, classes, labels)
     n = asked.n or (None if total <= PICTURES else PICTURES)
     how = {"like": model, "n": n, "seed": asked.seed, "skip_unreadable": True}
     if asked.unlabelled:
-        return ia.load_images(asked.folder, labels=False, **how), None, None
-    return ia.load_images(asked.folder, classes=classes, return_classes=True, **how)
+        return ia.load_images(folder, labels=False, **how), None, None
+    return ia.load_images(folder, classes=classes, return_classes=True, **how)
 
 
 def _classes(said: str) -> str | list | dict:

@@ -159,6 +159,17 @@ def test_the_command_line_says_what_is_wrong_in_its_own_words(
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("clone", [True, False])
+def test_a_folder_here_comes_before_a_packaged_set_of_its_name(
+    elsewhere, clone, monkeypatch, capsys
+):
+    monkeypatch.setattr(project, "CLONE", clone)
+    Path("pictures").rename("photographs")
+    given = ["explain", "own.pth", "photographs", "--bands", "2", "--factory", "nets.py:build"]
+    assert main([*given, "--csv"]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_an_empty_class_folder_is_counted_or_named_away(elsewhere, capsys):
     Path("pictures/0 empty").mkdir()
     given = ["explain", "own.pth", "pictures", "--bands", "2", "--factory", "nets.py:build"]
