@@ -24,7 +24,7 @@ from iaside.verdicts.rules import CONTRADICTED, SUPPORTED, find
 from verdict_rules.networks import SCATTER
 from verdict_rules.worlds import (
     AT,
-    POPULATIONS,
+    BOTH_WAYS,
     World,
     lead_of,
     of_draws,
@@ -317,7 +317,7 @@ def initialisations(n=5, networks=4, bands=8) -> list[World]:
         nets = values.reshape(networks, bands, n)
         return untrained_uniform({str(i): net for i, net in enumerate(nets)}, trained_twins)
 
-    for name, population in list(POPULATIONS.items())[:2]:
+    for name, population in BOTH_WAYS.items():
 
         def draw(rng, population=population):
             common = np.repeat(population(rng, (networks, 1, n)), bands, axis=1)
