@@ -25,6 +25,7 @@ from iaside.verdicts.rules import CONTRADICTED, SUPPORTED, decide, find
 from iaside.verdicts.snr import snr_decays, snr_power_law
 from verdict_rules.worlds import (
     AT,
+    BOTH_WAYS,
     POPULATIONS,
     World,
     effect_of,
@@ -40,6 +41,8 @@ from verdict_rules.worlds import (
 
 READINGS = list(itertools.product(("gradient", "update"), ("pixel", "channel")))
 OTHERS = ("attexplore", "saliency", "big")
+# At the threshold readings may be one and the same: that a verdict needs them all then saves none.
+ALIKE = 1.0
 
 
 # -- means -----------------------------------------------------------------------------------------
@@ -71,7 +74,8 @@ def parts_of_means(k: int = 4, n: int = 24) -> list[World]:
 
     return [
         world
-        for name, draw in list(POPULATIONS.items())[:3]
+        for name, draw in (BOTH_WAYS | POPULATIONS).items()
+        if name != "answers"
         for world in of_means(
             "snr_decays",
             k,
@@ -93,7 +97,7 @@ def means_within_a_margin(k: int = 4, n: int = 24) -> list[World]:
 
     return [
         world
-        for name, draw in list(POPULATIONS.items())[:2]
+        for name, draw in BOTH_WAYS.items()
         for world in of_means(
             "value_is_information",
             k,
@@ -162,7 +166,7 @@ def shares_within_a_margin(k: int = 4, n: int = 24) -> list[World]:
 def _ratios(claim_id, k, se, n, verdict) -> list[World]:
     """The mean of one row over that of a measured worth, of which networks share half."""
     claim, found = find(claim_id), []
-    for name, draw in list(POPULATIONS.items())[:2]:
+    for name, draw in BOTH_WAYS.items():
         for (which, truth), by in places(claim_id, k, se).items():
 
             def one(rng, by=by, draw=draw):
@@ -184,10 +188,10 @@ def relative_changes(k: int = 2, n: int = 24, others: int = 2) -> list[World]:
     def verdict(values):
         return shufflenet_adversarial({str(i): list(rows) for i, rows in enumerate(values)})
 
-    def world(by):
+    def world(by, draw_from):
         def draw(rng):
             clean = rng.uniform(0.4, 1.6, (k, 1 + others, n))
-            own = se * np.sqrt(n) * rng.normal(size=(k, 1 + others, n))
+            own = se * np.sqrt(n) * draw_from(rng, (k, 1 + others, n))
             change = clean * (0.5 + 0.2 * rng.normal(size=n)) + own
             change[:, 0] += by[:, None]
             return verdict(np.stack([change, clean], 2))
@@ -196,7 +200,11 @@ def relative_changes(k: int = 2, n: int = 24, others: int = 2) -> list[World]:
 
     return of_draws(
         "shufflenet_adversarial",
-        {key: world(by) for key, by in places("shufflenet_adversarial", k, 1.2 * se).items()},
+        {
+            (f"{which}, {name}", truth): world(by, population)
+            for name, population in BOTH_WAYS.items()
+            for (which, truth), by in places("shufflenet_adversarial", k, 1.2 * se).items()
+        },
     )
 
 
@@ -222,7 +230,8 @@ def gains_in_percent(n: int = 10, networks: int = 2) -> list[World]:
         {
             (f"{which}, {share:.0%} shared", truth): world(by, share)
             for (which, truth), by in found.items()
-            for share in (0.7, 0.95)
+            for share in (0.7, 0.95, ALIKE)
+            if truth == AT or share < ALIKE
         },
     )
 
@@ -244,15 +253,17 @@ def readings(n: int = 10) -> list[World]:
     return [
         world
         for name, draw in list(POPULATIONS.items())[:3]
+        for share in (0.7, ALIKE)
         for world in of_means(
             "fampe_over_attexplore",
             4,
             1 / np.sqrt(n),
-            functools.partial(on_photographs, draw=draw, k=4, n=n, share=0.7),
+            functools.partial(on_photographs, draw=draw, k=4, n=n, share=share),
             verdict,
-            name,
+            f"{name}, {share:.0%} shared",
             readings=True,
         )
+        if share < ALIKE or (world.truth == AT and world.name.startswith("all parts"))
     ]
 
 
@@ -260,9 +271,10 @@ def readings_of_parts(n: int = 10) -> list[World]:
     """2 x 2 readings of a claim against three other methods, its parts."""
     k = len(OTHERS)
 
-    def world(by):
+    def world(by, draw_from=normal, alike=False):
         def draw(rng):
-            own = on_photographs(rng, normal, len(READINGS) * k, n, 0.9).reshape(-1, k, n)
+            own = on_photographs(rng, draw_from, len(READINGS) * k, n, 0.9).reshape(-1, k, n)
+            own = np.broadcast_to(own[:1], own.shape) if alike else own
             return attribution.fampe_best(
                 {
                     reading: {fampe(0.1): np.zeros((1, n))}
@@ -278,17 +290,26 @@ def readings_of_parts(n: int = 10) -> list[World]:
         return draw
 
     found = places("fampe_best", k, 1 / np.sqrt(n))
-    return of_draws("fampe_best", {key: world(by) for key, by in found.items()})
+    worlds = {key: world(by) for key, by in found.items()}
+    worlds |= {
+        (f"{which}, {name}, readings alike", truth): world(by, draw_from, alike=True)
+        for (which, truth), by in found.items()
+        for name, draw_from in BOTH_WAYS.items()
+        if truth == AT
+    }
+    return of_draws("fampe_best", worlds)
 
 
 def the_best_cell(n: int = 8, cells: int = 30) -> list[World]:
     """The best of a grid of cells against the mean of all, which are alike; nothing contradicts."""
     up = effect_of(cells) / np.sqrt(n)
 
-    def world(by, draw_from):
+    def world(by, draw_from, alike):
         def draw(rng):
             own = on_photographs(rng, draw_from, len(READINGS) * cells, n, 0.5)
-            rows = own.reshape(len(READINGS), cells, n) + by * np.eye(cells)[0][:, None]
+            own = own.reshape(len(READINGS), cells, n)
+            own = np.broadcast_to(own[:1], own.shape) if alike else own
+            rows = own + by * np.eye(cells)[0][:, None]
             return attribution.fampe_cutoff_grid(dict(zip(READINGS, rows, strict=True)))
 
         return draw
@@ -296,9 +317,9 @@ def the_best_cell(n: int = 8, cells: int = 30) -> list[World]:
     return of_draws(
         "fampe_cutoff_grid",
         {
-            (name, truth): world(by, draw)
+            (f"{name}, readings alike" if alike else name, truth): world(by, draw, alike)
             for name, draw in list(POPULATIONS.items())[:3]
-            for truth, by in ((AT, 0.0), (SUPPORTED, up))
+            for truth, by, alike in ((AT, 0.0, False), (AT, 0.0, True), (SUPPORTED, up, False))
         },
     )
 

@@ -174,6 +174,10 @@ def gamma(rng, shape):  # skewness 2, as of an exponential
     return rng.exponential(size=shape) - 1
 
 
+def gamma_down(rng, shape):
+    return -gamma(rng, shape)
+
+
 def student(rng, shape):  # 3 degrees of freedom: as heavy a tail as has a variance
     return rng.standard_t(3, size=shape) / np.sqrt(3)
 
@@ -187,6 +191,8 @@ def normal(rng, shape):
 
 
 POPULATIONS = {"normal": normal, "skewed": gamma, "heavy-tailed": student, "answers": answers}
+# Of one part either skew is the other's mirror image; of several, one side is the harder to tell.
+BOTH_WAYS = {"normal": normal, "skewed": gamma, "skewed down": gamma_down}
 
 
 def on_photographs(rng, draw: Callable, k: int, n: int, share: float) -> np.ndarray:

@@ -174,8 +174,19 @@ def permutation_p(x, y, z, method: str, g: np.ndarray | None, estimate: float) -
         room = (y @ y - lost) * (x @ x)
         with np.errstate(invalid="ignore", divide="ignore"):
             others = np.where(room > 0, y[shuffled] @ x / np.sqrt(room), 0.0)
+    return share_as_far(others, estimate, exact)
+
+
+def share_as_far(others: np.ndarray, estimate: float, exact: bool) -> float:
+    """The two-sided p of an estimate among those of other orders, (P,), all of them or random ones.
+
+    exact: all orders were tried, its own among them.
+
+    >>> share_as_far(np.array([1.0, 0.5, -0.5, -1.0]), 1.0, exact=True)
+    0.5
+    """
     extreme = np.abs(others) >= abs(estimate) - 1e-12
-    return float((extreme.sum() + (not exact)) / (len(shuffled) + (not exact)))
+    return float((extreme.sum() + (not exact)) / (len(others) + (not exact)))
 
 
 def _scaled(v: np.ndarray) -> np.ndarray:

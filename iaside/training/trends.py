@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from iaside.backend.content import by_content
-from iaside.estimate.coefficients import coefficient
+from iaside.estimate.coefficients import EXACT, coefficient, orders, share_as_far
 from iaside.estimate.crossed import crossed_mean, resampled_scores
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import interval, mean_interval
@@ -305,6 +305,33 @@ def learning(profile: Profile) -> Learning:
     half = np.where(learnt[:, None], resampled(half_epochs), np.nan)
     order = resampled(partial(order_learnt, learnt=learnt))
     return Learning(psi, learnt, half, order, int((half[learnt, 0] <= epochs[0]).sum()))
+
+
+def order_by_chance(learnings: Sequence[Learning], mean: Callable) -> float:
+    """Return how likely a mean of rho this far from 0 is were the bands in any other order.
+
+    A permutation test, two-sided: all orders of the bands up to seven, else random ones. One order
+    holds for all networks, since they see the same photographs and may agree for these alone.
+
+    mean: what makes one number of those of the networks, (K, P) -> (P,).
+    Source: docs/methods.md, Verdicts.
+
+    >>> one = Learning(None, np.ones(5, bool), np.arange(5.0)[:, None], None, 0)
+    >>> round(order_by_chance([one, one], lambda rows: rows.mean(0)), 4)
+    0.0167
+    """
+    n_bands = len(learnings[0].learnt)
+    numbers = np.concatenate([np.arange(n_bands)[None], orders(n_bands, None)])
+    found = mean(np.stack([_rho(numbers, c.half[:, 0], c.learnt) for c in learnings]))
+    return share_as_far(found[1:], found[0], exact=n_bands <= EXACT)
+
+
+def _rho(numbers: np.ndarray, half: np.ndarray, learnt: np.ndarray) -> np.ndarray:
+    """Spearman's rho of each numbering of the bands, (P, M), with their half epochs (M,)."""
+    if learnt.sum() < MIN_BANDS:
+        return np.full(len(numbers), np.nan)
+    numbers = numbers[:, learnt]
+    return coefficient(numbers, np.broadcast_to(half[learnt], numbers.shape))
 
 
 def peak(psi: ArrayLike, score: Callable) -> int:

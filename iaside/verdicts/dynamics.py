@@ -7,14 +7,23 @@ on the mean over groups, seed by seed. None where there is no group.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from iaside.estimate.correlation import MIN_MODELS, correlation_at_levels
+from iaside.estimate.estimate import Estimate
 from iaside.estimate.resampling import Levels
 from iaside.training.early import Early
 from iaside.training.plans import Profile
-from iaside.training.trends import Learning, SecondStage, over_groups, over_seeds, unclear
+from iaside.training.trends import (
+    Learning,
+    SecondStage,
+    order_by_chance,
+    over_groups,
+    over_seeds,
+    unclear,
+)
 from iaside.verdicts.rules import decide, withheld
 
 Groups = Mapping[str, Sequence[Profile]]
@@ -57,10 +66,22 @@ def left_out(courses: Sequence[Learning]) -> list[str]:
 
 
 def order(groups: Groups, courses: Mapping[str, Learning]) -> Levels:
-    """The mean of Spearman's rho of band and epoch over groups and seeds."""
+    """The mean of Spearman's rho of band and epoch over groups and seeds.
+
+    Student's limits hold 0 wherever a permutation of the bands does not reject it
+    (`trends.order_by_chance`): three bounded numbers that scatter little by chance would else
+    decide too often.
+    """
     each = [courses[p.name] for some in groups.values() for p in some]
     limits = over_seeds(over_groups(groups, [c.order for c in each]), each[0].psi.shape[-1])
-    return lambda level: limits(level).within(-1, 1)
+    p = order_by_chance(each, lambda rows: over_groups(groups, rows).mean(0))
+
+    def within(level: float) -> Estimate:
+        e = limits(level).within(-1, 1)
+        low, high = np.minimum(e.low, 0.0), np.maximum(e.high, 0.0)
+        return replace(e, low=low, high=high) if p > 1 - level else e
+
+    return within
 
 
 def second_stage_tradeoff(groups: Groups, stage: SecondStage | None, data: str = "") -> dict | None:

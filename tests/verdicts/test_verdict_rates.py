@@ -119,9 +119,37 @@ def test_the_naive_rule_is_raised_until_it_holds_and_never_lowered(bench):
         well = column(bench, [SUPPORTED] * 1000 + [UNDECIDED] * 3000, SUPPORTED, 1 + leads)
         found = bench.summary([well], [at])
         assert found["raised"] == pytest.approx(expected, rel=0.05)
-        ours, naive = found["power"][SUPPORTED]
+        ours, naive, _ = found["power"][SUPPORTED]
         assert ours == 0.25
         assert naive == np.mean(1 + leads > found["raised"])
+
+
+@pytest.mark.parametrize(
+    ("claim", "parts", "k", "n"),
+    [("src_mce", 0, 1, 24), ("low_bands_preferred", 4, 4, 24), ("fampe_best", 12, 3, 10)],
+)
+def test_students_rule_shares_the_level_among_the_parts_of_a_reading(bench, claim, parts, k, n):
+    record = {"id": claim, "n": n, "parts": [{}] * parts}
+    above, below = stdtrit(n - 1, 0.975), stdtrit(n - 1, 1 - 0.025 / k)
+    found = [
+        bench.by_student(record, lead)
+        for lead in (above * 1.01, above * 0.99, -below * 0.99, -below * 1.01)
+    ]
+    assert found == [SUPPORTED, UNDECIDED, UNDECIDED, CONTRADICTED]
+
+
+def test_readings_may_be_one_and_the_same_at_the_threshold_alone(rules):
+    for name, alike in (
+        ("2 x 2 readings, 10 photographs", "100%"),
+        ("2 x 2 readings of 3", "alike"),
+    ):
+        (rule,) = (rule for key, rule in rules.RULES.items() if key.startswith(name))
+        made = [world for world in rule.worlds() if alike in world.name]
+        assert made
+        assert {world.truth for world in made} == {"at the threshold"}
+        record, _ = made[0].draw(np.random.default_rng(0))
+        values = np.reshape([part["value"] for part in record["parts"]], (4, -1))  # by reading
+        np.testing.assert_allclose(values, values[[0] * 4])
 
 
 def drawn(bench, made, n):
@@ -160,7 +188,7 @@ def test_a_part_of_known_spread_is_decided_as_often_as_theory_says(bench, worlds
     )
     found = bench.summary(*drawn(bench, made, 1000))
     assert found["rate"][1] < 0.05 < found["rate"][2]
-    for ours, naive in found["power"].values():
+    for ours, naive, _ in found["power"].values():
         assert ours == pytest.approx(0.8, abs=0.04)
         assert naive == pytest.approx(0.8, abs=0.04)
 

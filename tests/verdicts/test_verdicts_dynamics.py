@@ -52,6 +52,14 @@ def test_the_order_of_learning_is_judged_over_seeds():
     assert judge({"a": [*trained("a", RISING, seeds=2), late]})["high"] == 1
 
 
+def test_trainings_alike_in_an_order_that_bands_have_by_chance_decide_nothing():
+    """Three that agree to the digit have no scatter, and six bands many orders."""
+    row = judge({"a": trained("a", RISING[[0, 2, 1, 5, 3, 4]])})
+    assert (row["verdict"], row["low"]) == ("undecided", 0)
+    assert row["value"] == pytest.approx(1 - 6 * 8 / 210)  # as far from 0 as 1 in 17 orders
+    assert judge({"a": trained("a", RISING[[1, 0, 2, 3, 5, 4]])})["verdict"] == "supported"
+
+
 def test_two_seeds_or_an_order_that_nobody_can_tell_decide_nothing():
     row = judge({"a": trained("a", RISING), "b": trained("b", RISING, seeds=2)})
     assert row["verdict"] == "undecided" and row["n"] == 2
