@@ -22,6 +22,10 @@ from iaside.study.overlays import read_study, written_out
 from iaside.study.parameters import RUNTIME, UsageError, read_notebooks, read_yaml, study_values
 
 TEXT = (ROOT / "params.yaml").read_text()
+RECORDED = (
+    next(line for line in TEXT.splitlines() if "  recorded: [" in line).split(": ")[1].split("]")[0]
+    + "]"
+)
 LITE0 = "data/weights/tf_efficientnet_lite0"
 WORTHS, ROBUSTNESS, CHOICES = "worths:   #", "robustness:   #", "choices:   #"
 RIVALS, MEND = "rivals:   #", "mend:   #"
@@ -176,13 +180,7 @@ BAD = [
     (RESOLUTION, "[16, 32, 64]", "[]", "resolution.bands is an empty list", "one at least"),
     (RESOLUTION, "[16, 32, 64]", '["16"]', "resolution.bands is '16'", "a whole number"),
     (RESOLUTION, "[16, 32, 64]", "[16.0]", "resolution.bands is 16.0", "a whole number"),
-    (
-        "claims:   #",
-        "[cifar10_zoo, imagenet_zoo, cifar10_mending, caltech101]",
-        "[nope]",
-        "recorded as 'nope'",
-        "imagenet_zoo",
-    ),
+    ("claims:   #", RECORDED, "[nope]", "recorded as 'nope'", "imagenet_zoo"),
     (
         "claims:   #",
         "[bands, snr_report, importance,",
@@ -256,13 +254,7 @@ BAD = [
         "transformers is ['vit']",
         "names of `models`",
     ),
-    (
-        "claims:   #",
-        "[cifar10_zoo, imagenet_zoo, cifar10_mending, caltech101]",
-        "[1.5]",
-        "claims.recorded is 1.5",
-        "a name",
-    ),
+    ("claims:   #", RECORDED, "[1.5]", "claims.recorded is 1.5", "a name"),
     (
         CHOICES,
         "squeezenet1_1: {name: squeezenet1_1, weights",
