@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 import threading
@@ -22,10 +23,7 @@ from iaside.study.overlays import read_study, written_out
 from iaside.study.parameters import RUNTIME, UsageError, read_notebooks, read_yaml, study_values
 
 TEXT = (ROOT / "params.yaml").read_text()
-RECORDED = (
-    next(line for line in TEXT.splitlines() if "  recorded: [" in line).split(": ")[1].split("]")[0]
-    + "]"
-)
+RECORDED = re.search(r"  recorded: (\[.*?\])", TEXT)[1]
 LITE0 = "data/weights/tf_efficientnet_lite0"
 WORTHS, ROBUSTNESS, CHOICES = "worths:   #", "robustness:   #", "choices:   #"
 RIVALS, MEND = "rivals:   #", "mend:   #"
