@@ -127,8 +127,9 @@ def foreseen(
     """The share of each band that survives, (M,), and the loss that a profile predicts of it.
 
     Shapes: values and clean_energy (M, N) of the same photographs, degraded_energy (M, n) of
-    others. Unbiased (`unbiased_survival`): between two samples of the same kind no loss is found on
-    average, so that a share may come out above 1 and a loss below 0. Resamples draw from both sets.
+    others. Between two samples of the same kind next to no loss is found on average
+    (`survival_by_halves`), so that a share may come out above 1 and a loss below 0. Resamples draw
+    from both sets.
 
     >>> survival, loss = foreseen(np.ones((2, 9)), np.ones((2, 9)), 4 * np.ones((2, 7)))
     >>> survival.round(6).tolist(), round(float(loss.value), 6)
@@ -138,12 +139,12 @@ def foreseen(
         np.concatenate([np.full((n, 1), 1 / n), draws(n, n_resamples, seed + k)], axis=1)
         for k, n in enumerate((values.shape[1], degraded_energy.shape[1]))
     ]
-    survival = unbiased_survival(clean_energy, degraded_energy, *weights)
+    survival = survival_by_halves(clean_energy, degraded_energy, *weights)
     resampled = ((1 - survival) * (values @ weights[0])).sum(0)
     return survival[:, 0], _percentiles(resampled, values.shape[1] + degraded_energy.shape[1])
 
 
-def unbiased_survival(
+def survival_by_halves(
     clean: np.ndarray, degraded: np.ndarray, of_clean: np.ndarray, of_degraded: np.ndarray
 ) -> np.ndarray:
     """The share of each band that survives, of spectra of different photographs, (M, R).

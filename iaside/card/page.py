@@ -123,7 +123,7 @@ def limits(estimate: Estimate | None, spec: str = ".2f") -> str:
 
 def _deployment(card: Card) -> str:
     there = card.deployment
-    kept = there.survival.clip(0, 1)  # an unbiased estimate of 100 % lies above as often as below
+    kept = there.survival.clip(0, 1)  # an estimate of 100 % lies above it about as often as below
     rows = [[f"{k}: {where(card, k)}", f"{share:.0%}"] for k, share in enumerate(kept)]
     return "".join(
         [
