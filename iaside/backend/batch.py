@@ -23,29 +23,27 @@ MAX_BATCH_CPU = 256
 
 
 def fastest_batch_size(
-    seconds: Callable[[Tensor], float], model: Callable, x: Tensor, precision: str, least: int = 1
+    seconds: Callable[[Tensor], float], model: Callable, x: Tensor, precision: str
 ) -> int:
     """The smallest power of two within 3 % of the best throughput, remembered per machine.
 
     seconds: times a batch, with all that is done for each;  x (1, C, H, W): an image on the
-    model's device;  least: how many images take as long as one, of which sizes are multiples then.
+    model's device.
     Remembered, because a batch of another size may differ in the last bits, and the same study on
     the same machine must give the same bytes.
     """
-    least = min(least, MAX_BATCH_CPU)
     if not isinstance(model, torch.nn.Module):  # nothing to know it by
-        return _measure_batch_size(seconds, x, least)
+        return _measure_batch_size(seconds, x)
     path, known, key = _batch_sizes(model, x, precision)
     if path is not None:
         sweep(path.parent)
-    if known.get(key, 0) < least:
+    if key not in known:
         with contextlib.ExitStack() as stack:
             if path is not None:  # a stage beside this one would find another size meanwhile
                 with contextlib.suppress(OSError):
                     stack.enter_context(alone(path.parent))
             known = _batch_sizes(model, x, precision)[1]
-            size = known.get(key, 0)
-            size = size if size >= least else _measure_batch_size(seconds, x, least)
+            size = known.get(key) or _measure_batch_size(seconds, x)
             known = _batch_sizes(model, x, precision)[1] | {key: size}  # others have measured
             try:
                 if path is not None:
@@ -110,9 +108,7 @@ def _do_without_cache(why: str) -> None:
     )
 
 
-def _measure_batch_size(
-    seconds: Callable[[Tensor], float], x: Tensor, least: int = 1, rounds: int = 2
-) -> int:
+def _measure_batch_size(seconds: Callable[[Tensor], float], x: Tensor, rounds: int = 2) -> int:
     """Double the batch until it has stopped to pay, then compare the best ones in turn."""
 
     def per_image(size: int) -> float:
@@ -122,7 +118,7 @@ def _measure_batch_size(
         return min(passes) / size  # what else the machine does only makes a pass longer
 
     times: dict[int, float] = {}  # batch size -> shortest seconds per image
-    best, idle, size = float("inf"), 0, least
+    best, idle, size = float("inf"), 0, 1
     while idle < 2 and size <= (MAX_BATCH_CPU if x.device.type == "cpu" else MAX_BATCH):
         try:
             seconds(x.expand(size, *x.shape[1:]))  # the first pass also allocates and compiles

@@ -29,6 +29,7 @@ from iaside.backend.precision import as_outside
 ENGINES = ("torch", "openvino")
 TOLERANCE = 1e-4  # of log-probabilities, or of as much of what they are
 PIXELS = 2**16  # of the pictures answered at a time: of 224 x 224 one, and no time is lost
+TOGETHER = 16  # pictures that are asked for together, at least: what each costs besides is shared
 KEPT = 4  # networks that are in memory, ready to answer
 BRIGHTEST = 1e3  # of pixels: sums of bands leave [0, 1] by little
 LARGEST = 1e12  # inside a network, of the first pictures: far from 3e38, where numbers end
@@ -92,6 +93,7 @@ class Engine:
         self.model, self.place, self.shape, self.content = model, place, tuple(shape), content
         self.named = named("openvino")
         self.batch = max(1, PIXELS // (shape[-1] * shape[-2]))
+        self.together = self.batch * -(-TOGETHER // self.batch)  # no place of a batch is left empty
 
     def takes(self, x: Tensor) -> bool:
         """Whether these pictures are for it, and nobody asks for gradients or lower precision."""

@@ -92,8 +92,8 @@ class Game:
     of the set (seeded, the same for all coalitions), ``mean`` of the set's mean colour.
     precision: ``float32`` or ``bfloat16`` (autocast: faster on some machines, and less accurate).
     device: where to compute; None is where the model is. seed: of noise and donors.
-    batch_size: images per forward pass, or None for the fastest, measured when it is first needed,
-    once per machine, and remembered.
+    batch_size: images per forward pass, or None: what the engine takes at a time; of PyTorch the
+    fastest, measured when it is first needed, once per machine, and remembered.
     subset: indices of the images to measure; what stands in absent bands (mean colour, donors,
     noise) is still that of the whole set, so a column is the same as in the whole table.
     workers: who evaluates, as in ``parallel.executor``: by default this process. The batches are
@@ -266,10 +266,11 @@ class Game:
     @undisturbed
     def batch_size(self) -> int:
         """Images per forward pass."""
+        if self.asked.engine:
+            return self.asked.engine.together
         used = f"{self.precision} {self.asked.answers}"
-        padded = self.asked.engine.batch if self.asked.engine else 1
         one = self.images[:1].to(self.device)
-        return fastest_batch_size(self._seconds, self.asked.model, one, used, padded)
+        return fastest_batch_size(self._seconds, self.asked.model, one, used)
 
     def unfinished(self, resume: str | os.PathLike | None, kind: str, about: dict, module: str):
         """Where a measurement in progress is kept (`backend.resume`).

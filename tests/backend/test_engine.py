@@ -26,6 +26,7 @@ from iaside.inputs.folding import folded
 from iaside.inputs.probe import _say_once, probe
 from iaside.robustness.responses import responses
 from iaside.robustness.snr import perturbation_spectra
+from iaside.shapley import coalitions
 from iaside.spectral import band_masks
 from iaside.tables import Condition
 
@@ -35,6 +36,7 @@ if "openvino" not in engine.installed():
 SIDE = 32
 MASKS = band_masks(3, (SIDE, SIDE))
 LABELS = torch.arange(5) % 3
+COALITIONS = coalitions(3)
 
 
 @pytest.fixture(autouse=True)
@@ -219,6 +221,20 @@ def test_an_answer_depends_on_nothing_beside_the_picture(monkeypatch, net, x, pi
 
 
 # -- what is no number -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pixels, size", [(SIDE**2, 16), (5 * SIDE**2, 20), (64 * SIDE**2, 64)])
+def test_an_engine_is_asked_for_whole_batches_and_not_timed(monkeypatch, net, x, pixels, size):
+    monkeypatch.setattr(engine, "PIXELS", pixels)
+    monkeypatch.setattr("iaside.game.game.fastest_batch_size", None)  # nobody calls it
+    engine._compiled.clear()
+    game = Game(net, x, LABELS, MASKS, engine="openvino")
+    assert game.asked.engine.batch == pixels // SIDE**2
+    assert game.batch_size == size
+    assert Game(net, x, LABELS, MASKS, engine="openvino", batch_size=3).batch_size == 3
+    by_one = coalition_worths(net, x, LABELS, MASKS, engine="openvino", batch_size=1)
+    assert np.array_equal(game.per_image(COALITIONS), by_one.table)
+    engine._compiled.clear()
 
 
 def test_pixels_that_are_no_numbers_reach_pytorch_alone(net, x):

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 import iaside as ia
-from iaside.backend import batch
 from iaside.backend.batch import _measure_batch_size
 from iaside.backend.device import pick_device
 from iaside.backend.memory import GLIBC_TUNABLES
@@ -55,18 +54,6 @@ def test_passes_that_are_held_up_do_not_decide_the_batch_size():
     for _ in range(20):
         size = _measure_batch_size(seconds, torch.zeros(1, 3, 8, 8))
         assert cost(size) / size < 1.2 * 3e-3, size
-
-
-def test_images_that_an_engine_adds_are_not_measured_one_by_one():
-    """Of 64 that take as long as one, a pass held up at 2 and at 4 made it one at a time."""
-
-    def seconds(batch):
-        return 1e-3 * -(-len(batch) // 64) * {2: 3, 4: 5}.get(len(batch), 1)
-
-    x = torch.zeros(1, 3, 32, 32)
-    assert _measure_batch_size(seconds, x) == 1
-    assert _measure_batch_size(seconds, x, least=64) == 64
-    assert batch.fastest_batch_size(seconds, len, x, "float32", least=10**6) == 256
 
 
 def test_a_calibration_does_not_try_what_does_not_pay():
