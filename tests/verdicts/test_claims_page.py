@@ -231,7 +231,7 @@ def test_the_notebook_reads_the_records_of_the_reports_and_answers_first(tmp_pat
     assert shown[0].data.startswith("**Answer.** Of ") and "tried 3: **1**" in shown[0].data
     pages = [style.to_html() for style in last if hasattr(style, "to_html")]
     assert len(pages) == 3 and "n = 400 networks" in pages[0]
-    assert "seven classes of Caltech101" in pages[1] and "contradicted" in pages[1]
+    assert "Caltech-101" in pages[1] and "contradicted" in pages[1]
     assert "until: " in pages[2]
 
 
