@@ -10,13 +10,11 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri, stdtrit
 
-from iaside.backend.content import by_content
 from iaside.backend.outside import outside
 from iaside.estimate.clean import may_be_zero
 from iaside.estimate.estimate import Estimate
@@ -283,42 +281,6 @@ def contrast_of(
         return own - sum(theirs) / len(theirs)
 
     return np.concatenate([psi, *others]), lead
-
-
-@by_content
-class Best(NamedTuple):
-    """The best of some variants on the same images: which they are, their mean, and how far it is
-    above the mean of all."""
-
-    rows: list[int]
-    score: Estimate
-    above: Estimate
-
-
-def best_interval(
-    rows: ArrayLike, level: float = 0.95, n_resamples: int = 20_000, seed: int = 0
-) -> Best:
-    """Return which of K variants is the best on the same images, and how good it is.
-
-    `rows` is (K, N), one column per image; several are the best where they are equal. What was the
-    best of K in these images looks better than it is: the limits of its mean, and of how far that
-    is above the mean of all rows, in pairs, are widened so that all K hold at once (Bonferroni),
-    hence those of whichever is the best. The rest as in `interval`.
-
-    >>> rows = np.random.default_rng(0).normal(size=(3, 40)) + [[0.0], [2.0], [0.0]]
-    >>> best = best_interval(rows)
-    >>> best.rows, bool(best.above.low > 0)
-    ([1], True)
-    """
-    rows = per_image(rows, least=1)
-    means = rows.mean(1)
-    pair = np.stack([rows[means.argmax()], rows.mean(0)])
-    every = 1 - (1 - level) / len(rows)
-    score, above = (
-        interval(pair, statistic, every, n_resamples, seed)
-        for statistic in (lambda mean: mean[0], lambda mean: mean[0] - mean[1])
-    )
-    return Best(np.flatnonzero(means == means.max()).tolist(), score, above)
 
 
 def paired_distance(

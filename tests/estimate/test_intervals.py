@@ -13,7 +13,6 @@ from iaside.estimate.accuracy import accuracy_difference, accuracy_interval
 from iaside.estimate.crossed import crossed_difference, crossed_mean, resampled_scores
 from iaside.estimate.intervals import (
     at_levels,
-    best_interval,
     contrast_interval,
     distance_at_levels,
     interval,
@@ -134,28 +133,6 @@ def test_paired_interval_keeps_the_order_of_its_models():
 
 def distance_of(mean):
     return np.abs(spectral_importance(mean[:8]) - spectral_importance(mean[8:])).sum(0)
-
-
-def test_the_best_of_many_equals_is_not_mistaken_for_better():
-    rng, wrong, naive, repeats = np.random.default_rng(0), 0, 0, 100
-    for _ in range(repeats):  # 12 cells of a grid that differ by nothing, 8 photographs
-        rows = rng.normal(size=(12, 8)) + rng.normal(size=8)
-        best, score, above = best_interval(rows, n_resamples=4000)
-        (best,) = best
-        assert best == rows.mean(1).argmax() and score.value == rows[best].mean()
-        alone = interval(np.stack([rows[best], rows.mean(0)]), lambda mean: mean[0] - mean[1])
-        wrong, naive = wrong + (above.low > 0), naive + (alone.low > 0)
-        assert above.value == alone.value
-    assert naive > 0.15 * repeats and wrong <= 0.1 * repeats, (naive, wrong)
-
-
-def test_a_planted_best_is_found_and_its_interval_holds():
-    rows = np.random.default_rng(1).normal(size=(12, 8)) / 10
-    rows[7] += 1
-    best, score, above = best_interval(rows)
-    assert best == [7] and score.low < 1 < score.high and above.low > 0.5
-    with pytest.warns(RuntimeWarning, match="at least 5 photographs"):
-        assert np.isnan(best_interval(rows[:, :4]).score.low)
 
 
 @pytest.mark.parametrize(("n_images", "noise"), [(12, 1.0), (24, 0.3)])
