@@ -59,7 +59,7 @@ RULES: dict[str, Rule] = {
     "2 x 2 readings of 3 parts": Rule(("fampe_best",), photographs.readings_of_parts, parts=3),
     "2 x 2 readings of a gain in percent": Rule(("fampe_gain_13",), photographs.gains_in_percent),
     "2 x 2 readings of the best of 30 cells": Rule(
-        ("fampe_cutoff_grid",), photographs.the_best_cell, parts=2
+        ("fampe_cutoff_grid",), photographs.the_best_cell
     ),
     "2 x 2 readings of an order of photographs": Rule(
         ("importance_predicts_alpha",), photographs.order_of_photographs

@@ -301,27 +301,34 @@ def readings_of_parts(n: int = 10) -> list[World]:
 
 
 def the_best_cell(n: int = 8, cells: int = 30) -> list[World]:
-    """The best of a grid of cells against the mean of all, which are alike; nothing contradicts."""
-    up = effect_of(cells) / np.sqrt(n)
+    """The best of a grid of cells against the mean of all, which are alike; nothing contradicts.
 
-    def world(by, draw_from, alike):
+    Or they are alike but that ten of them scatter twice as much.
+    """
+    up = effect_of(cells) / np.sqrt(n)
+    unequal = np.repeat([2.0, 1.0], [10, cells - 10])[:, None]
+
+    def world(by, draw_from, alike, scatter=1.0):
         def draw(rng):
             own = on_photographs(rng, draw_from, len(READINGS) * cells, n, 0.5)
             own = own.reshape(len(READINGS), cells, n)
             own = np.broadcast_to(own[:1], own.shape) if alike else own
-            rows = own + by * np.eye(cells)[0][:, None]
+            rows = scatter * own + by * np.eye(cells)[0][:, None]
             return attribution.fampe_cutoff_grid(dict(zip(READINGS, rows, strict=True)))
 
         return draw
 
-    return of_draws(
-        "fampe_cutoff_grid",
-        {
-            (f"{name}, readings alike" if alike else name, truth): world(by, draw, alike)
-            for name, draw in list(POPULATIONS.items())[:3]
-            for truth, by, alike in ((AT, 0.0, False), (AT, 0.0, True), (SUPPORTED, up, False))
-        },
-    )
+    populations = BOTH_WAYS | {"heavy-tailed": POPULATIONS["heavy-tailed"]}
+    worlds = {
+        (f"{name}, readings alike" if alike else name, truth): world(by, draw, alike)
+        for name, draw in populations.items()
+        for truth, by, alike in ((AT, 0.0, False), (AT, 0.0, True), (SUPPORTED, up, False))
+    }
+    worlds |= {
+        (f"{name}, spreads unequal, readings alike", AT): world(0.0, draw, True, unequal)
+        for name, draw in BOTH_WAYS.items()
+    }
+    return of_draws("fampe_cutoff_grid", worlds)
 
 
 def order_of_photographs(n: int = 24) -> list[World]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from iaside.estimate import crossed, intervals
+from iaside.estimate import best, crossed, intervals
 from iaside.verdicts import importance
 from iaside.verdicts.rules import CONTRADICTED, RISK, SUPPORTED, find
 
@@ -37,7 +37,7 @@ def with_fewer_resamples(parts: int) -> None:
     for function, n in (
         (intervals.at_levels, most),
         (intervals.distance_at_levels, most),
-        (intervals.best_interval, most),
+        (best.lead_at_levels, most),
         (crossed.resampled_scores, 200),
     ):
         names = function.__code__.co_varnames[: function.__code__.co_argcount]

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from iaside.estimate.accuracy import accuracy_difference
+from iaside.estimate.best import Best, best_interval, lead_at_levels
 from iaside.estimate.correlation import correlation_at_levels
 from iaside.estimate.estimate import Estimate
-from iaside.estimate.intervals import Best, best_interval
 from iaside.estimate.resampling import Levels
 from iaside.verdicts.photographs import over_photographs
 from iaside.verdicts.rules import decide, every_reading, find
@@ -225,7 +225,7 @@ def fampe_cutoff_grid(
     """Whether some cell of the grid of alpha and cutoff stands out from the mean of all.
 
     cells: reading -> Insertion Scores of one network, (cells, photographs). What was the best of
-    many looks better than it is: its limits hold for all cells at once (`best_interval`), and
+    many looks better than it is: its limits hold for all cells at once (`lead_at_levels`), and
     nothing can contradict that some cell is above their mean.
     Source: Yavari et al. 2025, Fig. 4; docs/methods.md, Attribution.
 
@@ -236,7 +236,9 @@ def fampe_cutoff_grid(
     """
 
     def parts(rows: ArrayLike) -> Levels:
-        return lambda level: best_cell(rows, level).above
+        rows = _complete(rows)
+        none = Estimate.unsure(np.nan, 0, "photographs")
+        return lead_at_levels(rows) if rows.size else lambda level: none
 
     return _in_every_reading("fampe_cutoff_grid", cells, parts, note, data)
 
@@ -245,17 +247,21 @@ def best_cell(cells: ArrayLike, level: float = 0.95) -> Best:
     """The best cells of a grid, their score, and how far it is above the mean of all cells.
 
     Shapes: cells (K, photographs), nan where a photograph has no map; those that lack one are left
-    out. Limits as in `iaside.estimate.intervals.best_interval`.
+    out. Limits as in `iaside.estimate.best.best_interval`.
 
     >>> best_cell([[0.1, 0.2, 0.3, 0.2, 0.1], [0.4, 0.4, 0.5, 0.5, 0.4]]).rows
     [1]
     """
-    cells = np.asarray(cells, dtype=float)
-    cells = cells[:, np.isfinite(cells).all(0)]
+    cells = _complete(cells)
     if not cells.size:
         none = Estimate.unsure(np.nan, 0, "photographs")
         return Best([], none, none)
     return best_interval(cells, level)
+
+
+def _complete(cells: ArrayLike) -> np.ndarray:
+    cells = np.asarray(cells, dtype=float)
+    return cells[:, np.isfinite(cells).all(0)]
 
 
 def _in_every_reading(
