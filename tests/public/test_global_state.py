@@ -643,7 +643,7 @@ def test_a_cache_that_cannot_be_had_is_done_without_and_that_is_said_once(
 ):
     home(monkeypatch, tmp_path)
     batch._do_without_cache.cache_clear()
-    monkeypatch.setattr(batch, "_measure_batch_size", lambda seconds, x, least: 2)
+    monkeypatch.setattr(batch, "_measure_batch_size", lambda seconds, x: 2)
     with pytest.warns(RuntimeWarning, match="batch sizes are not remembered.*batch_size=") as told:
         for _ in range(3):
             ia.explain(NET, X, Y, n_bands=2, progress=False)
