@@ -177,7 +177,9 @@ def test_the_report_says_what_is_missing_until_both_runs_are_recorded(tmp_path, 
     assert said.count("no table of networks is recorded as 'imagenet_zoo'") == 4
 
 
-def test_the_report_tests_each_way_what_was_chosen_on_the_other(tmp_path, capsys):
+def test_the_report_tests_each_way_what_was_chosen_on_the_other(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda *what: shown.extend(what))
     (tmp_path / "params.yaml").write_text("")
     made = {"small": zoo(1), "large": zoo(2, n=19, families=range(19))}
     for name, of in made.items():
@@ -187,4 +189,6 @@ def test_the_report_tests_each_way_what_was_chosen_on_the_other(tmp_path, capsys
         found = metrics[f"{one} to {other}"][OUTCOMES[1]]
         assert found["summary"] in ("band 2", RIDGE) and found["tested"]["low"] > 0.4
         assert found["tested"]["n"] == len(made[other].psi)
-    assert "chosen in hindsight" in capsys.readouterr().out
+    said = [k for k, one in enumerate(shown) if "chosen in hindsight" in getattr(one, "data", "")]
+    assert len(said) == 4
+    assert all("rho" in shown[k + 1] for k in said), "each line above its own table"
