@@ -13,7 +13,6 @@ import torch
 from scipy import stats
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms.functional import gaussian_blur
 
 from iaside.attribution.baselines import captum_attr, image_by_image, probabilities
 from iaside.backend.checks import check_values
@@ -310,6 +309,8 @@ def _substrate(images: Tensor, substrate: str) -> Tensor:
                 f"substrate='blur' needs images of at least 6 pixels a side, got "
                 f"{tuple(images.shape[-2:])}; take another one of {', '.join(SUBSTRATES)}"
             )
+        from torchvision.transforms.functional import gaussian_blur  # a second to import
+
         return gaussian_blur(images, 11, 5.0)
     if substrate == "mean":
         return images.mean((2, 3), keepdim=True).expand_as(images)
