@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from iaside.backend.files import read_json, read_npz, reading, write_text
 from iaside.estimate.clean import clean_line, may_be_zero
@@ -172,7 +172,7 @@ class Explanation:
         if not isinstance(self.worths, SampledWorths):
             return Estimate.exact(mean, n, self.psi.unit)
         se = np.sqrt(self.worths.estimates.draw_variance.sum(1)) / n
-        reach = stats.t.ppf((1 + self.level) / 2, len(self.worths.image) // 2 - 2 * n) * se
+        reach = scipy.stats.t.ppf((1 + self.level) / 2, len(self.worths.image) // 2 - 2 * n) * se
         return Estimate(mean, se, mean - reach, mean + reach, n, self.psi.unit)
 
     def to_frame(self) -> pd.DataFrame:

@@ -9,8 +9,8 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
+import scipy
 import torch
-from scipy import stats
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -233,7 +233,7 @@ def map_similarity(first: Tensor, second: Tensor) -> np.ndarray:
         for t in (first, second)
     ]
     still = flat(a, tolerance=rounding[0]) | flat(b, tolerance=rounding[1])
-    a, b = stats.rankdata(a, axis=1), stats.rankdata(b, axis=1)
+    a, b = scipy.stats.rankdata(a, axis=1), scipy.stats.rankdata(b, axis=1)
     a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
     spread = np.sqrt((a * a).sum(1) * (b * b).sum(1))
     return np.divide((a * b).sum(1), spread, out=np.full(len(a), np.nan), where=~still)

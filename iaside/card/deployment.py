@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 import torch
-from scipy import stats
 from torch import Tensor
 
 from iaside.backend.content import by_content
@@ -26,7 +26,7 @@ from iaside.spectral import band_energy, esd
 PAIRED = "log-likelihood of the class that it gives to the clean picture"
 LABELLED = "log-likelihood of the right class"
 CONFIDENCE = "log-probability of the class that it gives, as there are no labels"
-HALVES = stats.norm.ppf((np.arange(100) + 0.5) / 100)  # places of a normal distribution
+HALVES = scipy.stats.norm.ppf((np.arange(100) + 0.5) / 100)  # places of a normal distribution
 LARGEST = 30.0  # of a log ratio of energies: beyond it all is lost
 
 

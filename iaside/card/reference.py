@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import scipy
 import torch
-from scipy import stats
 from torch import Tensor, nn
 
 from iaside.backend.content import by_content
@@ -63,7 +63,7 @@ def chosen(asked: Asked, images: Tensor, labels: Tensor | None) -> tuple[Classif
             reasons[name] = "is the network itself"
             continue
         right = (answers(Asked(network), images).argmax(1) == labels).sum().item()
-        if stats.binomtest(right, len(labels), 1 / CLASSES, "greater").pvalue < BY_CHANCE:
+        if scipy.stats.binomtest(right, len(labels), 1 / CLASSES, "greater").pvalue < BY_CHANCE:
             return network, (
                 f"the smallest other network at hand that takes {size} pixels and knows these "
                 f"classes, {right} of {len(labels)} right"

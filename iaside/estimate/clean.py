@@ -4,8 +4,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 
 def clean_summary(known: Mapping[str, np.ndarray], classes: int | None) -> dict:
@@ -119,7 +119,7 @@ def may_be_zero(gain: ArrayLike, level: float = 0.95) -> bool:
     gain = np.asarray(gain, dtype=float)
     if len(gain) < 2:
         return not gain.mean() > 0
-    reach = stats.t.ppf((1 + level) / 2, len(gain) - 1) * gain.std(ddof=1) / len(gain) ** 0.5
+    reach = scipy.stats.t.ppf((1 + level) / 2, len(gain) - 1) * gain.std(ddof=1) / len(gain) ** 0.5
     return not gain.mean() - reach > 0
 
 
@@ -130,7 +130,7 @@ def wilson(p: ArrayLike, n: int, level: float = 0.95) -> tuple[np.ndarray, np.nd
     np.float64(0.51)
     """
     p = np.asarray(p, dtype=float)
-    z2 = stats.norm.ppf((1 + level) / 2) ** 2 / n
+    z2 = scipy.stats.norm.ppf((1 + level) / 2) ** 2 / n
     centre = (p + z2 / 2) / (1 + z2)
     reach = np.sqrt(z2 * (p * (1 - p) + z2 / 4)) / (1 + z2)
     return centre - reach, centre + reach

@@ -6,8 +6,8 @@ import functools
 import itertools
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from iaside.estimate.families import numbered
 from iaside.estimate.rounding import flat
@@ -37,7 +37,7 @@ def ranks(values: ArrayLike) -> np.ndarray:
     order = values.argsort(axis=1)
     ordered = np.take_along_axis(values, order, axis=1)
     if not (ordered[:, 1:] > ordered[:, :-1]).all():  # equal ones, or NaN
-        return stats.rankdata(values, axis=1)
+        return scipy.stats.rankdata(values, axis=1)
     found = np.empty(values.shape)
     np.put_along_axis(found, order, np.arange(1.0, 1 + values.shape[1])[None], axis=1)
     return found

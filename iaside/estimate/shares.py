@@ -3,8 +3,8 @@
 import warnings
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from iaside.backend.outside import outside
 from iaside.estimate.clean import may_be_zero
@@ -56,7 +56,7 @@ def entropy(sid: ArrayLike) -> np.ndarray:
             f"entropy needs shares of at least 0, got {sid.min():.4g}; "
             f"use normalise='minmax', 'positive' or 'softmax'"
         )
-    return stats.entropy(sid, axis=0) / np.log(len(sid))
+    return scipy.stats.entropy(sid, axis=0) / np.log(len(sid))
 
 
 def share_of_worth(values: ArrayLike, part: int, level: float = 0.95) -> str:

@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from iaside.estimate.crossed import resampled_scores
 from iaside.estimate.estimate import Estimate
@@ -123,7 +123,7 @@ def share_limits(found: Estimate, n_images: int, level: float, lowest: float = 0
     off as Wilson's for unanimous answers.
     """
     if found.se < 1e-9:
-        z2 = stats.norm.ppf((1 + level) / 2) ** 2
+        z2 = scipy.stats.norm.ppf((1 + level) / 2) ** 2
         reach = z2 / (n_images + z2)
         found = replace(found, low=found.low - reach, high=found.high + reach)
     return found.within(lowest, 1)
@@ -244,7 +244,7 @@ def share_of_wins(
     scores[:, 1:] *= np.sqrt(OF_SIGNS)  # only their spread counts
     found = share_limits(over_seeds(scores, n)(level), n, level)
     most = [(scores[:, 0] > 0.5).sum(), (scores[:, 0] < 0.5).sum()]
-    if sum(most) and stats.binomtest(max(most), sum(most)).pvalue <= 1 - level:
+    if sum(most) and scipy.stats.binomtest(max(most), sum(most)).pvalue <= 1 - level:
         return found
     return replace(found, low=np.minimum(found.low, 0.5), high=np.maximum(found.high, 0.5))
 

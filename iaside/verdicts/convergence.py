@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from iaside.estimate.convergence import consecutive_differences, random_orders, split_differences
 from iaside.estimate.resampling import of_resamples
@@ -168,4 +168,4 @@ def every_band_within(n_bands: int, share: float = 0.95) -> float:
     >>> every_band_within(8).round(2)
     np.float64(2.73)
     """
-    return stats.norm.ppf(1 - (1 - share) / (2 * n_bands))
+    return scipy.stats.norm.ppf(1 - (1 - share) / (2 * n_bands))

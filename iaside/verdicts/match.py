@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 from scipy.special import stdtrit
 
 from iaside.estimate.coefficients import coefficient, orders
@@ -71,7 +71,7 @@ def _permuted(predicted: np.ndarray, measured: np.ndarray) -> Levels:
     """
     value = float(pooled(predicted[..., None], measured[..., None])[0])
     k = len(predicted)
-    ranks = (stats.rankdata(v).reshape(v.shape) for v in (predicted, measured))
+    ranks = (scipy.stats.rankdata(v).reshape(v.shape) for v in (predicted, measured))
     x, y = (v - v.mean() for v in ranks)
     if not np.isfinite(value):
         return lambda level: Estimate.unsure(value, k, "networks")
