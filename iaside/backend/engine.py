@@ -29,6 +29,7 @@ from iaside.backend.precision import as_outside
 ENGINES = ("torch", "openvino")
 TOLERANCE = 1e-4  # of log-probabilities, or of as much of what they are
 PIXELS = 2**16  # of the pictures answered at a time: of 224 x 224 one, and no time is lost
+NEAR = 2**23  # bytes of weights that stay in a cache; more are read anew each time, so for two
 TOGETHER = 16  # pictures that are asked for together, at least: what each costs besides is shared
 KEPT = 4  # networks that are in memory, ready to answer
 BRIGHTEST = 1e3  # of pixels: sums of bands leave [0, 1] by little
@@ -92,7 +93,8 @@ class Engine:
     def __init__(self, model: Callable, place: Place, shape: tuple, content: str) -> None:
         self.model, self.place, self.shape, self.content = model, place, tuple(shape), content
         self.named = named("openvino")
-        self.batch = max(1, PIXELS // (shape[-1] * shape[-2]))
+        weights = sum(p.numel() * p.element_size() for p in model.parameters())
+        self.batch = max(2 if weights > NEAR else 1, PIXELS // (shape[-1] * shape[-2]))
         self.together = self.batch * -(-TOGETHER // self.batch)  # no place of a batch is left empty
 
     def takes(self, x: Tensor) -> bool:

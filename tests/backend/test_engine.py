@@ -237,6 +237,21 @@ def test_an_engine_is_asked_for_whole_batches_and_not_timed(monkeypatch, net, x,
     engine._compiled.clear()
 
 
+def test_weights_beyond_a_cache_are_read_for_two_pictures_and_change_no_answer(monkeypatch, net, x):
+    monkeypatch.setattr(engine, "PIXELS", SIDE**2)
+    weights = 4 * sum(p.numel() for p in net.parameters())
+    found = []
+    for near, size in ((weights, 1), (weights - 1, 2)):
+        monkeypatch.setattr(engine, "NEAR", near)
+        engine._compiled.clear()
+        fast = asked(net, x)
+        assert fast.engine.batch == size
+        with torch.no_grad():
+            found.append(fast(x))
+    assert torch.equal(*found)
+    engine._compiled.clear()
+
+
 def test_pixels_that_are_no_numbers_reach_pytorch_alone(net, x):
     fast = asked(net, x)
     far = x.clone()
