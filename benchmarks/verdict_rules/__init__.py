@@ -51,7 +51,7 @@ RULES: dict[str, Rule] = {
     "4 shares of a worth, within a margin": Rule(
         ("least_squares_efficient",), photographs.shares_within_a_margin, parts=4
     ),
-    "2 relative changes": Rule(("shufflenet_adversarial",), photographs.relative_changes),
+    "2 relative changes": Rule(("shufflenet_adversarial",), photographs.relative_changes, parts=2),
     "2 x 2 readings, 10 photographs": Rule(
         ("fampe_over_attexplore", "fampe_decoupling_helps", "fampe_high_matters"),
         photographs.readings,

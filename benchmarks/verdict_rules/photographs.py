@@ -212,10 +212,10 @@ def gains_in_percent(n: int = 10, networks: int = 2) -> list[World]:
     """By how many percent a method scores higher, in all readings within a margin of 13.02."""
     se = spread_within(find("fampe_gain_13").threshold, 1)
 
-    def world(by, share):
+    def world(by, share, draw_from):
         def draw(rng):
             base = rng.uniform(0.3, 0.7, (networks, n))
-            noise = se * np.sqrt(n) * on_photographs(rng, normal, len(READINGS), n, share)
+            noise = se * np.sqrt(n) * on_photographs(rng, draw_from, len(READINGS), n, share)
             rows = {}
             for reading, move, own in zip(READINGS, by, noise, strict=True):
                 gain = (1 + (PUBLISHED_GAIN + move) / 100) * base + own / 100 * 0.5
@@ -228,7 +228,8 @@ def gains_in_percent(n: int = 10, networks: int = 2) -> list[World]:
     return of_draws(
         "fampe_gain_13",
         {
-            (f"{which}, {share:.0%} shared", truth): world(by, share)
+            (f"{which}, {name}, {share:.0%} shared", truth): world(by, share, population)
+            for name, population in BOTH_WAYS.items()
             for (which, truth), by in found.items()
             for share in (0.7, 0.95, ALIKE)
             if truth == AT or share < ALIKE

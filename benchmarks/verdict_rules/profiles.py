@@ -78,7 +78,7 @@ def spread_of(statistic: Callable, first, second, n: int, size, shared: float) -
 
 
 def two_scores(n: int = 24):
-    """Signed SRC of one network minus that of another; nothing is decided where it is not given."""
+    """Signed SRC of one network minus that of another, also where the weakest bands are tied."""
     found = {}
     for name, (other, size) in WORLDS_OF_SCORES.items():
         other, size, own, up = other[FIVE], size[FIVE], CLEAR[FIVE], UP[FIVE]

@@ -61,9 +61,9 @@ def of_resamples(rows: ArrayLike, n: int, unit: str = "photographs") -> Levels:
 
     rows: (1 + R, ...), as `bootstrap` gives them: first on the images as they are. Percentiles are
     those of `interval`: at a level widened for small n, and where a tail holds fewer than 20
-    resamples moved out from the last that does. Below 15 images limits reach at least as far as
-    Student's. They always hold the estimate: the noise of a procedure may put it anywhere. With
-    fewer images than the unit needs they are NaN.
+    resamples moved out, from the middle of them, beyond the last that does. Below 15 images limits
+    reach at least as far as Student's. They always hold the estimate: the noise of a procedure may
+    put it anywhere. With fewer images than the unit needs they are NaN.
     Errors: ValueError for fewer than 40 resamples.
     Source: docs/methods.md, Verdicts.
 
@@ -80,12 +80,15 @@ def of_resamples(rows: ArrayLike, n: int, unit: str = "photographs") -> Levels:
     if n < least(unit):
         return lambda level: Estimate.unsure(rows[0], n, unit)
     shape = rows.shape[1:]
-    value, moved = rows[0].ravel(), np.sort((rows[1:] - rows[0]).reshape(len(rows) - 1, -1).T)
+    value, resampled = rows[0].ravel(), np.sort(rows[1:].reshape(len(rows) - 1, -1).T)
+    # Tails move out from the middle of the resamples, off which a noisy procedure's estimate lies.
+    middle = np.median(resampled, axis=1)
+    moved, off = resampled - middle[:, None], middle - value
     se = moved.std(1, ddof=1)
 
     def limits(level: float) -> Estimate:
         tail = tail_of(level)
-        low, high = (end[:, 0] for end in quantiles(moved, widened(tail, n), ndtri))
+        low, high = (off + end[:, 0] for end in quantiles(moved, widened(tail, n), ndtri))
         if n < STUDENT:
             reach = -stdtrit(n - 1, tail) * se
             low, high = np.minimum(low, -reach), np.maximum(high, reach)
@@ -113,6 +116,19 @@ def draws(n: int, n_resamples: int, seed: int = 0) -> np.ndarray:
     ((4, 100), True)
     """
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_resamples).T / n
+    drawn.flags.writeable = False
+    return drawn
+
+
+@functools.lru_cache(maxsize=8)
+def normal_draws(n: int, n_draws: int, seed: int = 0) -> np.ndarray:
+    """Independent normal numbers (n, n_draws): deviations (M, n) @ them, over sqrt(n (n - 1)), vary
+    together as the means do.
+
+    >>> normal_draws(4, 100).shape
+    (4, 100)
+    """
+    drawn = np.random.default_rng(seed).normal(size=(n, n_draws))
     drawn.flags.writeable = False
     return drawn
 

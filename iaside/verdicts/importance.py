@@ -26,6 +26,7 @@ from iaside.verdicts.rules import decide
 
 Networks = Mapping[str, ArrayLike]
 N_RESAMPLES = 20_000
+SPREADS = np.geomspace(1, 10, 25)  # of photographs, times what they have
 
 
 def trained_nonuniform(psi: Networks, data: str = "") -> dict:
@@ -295,31 +296,49 @@ def _linearity(values: ArrayLike) -> Levels:
     def sid(mean: np.ndarray) -> np.ndarray:
         return mean[:-1] if mean[-1, 0] > 0.5 else spectral_importance(mean[:-1])
 
-    return _as_of_a_spread(distance_at_levels(raw, shares, sid), values, shares[:-1])
+    return _as_of_a_spread(distance_at_levels(raw, shares, sid), values)
 
 
-def _as_of_a_spread(limits: Levels, values: np.ndarray, shares: np.ndarray) -> Levels:
-    """The limits of a distance that photographs' spread makes, upwards at least Student's of its
-    logarithm, from the jackknife.
+def _as_of_a_spread(limits: Levels, values: np.ndarray) -> Levels:
+    """The limits of a distance that photographs' spread makes, upwards at least those of its
+    logarithm: Student's, allowing for skew (Johnson 1978), from the jackknife.
 
     A sample without its rare photographs shows a small distance and a small error of it at once:
-    without this a distance exactly at the margin is put inside it in 11 % of cases.
+    without this a distance exactly at the margin is put inside it in 11 % of cases. The error is
+    that of the same photographs with so much spread that their distance is the limit itself, as
+    Wilson's limit of a share has it: the smaller a distance, the larger that of its logarithm.
     """
-    n = values.shape[1]
-    if n < 2:
+    n, mean = values.shape[1], values.mean(1, keepdims=True)
+    found = np.array([_log_distance(mean + by * (values - mean)) for by in SPREADS])
+    if not np.isfinite(found).all():  # photographs that are alike
         return limits
-    without = [(v.sum(1, keepdims=True) - v) / (n - 1) for v in (values, shares)]
-    left = np.abs(spectral_importance(without[0]) - without[1]).sum(0)
-    if not (left > ROUNDING).all():  # photographs that are alike
-        return limits
-    error = np.log(left).std() * np.sqrt(n - 1)
+    log, error, skewness = found.T
 
     def wider(level: float) -> Estimate:
-        found = limits(level)
-        reach = np.exp(stdtrit(n - 1, (1 + level) / 2) * error)
-        return replace(found, high=np.maximum(found.high, found.value * reach))
+        e, t = limits(level), stdtrit(n - 1, (1 + level) / 2)
+        reach = np.maximum(t, t + skewness * (1 + 2 * t**2) / (6 * np.sqrt(n))) * error
+        beyond = log - log[0] - reach
+        k = max(1, np.argmax(beyond >= 0))
+        if beyond[k] < 0:  # no spread makes it so large
+            return replace(e, high=np.maximum(e.high, np.exp(log[0] + reach[0])))
+        high = log[k] - beyond[k] / (beyond[k] - beyond[k - 1]) * (log[k] - log[k - 1])
+        return replace(e, high=np.maximum(e.high, np.exp(high)))
 
     return wider
+
+
+def _log_distance(values: np.ndarray) -> tuple[float, float, float]:
+    """The logarithm of how far the mean SID lies from the SID of mean values (M, N), its error and
+    its skewness, from the jackknife; nan where there is no distance."""
+    n, shares = values.shape[1], spectral_importance(values)
+    apart = np.abs(spectral_importance(values.mean(1)) - shares.mean(1)).sum()
+    without = [(v.sum(1, keepdims=True) - v) / max(n - 1, 1) for v in (values, shares)]
+    left = np.abs(spectral_importance(without[0]) - without[1]).sum(0)
+    if n < 3 or not (left > ROUNDING).all():
+        return np.nan, np.nan, np.nan
+    off = np.log(left).mean() - np.log(left)
+    skewness = (off**3).mean() / np.maximum(off.std(), np.finfo(float).tiny) ** 3
+    return np.log(apart), off.std() * np.sqrt(n - 1), skewness * np.sqrt(n * (n - 1)) / (n - 2)
 
 
 def _gains(table: ArrayLike) -> np.ndarray:

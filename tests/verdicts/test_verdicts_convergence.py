@@ -77,6 +77,15 @@ def test_resamples_that_all_lie_on_one_side_still_hold_the_estimate():
     assert limits(0.95).low == 0 and limits(0.95).high > 1.9
 
 
+def test_tails_move_out_from_the_middle_of_the_resamples_wherever_the_estimate_lies():
+    """A noisy procedure's estimate lies anywhere among them."""
+    many = rows(3.0, 0.5, n=20_000)[1:]
+    for estimate in (2.6, 3.0, 3.4):
+        found = of_resamples(np.r_[estimate, many[:400]], 10_000)(0.9999)
+        reach = 0.5 * stats.norm.ppf(0.99995)
+        assert [found.low, found.high] == pytest.approx([3 - reach, 3 + reach], abs=0.15 * reach)
+
+
 def test_rows_that_are_no_resamples_are_refused():
     both = of_resamples(np.stack([rows(3.0, 0.5), rows(1.0, 0.5)], axis=1), 9)(0.95)
     assert [*both[1]] == pytest.approx([*of_resamples(rows(1.0, 0.5), 9)(0.95)])

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from scipy import stats
+from scipy.optimize import brentq
 
 from iaside.estimate.intervals import mean_interval
 from iaside.shapley import coalitions, least_squares_values, non_additivity, shapley_values
@@ -167,6 +169,31 @@ def test_the_mean_sid_is_not_that_of_the_mean_where_photographs_differ():
     row = v.sid_linear({"a": differ + 0.01 * np.random.default_rng(0).normal(size=differ.shape)})
     assert row["verdict"] == "contradicted", "means say 9 to 1, photographs half and half"
     assert row["value"] == pytest.approx(0.8, abs=0.03)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_upper_limit_of_nonlinearity_has_the_error_of_that_limit(seed):
+    """Of the same photographs with so much spread that their distance is the limit."""
+    noise = np.exp(0.8 * np.random.default_rng(seed).normal(size=(4, N))) - np.exp(0.32)
+    psi = np.array([[3.0], [1.0], [0.3], [0.1]]) + 0.04 * noise
+    part = v._linearity(psi)
+
+    def distance(values, without=()):
+        values = np.delete(values, without, axis=1)
+        sid = v.spectral_importance
+        return np.abs(sid(values.mean(1)) - sid(values).mean(1)).sum()
+
+    def spread(by):
+        return psi.mean(1, keepdims=True) + by * (psi - psi.mean(1, keepdims=True))
+
+    for level in (0.9, 0.95):
+        high = part(level).high
+        assert high > 1.5 * distance(psi)
+        wide = spread(brentq(lambda by, high=high: distance(spread(by)) - high, 1, 10))
+        left = np.log([distance(wide, k) for k in range(N)])
+        error, t = np.sqrt((N - 1) * left.var()), stats.t.ppf((1 + level) / 2, N - 1)
+        t += max(0, stats.skew(-left, bias=False)) * (1 + 2 * t**2) / (6 * np.sqrt(N))
+        assert np.log(high / distance(psi)) == pytest.approx(t * error, rel=0.03)
 
 
 @pytest.mark.slow
