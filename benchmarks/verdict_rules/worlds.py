@@ -144,7 +144,8 @@ def lead_of(claim, value, se):
         on_side = (value - claim.threshold) * (-1 if claim.kind == "less" else 1)
     se = np.asarray(se, dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(se > 0, on_side / se, np.sign(on_side) * np.inf)
+        sure = np.where(on_side == 0, 0.0, np.sign(on_side) * np.inf)
+        return np.where(se > 0, on_side / se, sure)
 
 
 def lead_of_record(claim, record: Mapping) -> float:
