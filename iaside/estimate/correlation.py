@@ -188,7 +188,7 @@ def correlation_row(
 
     >>> row = correlation_row(range(5), [0, 1, 2, 4, 3])
     >>> round(row["p"], 3), round(row["loo_low"], 1), row["independent"], row["why"]
-    (0.083, 0.8, 5, '')
+    (0.067, 0.8, 5, '')
     """
     found = correlation(x, y, method, given, groups, n_images=n_images)
     x, y, z, g = measured_together(x, y, method, given, groups)
