@@ -10,10 +10,11 @@ drawn and judged by the verdict's own function. Counted as false is
 * of a page of claims: a false *contradicted* that survives Holm's correction.
 
 Each rule is tried with one part at the threshold, with all of them, and with all but one; in
-several populations (normal, skewed, heavy-tailed, of few values), or with several shares of the
-scatter that trainings or networks have beside photographs. A twentieth of the worlds screens
-these cases. Then the worst of them, and the next one where the screening does not show it to be
-below 5 %, are drawn anew in as many worlds as asked: the worse of these counts.
+several populations (normal, skewed, heavy-tailed, of few values; networks that depend on each other
+without a coefficient), or with several shares of the scatter that trainings or networks have beside
+photographs. A twentieth of the worlds screens these cases. Then the worst of them, and the next one
+where the screening does not show it to be below 5 %, are drawn anew in as many worlds as asked: the
+worse of these counts.
 
 Power is that of an effect that a test of known normal spread, at .05 / (number of parts), finds in
 80 % of cases: all parts so far on the claimed side (*supported* is right), and one part so far on

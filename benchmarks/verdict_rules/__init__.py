@@ -101,7 +101,7 @@ RULES: dict[str, Rule] = {
             "src_mce",
             networks.with_mce,
             networks.ALONE,
-            designs={"no designs": 0.0},
+            designs=networks.NO_DESIGNS,
         ),
     ),
     "a correlation over 21 kinds of training": Rule(
@@ -111,22 +111,13 @@ RULES: dict[str, Rule] = {
             "tradeoffs_early",
             networks.with_kinds,
             networks.ALONE,
-            designs={"no designs": 0.0},
+            designs=networks.NO_DESIGNS,
         ),
     ),
     "a correlation within 7 designs": Rule(
         ("src_mce",), partial(networks.correlations, "src_mce", networks.with_mce)
     ),
-    "a correlation, some scores folded": Rule(
-        ("src_mce",),
-        partial(
-            networks.correlations,
-            "src_mce",
-            networks.with_mce_folded,
-            networks.ALONE,
-            designs={"no designs": 0.0},
-        ),
-    ),
+    "a correlation, some scores folded": Rule(("src_mce",), networks.folded_scores),
     "a correlation given a third number": Rule(
         ("robust_features_robust_models",), networks.given_accuracy
     ),
@@ -138,7 +129,7 @@ RULES: dict[str, Rule] = {
             networks.with_attacks,
             k=4,
             n=None,
-            designs={"designs alike": 0.0},
+            designs=networks.ALIKE,
         ),
     ),
     "a correlation within a margin": Rule(
@@ -148,7 +139,7 @@ RULES: dict[str, Rule] = {
             "parameter_count",
             networks.with_parameters,
             rho=0.3,
-            designs={"designs alike": 0.0},
+            designs={"designs alike": {}},
         ),
     ),
     "the best of 3 betas": Rule(("beta_075_best",), networks.best_of),

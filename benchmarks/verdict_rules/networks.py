@@ -26,11 +26,19 @@ from iaside.verdicts.dynamics import tradeoffs_early
 from iaside.verdicts.match import profile_beats_score, profile_predicts_loss
 from iaside.verdicts.rules import CONTRADICTED, SUPPORTED, find
 from verdict_rules.profiles import MEANS, profiles
-from verdict_rules.worlds import AT, World, lead_of, of_draws, of_means, plain_se
+from verdict_rules.worlds import AT, World, lead_of, of_all, of_draws, of_means, plain_se
 
 FAMILIES = np.repeat(range(7), [5, 4, 3, 3, 2, 2, 2])  # 21 networks
 ALONE = np.arange(21)
-DESIGNS = {"designs alike": 0.0, "designs ordered": 0.95, "designs ordered against": -0.95}
+# How networks without a correlation depend: by designs, or as scatter grows with the score.
+UNEVEN = {"scatter uneven": {"uneven": True}}
+NO_DESIGNS = {"no designs": {}} | UNEVEN
+ALIKE = {"designs alike": {}} | UNEVEN
+ORDERED = {
+    "designs ordered": {"of_designs": 0.95},
+    "designs ordered against": {"of_designs": -0.95},
+}
+DESIGNS = ALIKE | ORDERED
 PLAIN_SE = 1.06 / np.sqrt(21 - 3)  # of a coefficient over as many independent networks
 FOLD = 1.5  # spreads below the mean from which on the printed score is that of the opposite
 STRONG = 0.97  # a coefficient so far on the claimed side hardly ever decides
@@ -41,14 +49,16 @@ SCATTER = {"photographs only": 0.0, "both alike": 1.0, "hardly photographs": 4.0
 # -- coefficients ----------------------------------------------------------------------------------
 
 
-def scores_of_networks(rng, rhos, of_designs, families, n=None, error=0.5):
+def scores_of_networks(rng, rhos, families, n=None, of_designs=0.0, uneven=False, error=0.5):
     """A score of k networks, and a measure for each of rhos that goes with it so within designs;
-    means of designs go with each other by `of_designs`. Each is (k, 1 + R) on n photographs, or
-    (k,) where no photographs are drawn."""
+    means of designs go with each other by `of_designs`; uneven: a measure scatters in proportion to
+    the score. Each is (k, 1 + R) on n photographs, or (k,) where no photographs are drawn."""
     rhos = 2 * np.sin(np.pi / 6 * np.array(rhos))[:, None]  # Pearson's for Spearman's
     k = len(families)
     x, other = rng.normal(size=k), np.sqrt(0.8) * rng.normal(size=(1, k))
     ys = rhos * x + np.sqrt(1 - rhos**2) * (other + np.sqrt(0.2) * rng.normal(size=(len(rhos), k)))
+    if uneven:
+        ys = ys * np.abs(x)
     if families is not ALONE:
         of_x, of_y = rng.normal(size=(2, 7))
         of_y = of_designs * of_x + np.sqrt(1 - of_designs**2) * of_y
@@ -71,8 +81,12 @@ def correlations(
     n: int | None = 24,
     designs=DESIGNS,
     rho: float = 0.0,
+    printed: Callable = lambda x: x,
 ) -> list[World]:
-    """Spearman's coefficients over 21 networks, within 7 designs or of independent networks."""
+    """Spearman's coefficients over 21 networks, within 7 designs or of independent networks.
+
+    printed: the score as printed, of the signed one; a verdict needs both.
+    """
     claim = find(claim_id)
     side = 0.0 if claim.kind == "null" else -STRONG
     effect = 0.8 * (-1 if claim.kind == "less" else 1)
@@ -87,12 +101,13 @@ def correlations(
         del worlds["one part", AT], worlds["all but one", AT]
     found = []
     for (which, truth), rhos in worlds.items():
-        for name, of_designs in (designs if truth == AT else dict.fromkeys(["alike"], 0.0)).items():
+        for name, how in (designs if truth == AT else {"alike": {}}).items():
 
-            def one(rng, rhos=rhos, of_designs=of_designs):
-                x, *ys = scores_of_networks(rng, rhos, of_designs, families, n)
-                plain = np.array([spearman(x, y) for y in ys])
-                return verdict(x, ys, families, n), lead_of(claim, plain, PLAIN_SE).min()
+            def one(rng, rhos=rhos, how=how):
+                x, *ys = scores_of_networks(rng, rhos, families, n, **how)
+                plain = np.array([[spearman(score, y) for y in ys] for score in (printed(x), x)])
+                leads = lead_of(claim, plain, PLAIN_SE).min(1)
+                return verdict(x, ys, families, n), of_all(leads, readings=True)
 
             found.append(World(f"{which}, {name}", truth, one))
     return found
@@ -103,9 +118,26 @@ def with_mce(x, ys, families, n):
     return src_mce(x, x, ys[0], families, n)
 
 
-def with_mce_folded(x, ys, families, n):
-    """Some lean to high bands, which the printed score takes for the opposite."""
-    return src_mce(np.abs(x + FOLD), x, ys[0], families, n)
+def folded_scores() -> list[World]:
+    """Some networks lean to high bands, which the printed score takes for the opposite: a few; or
+    half of them, so that the printed score says nothing where the signed one says all."""
+
+    def folded(fold, **how):
+        def printed(x):
+            return np.abs(x + fold)
+
+        def verdict(x, ys, families, n):
+            return src_mce(printed(x), x, ys[0], families, n)
+
+        return correlations("src_mce", verdict, ALONE, printed=printed, **how)
+
+    half = [
+        world
+        for rho in (-STRONG, STRONG)
+        for world in folded(0.0, rho=rho, designs={f"half folded, signed {rho:g}": {}})
+        if world.truth == AT
+    ]
+    return folded(FOLD, designs=NO_DESIGNS) + half
 
 
 def with_attacks(x, ys, families, n):
@@ -131,9 +163,9 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
 def given_accuracy() -> list[World]:
     """A coefficient within designs, of two scores that both go with the accuracy."""
 
-    def world(rho):
+    def world(rho, **how):
         def draw(rng):
-            x, y = scores_of_networks(rng, [rho], 0.0, FAMILIES)
+            x, y = scores_of_networks(rng, [rho], FAMILIES, **how)
             accuracy = rng.normal(size=len(FAMILIES))
             return robust_features_robust_models(
                 x + 0.75 * accuracy, y + 0.75 * accuracy, accuracy, FAMILIES
@@ -144,9 +176,9 @@ def given_accuracy() -> list[World]:
     return of_draws(
         "robust_features_robust_models",
         {
-            ("one part", AT): world(0.0),
-            ("one part", SUPPORTED): world(-0.8),
-            ("one part", CONTRADICTED): world(0.8),
+            **{(name, AT): world(0.0, **how) for name, how in DESIGNS.items()},
+            ("designs alike", SUPPORTED): world(-0.8),
+            ("designs alike", CONTRADICTED): world(0.8),
         },
     )
 
@@ -157,7 +189,7 @@ def best_of(betas=(0.5, 0.75, 0.95)) -> list[World]:
 
     def world(rhos):
         def one(rng):
-            x, *ys = scores_of_networks(rng, rhos, 0.0, families)
+            x, *ys = scores_of_networks(rng, rhos, families)
             size = np.abs([spearman(x, y) for y in ys])
             lead = (size[own][0] - size[~own].max()) / (1.06 * np.sqrt(2 / 6))
             record = beta_075_best(dict(zip(betas, ys, strict=True)), x, families)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from iaside.estimate import best, crossed, intervals
+from iaside.estimate import best, coefficients, crossed, intervals
 from iaside.verdicts import importance
 from iaside.verdicts.rules import CONTRADICTED, RISK, SUPPORTED, find
 
@@ -44,7 +43,8 @@ def with_fewer_resamples(parts: int) -> None:
         given = zip(names[-len(function.__defaults__) :], function.__defaults__, strict=True)
         function.__defaults__ = tuple(n if name == "n_resamples" else v for name, v in given)
     importance.N_RESAMPLES = most
-    importlib.import_module("iaside.estimate.correlation").PERMUTATIONS = PERMUTATIONS
+    coefficients.PERMUTATIONS = PERMUTATIONS
+    coefficients.orders.cache_clear()
 
 
 # -- where parts lie -------------------------------------------------------------------------------
@@ -144,7 +144,8 @@ def lead_of(claim, value, se):
         on_side = (value - claim.threshold) * (-1 if claim.kind == "less" else 1)
     se = np.asarray(se, dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(se > 0, on_side / se, np.sign(on_side) * np.inf)
+        sure = np.where(on_side == 0, 0.0, np.sign(on_side) * np.inf)
+        return np.where(se > 0, on_side / se, sure)
 
 
 def lead_of_record(claim, record: Mapping) -> float:

@@ -150,11 +150,17 @@ def _pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.where(spread > 0, (dx * dy).sum(1) / np.sqrt(spread), np.nan)
 
 
-def permutation_p(x, y, z, method: str, g: np.ndarray | None, estimate: float) -> float:
-    """Two-sided, within groups where there are any, with the numbers of each network (n,)."""
+def permutation_p(x, y, z, method: str, g: np.ndarray | None) -> float:
+    """Two-sided, within groups where there are any, with the numbers of each network (n,).
+
+    But of Kendall's, coefficients are compared over their own standard errors: without them a test
+    of 0 finds numbers too often that depend on each other and have none, as where scatter grows
+    with the score (of 21 networks in 10 % of cases for 5 %; studentised, in 6 %).
+    Source: DiCiccio and Romano 2017; for ranks Yu and Hutson 2024.
+    """
     n = len(x)
     exact = n <= EXACT and g is None
-    shuffled = orders(n, None if g is None else tuple(g.tolist()))
+    shuffled = np.vstack([np.arange(n), orders(n, None if g is None else tuple(g.tolist()))])
     if method == "spearman":
         method, x, y = "pearson", ranks(x[None])[0], ranks(y[None])[0]
         z = None if z is None else ranks(z[None])[0]
@@ -163,18 +169,34 @@ def permutation_p(x, y, z, method: str, g: np.ndarray | None, estimate: float) -
             None if v is None else without_group_means(v[None], g[None])[0] for v in (x, y, z)
         )
     if method == "kendall":
-        others = coefficient(np.broadcast_to(x, shuffled.shape), y[shuffled], method=method)
+        found = coefficient(np.broadcast_to(x, shuffled.shape), y[shuffled], method=method)
     else:
         x, y = (_scaled(v - v.mean()) for v in (x, y))
-        lost = 0.0
+        given = y
         if z is not None:  # what is left of y without z is what may be exchanged
             z = _scaled(z - z.mean())
-            x, y = (v - (v @ z) * z for v in (x, y))
-            lost = (y[shuffled] @ z) ** 2
-        room = (y @ y - lost) * (x @ x)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            others = np.where(room > 0, y[shuffled] @ x / np.sqrt(room), 0.0)
-    return share_as_far(others, estimate, exact)
+            x, given = (v - (v @ z) * z for v in (x, y))
+        given = given[shuffled]
+        if z is not None:
+            given -= (given @ z)[:, None] * z
+        found = _studentised(x, given)
+    return share_as_far(found[1:], found[0], exact)
+
+
+def _studentised(x: np.ndarray, ys: np.ndarray) -> np.ndarray:
+    """Pearson's coefficient of x (n,) with each row of ys (R, n), all of mean 0, over the root of
+    its square and variance: as one over its standard error, but within -1 and 1.
+
+    The variance is that of the influences of the networks (Devlin, Gnanadesikan and Kettenring
+    1975), and 0 where x and y are proportional.
+    """
+    room = np.linalg.norm(ys, axis=1, keepdims=True) * np.linalg.norm(x)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        x, ys = x / np.linalg.norm(x), ys / np.linalg.norm(ys, axis=1, keepdims=True)
+        r = ys @ x
+        moves = x * ys - r[:, None] / 2 * (x**2 + ys**2)
+        found = r / np.sqrt(r**2 + (moves**2).sum(1))
+    return np.where(room[:, 0] > 1e-12, found, 0.0)
 
 
 def share_as_far(others: np.ndarray, estimate: float, exact: bool) -> float:

@@ -80,11 +80,11 @@ def correlation_at_levels(
     the test of 0 Student's with `independent` - 2 degrees of freedom (for ranks times
     (1 + rho^2 / 2)^(1/2) with rho at the limit), and over photographs Student's times the spread
     over resamples. Ranks jump: the estimate is first moved by half a step to either side. Limits
-    hold 0 wherever a permutation test (within groups) does not reject it.
+    hold 0 wherever a studentised permutation test (within groups) does not reject it.
 
     Arguments and errors as in `correlation`.
     Source: docs/methods.md, Correlations; Bonett and Wright 2000 (variance of Spearman's
-    coefficient).
+    coefficient); DiCiccio and Romano 2017 (permutation test).
 
     >>> limits = correlation_at_levels(range(9), [1, 0, 2, 4, 3, 5, 7, 6, 8])
     >>> bool(limits(0.95).low > 0), bool(limits(0.9999).low < 0)
@@ -110,7 +110,7 @@ def correlation_at_levels(
         ends = 1 - max(step, 1e-6)
         spread = np.nanstd(np.arctanh(np.clip(rows[1:], -ends, ends)), ddof=1)
         over_images = spread * math.sqrt(n_images / (n_images - 1))
-    p = permutation_p(x[:, 0], y[:, 0], None if z is None else z[:, 0], method, g, r)
+    p = permutation_p(x[:, 0], y[:, 0], None if z is None else z[:, 0], method, g)
     # of tau: 0.437 / (m - 4), Fieller et al. 1957
     factor = math.sqrt(0.437 * (m - 3) / (m - 4)) if method == "kendall" else 1.0
     se = (1 - r**2) * math.hypot(factor / math.sqrt(m - 3), over_images)
@@ -180,14 +180,15 @@ def correlation_row(
 ) -> dict:
     """Return what a table says of a coefficient: the fields of its `Estimate`, and how it stands.
 
-    p: two-sided permutation test (within groups, where there are any), exact up to 7 networks;
+    p: two-sided permutation test (within groups, where there are any; of Pearson's and Spearman's
+    coefficients studentised), exact up to 7 networks;
     loo_low, loo_high: the range of the estimate when one network is left out; independent: the
     effective number of networks; why: where there is no coefficient, the reason in words.
     Arguments and errors as in `correlation`. Source: docs/methods.md, Robustness measures.
 
     >>> row = correlation_row(range(5), [0, 1, 2, 4, 3])
     >>> round(row["p"], 3), round(row["loo_low"], 1), row["independent"], row["why"]
-    (0.083, 0.8, 5, '')
+    (0.067, 0.8, 5, '')
     """
     found = correlation(x, y, method, given, groups, n_images=n_images)
     x, y, z, g = measured_together(x, y, method, given, groups)
@@ -196,7 +197,7 @@ def correlation_row(
     if not why:
         columns = [None if v is None else v[:, 0] for v in (x, y, z)]
         if n > 2:
-            p = permutation_p(*columns, method, g, float(found.value))
+            p = permutation_p(*columns, method, g)
         everyone = np.arange(n)
         index = np.array([np.delete(everyone, k) for k in everyone]) if n > 3 else everyone[None]
         without = coefficient(
@@ -304,8 +305,8 @@ def networks_needed(r: float, taken: int = 0, level: float = 0.95) -> float:
     """How many networks it takes until the limits around a coefficient leave 0 out.
 
     By the rule of `correlation_at_levels` for Spearman's, were the same coefficient found over n
-    networks and photographs without end; taken: what families and a third number take
-    (`independent`). Infinite beyond 200, NaN of no coefficient.
+    networks and photographs without end, and its permutation test agreed; taken: what families and
+    a third number take (`independent`). Infinite beyond 200, NaN of no coefficient.
 
     >>> networks_needed(-0.5), networks_needed(0.5, taken=6), networks_needed(0.1)
     (16.0, 22.0, inf)

@@ -18,7 +18,7 @@ from iaside.estimate.accuracy import accuracy_difference
 from iaside.estimate.clean import may_be_zero
 from iaside.estimate.estimate import Estimate
 from iaside.estimate.intervals import at_levels, distance_at_levels, mean_interval, nonuniformity
-from iaside.estimate.resampling import Levels, draws, of_resamples, per_image
+from iaside.estimate.resampling import Levels, draws, of_resamples, per_image, tail_of
 from iaside.estimate.rounding import ROUNDING, total_worth
 from iaside.score import robustness_score, spectral_importance
 from iaside.shapley import least_squares_values, non_additivity
@@ -266,14 +266,26 @@ def _shares_of_gain(values: np.ndarray, gain: np.ndarray, level: float) -> list[
     both parts, Student's each, in quadrature. NaN where the gain may be 0 at this level.
 
     Five that lie close together by chance do not show a small spread, and of skewed numbers they
-    often do: a band's reach is at least the root mean square of those of all bands.
+    often do: a band's reach is at least that of the root mean square of the errors of all bands,
+    Student's with the degrees of freedom of this mean square.
     """
     whole = mean_interval(gain[None], level)[0]
     every = mean_interval(values, level, "initialisations")
-    reach = every.high - every.value
-    reach = np.maximum(reach, np.sqrt(np.mean(reach**2)))
+    shared = stdtrit(_pooled_df(values), 1 - tail_of(level)) * np.sqrt(np.mean(every.se**2))
+    reach = np.maximum(every.high - every.value, shared)
     every = replace(every, low=every.value - reach, high=every.value + reach)
     return [_over_gain(every[band], whole) for band in range(len(values))]
+
+
+def _pooled_df(values: np.ndarray) -> float:
+    """Degrees of freedom of the mean variance of rows (M, n) that may go together (Box 1954).
+
+    From n - 1, where all are one but for their size, up to M (n - 1), where none go together.
+    """
+    covariance = np.atleast_2d(np.cov(values))
+    squares = (covariance**2).sum()
+    alike = np.trace(covariance) ** 2 / squares if squares > 0 else 1.0
+    return (values.shape[1] - 1) * alike
 
 
 def _over_gain(own: Estimate, whole: Estimate) -> Estimate:

@@ -6,6 +6,7 @@ R resamples of them. `families` says of what design each network is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ import scipy
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
-from iaside.estimate.coefficients import coefficient, orders
+from iaside.estimate.coefficients import coefficient, orders, ranks
 from iaside.estimate.correlation import MIN_MODELS, jackknifed, over_networks
 from iaside.estimate.crossed import crossed_mean
 from iaside.estimate.estimate import Estimate
@@ -75,18 +76,54 @@ def _permuted(predicted: np.ndarray, measured: np.ndarray) -> Levels:
     x, y = (v - v.mean() for v in ranks)
     if not np.isfinite(value):
         return lambda level: Estimate.unsure(value, k, "networks")
-    pairs = x @ y.T / np.sqrt((x**2).sum() * (y**2).sum())
-    moved = np.append(pairs[np.arange(k), orders(k, None)].sum(1), value)
-    moved = np.sort(np.abs(moved - moved.mean()))[::-1]
+    reach_at, se = _exchanged(x @ y.T / np.sqrt((x**2).sum() * (y**2).sum()))
 
     def limits(level: float) -> Estimate:
-        # as many as the level allows reach further; what reaches as far does not count as less
-        reach = moved[int((1 - level) * len(moved) + 1e-9)] + 1e-12
-        middle, reach = np.arctanh(np.clip([value, reach], -1 + 1e-12, 1 - 1e-12))
+        middle, reach = np.arctanh(np.clip([value, reach_at(level)], -1 + 1e-12, 1 - 1e-12))
         low, high = np.tanh(middle - reach), np.tanh(middle + reach)
-        return Estimate(value, moved.std(), low, high, k, "networks")
+        return Estimate(value, se, low, high, k, "networks")
 
     return limits
+
+
+def _permuted_lead(own: np.ndarray, rival: np.ndarray, measured: np.ndarray) -> Levels:
+    """Limits of the lead of a guess over a rival, over independent networks: (K, C) each.
+
+    The reach is how far the mean lead moves from 0 where the measured losses of a network are given
+    to another one. That is exact where neither guess goes with the losses, and the hardest case: of
+    two guesses that go with them alike, the difference varies the less the better they do (Steiger
+    1980).
+    """
+    own, rival, measured = (_unit_ranks(v.T) for v in (own, rival, measured))
+    known = np.isfinite(own + rival + measured).all(1)
+    k = own.shape[1]
+    if not known.any():
+        return lambda level: Estimate.unsure(np.nan, k, "networks")
+    pairs = (own - rival)[known].T @ measured[known] / known.sum()
+    value, (reach_at, se) = np.trace(pairs), _exchanged(pairs)
+
+    def limits(level: float) -> Estimate:
+        reach = reach_at(level)
+        return Estimate(value, se, value - reach, value + reach, k, "networks")
+
+    return limits
+
+
+def _exchanged(pairs: np.ndarray) -> tuple[Callable[[float], float], float]:
+    """The reach of a sum over networks as a function of the level, and its spread, where the losses
+    of a network are given to another one; pairs (K, K): what its guess adds with whose losses."""
+    k = len(pairs)
+    moved = np.append(pairs[np.arange(k), orders(k, None)].sum(1), np.trace(pairs))
+    far = np.sort(np.abs(moved - moved.mean()))[::-1]
+    # as many as the level allows reach further; what reaches as far does not count as less
+    return lambda level: far[int((1 - level) * len(far) + 1e-9)] + 1e-12, float(moved.std())
+
+
+def _unit_ranks(rows: np.ndarray) -> np.ndarray:
+    """Ranks of each row less their mean, of length 1: NaN of a constant row."""
+    deviations = ranks(rows) - (rows.shape[1] + 1) / 2
+    with np.errstate(invalid="ignore"):
+        return deviations / np.linalg.norm(deviations, axis=1, keepdims=True)
 
 
 def _at_least_of(n: int, found: Levels) -> Levels:
@@ -121,6 +158,7 @@ def profile_beats_score(
     """Judge whether the profile orders networks by their losses better than the signed score does.
 
     score (K, 1 + R): a high one predicts a small loss. Limits as in `profile_predicts_loss`.
+    Source: docs/methods.md, Verdicts.
     """
     return _over_rival(
         "profile_beats_score", predicted, measured, -np.asarray(score), families, n_images, data
@@ -243,8 +281,18 @@ def _over_rival(claim_id, predicted, measured, rival, families, n_images, data) 
         return own - other
 
     whole = each(np.arange(len(predicted)))
-    over = _counted(over_networks(lambda index: _mean(each(index)), families, n_images), families)
-    other = _of_corruptions(lambda index: _mean(whole[index]), len(whole), n_images, np.inf)
+    of_images = _mean(whole)[1:]
+    if several(families) is None:
+        over = _permuted_lead(predicted[..., 0], rival[..., 0], measured[..., 0])
+        own, other, truth = (_apart(losses) for losses in (predicted, rival, measured))
+        apart = _mean(over_corruptions(own, truth) - over_corruptions(other, truth))
+        of_images = _in_common(of_images, apart[1:])
+    else:
+        limits = over_networks(lambda index: _mean(each(index)), families, n_images)
+        over = _counted(limits, families)
+    other = _of_corruptions(
+        lambda index: np.append(_mean(whole[index, :1]), of_images), len(whole), n_images, np.inf
+    )
     return decide(
         claim_id,
         in_quadrature(over, other),
@@ -252,6 +300,27 @@ def _over_rival(claim_id, predicted, measured, rival, families, n_images, data) 
         data=data,
         short=_short(families),
     )
+
+
+def _apart(losses: np.ndarray) -> np.ndarray:
+    """Losses (K, C, 1 + R) less what moves all networks alike, with the resamples of each network
+    in an order of its own: photographs then move no two networks together."""
+    k, _, columns = losses.shape
+    shuffled = np.tile(np.arange(1, columns), (k, 1))
+    shuffled = np.random.default_rng(0).permuted(shuffled, axis=1)
+    alike = losses.mean(0) - losses[..., :1].mean(0)
+    return np.take_along_axis(losses - alike, np.insert(shuffled, 0, 0, axis=1)[:, None], axis=2)
+
+
+def _in_common(together: np.ndarray, apart: np.ndarray) -> np.ndarray:
+    """Resamples (R,) with so much of their variance as resamples that move networks apart have not.
+
+    How photographs move each network by itself is a part of how networks differ, and counted there
+    (two ways of clustering, less what both hold: Cameron, Gelbach and Miller 2011).
+    """
+    variance = together.var()
+    share = max(0.0, 1 - apart.var() / variance) if variance > 0 else 0.0
+    return together.mean() + np.sqrt(share) * (together - together.mean())
 
 
 def _counted(limits: Levels, families: Families) -> Levels:

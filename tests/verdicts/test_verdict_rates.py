@@ -152,6 +152,27 @@ def test_readings_may_be_one_and_the_same_at_the_threshold_alone(rules):
         np.testing.assert_allclose(values, values[[0] * 4])
 
 
+def test_networks_at_the_threshold_have_no_coefficient_however_they_depend(rules):
+    """The mean over many draws of what the records say; of folded scores, that of some reading."""
+    for name in ("a correlation, 21 networks", "a correlation, some scores folded"):
+        for world in rules.RULES[name].worlds():
+            if world.truth != "at the threshold":
+                continue
+            records = [world.draw(np.random.default_rng(seed))[0] for seed in range(60)]
+            values = np.array([[part["value"] for part in r["parts"]] for r in records])
+            printed, signed = values.mean(0)
+            assert abs(printed) < 3 * 0.25 / np.sqrt(60), world.name
+            if "half folded" in world.name:
+                assert abs(signed) > 0.7, world.name
+                continue
+            assert abs(signed) < 3 * 0.25 / np.sqrt(60), world.name
+
+
+def test_a_lead_of_nothing_without_an_error_is_none(worlds):
+    leads = worlds.lead_of(claims()["src_mce"], np.array([0.0, -0.1, 0.1]), np.zeros(3))
+    assert leads.tolist() == [0.0, np.inf, -np.inf]
+
+
 def drawn(bench, made, n):
     """Draws of worlds, as the benchmark makes them."""
     found = []

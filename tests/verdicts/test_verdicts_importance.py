@@ -102,6 +102,34 @@ def test_initialisations_close_together_by_chance_do_not_contradict():
     assert one["se"] == pytest.approx(0) and one["low"] < 0.05  # the others lend it their spread
 
 
+def test_bands_that_go_their_own_ways_lend_their_degrees_of_freedom():
+    """A band without a spread among three that are uncorrelated, and among three that are one."""
+    ways = np.array([[1, -1, 0, 0, 0], [0, 0, 1, -1, 0], [0.5, 0.5, -0.5, -0.5, 0]]) * 0.01
+    ways *= 0.01 / ways.std(1, ddof=1, keepdims=True)
+    trained, mean_square = np.full((4, 24), 0.25), 0.75 * 0.01**2 / 5
+    for rows, df in ((ways, 12), (ways[[0, 0, 0]], 4)):
+        rows = np.vstack([np.zeros(5), rows]) + 0.06
+        first, own, *_ = v.untrained_uniform({"a": rows}, {"a": trained})["parts"]
+        reach = stats.t.ppf(0.975, df) * np.sqrt(mean_square)
+        assert first["low"] == pytest.approx(0.06 - reach)
+        assert own["low"] == pytest.approx(0.06 - stats.t.ppf(0.975, 4) * 0.01 / np.sqrt(5))
+
+
+def test_one_band_of_32_that_lies_out_is_found_as_often_as_students_t_finds_it():
+    """Five initialisations each, spreads alike: were their mean square one of 4 degrees of freedom,
+    it would be found in a twentieth of these cases."""
+    rng, found, alone = np.random.default_rng(0), 0, 0
+    trained = np.full((8, 24), 1 / 8)
+    for _ in range(200):
+        values = 0.01 * rng.normal(size=(4, 8, 5))
+        values[0, 0] += 0.05 + 0.01 * 2.2
+        networks = {str(i): rows for i, rows in enumerate(values)}
+        row = v.untrained_uniform(networks, dict.fromkeys(networks, trained))
+        found += row["verdict"] == "contradicted"
+        alone += mean_interval(values[0, :1], 1 - 0.05 / 32).low[0] > 0.05
+    assert alone > 30 and found > 0.7 * alone
+
+
 @pytest.mark.parametrize(
     ("lost", "verdict"), [(0.6, "supported"), (-0.6, "contradicted"), (0.0, "undecided")]
 )

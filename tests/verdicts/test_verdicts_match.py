@@ -125,6 +125,70 @@ def test_the_profile_beats_a_score_that_says_nothing_and_loses_to_one_that_says_
     assert record["value"] == pytest.approx(np.mean(own) - np.mean(rival))
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_lead_over_a_rival_is_told_as_permutations_tell_it(seed):
+    """Every order of 5 networks by hand, the losses of one given to another: 0 is left out where at
+    most 5 % lead as far, of either guess."""
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=(5, 1)) + 0.3 * rng.normal(size=(5, 7))
+    own, rival = truth + 0.2 * seed * rng.normal(size=(5, 7)), rng.normal(size=(5, 7))
+
+    def lead(order):
+        given = truth[list(order)]
+        return np.mean(
+            [
+                stats.spearmanr(own[:, c], given[:, c]).statistic
+                - stats.spearmanr(rival[:, c], given[:, c]).statistic
+                for c in range(7)
+            ]
+        )
+
+    moved = np.array([lead(order) for order in itertools.permutations(range(5))])
+    found = verdicts._permuted_lead(own, rival, truth)(0.95)
+    assert found.value == pytest.approx(moved[0])
+    assert found.se == pytest.approx(np.append(moved, moved[0]).std())
+    as_far = np.mean(np.abs(moved - moved.mean()) >= abs(moved[0]) - 1e-9)
+    assert (found.low > 0 or found.high < 0) == (as_far <= 0.05)
+
+
+def test_guesses_of_equal_merit_lead_by_chance_however_photographs_move_them():
+    """Two guesses and the losses of six networks: of nothing in common, of the same merit, or all
+    moved by photographs in proportion to a quality of each network, which goes with nothing."""
+    wrong, worlds = {"neither": 0, "alike": 0, "moved": 0}, 120
+    for seed in range(worlds):
+        rng = np.random.default_rng(seed)
+        own, rival, truth, quality = rng.normal(size=(4, 6))
+        noise = 0.3 * rng.normal(size=(3, 6, 4, 61))
+        of_images = rng.normal(size=(3, 1)) + rng.normal(size=(3, 61)) * (np.arange(61) > 0)
+        moved = 3 * quality[:, None] * of_images[:, None]
+        for name in wrong:
+            own_, rival_ = ((0.7 * truth + 0.7 * v if name == "alike" else v) for v in (own, rival))
+            guess, other, losses = (
+                v[:, None, None] + e + (m[:, None] if name == "moved" else 0)
+                for v, e, m in zip((own_, rival_, truth), noise, moved, strict=True)
+            )
+            score = -other[:, 0]
+            record = verdicts.profile_beats_score(guess, losses, score, range(6), 24)
+            wrong[name] += record["verdict"] != "undecided"
+    assert max(wrong.values()) <= 0.05 * worlds + 2 * np.sqrt(0.05 * worlds), wrong
+
+
+def test_photographs_count_as_far_as_they_move_networks_together():
+    """What moves all alike changes no order, and what moves each by itself is among networks."""
+    rng = np.random.default_rng(0)
+    alone, alike = rng.normal(size=(6, 3, 2001)), rng.normal(size=(1, 3, 2001))
+    apart = verdicts._apart(alone + 9 * alike)
+    order = alone[..., 0].argsort(0)
+    assert (apart[..., 0].argsort(0) == order).all(), "photographs as they are stay"
+    spread = (apart.mean(1) - apart[..., :1].mean(1))[:, 1:]
+    assert np.abs(np.corrcoef(spread) - np.eye(6)).max() < 0.1, "no two networks move together"
+    assert spread.std() < 1, "what moves all alike is out"
+    together = rng.normal(size=2000)
+    left = verdicts._in_common(together, 0.6 * rng.normal(size=2000))
+    assert left.std() == pytest.approx(0.8, abs=0.05)
+    assert verdicts._in_common(together, 2 * together).std() == 0
+
+
 def test_a_choice_among_networks_is_tested_within_corruptions():
     """What differs between corruptions alone orders losses, and no networks."""
     truth = losses()
