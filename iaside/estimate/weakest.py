@@ -16,7 +16,7 @@ from iaside.estimate.resampling import LEAST, Levels, normal_draws, per_image, t
 N_DRAWS = 4000
 
 
-class Side(NamedTuple):
+class _Side(NamedTuple):
     """A score of one network: its value, and what each photograph (N,) adds to its deviation, or
     one row for each band that may be the weakest (J, N), with how far each is from it (J,)."""
 
@@ -95,7 +95,7 @@ def flat(psi: ArrayLike, level: float = 0.95) -> bool:
     return may_be_zero(above - above.mean() + mean, level)
 
 
-def _as_it_looks(psi: np.ndarray, row: np.ndarray) -> Side:
+def _as_it_looks(psi: np.ndarray, row: np.ndarray) -> _Side:
     mean = psi.mean(1)
     weakest = mean.argmin()
     size = (mean - mean[weakest]).sum()
@@ -105,14 +105,14 @@ def _as_it_looks(psi: np.ndarray, row: np.ndarray) -> Side:
     with np.errstate(divide="ignore", invalid="ignore"):
         apart = np.nan_to_num(gaps.mean(1) / _se(gaps))
         deviations = (row @ psi - score * each) / size if size > 0 else 0 * each
-    return Side(score, deviations - deviations.mean(1, keepdims=True), apart)
+    return _Side(score, deviations - deviations.mean(1, keepdims=True), apart)
 
 
-def _cross_fitted(psi: np.ndarray, row: np.ndarray) -> Side:
+def _cross_fitted(psi: np.ndarray, row: np.ndarray) -> _Side:
     above, size = _above_the_least(psi)
     score = row @ psi.mean(1) / size
     deviations = (row @ psi - score * above) / size
-    return Side(score, (deviations - deviations.mean())[None], np.zeros(1))
+    return _Side(score, (deviations - deviations.mean())[None], np.zeros(1))
 
 
 def _above_the_least(psi: np.ndarray) -> tuple[np.ndarray, float]:

@@ -278,12 +278,14 @@ def test_untrained_networks_are_judged_over_initialisations(tmp_path):
     assert claim["unit"] == "initialisations" and "no usable control of exploded" in claim["note"]
     assert [p["part"] for p in claim["parts"]] == [f"flat, band {i}" for i in range(M)]
     shares = controls.values / V_ALL
-    reaches = stats.t.ppf(0.975, 4) * shares.std(axis=1, ddof=1) / 5**0.5
-    for part, each, own in zip(claim["parts"], shares, reaches, strict=True):
+    errors, spread = shares.std(axis=1, ddof=1) / 5**0.5, np.linalg.eigvalsh(np.cov(shares))
+    of_all = 4 * spread.sum() ** 2 / (spread**2).sum()  # degrees of freedom of the mean variance
+    pooled = stats.t.ppf(0.975, of_all) * (errors**2).mean() ** 0.5
+    for part, each, error in zip(claim["parts"], shares, errors, strict=True):
         # 5 initialisations, not 12 photographs: Student's t with 4 degrees of freedom, at least as
         # far as the bands reach on the whole, and what the worth of the trained network is not
         # known to adds a little
-        reach = max(own, (reaches**2).mean() ** 0.5)
+        reach = max(stats.t.ppf(0.975, 4) * error, pooled)
         assert part["value"] == pytest.approx(each.mean(), rel=1e-4)
         assert reach * 0.999 < part["high"] - part["value"] < 1.1 * reach
         assert part["n"] == 5
